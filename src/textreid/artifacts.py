@@ -1,0 +1,136 @@
+"""Files and folders that are either whole or not there.
+
+A file is written beside its final name, flushed to disk, then renamed. A folder is built under a
+temporary sibling name, gets its ``manifest.json`` last, and is then renamed: a folder with a manifest is
+complete, one without was interrupted.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from textreid.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+_READ_BYTES = 1 << 20
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` so that a crash or a full disk leaves the old file or the new, never a part.
+
+    Raises:
+        ArtifactError: the disk is full, or the folder is missing or read-only.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ArtifactError: the file is missing or is not JSON; names the line.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path}: not valid JSON: {error}") from error
+
+
+@contextmanager
+def new_folder(path: Path, kind: str, format_version: int, replace: bool = False, **facts: Any) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``path`` when the block ends without an error.
+
+    Args:
+        path: the final folder.
+        kind: what it is (``"model"``, ``"checkpoint"``), checked when it is read.
+        format_version: of the contents.
+        replace: whether an existing folder at ``path`` may be replaced.
+        facts: further entries of the manifest (counts, fingerprints).
+
+    Raises:
+        ArtifactError: ``path`` exists and may not be replaced, or cannot be written.
+    """
+    if path.exists() and not replace:
+        raise ArtifactError(f"{path}: exists already; choose another folder or remove it")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        files = {file.name: file.stat().st_size for file in sorted(partial.iterdir()) if file.is_file()}
+        write_json(partial / MANIFEST, {"kind": kind, "format_version": format_version, **facts, "files": files})
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_manifest(path: Path, kind: str, format_version: int) -> dict[str, Any]:
+    """Read the manifest of the folder ``path`` and check that the folder is what it says and whole.
+
+    Raises:
+        ArtifactError: no manifest (interrupted or foreign), another kind, another format version, or a file
+            that is missing or has another size than was written.
+    """
+    if not (path / MANIFEST).is_file():
+        raise ArtifactError(f"{path}: no {MANIFEST}: not a {kind} folder, or its writing was interrupted")
+    manifest = read_json(path / MANIFEST)
+    found = manifest.get("kind") if isinstance(manifest, dict) else None
+    if found != kind:
+        raise ArtifactError(f"{path}: holds a {found or 'foreign'} folder, not a {kind} folder")
+    if manifest.get("format_version") != format_version:
+        raise ArtifactError(
+            f"{path}: {kind} format {manifest.get('format_version')}; this version of textreid reads {format_version}"
+        )
+    for name, size in manifest.get("files", {}).items():
+        file = path / name
+        if not file.is_file():
+            raise ArtifactError(f"{file}: missing, though the manifest lists it")
+        if file.stat().st_size != size:
+            raise ArtifactError(f"{file}: {file.stat().st_size} bytes, but {size} were written: truncated or edited")
+    return dict(manifest)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form, in hexadecimal: equal values, equal fingerprints."""
+    canonical = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

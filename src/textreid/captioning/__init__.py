@@ -1,0 +1,1 @@
+"""Captions for pedestrian crops: instructions, templates and the captioners that follow them."""

@@ -1,0 +1,276 @@
+"""Every setting of a training run, in frozen dataclasses two levels deep.
+
+A configuration comes from a preset (`textreid.presets`), a JSON or TOML file, and ``--set section.name=value``
+overrides, in that order. Reading one reports all its errors at once, with dotted names and, for an unknown name,
+the nearest known one.
+"""
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from textreid.errors import ConfigError
+
+CLIP_PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def _within(default: Any, low: float, high: float = float("inf")) -> Any:
+    """Declare a number that must lie in ``[low, high]``."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the dual encoder. The defaults are CLIP ViT-B/16 at 384×128 (Tan et al. 2024, §4.1)."""
+
+    weights: str | None = None  # where training starts: a model folder, a CLIP folder or hub name; None is random
+    image_height: int = _within(384, 8)
+    image_width: int = _within(128, 8)
+    patch_size: int = _within(16, 1)
+    stem: Literal["patch", "convolutional"] = "patch"
+    vision_width: int = _within(768, 8)
+    vision_layers: int = _within(12, 1)
+    vision_heads: int = _within(12, 1)
+    text_width: int = _within(512, 8)
+    text_layers: int = _within(12, 1)
+    text_heads: int = _within(8, 1)
+    text_length: int = _within(77, 4, 77)
+    embedding_dim: int = _within(512, 1)
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    tokenizer: Literal["clip", "own"] = "clip"  # "own": learned from the training captions
+    vocabulary_size: int = _within(49408, 260)
+    pixel_mean: tuple[float, float, float] = CLIP_PIXEL_MEAN
+    pixel_std: tuple[float, float, float] = CLIP_PIXEL_STD
+
+
+@dataclass(frozen=True)
+class MaskingConfig:
+    """Noise-Aware Masking (Tan et al. 2024, §3.3). ``em`` masks every word alike; ``none`` masks nothing."""
+
+    method: Literal["nam", "em", "none"] = "nam"
+    probability: float = _within(0.15, 0.0, 1.0)
+    layer: int = _within(10, 1)  # of both towers, counted from 1
+    exact_mean: bool = False
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses in the sum that is minimised; 0 leaves a loss out."""
+
+    sdm: float = _within(1.0, 0.0)
+    itc: float = _within(0.0, 0.0)
+    temperature: float = _within(0.02, 1e-4)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam with a linear warm-up and a cosine decay, both per step."""
+
+    learning_rate: float = _within(1e-5, 0.0)
+    warmup_start: float = _within(1e-6, 0.0)
+    final_learning_rate: float = _within(0.0, 0.0)
+    warmup_epochs: float = _within(5.0, 0.0)
+    beta1: float = _within(0.9, 0.0, 1.0)
+    beta2: float = _within(0.999, 0.0, 1.0)
+    epsilon: float = _within(1e-8, 0.0)
+    weight_decay: float = _within(4e-5, 0.0)
+    clip_norm: float = _within(0.0, 0.0)  # 0: gradients are not clipped
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Random changes of a training image. The defaults are the paper's; the last four serve transfer to photographs."""
+
+    flip: float = _within(0.5, 0.0, 1.0)
+    pad: int = _within(10, 0)
+    erase: float = _within(0.5, 0.0, 1.0)
+    erase_area_low: float = _within(0.02, 0.0, 1.0)
+    erase_area_high: float = _within(0.4, 0.0, 1.0)
+    scale: float = _within(0.0, 0.0, 0.5)  # zoom by up to this share, in or out
+    colour: float = _within(0.0, 0.0, 1.0)  # strength of brightness, contrast, saturation and cast changes
+    blur: float = _within(0.0, 0.0, 1.0)  # probability of losing resolution
+    noise: float = _within(0.0, 0.0, 1.0)  # standard deviation of pixel noise, at most
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The run: how long, how much at once, what is kept."""
+
+    seed: int = _within(0, 0)
+    epochs: int = _within(30, 1)
+    batch_size: int = _within(512, 2)
+    epoch_unit: Literal["pair", "image"] = "pair"  # an epoch sees every pair once, or every image once
+    captions_per_image: int = _within(1, 1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    checkpoint_every: int = _within(1000, 1)  # steps
+    keep_checkpoints: int = _within(2, 1)
+    log_every: int = _within(10, 1)  # steps
+    validate_every: int = _within(1, 1)  # epochs
+    workers: int = _within(2, 0)  # threads that read images ahead
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole training run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], base: Self | None = None) -> Self:
+        """Build a configuration from nested mappings, on top of ``base`` (the defaults when None).
+
+        Raises:
+            ConfigError: lists every unknown name, wrong type, value out of range and contradiction.
+        """
+        errors: list[str] = []
+        start = base or cls()
+        sections = {
+            name: _read_section(name, getattr(start, name), section, errors)
+            for name, section in _known(values, [f.name for f in dataclasses.fields(cls)], "", errors)
+        }
+        config = dataclasses.replace(start, **sections)
+        errors += config.contradictions() if not errors else []
+        if errors:
+            raise ConfigError("; ".join(errors))
+        return config
+
+    @classmethod
+    def load(cls, path: Path, base: Self | None = None) -> Self:
+        """Read a ``.json`` or ``.toml`` file on top of ``base``.
+
+        Raises:
+            ConfigError: the file cannot be read or parsed, or its contents are refused by `from_dict`.
+        """
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+        except ValueError as error:
+            raise ConfigError(f"{path}: not valid {'TOML' if path.suffix == '.toml' else 'JSON'}: {error}") from error
+        try:
+            return cls.from_dict(values, base)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def override(self, assignments: Iterable[str]) -> Self:
+        """Apply ``section.name=value`` strings; a value is JSON, or else taken as text.
+
+        Raises:
+            ConfigError: an assignment has another form, or is refused by `from_dict`.
+        """
+        values: dict[str, dict[str, Any]] = {}
+        malformed = []
+        for assignment in assignments:
+            name, equals, text = assignment.partition("=")
+            section, dot, key = name.strip().partition(".")
+            if not (equals and dot and key):
+                malformed.append(f"{assignment!r}: expected section.name=value")
+                continue
+            values.setdefault(section, {})[key] = _parse_value(text)
+        if malformed:
+            raise ConfigError("; ".join(malformed))
+        return self.from_dict(values, self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as plain JSON values, every default included."""
+        return dict(json.loads(json.dumps(dataclasses.asdict(self))))
+
+    def contradictions(self) -> list[str]:
+        """Settings that are each allowed but do not fit together, one sentence each."""
+        found = []
+        model, masking, augmentation = self.model, self.masking, self.augmentation
+        for side, pixels in (("image_height", model.image_height), ("image_width", model.image_width)):
+            if pixels % model.patch_size:
+                found.append(f"model.{side}: {pixels} is not a multiple of model.patch_size {model.patch_size}")
+        for tower, width, heads in (
+            ("vision", model.vision_width, model.vision_heads),
+            ("text", model.text_width, model.text_heads),
+        ):
+            if width % heads:
+                found.append(f"model.{tower}_width: {width} is not a multiple of model.{tower}_heads {heads}")
+        if model.stem == "convolutional" and model.patch_size & (model.patch_size - 1):
+            found.append(f"model.patch_size: {model.patch_size} is not a power of two, as a convolutional stem needs")
+        if masking.method == "nam" and masking.layer > min(model.vision_layers, model.text_layers):
+            layers = min(model.vision_layers, model.text_layers)
+            found.append(f"masking.layer: {masking.layer}, but the shallower tower has {layers} layers")
+        if self.losses.sdm == 0 and self.losses.itc == 0:
+            found.append("losses: every weight is 0, nothing would be learned")
+        if augmentation.erase_area_low > augmentation.erase_area_high:
+            found.append("augmentation.erase_area_low is above augmentation.erase_area_high")
+        if self.optimizer.warmup_epochs >= self.training.epochs:
+            found.append(
+                f"optimizer.warmup_epochs: {self.optimizer.warmup_epochs} leaves nothing of the "
+                f"{self.training.epochs} epochs of training.epochs"
+            )
+        return found
+
+
+def _known(values: Any, names: list[str], prefix: str, errors: list[str]) -> list[tuple[str, Any]]:
+    if not isinstance(values, Mapping):
+        errors.append(f"{prefix.rstrip('.') or 'configuration'}: expected a table of settings, got {values!r}")
+        return []
+    for name in values:
+        if name not in names:
+            near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else f"; known: {', '.join(names)}"
+            errors.append(f"{prefix}{name}: no such setting{hint}")
+    return [(name, values[name]) for name in names if name in values]
+
+
+def _read_section(section: str, current: Any, values: Any, errors: list[str]) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(current)}
+    hints = get_type_hints(type(current))
+    accepted = {}
+    for name, value in _known(values, list(fields), f"{section}.", errors):
+        problem, converted = _convert(value, hints[name], fields[name].metadata)
+        if problem:
+            errors.append(f"{section}.{name}: {problem}, got {value!r}")
+        else:
+            accepted[name] = converted
+    return dataclasses.replace(current, **accepted)
+
+
+def _convert(value: Any, hint: Any, limits: Mapping[str, float]) -> tuple[str, Any]:
+    """Return what is wrong with ``value`` (empty if nothing) and the value as the type ``hint`` asks."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return ("" if value in arguments else f"expected one of {', '.join(map(str, arguments))}"), value
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return "", None
+        return _convert(value, next(a for a in arguments if a is not type(None)), limits)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)) or len(value) != len(arguments):
+            return f"expected a list of {len(arguments)} numbers", value
+        problems, parts = zip(*(_convert(v, a, {}) for v, a in zip(value, arguments, strict=True)), strict=True)
+        return next(filter(None, problems), ""), parts
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+        return f"expected {names[hint]}", value
+    if limits and not limits["low"] <= value <= limits["high"]:
+        high = limits["high"]
+        allowed = f"at least {limits['low']:g}" if high == float("inf") else f"from {limits['low']:g} to {high:g}"
+        return f"expected {allowed}", value
+    return "", value
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

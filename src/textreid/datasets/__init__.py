@@ -1,0 +1,1 @@
+"""Records, benchmark readers, the caption table, image decoding, synthetic pedestrians."""

@@ -1,0 +1,1 @@
+"""Synthetic pedestrians: people with known attributes, drawn by seeded cameras and described in words."""

@@ -1,0 +1,61 @@
+"""Everything textreid raises on purpose.
+
+::
+
+    TextReidError                one line for the user; exit code 1
+    ├── ConfigError              a setting is unknown, mistyped, out of range or contradictory; exit code 2
+    ├── DataError                something in the user's data
+    │   ├── ImageError           a file is not an image we can or should read
+    │   ├── AnnotationError      an annotation file breaks its format (names file, entry and field)
+    │   └── CaptionError         a caption or a caption table cannot be used
+    ├── ArtifactError            a file or folder textreid wrote is incomplete, foreign or of another version
+    │   ├── ModelError           a model folder or checkpoint does not fit the model it is loaded into
+    │   └── ResumeError          a run cannot be continued with what was given
+    └── DownloadError            a hub could not be reached or does not have what was asked for
+
+A message says what is wrong, where, and what to do about it.
+"""
+
+
+class TextReidError(Exception):
+    """Any error that textreid raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(TextReidError):
+    """A setting is unknown, mistyped, out of range or contradictory."""
+
+    exit_code = 2
+
+
+class DataError(TextReidError):
+    """Something in the user's data."""
+
+
+class ImageError(DataError):
+    """A file is not an image that can or should be read."""
+
+
+class AnnotationError(DataError):
+    """An annotation file breaks its format."""
+
+
+class CaptionError(DataError):
+    """A caption or a caption table cannot be used."""
+
+
+class ArtifactError(TextReidError):
+    """A file or folder written by textreid is incomplete, foreign or of another version."""
+
+
+class ModelError(ArtifactError):
+    """A model folder or checkpoint does not fit the model it is loaded into."""
+
+
+class ResumeError(ArtifactError):
+    """A run cannot be continued with what was given."""
+
+
+class DownloadError(TextReidError):
+    """A hub could not be reached, or does not have what was asked for."""

@@ -1,0 +1,1 @@
+"""Ranking, metrics, the protocol and its report."""

@@ -1,0 +1,1 @@
+"""Searching a folder of crops with a sentence."""

@@ -1,0 +1,1 @@
+"""The dual encoder, its tokenizer, and weights in and out."""

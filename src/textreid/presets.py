@@ -1,0 +1,67 @@
+"""Named starting points. Each preset is a function that returns a configuration."""
+
+import difflib
+from collections.abc import Callable
+
+from textreid.config import (
+    AugmentationConfig,
+    Config,
+    LossConfig,
+    MaskingConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
+from textreid.errors import ConfigError
+
+
+def tiny() -> Config:
+    """A small model that learns from random weights on two CPU cores; the bundled model is one."""
+    return Config(
+        model=ModelConfig(
+            image_height=128,
+            image_width=64,
+            patch_size=16,
+            stem="convolutional",
+            vision_width=256,
+            vision_layers=4,
+            vision_heads=4,
+            text_width=192,
+            text_layers=3,
+            text_heads=3,
+            text_length=64,
+            embedding_dim=256,
+            activation="gelu",
+            tokenizer="own",
+            vocabulary_size=4096,
+        ),
+        masking=MaskingConfig(layer=3),
+        losses=LossConfig(sdm=0.0, itc=1.0, temperature=0.05),
+        optimizer=OptimizerConfig(
+            learning_rate=1e-3, warmup_start=1e-5, warmup_epochs=0.5, beta2=0.98, weight_decay=0.0, clip_norm=1.0
+        ),
+        augmentation=AugmentationConfig(pad=4, erase=0.3, erase_area_high=0.2, scale=0.15, colour=0.3, blur=0.3),
+        training=TrainingConfig(epochs=6, batch_size=128, epoch_unit="image", checkpoint_every=500),
+    )
+
+
+def paper() -> Config:
+    """Pre-training as published: CLIP ViT-B/16 at 384×128, SDM with NAM (Tan et al. 2024, §4.1)."""
+    return Config(model=ModelConfig(weights="openai/clip-vit-base-patch16"))
+
+
+PRESETS: dict[str, Callable[[], Config]] = {"tiny": tiny, "paper": paper}
+
+
+def preset(name: str) -> Config:
+    """The preset called ``name``.
+
+    Raises:
+        ConfigError: there is none; names the nearest.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        raise ConfigError(
+            f"no preset {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}")
+        )
+    return PRESETS[name]()

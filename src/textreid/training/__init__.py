@@ -1,0 +1,1 @@
+"""Losses, masking, the noise table, checkpoints, and the recipe that puts them together."""
