@@ -1,7 +1,6 @@
 """The ``textreid`` command: the story its help tells, and what an error looks like."""
 
 import os
-import signal
 import sys
 import traceback
 
@@ -13,7 +12,6 @@ from textreid.version import __version__
 app = typer.Typer(
     name="textreid",
     help="Find a person in a pile of images by describing them in words, and train the models that do it.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -26,23 +24,45 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _global_options(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error; any command takes it."),
 ) -> None:
-    if debug:
-        os.environ["TEXTREID_DEBUG"] = "1"
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:
-    """Run the command line; errors of textreid become one line on stderr and exit code 1 (2: wrong usage)."""
+    """Run the command line: an error is one line on stderr and exit code 1, or 2 where the usage is wrong."""
+    arguments, debug = _take_debug(sys.argv[1:])
     try:
-        app()
-    except TextReidError as error:
-        if os.environ.get("TEXTREID_DEBUG"):
+        code = app(args=arguments, prog_name="textreid", standalone_mode=False)
+        sys.stdout.flush()
+    except (TextReidError, typer.TyperException) as error:
+        if debug:
             traceback.print_exc()
-        sys.stderr.write(f"textreid: {error}\n")
+        sys.stderr.write(f"textreid: {_one_line(error)}\n")
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        sys.exit(128 + signal.SIGPIPE)
+        # The reader of a pipe went away: say nothing, now or when Python closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """Take ``--debug`` out of the arguments wherever it stands before a ``--``."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [argument for argument in arguments[:end] if argument != "--debug"]
+    return options + arguments[end:], len(options) < end
+
+
+def _one_line(error: TextReidError | typer.TyperException) -> str:
+    if isinstance(error, TextReidError):
+        return " ".join(str(error).split())
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "textreid"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"{message}{'' if message.endswith('?') else '.'} See '{command} --help'."
