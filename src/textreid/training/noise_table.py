@@ -1,0 +1,84 @@
+"""Masking probabilities of every word of every caption, one dense half-precision table on disk."""
+
+import shutil
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.format import open_memmap, write_array_header_1_0
+
+from textreid.errors import ArtifactError, TextReidError
+
+_BLOCK_ROWS = 1 << 16
+
+
+class NoiseTable:
+    """(pairs, text_length) float16 in a ``.npy`` file, memory-mapped; row = caption, column = token position.
+
+    A step reads the probabilities it masks with and writes those of the next epoch (Tan et al. 2024, §3.3).
+    """
+
+    def __init__(self, path: Path, values: "np.memmap[tuple[int, int], np.dtype[np.float16]]") -> None:
+        self.path = path
+        self._values = values
+
+    @classmethod
+    def create(cls, path: Path, pairs: int, text_length: int, probability: float) -> Self:
+        """A table at ``path`` that holds ``probability`` everywhere; replaces a former one.
+
+        Raises:
+            ArtifactError: it cannot be written.
+        """
+        try:
+            with path.open("wb") as stream:  # plain writes: on a full disk a fresh memory map would kill the process
+                header = {"descr": "<f2", "fortran_order": False, "shape": (pairs, text_length)}
+                write_array_header_1_0(stream, header)
+                for start in range(0, pairs, _BLOCK_ROWS):
+                    rows = min(_BLOCK_ROWS, pairs - start)
+                    stream.write(np.full((rows, text_length), probability, dtype="<f2").tobytes())
+            values = open_memmap(path, mode="r+")
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
+        return cls(path, values)
+
+    @classmethod
+    def restore(cls, path: Path, saved: Path, pairs: int, text_length: int) -> Self:
+        """Copy the table that was `save`d at ``saved`` to ``path`` and open the copy.
+
+        Raises:
+            ArtifactError: it is unreadable, of another shape, or holds values that are no probabilities.
+        """
+        try:
+            shutil.copyfile(saved, path)
+            values = open_memmap(path, mode="r+")
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{saved}: cannot be read as a noise table: {error}") from error
+        if values.shape != (pairs, text_length) or values.dtype != np.float16:
+            raise ArtifactError(
+                f"{saved}: holds {values.shape} {values.dtype}, but the captions need {(pairs, text_length)} float16"
+            )
+        for start in range(0, pairs, _BLOCK_ROWS):
+            block = values[start : start + _BLOCK_ROWS]
+            if not ((block >= 0) & (block <= 1)).all():
+                raise ArtifactError(f"{saved}: holds values outside [0, 1] in rows from {start}: damaged")
+        return cls(path, values)
+
+    def read(self, pairs: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.float32]:
+        """Probabilities of the first ``length`` tokens of captions ``pairs``: (T, length)."""
+        return np.asarray(self._values[pairs, :length], dtype=np.float32)
+
+    def write(self, pairs: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]) -> None:
+        """Set the probabilities (T, length) of the first tokens of captions ``pairs``.
+
+        Raises:
+            TextReidError: a value is not in [0, 1], as when the weights have become NaN.
+        """
+        if not ((probabilities >= 0) & (probabilities <= 1)).all():
+            raise TextReidError("a masking probability is not in [0, 1]: the training has diverged; lower the rate")
+        self._values[pairs, : probabilities.shape[1]] = probabilities
+
+    def save(self, path: Path) -> None:
+        """Write a copy to ``path``; raises OSError like any file operation."""
+        self._values.flush()
+        shutil.copyfile(self.path, path)
