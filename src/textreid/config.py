@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, Union, cast, get_args, get_origin, get_type_hints
 
 from textreid.errors import ConfigError
 
@@ -48,6 +48,36 @@ class ModelConfig:
     vocabulary_size: int = _within(49408, 260)
     pixel_mean: tuple[float, float, float] = CLIP_PIXEL_MEAN
     pixel_std: tuple[float, float, float] = CLIP_PIXEL_STD
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build the model's section alone, as a model folder holds it.
+
+        Raises:
+            ConfigError: lists every unknown name, wrong type, value out of range and contradiction.
+        """
+        errors: list[str] = []
+        model = _read_section("model", cls(), values, errors)
+        errors += model.contradictions() if not errors else []
+        if errors:
+            raise ConfigError("; ".join(errors))
+        return cast("Self", model)
+
+    def contradictions(self) -> list[str]:
+        """Settings that are each allowed but do not fit together, one sentence each."""
+        found = []
+        for side, pixels in (("image_height", self.image_height), ("image_width", self.image_width)):
+            if pixels % self.patch_size:
+                found.append(f"model.{side}: {pixels} is not a multiple of model.patch_size {self.patch_size}")
+        for tower, width, heads in (
+            ("vision", self.vision_width, self.vision_heads),
+            ("text", self.text_width, self.text_heads),
+        ):
+            if width % heads:
+                found.append(f"model.{tower}_width: {width} is not a multiple of model.{tower}_heads {heads}")
+        if self.stem == "convolutional" and self.patch_size & (self.patch_size - 1):
+            found.append(f"model.patch_size: {self.patch_size} is not a power of two, as a convolutional stem needs")
+        return found
 
 
 @dataclass(frozen=True)
@@ -114,6 +144,7 @@ class TrainingConfig:
     log_every: int = _within(10, 1)  # steps
     validate_every: int = _within(1, 1)  # epochs
     workers: int = _within(2, 0)  # threads that read images ahead
+    cache_images: Literal["auto", "on", "off"] = "auto"  # keep decoded images in memory; auto: if they fit a quarter
 
 
 @dataclass(frozen=True)
@@ -190,24 +221,15 @@ class Config:
 
     def contradictions(self) -> list[str]:
         """Settings that are each allowed but do not fit together, one sentence each."""
-        found = []
         model, masking, augmentation = self.model, self.masking, self.augmentation
-        for side, pixels in (("image_height", model.image_height), ("image_width", model.image_width)):
-            if pixels % model.patch_size:
-                found.append(f"model.{side}: {pixels} is not a multiple of model.patch_size {model.patch_size}")
-        for tower, width, heads in (
-            ("vision", model.vision_width, model.vision_heads),
-            ("text", model.text_width, model.text_heads),
-        ):
-            if width % heads:
-                found.append(f"model.{tower}_width: {width} is not a multiple of model.{tower}_heads {heads}")
-        if model.stem == "convolutional" and model.patch_size & (model.patch_size - 1):
-            found.append(f"model.patch_size: {model.patch_size} is not a power of two, as a convolutional stem needs")
+        found = model.contradictions()
         if masking.method == "nam" and masking.layer > min(model.vision_layers, model.text_layers):
             layers = min(model.vision_layers, model.text_layers)
             found.append(f"masking.layer: {masking.layer}, but the shallower tower has {layers} layers")
         if self.losses.sdm == 0 and self.losses.itc == 0:
             found.append("losses: every weight is 0, nothing would be learned")
+        if self.training.epoch_unit == "pair" and self.training.captions_per_image > 1:
+            found.append("training.captions_per_image: above 1 needs training.epoch_unit image")
         if augmentation.erase_area_low > augmentation.erase_area_high:
             found.append("augmentation.erase_area_low is above augmentation.erase_area_high")
         if self.optimizer.warmup_epochs >= self.training.epochs:
