@@ -1,0 +1,197 @@
+"""Retrieval metrics, exact, by counting: no row of scores is ever sorted with its indices.
+
+The j-th best relevant item of a query stands at rank ``j + n_j``, where ``n_j`` counts the irrelevant items that
+score at least as high as it does. Everything follows from these counts. **Ties** are thus broken against the
+model: an irrelevant item precedes a relevant one of equal score, so equal scores for all give the worst result
+there is, and the order of the gallery never matters.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from textreid.errors import DataError
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+_BLOCK_BYTES = 32 << 20  # of scores held at once
+_SORT_ABOVE = 100  # relevant items; beyond, one sort of the scores is cheaper than a pass over them for each
+
+
+@dataclass(frozen=True)
+class QueryMetrics:
+    """The metrics of each query that has a relevant item; all arrays are (Q',).
+
+    Attributes:
+        query: row of the query in the features that were given.
+        relevant: number of its relevant items, R.
+        rank: of its best relevant item, from 1.
+        average_precision: mean of ``j / rank_j`` over its relevant items.
+        inverse_negative_penalty: ``R / rank_R`` (Ye et al., TPAMI 2021).
+    """
+
+    query: Indices
+    relevant: Indices
+    rank: Indices
+    average_precision: Doubles
+    inverse_negative_penalty: Doubles
+
+
+@dataclass(frozen=True)
+class RetrievalMetrics:
+    """Means over the queries that have a relevant item, as fractions of 1.
+
+    Attributes:
+        r1, r5, r10: share of queries with a relevant item among the first 1, 5, 10.
+        map: mean average precision.
+        minp: mean inverse negative penalty.
+        queries: number of queries in the means.
+        gallery: number of gallery items.
+        without_match: rows of the queries that have no relevant item and are left out.
+        per_query: on request.
+    """
+
+    r1: float
+    r5: float
+    r10: float
+    map: float
+    minp: float
+    queries: int
+    gallery: int
+    without_match: tuple[int, ...] = ()
+    per_query: QueryMetrics | None = None
+
+    def __post_init__(self) -> None:
+        if self.queries < 1 or self.gallery < 1:
+            raise ValueError(f"metrics over {self.queries} queries and {self.gallery} gallery items")
+        if not 0 <= self.r1 <= self.r5 <= self.r10 <= 1:
+            raise ValueError(f"expected 0 <= R1 <= R5 <= R10 <= 1, got {self.r1}, {self.r5}, {self.r10}")
+        if not (0 < self.map <= 1 and 0 < self.minp <= 1):
+            raise ValueError(f"expected mAP and mINP above 0 and at most 1, got {self.map}, {self.minp}")
+
+    def scores(self) -> dict[str, float]:
+        """The five figures by their usual names."""
+        return {"R1": self.r1, "R5": self.r5, "R10": self.r10, "mAP": self.map, "mINP": self.minp}
+
+
+def retrieval_metrics(
+    query_features: Any,
+    gallery_features: Any,
+    query_ids: Any,
+    gallery_ids: Any,
+    *,
+    block: int | None = None,
+    per_query: bool = False,
+) -> RetrievalMetrics:
+    """Rank the gallery for each query by inner product and measure how well its identity is found.
+
+    Every gallery item with the query's identity is relevant (Tan et al. 2024, §4). Scores are float32. Memory:
+    both feature matrices, one copy of the gallery's, and a block of scores of about 32 MiB.
+
+    Args:
+        query_features: (Q, D) array or tensor of any float type; L2-normalised for cosine similarity.
+        gallery_features: (G, D) likewise.
+        query_ids: (Q,) whole numbers or texts.
+        gallery_ids: (G,) likewise.
+        block: queries scored at once; chosen by memory when None.
+        per_query: whether to return each query's values too.
+
+    Raises:
+        DataError: shapes do not fit, a feature is not finite (names rows), or no query has a relevant item.
+    """
+    queries, gallery = _features(query_features, "query"), _features(gallery_features, "gallery")
+    if queries.shape[1] != gallery.shape[1]:
+        raise DataError(f"query features have {queries.shape[1]} dimensions, gallery features {gallery.shape[1]}")
+    # With the gallery in the order of its identities, the relevant items of a query are one slice.
+    order, starts, ends = _group(_ids(query_ids, "query", len(queries)), _ids(gallery_ids, "gallery", len(gallery)))
+    matched = np.flatnonzero(ends > starts)
+    if not matched.size:
+        raise DataError(f"none of the {len(queries)} queries has a gallery item of its identity")
+    gallery = gallery[order]
+    block = block or max(1, _BLOCK_BYTES // (4 * len(gallery)))
+    rows: list[tuple[int, float, float]] = []
+    for first in range(0, matched.size, block):
+        chosen = matched[first : first + block]
+        scores = _scores(queries[chosen], gallery, chosen)
+        rows += (
+            _measure(row, start, end) for row, start, end in zip(scores, starts[chosen], ends[chosen], strict=True)
+        )
+    ranks, precisions, penalties = (np.array(column) for column in zip(*rows, strict=True))
+    values = QueryMetrics(matched, (ends - starts)[matched], ranks, precisions, penalties)
+    return RetrievalMetrics(
+        r1=float(np.mean(ranks <= 1)),
+        r5=float(np.mean(ranks <= 5)),
+        r10=float(np.mean(ranks <= 10)),
+        map=float(precisions.mean()),
+        minp=float(penalties.mean()),
+        queries=len(rows),
+        gallery=len(gallery),
+        without_match=tuple(np.flatnonzero(ends == starts).tolist()),
+        per_query=values if per_query else None,
+    )
+
+
+def _measure(scores: Floats, start: int, end: int) -> tuple[int, float, float]:
+    """Rank of the best relevant item, average precision and inverse negative penalty of one row of scores.
+
+    ``scores[start:end]`` belongs to the relevant items; it is overwritten.
+    """
+    relevant = np.sort(scores[start:end])[::-1]
+    scores[start:end] = -np.inf
+    position = np.arange(1, len(relevant) + 1)
+    ranks = position + _count_at_least(scores, relevant)
+    return int(ranks[0]), float(np.mean(position / ranks)), float(len(relevant) / ranks[-1])
+
+
+def _count_at_least(scores: Floats, thresholds: Floats) -> Indices:
+    """How many of ``scores`` (G,) are at least each of ``thresholds`` (R,)."""
+    if len(thresholds) > _SORT_ABOVE:
+        return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left").astype(np.int64)
+    return np.array([np.count_nonzero(scores >= threshold) for threshold in thresholds], dtype=np.int64)
+
+
+def _scores(queries: Floats, gallery: Floats, rows: Indices) -> Floats:
+    with np.errstate(over="ignore", invalid="ignore"):
+        scores: Floats = queries @ gallery.T
+    return scores
+
+
+def _group(query_ids: npt.NDArray[Any], gallery_ids: npt.NDArray[Any]) -> tuple[Indices, Indices, Indices]:
+    """The order that sorts the gallery by identity, and for each query where its identity starts and ends in it."""
+    order = np.argsort(gallery_ids, kind="stable")
+    ordered = gallery_ids[order]
+    return order, np.searchsorted(ordered, query_ids, "left"), np.searchsorted(ordered, query_ids, "right")
+
+
+def _features(features: Any, side: str) -> Floats:
+    if hasattr(features, "detach"):  # a tensor: of any device, possibly of a type numpy does not have
+        features = features.detach().float().cpu().numpy()
+    matrix = np.asarray(features, dtype=np.float32)
+    if matrix.ndim != 2 or not matrix.size:
+        raise DataError(f"{side} features have shape {matrix.shape}; expected at least one row of at least one number")
+    bad = [row for part in _parts(matrix) for row in part]
+    if bad:
+        raise DataError(f"{side} features are not finite in {len(bad)} of {len(matrix)} rows: {bad[:5]}")
+    return matrix
+
+
+def _parts(matrix: Floats) -> Iterator[list[int]]:
+    """Rows with a number that is not finite."""
+    for first in range(0, len(matrix), 4096):
+        finite = np.isfinite(matrix[first : first + 4096]).all(axis=1)
+        yield (np.flatnonzero(~finite) + first).tolist()
+
+
+def _ids(ids: Any, side: str, length: int) -> npt.NDArray[Any]:
+    array = np.asarray(ids.detach().cpu() if hasattr(ids, "detach") else ids)
+    if array.shape != (length,) or array.dtype.kind not in "iuU":
+        raise DataError(
+            f"{side} identities have shape {array.shape} and type {array.dtype}; "
+            f"expected {length} whole numbers or texts, one for each row of features"
+        )
+    return array
