@@ -28,6 +28,7 @@ class QueryEncoder:
 
     Attributes:
         config: the configuration of the model.
+        tokenizer: the model's.
         fingerprint: the model's; features of images are comparable if made by a model with the same one.
     """
 
@@ -36,7 +37,7 @@ class QueryEncoder:
     ) -> None:
         self.config = config
         self.fingerprint = fingerprint
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._weights = weights
 
     @classmethod
@@ -66,7 +67,7 @@ class QueryEncoder:
         """Features of N sentences: (N, D) float32, each of length 1."""
         features = np.zeros((len(texts), self.config.embedding_dim), np.float32)
         for row, text in enumerate(texts):
-            features[row] = self._encode(self._tokenizer.encode([text]).ids[0])
+            features[row] = self._encode(self.tokenizer.encode([text]).ids[0])
         return features
 
     def _encode(self, ids: npt.NDArray[np.int64]) -> Array:
