@@ -6,6 +6,7 @@ import traceback
 
 import typer
 
+from textreid.cli.pretrain import pretrain
 from textreid.errors import TextReidError
 from textreid.version import __version__
 
@@ -32,6 +33,9 @@ def _global_options(
 ) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+app.command()(pretrain)
 
 
 def main() -> None:

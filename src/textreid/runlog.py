@@ -1,0 +1,117 @@
+"""The log of a run: ``metrics.jsonl``, one JSON object a line, and its view on the console (standard error).
+
+A record has ``event`` and ``step`` (steps finished when it was written), then its values. Records are flushed one by
+one, so a killed process loses none but, at most, the half of a line that it was writing.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textreid.artifacts import write_text
+from textreid.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+METRICS = "metrics.jsonl"
+_QUIET_SECONDS = 15.0  # between lines of progress where the console is no terminal
+
+
+class RunLog:
+    """Appends records to ``folder/metrics.jsonl`` and, if ``console``, shows the run on standard error."""
+
+    def __init__(self, folder: Path, console: bool = True) -> None:
+        self.path = folder / METRICS
+        self._console = console
+        self._progress: tuple[Progress, TaskID] | None = None
+        self._spoken = 0.0
+
+    def record(self, event: str, step: int, **values: Any) -> None:
+        """Append one record.
+
+        Raises:
+            ArtifactError: it cannot be written.
+        """
+        line = json.dumps({"event": event, "step": step, **values}, ensure_ascii=False)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(line + "\n")
+        except OSError as error:
+            raise ArtifactError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+
+    def say(self, text: str) -> None:
+        """Show one line on the console."""
+        if not self._console:
+            return
+        if self._progress:
+            self._progress[0].console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            sys.stderr.write(text + "\n")
+
+    @contextmanager
+    def progress(self, task: str, total: int, done: int = 0) -> Iterator[None]:
+        """Show how far ``task`` is, its rate and the time left, while the block runs and calls `advance`."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
+        )  # fmt: skip
+        visible = self._console and console.is_terminal
+        with Progress(*columns, console=console, disable=not visible, transient=True) as bar:
+            self._progress = (bar, bar.add_task(task, total=total, completed=done, note=""))
+            self._spoken = time.monotonic()
+            try:
+                yield
+            finally:
+                self._progress = None
+
+    def advance(self, done: int, note: str = "") -> None:
+        """Say that ``done`` units of the task in `progress` are finished."""
+        if self._progress is None:
+            return
+        bar, task = self._progress
+        bar.update(task, completed=done, note=note)
+        if self._console and bar.disable and time.monotonic() - self._spoken > _QUIET_SECONDS:
+            self._spoken = time.monotonic()
+            left = bar.tasks[0].time_remaining
+            self.say(f"{bar.tasks[0].description} {done}/{bar.tasks[0].total:.0f}  {note}" + _left(left))
+
+    def keep_until(self, step: int) -> None:
+        """Remove the records of later steps, and a last line that is cut off."""
+        if self.path.exists():
+            kept = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
+            write_text(self.path, "".join(f"{line}\n" for line in kept))
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """All records of a ``metrics.jsonl``, without a last line that is cut off.
+
+    Raises:
+        ArtifactError: the file is missing or unreadable.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return [json.loads(line) for line in lines if _step(line) < float("inf")]
+
+
+def _step(line: str) -> float:
+    """The step of a record; infinite for a line that is cut off."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return float("inf")
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f"  {int(seconds // 60)}:{int(seconds % 60):02} left"

@@ -1,0 +1,164 @@
+"""Checkpoints: ``step-*`` folders that hold everything a run needs to go on as if it had never stopped.
+
+Random numbers and the order of the data are functions of seed and step (`textreid.training.sampler`), so the
+step number stands for both.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from textreid.artifacts import MANIFEST, new_folder, read_json, read_manifest, write_json
+from textreid.errors import ArtifactError, ResumeError
+from textreid.models.tokenizer import Tokenizer
+from textreid.training.noise_table import NoiseTable
+
+_KIND, _FORMAT_VERSION = "checkpoint", 1
+_WEIGHTS, _OPTIMIZER, _TOTALS = "weights.safetensors", "optimizer.safetensors", "totals.safetensors"
+_TOKENIZER, _NOISE, _STATE = "tokenizer.json", "noise.npy", "state.json"
+_HARMLESS = frozenset(  # settings that may change between the parts of a run: they leave the weights alone
+    f"training.{name}"
+    for name in ("workers", "cache_images", "checkpoint_every", "keep_checkpoints", "log_every", "validate_every")
+)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must be the same for a run to be continued."""
+
+    config: dict[str, Any]
+    data: str
+    device: str
+
+
+class Checkpoints:
+    """The checkpoints of the run in ``folder``; the newest ``keep`` stay."""
+
+    def __init__(self, folder: Path, keep: int, identity: Identity) -> None:
+        self._folder = folder
+        self._keep = keep
+        self.identity = identity
+
+    def save(
+        self, step: int, encoder: nn.Module, optimizer: torch.optim.Optimizer, tokenizer: Tokenizer,
+        noise: NoiseTable | None, totals: Tensor,
+    ) -> Path:  # fmt: skip
+        """Write the state after ``step`` steps, then remove the oldest checkpoints beyond ``keep``.
+
+        Raises:
+            ArtifactError: it cannot be written (the disk is full); the former checkpoints stay.
+        """
+        path = self._folder / f"step-{step:08}"
+        identity = self.identity
+        with new_folder(path, _KIND, _FORMAT_VERSION, replace=True, step=step) as partial:
+            try:
+                save_file(_contiguous(encoder.state_dict()), partial / _WEIGHTS)
+                save_file(_moments(encoder, optimizer), partial / _OPTIMIZER)
+                save_file({"totals": totals.cpu()}, partial / _TOTALS)
+            except SafetensorError as error:
+                raise ArtifactError(f"{path}: cannot be written: {error}") from error
+            tokenizer.save(partial / _TOKENIZER)
+            if noise:
+                noise.save(partial / _NOISE)
+            write_json(
+                partial / _STATE,
+                {"step": step, "config": identity.config, "data": identity.data, "device": identity.device},
+            )
+        for old in self._paths()[: -self._keep]:
+            shutil.rmtree(old)
+        return path
+
+    def newest(self) -> "Checkpoint | None":
+        """The newest whole checkpoint, or None; what was left half-written is removed.
+
+        Raises:
+            ResumeError: the run was made with other settings or other data; says which.
+            ArtifactError: a whole checkpoint is damaged.
+        """
+        for partial in self._folder.glob(".step-*.partial"):
+            shutil.rmtree(partial)
+        paths = self._paths()
+        if not paths:
+            return None
+        read_manifest(paths[-1], _KIND, _FORMAT_VERSION)
+        state = read_json(paths[-1] / _STATE)
+        self._refuse_other_run(paths[-1], state)
+        return Checkpoint(paths[-1], state["step"])
+
+    def _paths(self) -> list[Path]:
+        return sorted(path for path in self._folder.glob("step-*") if (path / MANIFEST).is_file())
+
+    def _refuse_other_run(self, path: Path, state: dict[str, Any]) -> None:
+        differing = [
+            f"{section}.{name} was {state['config'].get(section, {}).get(name)!r}, is {value!r}"
+            for section, values in self.identity.config.items()
+            for name, value in values.items()
+            if f"{section}.{name}" not in _HARMLESS and state["config"].get(section, {}).get(name) != value
+        ]
+        if state["data"] != self.identity.data:
+            differing.append("the captions or images are others")
+        if state["device"] != self.identity.device:
+            differing.append(f"it ran on {state['device']}, this is {self.identity.device}")
+        if differing:
+            raise ResumeError(
+                f"{path}: cannot be continued exactly: {'; '.join(differing)}. "
+                "Give the settings and data of the run, or start another with a new --out"
+            )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One whole checkpoint on disk."""
+
+    path: Path
+    step: int
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the run."""
+        return Tokenizer.load(self.path / _TOKENIZER)
+
+    def noise(self, working: Path, pairs: int, text_length: int) -> NoiseTable:
+        """The noise table, copied to ``working``."""
+        return NoiseTable.restore(working, self.path / _NOISE, pairs, text_length)
+
+    def restore(self, encoder: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
+        """Load weights and optimiser state in place; returns the running totals of the log.
+
+        Raises:
+            ArtifactError: the files are damaged or do not fit the model.
+        """
+        try:
+            encoder.load_state_dict(load_file(self.path / _WEIGHTS))
+            _load_moments(encoder, optimizer, load_file(self.path / _OPTIMIZER))
+            return load_file(self.path / _TOTALS)["totals"]
+        except (SafetensorError, OSError, RuntimeError, KeyError) as error:
+            raise ArtifactError(f"{self.path}: damaged, or of another model: {error}") from error
+
+
+def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in state.items()}
+
+
+def _moments(encoder: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state by parameter name: ``<name>/exp_avg`` and so on."""
+    return _contiguous(
+        {
+            f"{name}/{key}": value
+            for name, parameter in encoder.named_parameters()
+            for key, value in optimizer.state.get(parameter, {}).items()
+        }
+    )
+
+
+def _load_moments(encoder: nn.Module, optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
+    parameters = dict(encoder.named_parameters())
+    for name, value in saved.items():
+        parameter, key = name.rsplit("/", 1)
+        owner = parameters[parameter]
+        optimizer.state[owner][key] = value.to(owner.device)

@@ -1,0 +1,179 @@
+"""Training data: tokenised captions in compact arrays, and images decoded ahead of the step that needs them."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from textreid.artifacts import fingerprint
+from textreid.datasets.captions import CaptionTable
+from textreid.datasets.images import read_image, to_pixels
+from textreid.errors import CaptionError, DataError, ImageError
+from textreid.models.tokenizer import Tokenizer
+from textreid.training.sampler import Draw, Indices, Sampler
+
+UNREADABLE_SHARE = 0.01  # of the images; above it a run fails
+_CHUNK = 20_000  # captions tokenised at once
+_CACHE_SHARE = 4  # "auto" caches images that take up to 1 / this of the free memory
+
+
+class Batch(NamedTuple):
+    """One step's data: ``B`` images, ``T`` captions of up to ``L`` tokens."""
+
+    pixels: npt.NDArray[np.uint8]  # (B, 3, H, W)
+    labels: Indices  # (B,) index of each image
+    owners: Indices  # (T,) position in the batch of each caption's image
+    pairs: Indices  # (T,) index of each caption
+    ids: npt.NDArray[np.int64]  # (T, L), padded with 0
+    lengths: Indices  # (T,) start and end included
+
+
+@dataclass(frozen=True)
+class TokenizedCaptions:
+    """Token ids of N captions, one after the other in the smallest integers that hold them."""
+
+    tokens: npt.NDArray[np.unsignedinteger]  # (sum of lengths,)
+    offsets: Indices  # (N + 1,)
+    truncated: int  # captions that were longer than the tokenizer's text length
+
+    def rows(self, pairs: Indices) -> tuple[npt.NDArray[np.int64], Indices]:
+        """Ids (T, L) of captions ``pairs``, padded with 0 to the longest, and their lengths (T,)."""
+        lengths = self.offsets[pairs + 1] - self.offsets[pairs]
+        columns = np.arange(lengths.max(initial=0))
+        inside = columns < lengths[:, None]
+        ids = np.zeros(inside.shape, dtype=np.int64)
+        ids[inside] = self.tokens[(self.offsets[pairs][:, None] + columns)[inside]]
+        return ids, lengths
+
+
+def tokenize(table: CaptionTable, tokenizer: Tokenizer) -> TokenizedCaptions:
+    """Encode all captions of a table, in bounded memory.
+
+    Raises:
+        CaptionError: a caption has no token.
+    """
+    small = np.uint16 if tokenizer.vocabulary_size <= 1 << 16 else np.uint32
+    parts: list[npt.NDArray[np.unsignedinteger]] = []
+    lengths: list[Indices] = []
+    truncated = 0
+    for start in range(0, len(table), _CHUNK):
+        batch = tokenizer.encode(table.captions.slice(start, _CHUNK).to_pylist())
+        wordless = np.flatnonzero(batch.lengths <= 2)  # only start and end
+        if wordless.size:
+            raise CaptionError(f"caption {table.caption(start + int(wordless[0]))!r} has no word to learn from")
+        parts.append(batch.ids[np.arange(batch.ids.shape[1]) < batch.lengths[:, None]].astype(small))
+        lengths.append(batch.lengths)
+        truncated += batch.truncated
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+    return TokenizedCaptions(np.concatenate(parts), offsets, truncated)
+
+
+@dataclass
+class ImageStore:
+    """Pixels of the training images, by index; unreadable ones are quarantined, counted, and fail a run above 1 %."""
+
+    root: Path
+    names: tuple[str, ...]
+    height: int
+    width: int
+    quarantined: dict[int, str] = field(default_factory=dict)  # image index → what is wrong
+    _cache: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def bytes_decoded(self) -> int:
+        """Memory that all images take once decoded."""
+        return len(self.names) * 3 * self.height * self.width
+
+    def fill_cache(self, workers: int, advance: Callable[[int], None]) -> None:
+        """Decode every image once and keep it; ``advance`` is called with the number done."""
+        self._cache = np.zeros((len(self.names), 3, self.height, self.width), dtype=np.uint8)
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            for done, (index, pixels) in enumerate(
+                zip(range(len(self.names)), pool.map(self._decode, range(len(self.names))), strict=True), 1
+            ):
+                if pixels is not None:
+                    self._cache[index] = pixels
+                advance(done)
+
+    def read(self, indices: Indices) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """Pixels (n, 3, H, W) of the readable images among ``indices``, and which of the indices are readable.
+
+        Raises:
+            DataError: more than 1 % of all images are unreadable, or all that were asked for.
+        """
+        if self._cache is not None:
+            readable = np.array([index not in self.quarantined for index in indices.tolist()])
+            return self._cache[indices[readable]], readable
+        decoded = [None if index in self.quarantined else self._decode(index) for index in indices.tolist()]
+        readable = np.array([pixels is not None for pixels in decoded])
+        if not readable.any():
+            raise DataError(self._complaint())
+        return np.stack([pixels for pixels in decoded if pixels is not None]), readable
+
+    def _decode(self, index: int) -> npt.NDArray[np.uint8] | None:
+        try:
+            image = read_image(self.root / self.names[index], at_least=(self.height, self.width))
+        except ImageError as error:
+            self.quarantined[index] = str(error)
+            if len(self.quarantined) > UNREADABLE_SHARE * len(self.names):
+                raise DataError(self._complaint()) from error
+            return None
+        return to_pixels(image, self.height, self.width)
+
+    def _complaint(self) -> str:
+        first = next(iter(self.quarantined.values()))
+        return (
+            f"{self.root}: {len(self.quarantined)} of {len(self.names)} images cannot be read, more than "
+            f"{UNREADABLE_SHARE:.0%}; the first: {first}. Check the image folder, or caption the images again"
+        )
+
+
+def should_cache(choice: Literal["auto", "on", "off"], needed: int) -> bool:
+    """Whether to keep ``needed`` bytes of decoded images in memory."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return choice == "on" or (choice == "auto" and needed * _CACHE_SHARE <= free)
+
+
+def data_fingerprint(table: CaptionTable, root: Path) -> str:
+    """Equal for equal captions over images of equal names and file sizes."""
+    sizes = [(root / name).stat().st_size if (root / name).is_file() else -1 for name in table.images]
+    return fingerprint([table.fingerprint, list(table.images), sizes])
+
+
+def batches(
+    sampler: Sampler, images: ImageStore, captions: TokenizedCaptions, start: int, steps: int, workers: int
+) -> Iterator[Batch]:
+    """Yield the batches of steps ``start`` to ``steps``, prepared by ``workers`` threads ahead of their use."""
+    if workers == 0:
+        for step in range(start, steps):
+            yield _assemble(sampler.draw(step), images, captions)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque(
+            pool.submit(_assemble, sampler.draw(step), images, captions)
+            for step in range(start, min(start + workers + 1, steps))
+        )
+        try:
+            for step in range(start + len(waiting), steps + len(waiting)):
+                ready = waiting.popleft().result()
+                if step < steps:
+                    waiting.append(pool.submit(_assemble, sampler.draw(step), images, captions))
+                yield ready
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _assemble(draw: Draw, images: ImageStore, captions: TokenizedCaptions) -> Batch:
+    pixels, readable = images.read(draw.images)
+    kept = readable[draw.owners]
+    position = np.cumsum(readable) - 1
+    pairs = draw.pairs[kept]
+    ids, lengths = captions.rows(pairs)
+    return Batch(pixels, draw.images[readable], position[draw.owners[kept]], pairs, ids, lengths)
