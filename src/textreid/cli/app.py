@@ -6,7 +6,9 @@ import traceback
 
 import typer
 
+from textreid.cli.cache import cache
 from textreid.cli.pretrain import pretrain
+from textreid.cli.search import search
 from textreid.errors import TextReidError
 from textreid.version import __version__
 
@@ -35,7 +37,10 @@ def _global_options(
         typer.echo(context.get_help())
 
 
+# The story, in its order.
 app.command()(pretrain)
+app.command()(search)
+app.add_typer(cache, name="cache")
 
 
 def main() -> None:

@@ -1,0 +1,153 @@
+"""The answer to a search as one picture: the query above, the crops below in rank order."""
+
+import importlib.util
+import io
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from PIL import Image, ImageDraw, ImageFont
+
+from textreid.artifacts import write_bytes
+from textreid.datasets.images import read_image
+from textreid.errors import ArtifactError, ImageError
+from textreid.gallery.search import Hit
+
+MAX_TILES = 200  # a picture of more is too large to be looked at
+
+_PAPER = "#f7f7f5"
+_PANEL = "#e9e9e5"
+_INK = "#1c1e21"
+_GREY = "#74787d"
+_TILE_WIDTH = 208
+_GAP = 28
+_MARGIN = 64
+_CORNER = 10
+_MAT = 10
+_COLUMNS = 5
+_WIDE_COLUMNS = 10  # of a sheet with more than _MANY tiles
+_MANY = 30
+_LABEL_HEIGHT = 62
+_TITLE_LINES = 4
+
+
+def contact_sheet(title: str, note: str, hits: Sequence[Hit]) -> Image.Image:
+    """Draw the crops in the order given, each whole and in its own proportions, with rank, score and file name.
+
+    Args:
+        title: set large above the crops, wrapped, at most four lines.
+        note: one small line below the title.
+        hits: at most `MAX_TILES`. One whose file cannot be read any more gets an empty panel that says so.
+
+    Raises:
+        ValueError: there are too many hits, or none.
+    """
+    if not 1 <= len(hits) <= MAX_TILES:
+        raise ValueError(f"a contact sheet holds 1 to {MAX_TILES} images, got {len(hits)}")
+    pictures = [_read(hit.path) for hit in hits]
+    shapes = [picture.height / picture.width for picture in pictures if picture]
+    tile_height = round(_TILE_WIDTH * min(max(median(shapes or [2.0]), 0.6), 2.6))
+    columns = min(_WIDE_COLUMNS if len(hits) > _MANY else _COLUMNS, max(len(hits), 3))
+    width = 2 * _MARGIN + columns * _TILE_WIDTH + (columns - 1) * _GAP
+    title_font, note_font = _font(34, bold=True), _font(17)
+    lines = _wrap(title, title_font, width - 2 * _MARGIN, _TITLE_LINES)
+    head = _MARGIN - 8 + 46 * len(lines) + 62
+    rows = math.ceil(len(hits) / columns)
+    sheet = Image.new("RGB", (width, head + rows * (tile_height + _LABEL_HEIGHT + _GAP) - _GAP + _MARGIN - 8), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, line in enumerate(lines):
+        draw.text((_MARGIN, _MARGIN - 8 + 46 * number + 34), line, _INK, title_font, anchor="ls")
+    draw.text((_MARGIN, head - 30), _shorten(note, note_font, width - 2 * _MARGIN), _GREY, note_font, anchor="ls")
+    for number, (hit, picture) in enumerate(zip(hits, pictures, strict=True)):
+        left = _MARGIN + (number % columns) * (_TILE_WIDTH + _GAP)
+        top = head + (number // columns) * (tile_height + _LABEL_HEIGHT + _GAP)
+        sheet.paste(_panel(picture, tile_height), (left, top), _rounded(_TILE_WIDTH, tile_height, _CORNER))
+        _draw_label(draw, hit, left, top + tile_height)
+    return sheet
+
+
+def save_contact_sheet(sheet: Image.Image, path: Path) -> None:
+    """Write the sheet in the format of the suffix of ``path``; PNG where there is none.
+
+    Raises:
+        ArtifactError: the suffix is of no picture format, or the file cannot be written.
+    """
+    suffix = path.suffix.lower() or ".png"
+    picture_format = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(suffix)
+    if picture_format is None:
+        raise ArtifactError(f"{path}: a contact sheet is a .png, .jpg or .webp file")
+    stream = io.BytesIO()
+    sheet.save(stream, picture_format, quality=92)
+    write_bytes(path, stream.getvalue())
+
+
+def _read(path: Path) -> Image.Image | None:
+    try:
+        return read_image(path)
+    except ImageError:
+        return None
+
+
+def _panel(picture: Image.Image | None, height: int) -> Image.Image:
+    panel = Image.new("RGB", (_TILE_WIDTH, height), _PANEL)
+    if picture is None:
+        ImageDraw.Draw(panel).text((_TILE_WIDTH / 2, height / 2), "cannot be read", _GREY, _font(15), anchor="mm")
+        return panel
+    room = (_TILE_WIDTH - 2 * _MAT, height - 2 * _MAT)
+    scale = min(room[0] / picture.width, room[1] / picture.height)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    place = ((_TILE_WIDTH - size[0]) // 2, (height - size[1]) // 2)
+    panel.paste(picture.resize(size, Image.Resampling.LANCZOS), place, _rounded(*size, 4))
+    return panel
+
+
+def _rounded(width: int, height: int, corner: int, oversampling: int = 4) -> Image.Image:
+    mask = Image.new("L", (width * oversampling, height * oversampling))
+    ImageDraw.Draw(mask).rounded_rectangle((0, 0, mask.width - 1, mask.height - 1), corner * oversampling, "white")
+    return mask.resize((width, height), Image.Resampling.BOX)
+
+
+def _draw_label(draw: ImageDraw.ImageDraw, hit: Hit, left: int, top: int) -> None:
+    draw.text((left, top + 29), str(hit.rank), _INK, _font(20, bold=True), anchor="ls")
+    draw.text((left + _TILE_WIDTH, top + 29), f"{hit.score:.3f}", _INK, _font(17), anchor="rs")
+    name = os.fsencode(hit.path.name).decode("utf-8", "replace")
+    draw.text((left, top + 52), _shorten(name, _font(13), _TILE_WIDTH), _GREY, _font(13), anchor="ls")
+
+
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans of matplotlib, found without importing it: Latin, Greek, Cyrillic, Arabic; no Chinese."""
+    package = importlib.util.find_spec("matplotlib")
+    if package is None or package.origin is None:
+        raise ArtifactError("matplotlib, which brings the font of the contact sheet, is not installed")
+    fonts = Path(package.origin).parent / "mpl-data" / "fonts" / "ttf"
+    return ImageFont.truetype(fonts / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"), size)
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont, width: float, most: int) -> list[str]:
+    """Break ``text`` into at most ``most`` lines no wider than ``width``; what does not fit ends in an ellipsis."""
+    lines = [""]
+    words = text.split()
+    for number, word in enumerate(words):
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        elif len(lines) == most:
+            lines[-1] += " " + " ".join(words[number:])
+            break
+        else:
+            lines.append(word)
+    return [_shorten(line, font, width) for line in lines]
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """Cut the end of ``text`` so that it is no wider than ``width``."""
+    text = "".join(character if character.isprintable() else " " for character in text)
+    if font.getlength(text) <= width:
+        return text
+    low, high = 0, len(text)
+    while low < high:  # the longest beginning that fits with the ellipsis
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if font.getlength(text[:middle] + "…") <= width else (low, middle - 1)
+    return text[:low].rstrip() + "…"

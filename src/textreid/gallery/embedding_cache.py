@@ -1,0 +1,292 @@
+"""Embeddings that were computed once are kept: one SQLite database under the user's cache folder.
+
+A vector belongs to the *content* of a file and to a model, so that a renamed, moved or duplicated picture is not
+embedded again. Hashing every file would make each search read the whole folder; a file whose size and times are
+those of the last look is therefore taken to have the content it had then.
+
+The database holds paths and vectors of pictures of people: only its owner may read it, a picture that left its
+folder is forgotten at the next search there, and `EmbeddingCache.clear` deletes for good.
+"""
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from textreid.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+FILE_NAME = "embeddings.sqlite3"
+_APPLICATION_ID = 0x74726964  # "trid", in the header of the file
+_FORMAT_VERSION = 1
+_BUSY_SECONDS = 60.0
+_SECONDS_A_DAY = 86_400
+_SCHEMA = """
+CREATE TABLE files (
+    path BLOB PRIMARY KEY,       -- as the file system spells it, absolute
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
+    digest BLOB NOT NULL         -- SHA-256 of the content
+) WITHOUT ROWID;
+CREATE INDEX files_digest ON files (digest);
+CREATE TABLE embeddings (
+    model TEXT NOT NULL,         -- fingerprint of the model
+    digest BLOB NOT NULL,
+    vector BLOB NOT NULL,        -- float32, little-endian
+    created INTEGER NOT NULL,    -- seconds since 1970
+    UNIQUE (model, digest)
+);
+CREATE TABLE unreadable (
+    digest BLOB PRIMARY KEY,
+    version TEXT NOT NULL,       -- of textreid: another may read what this one could not
+    reason TEXT NOT NULL,
+    created INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """What a file system says about a file without reading it."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, path: bytes | Path) -> Self:
+        """Read the stamp of ``path``; raises OSError."""
+        status = os.stat(path)  # noqa: PTH116 - a Path for each of many thousand files costs more than the call
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@dataclass(frozen=True)
+class CacheStatus:
+    """What a cache holds."""
+
+    path: Path
+    size: int  # bytes on disk
+    files: int
+    embeddings: int
+    models: int
+    unreadable: int
+
+
+def cache_folder() -> Path:
+    """Where the cache lives: ``$TEXTREID_CACHE``, else ``$XDG_CACHE_HOME/textreid``, else ``~/.cache/textreid``."""
+    if own := os.environ.get("TEXTREID_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification: a relative path is to be ignored.
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "textreid"
+
+
+class EmbeddingCache:
+    """A table of vectors keyed by content digest and model fingerprint; a context manager that closes itself.
+
+    Several processes may use one cache at once. Every method raises `ArtifactError`, which names the file, when the
+    database is damaged, locked for a minute, or cannot grow.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Open the cache in ``folder``, created when missing; None keeps everything in memory.
+
+        Raises:
+            PermissionError, OSError: the folder cannot be made or written.
+            ArtifactError: the file is damaged, foreign, or of another version of textreid.
+        """
+        self.path = folder / FILE_NAME if folder else None
+        if self.path:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        # Autocommit: transactions are begun in sight, by `_transaction`.
+        self._database = sqlite3.connect(self.path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            with self._reported():
+                self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; what was stored stays."""
+        self._database.close()
+
+    def known_files(self, folder: Path) -> dict[bytes, tuple[FileStamp, bytes]]:
+        """Path, stamp and digest of the files below ``folder`` (absolute) as they were when last looked at."""
+        with self._reported():
+            rows = self._database.execute(
+                "SELECT path, size, mtime_ns, ctime_ns, digest FROM files WHERE path >= ? AND path < ?", _range(folder)
+            )
+            return {path: (FileStamp(*stamp), digest) for path, *stamp, digest in rows}
+
+    def remember_files(self, files: Mapping[bytes, tuple[FileStamp, bytes]]) -> None:
+        """Store the stamp and digest of files, by absolute path."""
+        with self._transaction():
+            self._database.executemany(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+                ((path, s.size, s.mtime_ns, s.ctime_ns, digest) for path, (s, digest) in files.items()),
+            )
+
+    def forget_files(self, paths: Iterable[bytes]) -> None:
+        """Drop files that are gone, and what was stored of contents that no file has any more."""
+        with self._transaction():
+            self._database.executemany("DELETE FROM files WHERE path = ?", ((path,) for path in paths))
+            for table in ("embeddings", "unreadable"):
+                self._database.execute(f"DELETE FROM {table} WHERE digest NOT IN (SELECT digest FROM files)")  # noqa: S608
+
+    def vectors(self, model: str, folder: Path) -> "tuple[list[bytes], npt.NDArray[np.float32]]":
+        """Digests (N) and vectors (N, D) of the contents below ``folder`` that the model of this fingerprint embedded.
+
+        ``folder`` is absolute; its files are those of `remember_files`.
+        """
+        import numpy as np
+
+        with self._reported():
+            rows = self._database.execute(
+                "SELECT DISTINCT digest, vector FROM files JOIN embeddings USING (digest) "
+                "WHERE path >= ? AND path < ? AND model = ?",
+                (*_range(folder), model),
+            ).fetchall()
+        joined = np.frombuffer(b"".join(vector for _, vector in rows), "<f4")
+        return [digest for digest, _ in rows], joined.reshape(len(rows), -1 if rows else 0)
+
+    def store_vectors(self, model: str, vectors: "Mapping[bytes, npt.NDArray[np.float32]]") -> None:
+        """Store vectors by content digest; on disk when this returns."""
+        now = int(time.time())
+        with self._transaction():
+            self._database.executemany(
+                "INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?)",
+                ((model, digest, vector.astype("<f4").tobytes(), now) for digest, vector in vectors.items()),
+            )
+
+    def unreadable(self, version: str, folder: Path) -> dict[bytes, str]:
+        """Digest and reason of the contents below ``folder`` that this version of textreid could not read."""
+        with self._reported():
+            rows = self._database.execute(
+                "SELECT DISTINCT digest, reason FROM files JOIN unreadable USING (digest) "
+                "WHERE path >= ? AND path < ? AND version = ?",
+                (*_range(folder), version),
+            )
+            return dict(rows.fetchall())
+
+    def store_unreadable(self, version: str, reasons: Mapping[bytes, str]) -> None:
+        """Remember contents that are no image, so that they are not tried at each search."""
+        now = int(time.time())
+        with self._transaction():
+            self._database.executemany(
+                "INSERT OR REPLACE INTO unreadable VALUES (?, ?, ?, ?)",
+                ((digest, version, reason, now) for digest, reason in reasons.items()),
+            )
+
+    def status(self) -> CacheStatus:
+        """Count what is stored."""
+        with self._reported():
+            files, embeddings, models, unreadable = self._database.execute(
+                "SELECT (SELECT count(*) FROM files), (SELECT count(*) FROM embeddings), "
+                "(SELECT count(DISTINCT model) FROM embeddings), (SELECT count(*) FROM unreadable)"
+            ).fetchone()
+        path = self.path or Path(":memory:")
+        size = sum(file.stat().st_size for file in _database_files(path) if file.is_file())
+        return CacheStatus(path, size, files, embeddings, models, unreadable)
+
+    def clear(self, older_than_days: float) -> int:
+        """Delete every embedding computed more than ``older_than_days`` ago, for good; returns how many there were."""
+        limit = int(time.time() - older_than_days * _SECONDS_A_DAY)
+        with self._transaction():
+            deleted = self._database.execute("DELETE FROM embeddings WHERE created <= ?", (limit,)).rowcount
+            self._database.execute("DELETE FROM unreadable WHERE created <= ?", (limit,))
+            self._database.execute(
+                "DELETE FROM files WHERE digest NOT IN (SELECT digest FROM embeddings) "
+                "AND digest NOT IN (SELECT digest FROM unreadable)"
+            )
+        with self._reported():
+            # The log and the free pages still hold what was deleted.
+            self._database.execute("VACUUM")
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return deleted
+
+    def _prepare(self) -> None:
+        execute = self._database.execute
+        execute("PRAGMA secure_delete = ON")
+        execute("BEGIN IMMEDIATE")  # fails at once where the file may be read but not written
+        identity = (execute("PRAGMA application_id").fetchone()[0], execute("PRAGMA user_version").fetchone()[0])
+        if identity == (0, 0) and not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            for statement in _SCHEMA.split(";")[:-1]:
+                execute(statement)
+            execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            execute(f"PRAGMA user_version = {_FORMAT_VERSION}")
+        elif identity != (_APPLICATION_ID, _FORMAT_VERSION):
+            raise ArtifactError(
+                f"{self.path}: not an embedding cache of this version of textreid; remove the file, or set "
+                f"TEXTREID_CACHE to another folder"
+            )
+        execute("COMMIT")
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = NORMAL")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._reported():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "readonly" in str(error) or "unable to open" in str(error):
+                raise PermissionError(f"{self.path}: cannot be written") from error
+            raise ArtifactError(
+                f"{self.path}: the embedding cache cannot be used: {error}; search with --no-cache, or set "
+                f"TEXTREID_CACHE to another folder"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise ArtifactError(
+                f"{self.path}: the embedding cache is damaged ({error}); remove it with `textreid cache clear` "
+                f"(it holds only what can be computed again)"
+            ) from error
+
+
+def remove_cache(folder: Path) -> int:
+    """Remove the whole cache in ``folder``, damaged or not; returns the bytes that were freed.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    freed = 0
+    for file in _database_files(folder / FILE_NAME):
+        if file.is_file():
+            freed += file.stat().st_size
+            file.unlink()
+    return freed
+
+
+def _database_files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+
+
+def _range(folder: Path) -> tuple[bytes, bytes]:
+    """The first path below ``folder``, and the first after all of them: "0" follows "/" in ASCII."""
+    prefix = os.fsencode(folder).rstrip(b"/")
+    return prefix + b"/", prefix + b"0"

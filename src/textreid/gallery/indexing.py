@@ -1,0 +1,198 @@
+"""A folder of pictures as a matrix of vectors, computing only those that no earlier search computed."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from textreid.artifacts import file_digest
+from textreid.datasets.images import SUFFIXES, list_images, read_image, to_pixels
+from textreid.errors import DataError, ImageError
+from textreid.gallery.embedding_cache import EmbeddingCache, FileStamp
+from textreid.gallery.encoder import GalleryEncoder
+from textreid.version import __version__
+
+BATCH_SIZE = 64  # also what an interruption can lose
+REJECTED_AT_MOST = 0.5  # of the images of a folder
+_HASHED_AT_ONCE = 1024
+_THREADS = 4
+
+Report = Callable[[str, int, int], None]  # "read", "load" (the model) or "embed"; how many are done; of how many
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An image file that could not be used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class FolderIndex:
+    """The images of a folder and their vectors.
+
+    Attributes:
+        folder: as it was given.
+        real_folder: the same without links.
+        paths: (N) the images below ``real_folder`` that could be read, sorted.
+        rows: (N,) the row of ``features`` that belongs to each path; files of equal content share one.
+        features: (M, D) float32, each of length 1.
+        rejected: the images that could not be read.
+    """
+
+    folder: Path
+    real_folder: Path
+    paths: tuple[Path, ...]
+    rows: npt.NDArray[np.int64]
+    features: npt.NDArray[np.float32]
+    rejected: tuple[Rejected, ...]
+
+    def path(self, number: int) -> Path:
+        """The path of an image as a user writes it: below the folder as it was given."""
+        return self.folder / self.paths[number].relative_to(self.real_folder)
+
+
+def index_folder(
+    folder: Path, encoder: GalleryEncoder, cache: EmbeddingCache, report: Report | None = None
+) -> FolderIndex:
+    """Embed the images below ``folder`` that ``cache`` does not know, and return the vectors of all.
+
+    Every batch is stored before the next is begun, so that an interrupted call is continued by the next one.
+
+    Raises:
+        DataError: the folder is missing or has no images, or more than half of them cannot be read.
+        ArtifactError: the cache cannot be used.
+    """
+    real = Path(os.path.realpath(folder))
+    images = {os.fsencode(path): path for path in list_images(real)}
+    if not images:
+        raise DataError(f"{folder}: no images below this folder (looked for {', '.join(sorted(SUFFIXES))})")
+    rejected: dict[bytes, str] = {}
+    files = _identify(images, real, cache, rejected, report or _silent)
+    unreadable = cache.unreadable(__version__, real)
+    digests, features = cache.vectors(encoder.fingerprint, real)
+    known = set(digests)
+    # One file for each content: a duplicate is embedded once.
+    first = {files[name][1]: name for name in reversed(images) if name in files}
+    missing = sorted(name for digest, name in first.items() if digest not in known and digest not in unreadable)
+    if missing:
+        todo = [(files[name][1], images[name], files[name][0]) for name in missing]
+        _embed(todo, encoder, cache, unreadable, report or _silent)
+        digests, features = cache.vectors(encoder.fingerprint, real)
+    row_of = {digest: row for row, digest in enumerate(digests)}
+    for name, (_, digest) in files.items():
+        if digest not in row_of:
+            rejected[name] = unreadable.get(digest, "changed while it was read")
+    refused = tuple(
+        Rejected(folder / path.relative_to(real), rejected[name]) for name, path in images.items() if name in rejected
+    )
+    if len(refused) > REJECTED_AT_MOST * len(images):
+        raise DataError(
+            f"{folder}: {len(refused)} of {len(images)} images cannot be read, the first is {refused[0].path}: "
+            f"{refused[0].reason}"
+        )
+    used = [name for name in images if name not in rejected]
+    rows = np.array([row_of[files[name][1]] for name in used], np.int64)
+    return FolderIndex(folder, real, tuple(images[name] for name in used), rows, features, refused)
+
+
+def _identify(
+    images: Mapping[bytes, Path], folder: Path, cache: EmbeddingCache, rejected: dict[bytes, str], report: Report
+) -> dict[bytes, tuple[FileStamp, bytes]]:
+    """Stamp and content digest of every image; reads only the files whose stamp changed since the last look."""
+    before = cache.known_files(folder)
+    files: dict[bytes, tuple[FileStamp, bytes]] = {}
+    changed: list[bytes] = []
+    for name in images:
+        seen = before.get(name)
+        try:
+            stamp = FileStamp.of(name)
+        except OSError as error:
+            rejected[name] = error.strerror or str(error)
+            continue
+        if seen and seen[0] == stamp:
+            files[name] = seen
+        else:
+            changed.append(name)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        done = 0
+        for begin in range(0, len(changed), _HASHED_AT_ONCE):
+            names, new = changed[begin : begin + _HASHED_AT_ONCE], {}
+            for name, result in zip(names, pool.map(_stamp_and_digest, (images[n] for n in names)), strict=True):
+                if isinstance(result, str):
+                    rejected[name] = result
+                else:
+                    new[name] = result
+            cache.remember_files(new)
+            files |= new
+            done += len(names)
+            report("read", done, len(changed))
+    if gone := before.keys() - images.keys():
+        cache.forget_files(gone)
+    return files
+
+
+def _stamp_and_digest(path: Path) -> tuple[FileStamp, bytes] | str:
+    try:
+        return FileStamp.of(path), bytes.fromhex(file_digest(path))
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _embed(
+    todo: Sequence[tuple[bytes, Path, FileStamp]],
+    encoder: GalleryEncoder,
+    cache: EmbeddingCache,
+    unreadable: dict[bytes, str],
+    report: Report,
+) -> None:
+    report("load", 0, 1)
+    encoder.load()
+    report("load", 1, 1)
+    done = 0
+    report("embed", 0, len(todo))
+    for decoded in _decoded_ahead(todo, encoder.image_size):
+        pixels = {digest: result for digest, result in decoded.items() if isinstance(result, np.ndarray)}
+        refused = {digest: str(result) for digest, result in decoded.items() if isinstance(result, ImageError)}
+        if pixels:
+            features = encoder.encode_pixels(np.stack(list(pixels.values())))
+            cache.store_vectors(encoder.fingerprint, dict(zip(pixels, features, strict=True)))
+        if refused:
+            cache.store_unreadable(__version__, refused)
+            unreadable |= refused
+        done += len(decoded)
+        report("embed", done, len(todo))
+
+
+Decoded = dict[bytes, npt.NDArray[np.uint8] | ImageError | None]
+
+
+def _decoded_ahead(todo: Sequence[tuple[bytes, Path, FileStamp]], size: tuple[int, int]) -> Iterator[Decoded]:
+    """Batches of pixels (3, H, W), or why there are none; the next batch is decoded while one is in use."""
+
+    def decode(path: Path, stamp: FileStamp) -> npt.NDArray[np.uint8] | ImageError | None:
+        try:
+            pixels = to_pixels(read_image(path, at_least=size), *size)
+        except ImageError as error:
+            return ImageError(str(error).removeprefix(f"{path}: "))
+        # The vector belongs to the content that was hashed, so a file that changed since then has none.
+        return pixels if FileStamp.of(path) == stamp else None
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting: dict[bytes, Future[npt.NDArray[np.uint8] | ImageError | None]] = {}
+        for begin in range(0, len(todo), BATCH_SIZE):
+            batch = todo[begin : begin + BATCH_SIZE]
+            following = {digest: pool.submit(decode, path, stamp) for digest, path, stamp in batch}
+            if waiting:
+                yield {digest: future.result() for digest, future in waiting.items()}
+            waiting = following
+        yield {digest: future.result() for digest, future in waiting.items()}
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
