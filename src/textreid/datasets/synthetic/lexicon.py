@@ -1,0 +1,85 @@
+"""The words for each attribute value: ``lexicon.toml``, and the rules for which of them are true of whom."""
+
+import tomllib
+from bisect import bisect
+from collections.abc import Collection, Mapping
+from functools import cache
+from importlib.resources import files
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from textreid.datasets.synthetic.chance import Chance
+
+DARK = frozenset({"black", "charcoal", "navy", "burgundy", "brown"})
+LIGHT = frozenset({"white", "beige", "light blue"})
+
+
+class Word(NamedTuple):
+    """A word or short phrase; ``names_colour`` when it leaves no need to say the colour."""
+
+    text: str
+    names_colour: bool = False
+
+
+class Words:
+    """Words in order of how common they are, drawn with weights 1, 1/2, 1/3, ..."""
+
+    def __init__(self, words: Collection[Word]) -> None:
+        self.words = tuple(words)
+        self.texts = frozenset(word.text for word in words)
+        total = sum(1 / rank for rank in range(1, len(self.words) + 1))
+        self._bounds = list(accumulate(1 / rank / total for rank in range(1, len(self.words) + 1)))
+
+    def draw(self, chance: Chance, avoid: Collection[str] = ()) -> Word:
+        """One of the words; of those not in ``avoid`` where there are such."""
+        word = self.words[min(bisect(self._bounds, chance.unit()), len(self.words) - 1)]
+        if avoid and word.text in avoid:
+            left = [other for other in self.words if other.text not in avoid]
+            return chance.pick(left) if left else word
+        return word
+
+
+@cache
+def _tables() -> dict[str, dict[str, list[Any]]]:
+    text = files("textreid.datasets.synthetic").joinpath("lexicon.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+@cache
+def all_words(section: str, name: str) -> Words:
+    """Every word that may stand for attribute value ``name``, whoever wears it."""
+    return Words([_word(entry) for entry in _tables()[section].get(name, ())])
+
+
+@cache
+def words(section: str, name: str, colour: str, gender: str, pattern: str, sleeve: str, is_open: bool) -> Words:
+    """The words that are true of a thing ``name`` with these properties."""
+    facts = {"colours": colour, "gender": gender, "pattern": pattern, "sleeve": sleeve, "open": is_open}
+    return Words([_word(entry) for entry in _tables()[section][name] if _admits(entry, facts)])
+
+
+def names(section: str) -> tuple[str, ...]:
+    """The attribute values that ``section`` has words for."""
+    return tuple(_tables()[section])
+
+
+@cache
+def colour_words(colour: str) -> frozenset[str]:
+    """Every word that is true of ``colour``, tones included."""
+    return all_words("colours", colour).texts | all_words("tones", colour).texts
+
+
+def _word(entry: Any) -> Word:
+    if isinstance(entry, str):
+        return Word(entry)
+    return Word(entry["word"], entry.get("names_colour", False))
+
+
+def _admits(entry: Any, facts: Mapping[str, object]) -> bool:
+    if isinstance(entry, str):
+        return True
+    return all(
+        facts[key] in allowed if isinstance(allowed, list) else facts[key] == allowed
+        for key, allowed in entry.items()
+        if key in facts
+    )
