@@ -1,0 +1,64 @@
+"""Seeded chance that is the same on every machine: exact arithmetic on PCG64 uniforms, and nothing else."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+_T = TypeVar("_T")
+_BUFFER = 256
+
+
+def generator(*keys: int | str) -> np.random.Generator:
+    """A PCG64 generator seeded by a path of numbers and names."""
+    words = [zlib.crc32(key.encode()) if isinstance(key, str) else key % (1 << 64) for key in keys]
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+
+
+class Chance:
+    """Draws built on uniforms only: library routines for other distributions call the platform's ``exp`` and ``log``."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._ready: list[float] = []
+
+    @classmethod
+    def of(cls, *keys: int | str) -> "Chance":
+        """Chance seeded by a path of numbers and names."""
+        return cls(generator(*keys))
+
+    def unit(self) -> float:
+        """A number in [0, 1)."""
+        if not self._ready:
+            self._ready = self._rng.random(_BUFFER).tolist()
+        return self._ready.pop()
+
+    def between(self, low: float, high: float) -> float:
+        """A number in [low, high)."""
+        return low + (high - low) * self.unit()
+
+    def middle(self, low: float, high: float) -> float:
+        """A number in [low, high) that prefers the middle (triangular)."""
+        return low + (high - low) * 0.5 * (self.unit() + self.unit())
+
+    def whole(self, low: int, high: int) -> int:
+        """A whole number in [low, high)."""
+        return low + int(self.unit() * (high - low))
+
+    def happens(self, probability: float) -> bool:
+        """True with the given probability."""
+        return self.unit() < probability
+
+    def pick(self, values: Sequence[_T]) -> _T:
+        """One of ``values``, all alike."""
+        return values[int(self.unit() * len(values))]
+
+    def weighted(self, weights: Mapping[_T, float]) -> _T:
+        """One of the keys, in proportion to its weight."""
+        point = self.unit() * sum(weights.values())
+        for value, weight in weights.items():
+            point -= weight
+            if point < 0:
+                return value
+        return next(value for value, weight in reversed(weights.items()) if weight > 0)

@@ -1,0 +1,116 @@
+"""One person drawn on a canvas: parts in the order in which they hide each other."""
+
+from dataclasses import dataclass, replace
+
+from textreid.datasets.synthetic import accessories, garments, head
+from textreid.datasets.synthetic.appearance import Appearance
+from textreid.datasets.synthetic.attributes import Person
+from textreid.datasets.synthetic.canvas import Canvas, Material, Part, Point
+from textreid.datasets.synthetic.chance import Chance
+from textreid.datasets.synthetic.pose import ArmPose, Body, Joint, Projection, cosine, sine
+
+
+@dataclass
+class Figure:
+    """What the drawing functions share: who is drawn, in which pose, seen from where, on what."""
+
+    person: Person
+    look: Appearance
+    body: Body
+    view: Projection
+    canvas: Canvas
+    chance: Chance  # of this picture
+    walking: bool
+    modes: tuple[ArmPose, ArmPose]  # of the right and the left arm
+
+    @property
+    def size(self) -> float:
+        """Pixels of one stature."""
+        return self.view.size
+
+    @property
+    def facing(self) -> float:
+        """1 faces the camera, -1 turns the back, 0 is a side view."""
+        return self.view.cos
+
+    def at(self, lateral: float, forward: float, up: float) -> Point:
+        """The pixel of a body point."""
+        return self.view.place((lateral, forward, up))
+
+    def skin(self, part: Part) -> Material:
+        """Skin that counts as ``part``."""
+        return replace(self.look.skin, part=part)
+
+    def surface(self, up: float, angle: float, pad: float = 0.0) -> Point:
+        """The pixel of the trunk's surface at a height and an angle from straight ahead (positive: person's left).
+
+        Angles that the camera cannot see slide to the nearest edge of the trunk.
+        """
+        turned = (angle + self.view.yaw + 180) % 360 - 180
+        angle += max(-90.0, min(90.0, turned)) - turned
+        a, b = self.body.slice(up)
+        return self.view.place(((a + pad) * sine(angle), (b + pad) * cosine(angle), up))
+
+    def seen(self, angle: float) -> bool:
+        """Whether the trunk's surface at ``angle`` is turned to the camera."""
+        return cosine(angle + self.view.yaw) > 0
+
+    def pixels(self, joints: tuple[Joint, ...]) -> list[Point]:
+        """The pixels of body points."""
+        return [self.view.place(joint) for joint in joints]
+
+
+def arm_poses(person: Person, walking: bool, chance: Chance) -> tuple[ArmPose, ArmPose]:
+    """What the right and the left arm do: what is carried decides first."""
+    free: ArmPose = chance.weighted(
+        {"swing" if walking else "hang": 0.68, "pocket": 0.14, "hang": 0.1, "chest": 0.05 if walking else 0.1}
+    )
+    right, left = free, free if chance.happens(0.6) else "swing" if walking else "hang"
+    swap = chance.happens(0.5)
+    ear = chance.happens(0.45)
+    held: ArmPose | None = {
+        "phone": "ear" if ear else "chest",
+        "papers": "chest",
+        "bottle": "chest" if ear else "hang",
+        "umbrella": "raise",
+        "nothing": None,
+    }[person.held]  # type: ignore[assignment]
+    if held:
+        right = held
+    if person.bag in ("handbag", "carrier bag"):
+        left = "hang"
+    elif person.bag == "suitcase":
+        left = "pull"
+    return (left, right) if swap else (right, left)
+
+
+def draw_figure(figure: Figure) -> None:
+    """Draw everything from far to near."""
+    accessories.draw_suitcase(figure)
+    if figure.facing > -0.15:
+        accessories.draw_backpack(figure)
+    order = sorted((0, 1), key=lambda side: -figure.view.away(figure.body.arms[side][1]))
+    behind = [side for side in order if _arm_depth(figure, side) > 0.035]
+    for side in behind:
+        garments.draw_arm(figure, side)
+        accessories.draw_in_hand(figure, side)
+    head.draw_hair_behind(figure)
+    garments.draw_legs(figure)
+    garments.draw_trunk(figure)
+    head.draw_head(figure)
+    accessories.draw_scarf(figure)
+    accessories.draw_straps(figure)
+    if figure.facing <= -0.15:
+        accessories.draw_backpack(figure)
+    head.draw_hair_in_front(figure)
+    for side in order:
+        if side not in behind:
+            garments.draw_arm(figure, side)
+            accessories.draw_in_hand(figure, side)
+    accessories.draw_umbrella(figure)
+
+
+def _arm_depth(figure: Figure, side: int) -> float:
+    shoulder, elbow, wrist = figure.body.arms[side]
+    away = figure.view.away
+    return (away(shoulder) + away(elbow) + 2 * away(wrist)) / 4
