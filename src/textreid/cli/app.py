@@ -7,6 +7,7 @@ import traceback
 import typer
 
 from textreid.cli.cache import cache
+from textreid.cli.evaluate import evaluate
 from textreid.cli.pretrain import pretrain
 from textreid.cli.search import search
 from textreid.errors import TextReidError
@@ -39,6 +40,7 @@ def _global_options(
 
 # The story, in its order.
 app.command()(pretrain)
+app.command()(evaluate)
 app.command()(search)
 app.add_typer(cache, name="cache")
 

@@ -6,7 +6,6 @@ model: an irrelevant item precedes a relevant one of equal score, so equal score
 there is, and the order of the gallery never matters.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,22 +104,24 @@ def retrieval_metrics(
         DataError: shapes do not fit, a feature is not finite (names rows), or no query has a relevant item.
     """
     queries, gallery = _features(query_features, "query"), _features(gallery_features, "gallery")
-    if queries.shape[1] != gallery.shape[1]:
-        raise DataError(f"query features have {queries.shape[1]} dimensions, gallery features {gallery.shape[1]}")
-    # With the gallery in the order of its identities, the relevant items of a query are one slice.
-    order, starts, ends = _group(_ids(query_ids, "query", len(queries)), _ids(gallery_ids, "gallery", len(gallery)))
+    _check_scale(queries, gallery)
+    wanted, given = _ids(query_ids, "query", len(queries)), _ids(gallery_ids, "gallery", len(gallery))
+    if wanted.dtype.kind != given.dtype.kind:
+        raise DataError(f"query identities are {wanted.dtype}, gallery identities {given.dtype}: none can be equal")
+    # With the gallery in the order of its identities, the relevant items of a query are one slice of it.
+    order = np.argsort(given, kind="stable")
+    gallery, given = gallery[order], given[order]
+    starts, ends = np.searchsorted(given, wanted, "left"), np.searchsorted(given, wanted, "right")
     matched = np.flatnonzero(ends > starts)
     if not matched.size:
         raise DataError(f"none of the {len(queries)} queries has a gallery item of its identity")
-    gallery = gallery[order]
-    block = block or max(1, _BLOCK_BYTES // (4 * len(gallery)))
+    block = min(block or max(1, _BLOCK_BYTES // (4 * len(gallery))), len(matched))
+    scores = np.empty((block, len(gallery)), dtype=np.float32)
     rows: list[tuple[int, float, float]] = []
-    for first in range(0, matched.size, block):
+    for first in range(0, len(matched), block):
         chosen = matched[first : first + block]
-        scores = _scores(queries[chosen], gallery, chosen)
-        rows += (
-            _measure(row, start, end) for row, start, end in zip(scores, starts[chosen], ends[chosen], strict=True)
-        )
+        np.matmul(queries[chosen], gallery.T, out=scores[: len(chosen)])
+        rows += (_measure(row, start, end) for row, start, end in zip(scores, starts[chosen], ends[chosen]))  # noqa: B905
     ranks, precisions, penalties = (np.array(column) for column in zip(*rows, strict=True))
     values = QueryMetrics(matched, (ends - starts)[matched], ranks, precisions, penalties)
     return RetrievalMetrics(
@@ -155,36 +156,31 @@ def _count_at_least(scores: Floats, thresholds: Floats) -> Indices:
     return np.array([np.count_nonzero(scores >= threshold) for threshold in thresholds], dtype=np.int64)
 
 
-def _scores(queries: Floats, gallery: Floats, rows: Indices) -> Floats:
-    with np.errstate(over="ignore", invalid="ignore"):
-        scores: Floats = queries @ gallery.T
-    return scores
-
-
-def _group(query_ids: npt.NDArray[Any], gallery_ids: npt.NDArray[Any]) -> tuple[Indices, Indices, Indices]:
-    """The order that sorts the gallery by identity, and for each query where its identity starts and ends in it."""
-    order = np.argsort(gallery_ids, kind="stable")
-    ordered = gallery_ids[order]
-    return order, np.searchsorted(ordered, query_ids, "left"), np.searchsorted(ordered, query_ids, "right")
-
-
 def _features(features: Any, side: str) -> Floats:
-    if hasattr(features, "detach"):  # a tensor: of any device, possibly of a type numpy does not have
+    if hasattr(features, "detach"):  # a tensor: on any device, perhaps of a type that numpy does not have
         features = features.detach().float().cpu().numpy()
-    matrix = np.asarray(features, dtype=np.float32)
+    try:
+        with np.errstate(over="ignore"):
+            matrix = np.asarray(features, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{side} features are not a matrix of numbers: {error}") from error
     if matrix.ndim != 2 or not matrix.size:
         raise DataError(f"{side} features have shape {matrix.shape}; expected at least one row of at least one number")
-    bad = [row for part in _parts(matrix) for row in part]
-    if bad:
-        raise DataError(f"{side} features are not finite in {len(bad)} of {len(matrix)} rows: {bad[:5]}")
+    bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
+    if bad.size:
+        rows = ", ".join(map(str, bad[:5])) + (", ..." if bad.size > 5 else "")
+        raise DataError(f"{side} features are not finite in {bad.size} of {len(matrix)} rows: {rows}")
     return matrix
 
 
-def _parts(matrix: Floats) -> Iterator[list[int]]:
-    """Rows with a number that is not finite."""
-    for first in range(0, len(matrix), 4096):
-        finite = np.isfinite(matrix[first : first + 4096]).all(axis=1)
-        yield (np.flatnonzero(~finite) + first).tolist()
+def _check_scale(queries: Floats, gallery: Floats) -> None:
+    """Refuse what has no finite inner product."""
+    width = queries.shape[1]
+    if width != gallery.shape[1]:
+        raise DataError(f"query features have {width} dimensions, gallery features {gallery.shape[1]}")
+    largest = width * float(np.abs(queries).max()) * float(np.abs(gallery).max())
+    if largest > np.finfo(np.float32).max:
+        raise DataError("features are so large that their inner products overflow float32; L2-normalise them")
 
 
 def _ids(ids: Any, side: str, length: int) -> npt.NDArray[Any]:
@@ -194,4 +190,4 @@ def _ids(ids: Any, side: str, length: int) -> npt.NDArray[Any]:
             f"{side} identities have shape {array.shape} and type {array.dtype}; "
             f"expected {length} whole numbers or texts, one for each row of features"
         )
-    return array
+    return array if array.dtype.kind == "U" else array.astype(np.int64)
