@@ -158,9 +158,9 @@ class EmbeddingCache:
 
         with self._reported():
             rows = self._database.execute(
-                "SELECT DISTINCT digest, vector FROM files JOIN embeddings USING (digest) "
-                "WHERE path >= ? AND path < ? AND model = ?",
-                (*_range(folder), model),
+                "SELECT digest, vector FROM embeddings WHERE model = ? "
+                "AND digest IN (SELECT digest FROM files WHERE path >= ? AND path < ?)",
+                (model, *_range(folder)),
             ).fetchall()
         joined = np.frombuffer(b"".join(vector for _, vector in rows), "<f4")
         return [digest for digest, _ in rows], joined.reshape(len(rows), -1 if rows else 0)
@@ -178,9 +178,9 @@ class EmbeddingCache:
         """Digest and reason of the contents below ``folder`` that this version of textreid could not read."""
         with self._reported():
             rows = self._database.execute(
-                "SELECT DISTINCT digest, reason FROM files JOIN unreadable USING (digest) "
-                "WHERE path >= ? AND path < ? AND version = ?",
-                (*_range(folder), version),
+                "SELECT digest, reason FROM unreadable WHERE version = ? "
+                "AND digest IN (SELECT digest FROM files WHERE path >= ? AND path < ?)",
+                (version, *_range(folder)),
             )
             return dict(rows.fetchall())
 
