@@ -179,7 +179,7 @@ def _check_scale(queries: Floats, gallery: Floats) -> None:
     if width != gallery.shape[1]:
         raise DataError(f"query features have {width} dimensions, gallery features {gallery.shape[1]}")
     largest = width * float(np.abs(queries).max()) * float(np.abs(gallery).max())
-    if largest > np.finfo(np.float32).max:
+    if largest > float(np.finfo(np.float32).max):
         raise DataError("features are so large that their inner products overflow float32; L2-normalise them")
 
 
