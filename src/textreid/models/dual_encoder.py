@@ -13,17 +13,18 @@ from transformers.models.clip.modeling_clip import CLIPEncoder
 
 from textreid.config import ModelConfig
 
-_STEM_GROUP = 16  # channels that share a group normalisation
+_NORM_EPSILON = 1e-5
+_GROUP = 16  # channels of the stem that are normalised together
 
 
 class Encoded(NamedTuple):
-    """What one forward pass gives: B images and their B texts, D dimensions, M patches.
+    """What one forward pass gives, for B images of M patches, their texts, and D dimensions.
 
     Attributes:
         image_features: (B, D), not normalised.
-        text_features: (B, D), not normalised.
+        text_features: one (D,) for each text, not normalised.
         patch_tokens: (B, M, D) of the same image pass at the asked layer, CLS excluded, after the tower's final
-            norm and projection, detached.
+            norm and projection; detached.
     """
 
     image_features: torch.Tensor
@@ -32,7 +33,10 @@ class Encoded(NamedTuple):
 
 
 class DualEncoder(nn.Module):
-    """Image tower and text tower with a shared feature space (Radford et al. 2021; Tan et al. 2024, §3.1)."""
+    """Image tower and text tower with a shared feature space (Radford et al. 2021; Tan et al. 2024, §3.1).
+
+    There is no dropout and no running statistic: training and evaluation mode compute the same.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -41,15 +45,16 @@ class DualEncoder(nn.Module):
         self.text_model = _TextTower(config)
         self.visual_projection = nn.Linear(config.vision_width, config.embedding_dim, bias=False)
         self.text_projection = nn.Linear(config.text_width, config.embedding_dim, bias=False)
-        self._initialise()
+        nn.init.normal_(self.visual_projection.weight, std=config.vision_width**-0.5)
+        nn.init.normal_(self.text_projection.weight, std=config.text_width**-0.5)
 
     def forward(self, pixels: torch.Tensor, ids: torch.Tensor, lengths: torch.Tensor, token_layer: int) -> Encoded:
-        """Encode B pairs; one image pass serves the features and the patch tokens.
+        """Encode B images and their texts; one image pass serves both the features and the patch tokens.
 
         Args:
             pixels: (B, 3, H, W) float, normalised with the configuration's mean and deviation.
-            ids: (B, T) token ids, T at most the configuration's ``text_length``.
-            lengths: (B,) tokens of each text, start and end included.
+            ids: (texts, T) token ids, T at most the configuration's ``text_length``.
+            lengths: (texts,) tokens of each text, start and end included.
             token_layer: the layer of the patch tokens, counted from 1.
         """
         last, inner = self.vision_model(pixels, token_layer)
@@ -58,12 +63,13 @@ class DualEncoder(nn.Module):
         return Encoded(self._image_features(last), self.encode_text(ids, lengths), patches)
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Image features (B, D), not normalised, from pixels (B, 3, H, W): the projected CLS token."""
-        return self._image_features(self.vision_model(pixels)[0])
+        """Image features (B, D), not normalised, of pixels (B, 3, H, W): the projected CLS token."""
+        last, _ = self.vision_model(pixels, self.config.vision_layers)
+        return self._image_features(last)
 
     def encode_text(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Text features (B, D), not normalised, from ids (B, T): the projected end token, at ``lengths - 1``."""
-        hidden = self.text_model(ids)
+        """Text features (B, D), not normalised, of ids (B, T): the projected end token, at ``lengths - 1``."""
+        hidden = self.text_model(ids, self.config.text_layers)
         ends = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
         features: torch.Tensor = self.text_projection(self.text_model.final_layer_norm(ends))
         return features
@@ -71,39 +77,17 @@ class DualEncoder(nn.Module):
     def text_tokens(self, ids: torch.Tensor, lengths: torch.Tensor, layer: int) -> torch.Tensor:
         """Text tokens (B, T, D) at ``layer`` (from 1), after the tower's final norm and projection.
 
-        The pass stops at that layer and at the longest text. Rows beyond a text's length are zero.
+        The pass stops at that layer and at the longest text. What lies beyond the end of a text is 0.
         """
         longest = int(lengths.max())
         hidden = self.text_model(ids[:, :longest], layer)
         tokens = self.text_projection(self.text_model.final_layer_norm(hidden))
-        valid = torch.arange(longest, device=ids.device) < lengths[:, None]
-        tokens = tokens * valid[..., None]
-        return nn.functional.pad(tokens, (0, 0, 0, ids.shape[1] - longest))
+        inside = torch.arange(longest, device=ids.device) < lengths[:, None]
+        return nn.functional.pad(tokens * inside[..., None], (0, 0, 0, ids.shape[1] - longest))
 
     def _image_features(self, hidden: torch.Tensor) -> torch.Tensor:
         features: torch.Tensor = self.visual_projection(self.vision_model.post_layernorm(hidden[:, 0]))
         return features
-
-    @torch.no_grad()
-    def _initialise(self) -> None:
-        """CLIP's initialisation: deviations that shrink with width and depth (Radford et al. 2021, released code)."""
-        for tower in (self.vision_model, self.text_model):
-            width, depth = tower.encoder.config.hidden_size, tower.encoder.config.num_hidden_layers
-            inner = width**-0.5 * (2 * depth) ** -0.5
-            for layer in tower.encoder.layers:
-                attention = layer.self_attn
-                for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
-                    nn.init.normal_(projection.weight, std=width**-0.5)
-                    nn.init.zeros_(projection.bias)
-                for linear, deviation in (
-                    (attention.out_proj, inner),
-                    (layer.mlp.fc1, (2 * width) ** -0.5),
-                    (layer.mlp.fc2, inner),
-                ):
-                    nn.init.normal_(linear.weight, std=deviation)
-                    nn.init.zeros_(linear.bias)
-        for projection in (self.visual_projection, self.text_projection):
-            nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
 
 
 class _VisionTower(nn.Module):
@@ -111,26 +95,17 @@ class _VisionTower(nn.Module):
         super().__init__()
         width = config.vision_width
         self.embeddings = _VisionEmbeddings(config)
-        self.pre_layrnorm = nn.LayerNorm(width, eps=1e-5)  # the spelling is that of the published weights
-        self.encoder = _encoder(
-            CLIPVisionConfig(
-                hidden_size=width,
-                intermediate_size=4 * width,
-                num_hidden_layers=config.vision_layers,
-                num_attention_heads=config.vision_heads,
-                hidden_act=config.activation,
-                attn_implementation="sdpa",
-            )
-        )
-        self.post_layernorm = nn.LayerNorm(width, eps=1e-5)
+        self.pre_layrnorm = nn.LayerNorm(width, eps=_NORM_EPSILON)  # the spelling is that of the published weights
+        self.encoder = _blocks(CLIPVisionConfig, width, config.vision_layers, config.vision_heads, config.activation)
+        self.post_layernorm = nn.LayerNorm(width, eps=_NORM_EPSILON)
 
-    def forward(self, pixels: torch.Tensor, layer: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states (B, 1 + M, width) after the last layer and after ``layer`` (the last when None)."""
+    def forward(self, pixels: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states (B, 1 + M, width) after the last layer and after ``layer``."""
         hidden = self.pre_layrnorm(self.embeddings(pixels))
         inner = hidden
         for number, block in enumerate(self.encoder.layers, start=1):
             hidden = block(hidden, attention_mask=None, is_causal=False)
-            if layer is None or number == layer:
+            if number == layer:
                 inner = hidden
         return hidden, inner
 
@@ -140,22 +115,13 @@ class _TextTower(nn.Module):
         super().__init__()
         width = config.text_width
         self.embeddings = _TextEmbeddings(config)
-        self.encoder = _encoder(
-            CLIPTextConfig(
-                hidden_size=width,
-                intermediate_size=4 * width,
-                num_hidden_layers=config.text_layers,
-                num_attention_heads=config.text_heads,
-                hidden_act=config.activation,
-                attn_implementation="sdpa",
-            )
-        )
-        self.final_layer_norm = nn.LayerNorm(width, eps=1e-5)
+        self.encoder = _blocks(CLIPTextConfig, width, config.text_layers, config.text_heads, config.activation)
+        self.final_layer_norm = nn.LayerNorm(width, eps=_NORM_EPSILON)
 
-    def forward(self, ids: torch.Tensor, layer: int | None = None) -> torch.Tensor:
-        """Hidden states (B, T, width) after ``layer`` (the last when None), later layers not run.
+    def forward(self, ids: torch.Tensor, layer: int) -> torch.Tensor:
+        """Hidden states (B, T, width) after ``layer``; later layers are not run.
 
-        Attention is causal and padding comes last, so that no valid token sees padding.
+        Attention is causal and padding comes last, so that no token of a text sees padding.
         """
         hidden: torch.Tensor = self.embeddings(ids)
         for block in self.encoder.layers[:layer]:
@@ -168,17 +134,16 @@ class _VisionEmbeddings(nn.Module):
         super().__init__()
         width, patch = config.vision_width, config.patch_size
         self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
-        if config.stem == "patch":
-            self.patch_embedding: nn.Module = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
-            nn.init.normal_(self.patch_embedding.weight, std=0.02)  # type: ignore[arg-type]
-        else:
-            self.patch_embedding = _convolutional_stem(width, patch)
-        positions = 1 + (config.image_height // patch) * (config.image_width // patch)
-        self.position_embedding = nn.Embedding(positions, width)
-        nn.init.normal_(self.position_embedding.weight, std=0.02)
+        self.patch_embedding = _convolutions(width, patch) if config.stem == "convolutional" else _patches(width, patch)
+        grid = (config.image_height // patch) * (config.image_width // patch)
+        self.position_embedding = nn.Embedding(1 + grid, width)
+        nn.init.normal_(self.position_embedding.weight, std=width**-0.5)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        """Embed pixels (B, 3, H, W) as (B, 1 + M, width)."""
+        # In this memory format the CPU convolves faster, and patches come out as rows.
+        channels_last = pixels.contiguous(memory_format=torch.channels_last)
+        patches = self.patch_embedding(channels_last).flatten(2).transpose(1, 2)
         cls = self.class_embedding.to(patches.dtype).expand(len(pixels), 1, -1)
         return torch.cat([cls, patches], dim=1) + self.position_embedding.weight
 
@@ -192,26 +157,59 @@ class _TextEmbeddings(nn.Module):
         nn.init.normal_(self.position_embedding.weight, std=0.01)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Embed ids (B, T) as (B, T, width)."""
         hidden: torch.Tensor = self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]
         return hidden
 
 
-def _convolutional_stem(width: int, patch: int) -> nn.Sequential:
-    """Stride-2 convolutions in place of one patch projection: trains faster from scratch (Xiao et al. 2021)."""
-    steps = patch.bit_length() - 1
+def _patches(width: int, patch: int) -> nn.Module:
+    projection = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
+    nn.init.normal_(projection.weight, std=0.02)
+    return projection
+
+
+def _convolutions(width: int, patch: int) -> nn.Module:
+    """Stride-2 convolutions in place of one projection: trains better from random weights (Xiao et al. 2021).
+
+    Channels double at each step up to the tower's width. Groups are normalised, not the batch: that works with
+    few images and keeps no statistics.
+    """
     layers: list[nn.Module] = []
-    channels = 3
-    for step in range(steps):
-        wider = max(_STEM_GROUP, width >> (steps - 1 - step) >> 1) // _STEM_GROUP * _STEM_GROUP
+    channels, halvings = 3, patch.bit_length() - 1
+    for step in range(halvings):
+        wider = max(1, (width >> (halvings - 1 - step)) // _GROUP) * _GROUP
         layers += [
             nn.Conv2d(channels, wider, kernel_size=3, stride=2, padding=1, bias=False),
-            nn.GroupNorm(wider // _STEM_GROUP, wider),
+            nn.GroupNorm(wider // _GROUP, wider),
             nn.GELU(),
         ]
         channels = wider
-    layers.append(nn.Conv2d(channels, width, kernel_size=1))
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers, nn.Conv2d(channels, width, kernel_size=1))
 
 
-def _encoder(config: Any) -> CLIPEncoder:
-    return CLIPEncoder(config)
+def _blocks(config_type: Any, width: int, depth: int, heads: int, activation: str) -> Any:
+    """CLIP's transformer blocks, with deviations that shrink with width and depth (Radford et al. 2021, release)."""
+    config = config_type(
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        hidden_act=activation,
+        layer_norm_eps=_NORM_EPSILON,
+        attn_implementation="sdpa",
+    )
+    blocks: Any = CLIPEncoder(config)
+    towards_sum = width**-0.5 * (2 * depth) ** -0.5
+    for block in blocks.layers:
+        attention, mlp = block.self_attn, block.mlp
+        for linear, deviation in (
+            (attention.q_proj, width**-0.5),
+            (attention.k_proj, width**-0.5),
+            (attention.v_proj, width**-0.5),
+            (attention.out_proj, towards_sum),
+            (mlp.fc1, (2 * width) ** -0.5),
+            (mlp.fc2, towards_sum),
+        ):
+            nn.init.normal_(linear.weight, std=deviation)
+            nn.init.zeros_(linear.bias)
+    return blocks

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -18,115 +20,123 @@ from safetensors.torch import save
 from textreid.artifacts import new_folder, write_bytes, write_json, write_text
 from textreid.config import ModelConfig
 from textreid.datasets.images import read_image, to_pixels
+from textreid.datasets.transforms import normalise
 from textreid.errors import ModelError
 from textreid.models.dual_encoder import DualEncoder
+from textreid.models.folder import CARD, CONFIG, FORMAT_VERSION, KIND, TOKENIZER, WEIGHTS, check_tokenizer
 from textreid.models.tokenizer import Tokenizer
 
-FORMAT_VERSION = 1
 Picture = str | PathLike[str] | Image.Image
+
+_THREADS = 4  # that decode pictures while the network computes
 
 
 class Model:
-    """A dual encoder with its tokenizer, ready to encode.
+    """A dual encoder with its tokenizer. It computes in float32, so that machines agree up to rounding.
 
     Attributes:
-        encoder: the network; it stays in evaluation mode while it encodes.
+        encoder: the network, on any device.
         tokenizer: text to token ids.
         config: the shape of the network and the normalisation of its pixels.
     """
 
     def __init__(self, encoder: DualEncoder, tokenizer: Tokenizer) -> None:
-        config = encoder.config
-        if tokenizer.vocabulary_size != config.vocabulary_size:
-            raise ModelError(
-                f"the tokenizer has {tokenizer.vocabulary_size} tokens, the text tower {config.vocabulary_size}"
-            )
-        if tokenizer.text_length > config.text_length:
-            raise ModelError(
-                f"the tokenizer gives up to {tokenizer.text_length} tokens, the text tower takes {config.text_length}"
-            )
+        check_tokenizer(tokenizer, encoder.config, "model")
         self.encoder = encoder
         self.tokenizer = tokenizer
-        self.config: ModelConfig = config
+        self.config: ModelConfig = encoder.config
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Where the weights are, and where encoding happens."""
         return self.encoder.visual_projection.weight.device
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights, configuration and tokenizer: models with equal fingerprints encode alike."""
+        return _fingerprint(self.encoder.state_dict(), self.config, self.tokenizer)
 
     def encode_images(self, images: Sequence[Picture], batch_size: int = 64) -> npt.NDArray[np.float32]:
         """Features of N pictures (files or Pillow images): (N, D) float32, each of length 1.
 
         Raises:
-            ImageError: a picture cannot be read.
+            ImageError: a picture cannot be read; names it.
         """
-        config = self.config
-        size = (config.image_height, config.image_width)
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            decoded = _ahead(pool, images, size, batch_size * 2)
-            parts = [self.encode_pixels(pixels) for pixels in _batches(decoded, batch_size)]
-        return np.concatenate(parts) if parts else np.zeros((0, config.embedding_dim), np.float32)
+        if isinstance(images, (str, PathLike, Image.Image)):
+            raise TypeError("encode_images takes a list of pictures, not one")
+        with ThreadPoolExecutor(_THREADS) as pool:
+            decoded = self._decode_ahead(images, pool, 2 * batch_size)
+            parts = [self.encode_pixels(pixels) for pixels in _stacks(decoded, batch_size)]
+        return np.concatenate([np.zeros((0, self.config.embedding_dim), np.float32), *parts])
 
     def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Features (N, D) of decoded pictures (N, 3, H, W) uint8 as `textreid.datasets.images.to_pixels` gives them."""
-        with _evaluation(self.encoder):
-            features = self.encoder.encode_image(normalise(torch.from_numpy(pixels).to(self.device), self.config))
-        return _unit(features)
+        """Features (N, D) of pixels (N, 3, H, W) uint8, as `textreid.datasets.images.to_pixels` gives them."""
+        with torch.inference_mode():
+            batch = torch.tensor(pixels, device=self.device)
+            return _unit(self.encoder.encode_image(normalise(batch, self.config.pixel_mean, self.config.pixel_std)))
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> npt.NDArray[np.float32]:
-        """Features of N sentences: (N, D) float32, each of length 1. A text that is too long keeps its beginning."""
+        """Features of N sentences: (N, D) float32, each of length 1. One that is too long keeps its beginning."""
+        if isinstance(texts, str):
+            raise TypeError("encode_texts takes a list of sentences, not one")
         tokens = self.tokenizer.encode(texts)
         features = np.zeros((len(texts), self.config.embedding_dim), np.float32)
-        order = np.argsort(tokens.lengths, kind="stable")
-        with _evaluation(self.encoder):
-            for begin in range(0, len(order), batch_size):
-                rows = order[begin : begin + batch_size]
+        by_length = np.argsort(tokens.lengths, kind="stable")  # little padding in each batch
+        with torch.inference_mode():
+            for begin in range(0, len(texts), batch_size):
+                rows = by_length[begin : begin + batch_size]
                 lengths = tokens.lengths[rows]
-                ids = torch.from_numpy(tokens.ids[rows, : int(lengths.max())]).to(self.device)
-                features[rows] = _unit(self.encoder.encode_text(ids, torch.from_numpy(lengths).to(self.device)))
+                ids = torch.tensor(tokens.ids[rows, : lengths.max()], device=self.device)
+                features[rows] = _unit(self.encoder.encode_text(ids, torch.tensor(lengths, device=self.device)))
         return features
 
     def save(
         self, path: Path | str, card: str, dtype: Literal["float32", "float16"] = "float32", replace: bool = False
     ) -> None:
-        """Write the model folder: ``config.json``, ``model.safetensors``, ``tokenizer.json``, ``card.md``."""
+        """Write the model folder, whole or not at all.
+
+        Args:
+            path: the folder.
+            card: Markdown that says what the model was made from and how good it is.
+            dtype: of the weights in the file; "float16" halves it and rounds them.
+            replace: whether a folder at ``path`` may be replaced.
+
+        Raises:
+            ArtifactError: ``path`` exists, or cannot be written.
+            ModelError: a weight is not a finite number of that type.
+        """
         kind = {"float32": torch.float32, "float16": torch.float16}[dtype]
-        state = {name: t.detach().to("cpu", kind).contiguous() for name, t in self.encoder.state_dict().items()}
-        fingerprint = _fingerprint(state, self.config, self.tokenizer)
-        with new_folder(
-            Path(path), "model", FORMAT_VERSION, replace=replace, fingerprint=fingerprint, dtype=dtype
-        ) as folder:
-            write_json(folder / "config.json", asdict(self.config))
-            write_bytes(folder / "model.safetensors", save(state))
-            self.tokenizer.save(folder / "tokenizer.json")
-            write_text(folder / "card.md", card)
+        state = {
+            name: tensor.detach().to("cpu", kind).contiguous() for name, tensor in self.encoder.state_dict().items()
+        }
+        broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+        if broken:
+            raise ModelError(f"{path}: not saved: {len(broken)} tensors are not finite in {dtype}, first {broken[0]}")
+        facts = {"fingerprint": _fingerprint(state, self.config, self.tokenizer), "dtype": dtype}
+        with new_folder(Path(path), KIND, FORMAT_VERSION, replace=replace, **facts) as folder:
+            write_json(folder / CONFIG, asdict(self.config))
+            write_bytes(folder / WEIGHTS, save(state))
+            self.tokenizer.save(folder / TOKENIZER)
+            write_text(folder / CARD, card)
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over weights, configuration and tokenizer: equal fingerprints, equal features."""
-        return _fingerprint(self.encoder.state_dict(), self.config, self.tokenizer)
+    def _decode_ahead(
+        self, images: Sequence[Picture], pool: ThreadPoolExecutor, depth: int
+    ) -> Iterator[npt.NDArray[np.uint8]]:
+        """Pixels (3, H, W) of each picture in order; up to ``depth`` are decoded before they are asked for."""
+        size = (self.config.image_height, self.config.image_width)
 
+        def decode(image: Picture) -> npt.NDArray[np.uint8]:
+            return to_pixels(read_image(image, at_least=size), *size)
 
-def normalise(pixels: torch.Tensor, config: ModelConfig) -> torch.Tensor:
-    """uint8 pixels (N, 3, H, W) to float32 with the configuration's mean and deviation."""
-    mean = torch.tensor(config.pixel_mean, device=pixels.device).view(3, 1, 1)
-    deviation = torch.tensor(config.pixel_std, device=pixels.device).view(3, 1, 1)
-    return (pixels.float() / 255 - mean) / deviation
-
-
-class _evaluation:  # noqa: N801
-    def __init__(self, encoder: DualEncoder) -> None:
-        self._encoder = encoder
-        self._inference = torch.inference_mode()
-
-    def __enter__(self) -> None:
-        self._training = self._encoder.training
-        self._encoder.eval()
-        self._inference.__enter__()
-
-    def __exit__(self, *details: object) -> None:
-        self._inference.__exit__(None, None, None)
-        self._encoder.train(self._training)
+        upcoming = iter(images)
+        waiting = deque(pool.submit(decode, image) for image in islice(upcoming, depth))
+        try:
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(decode, image) for image in islice(upcoming, 1))
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _unit(features: torch.Tensor) -> npt.NDArray[np.float32]:
@@ -134,37 +144,16 @@ def _unit(features: torch.Tensor) -> npt.NDArray[np.float32]:
     return unit
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, images: Sequence[Picture], size: tuple[int, int], depth: int
-) -> Iterator[npt.NDArray[np.uint8]]:
-    """Decode in threads, in order, at most ``depth`` pictures ahead."""
-    from collections import deque
-
-    def decode(image: Picture) -> npt.NDArray[np.uint8]:
-        return to_pixels(read_image(image, at_least=size), *size)
-
-    waiting = deque(pool.submit(decode, image) for image in images[:depth])
-    following = iter(images[depth:])
-    while waiting:
-        yield waiting.popleft().result()
-        for image in following:
-            waiting.append(pool.submit(decode, image))
-            break
-
-
-def _batches(items: Iterable[npt.NDArray[np.uint8]], size: int) -> Iterator[npt.NDArray[np.uint8]]:
-    batch: list[npt.NDArray[np.uint8]] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield np.stack(batch)
-            batch = []
-    if batch:
+def _stacks(items: Iterable[npt.NDArray[np.uint8]], size: int) -> Iterator[npt.NDArray[np.uint8]]:
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
         yield np.stack(batch)
 
 
 def _fingerprint(state: dict[str, torch.Tensor], config: ModelConfig, tokenizer: Tokenizer) -> str:
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    # What training started from does not change what the model computes.
+    shape = {name: value for name, value in asdict(config).items() if name != "weights"}
+    digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
     digest.update(tokenizer.to_json().encode())
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())

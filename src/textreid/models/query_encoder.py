@@ -1,6 +1,6 @@
 """The text tower in numpy alone: a search answers before torch could be imported.
 
-Equal to `Model.encode_texts` up to rounding.
+Equal to `Model.encode_texts` up to rounding. Meant for a few sentences at a time; for many, use the model.
 """
 
 import math
@@ -12,15 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from textreid.artifacts import read_json, read_manifest
 from textreid.config import ModelConfig
-from textreid.errors import ConfigError, ModelError
+from textreid.errors import ModelError
+from textreid.models.folder import WEIGHTS, check_shapes, open_folder, text_tower_shapes
 from textreid.models.tokenizer import Tokenizer
 
 Array = npt.NDArray[np.float32]
 
-_FORMAT_VERSION = 1
-_NORM_EPSILON = 1e-5
+_NORM_EPSILON = np.float32(1e-5)
 
 
 class QueryEncoder:
@@ -36,8 +35,8 @@ class QueryEncoder:
         self, config: ModelConfig, tokenizer: Tokenizer, weights: Mapping[str, Array], fingerprint: str
     ) -> None:
         self.config = config
-        self.fingerprint = fingerprint
         self.tokenizer = tokenizer
+        self.fingerprint = fingerprint
         self._weights = weights
 
     @classmethod
@@ -45,74 +44,74 @@ class QueryEncoder:
         """Read the text tower of a model folder.
 
         Raises:
-            ModelError: the folder is missing, damaged or holds no such text tower.
+            ArtifactError: the folder is missing, foreign, incomplete or of another format version.
+            ModelError: its parts are damaged or do not fit each other.
         """
-        folder = Path(folder)
-        manifest = read_manifest(folder, "model", _FORMAT_VERSION)
+        opened = open_folder(Path(folder))
+        file = opened.path / WEIGHTS
         try:
-            config = ModelConfig.from_dict(read_json(folder / "config.json"))
-        except ConfigError as error:
-            raise ModelError(f"{folder / 'config.json'}: {error}") from error
-        weights = {}
-        try:
-            with safe_open(folder / "model.safetensors", framework="np") as file:
-                for name in file.keys():  # noqa: SIM118 - not a mapping
-                    if name.startswith("text_"):
-                        weights[name] = np.asarray(file.get_tensor(name), dtype=np.float32)
+            with safe_open(file, framework="np") as tensors:
+                names = [name for name in tensors.keys() if name.startswith("text_")]  # noqa: SIM118 - no mapping
+                weights = {name: np.asarray(tensors.get_tensor(name), dtype=np.float32) for name in names}
         except (OSError, SafetensorError) as error:
-            raise ModelError(f"{folder / 'model.safetensors'}: cannot be read: {error}") from error
-        return cls(config, Tokenizer.load(folder / "tokenizer.json"), weights, manifest["fingerprint"])
+            raise ModelError(f"{file}: cannot be read: {error}") from error
+        check_shapes({name: w.shape for name, w in weights.items()}, text_tower_shapes(opened.config), str(file))
+        return cls(opened.config, opened.tokenizer, weights, opened.fingerprint)
 
     def encode_texts(self, texts: Sequence[str]) -> Array:
         """Features of N sentences: (N, D) float32, each of length 1."""
-        features = np.zeros((len(texts), self.config.embedding_dim), np.float32)
+        if isinstance(texts, str):
+            raise TypeError("encode_texts takes a list of sentences, not one")
+        features = np.zeros((len(texts), self.config.embedding_dim), dtype=np.float32)
         for row, text in enumerate(texts):
-            features[row] = self._encode(self.tokenizer.encode([text]).ids[0])
+            feature = self._feature(self.tokenizer.encode([text]).ids[0])
+            features[row] = feature / max(float(np.linalg.norm(feature)), 1e-12)
         return features
 
-    def _encode(self, ids: npt.NDArray[np.int64]) -> Array:
-        table = self._weights
-        hidden = table["text_model.embeddings.token_embedding.weight"][ids]
-        hidden = hidden + table["text_model.embeddings.position_embedding.weight"][: len(ids)]
+    def _feature(self, ids: npt.NDArray[np.int64]) -> Array:
+        hidden = self._weights["text_model.embeddings.token_embedding.weight"][ids]
+        hidden = hidden + self._weights["text_model.embeddings.position_embedding.weight"][: len(ids)]
+        activation = _gelu if self.config.activation == "gelu" else _quick_gelu
         for layer in range(self.config.text_layers):
             prefix = f"text_model.encoder.layers.{layer}"
             hidden = hidden + self._attention(self._norm(hidden, f"{prefix}.layer_norm1"), f"{prefix}.self_attn")
-            inner = self._linear(self._norm(hidden, f"{prefix}.layer_norm2"), f"{prefix}.mlp.fc1")
-            hidden = hidden + self._linear(_ACTIVATIONS[self.config.activation](inner), f"{prefix}.mlp.fc2")
-        feature = table["text_projection.weight"] @ self._norm(hidden[-1], "text_model.final_layer_norm")
-        unit: Array = feature / max(float(np.linalg.norm(feature)), 1e-12)
-        return unit
+            inner = activation(self._linear(self._norm(hidden, f"{prefix}.layer_norm2"), f"{prefix}.mlp.fc1"))
+            hidden = hidden + self._linear(inner, f"{prefix}.mlp.fc2")
+        feature: Array = self._weights["text_projection.weight"] @ self._norm(hidden[-1], "text_model.final_layer_norm")
+        return feature
 
     def _attention(self, hidden: Array, name: str) -> Array:
         length, width = hidden.shape
         heads = self.config.text_heads
         query, key, value = (
-            self._linear(hidden, f"{name}.{part}").reshape(length, heads, -1).transpose(1, 0, 2)
+            self._linear(hidden, f"{name}.{part}").reshape(length, heads, width // heads).transpose(1, 0, 2)
             for part in ("q_proj", "k_proj", "v_proj")
         )
         scores = query @ key.transpose(0, 2, 1) * np.float32((width // heads) ** -0.5)
-        scores += np.triu(np.full((length, length), -np.inf, np.float32), 1)
+        scores[:, *np.triu_indices(length, 1)] = -np.inf  # a token sees itself and those before it
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
         return self._linear((weights @ value).transpose(1, 0, 2).reshape(length, width), f"{name}.out_proj")
 
     def _linear(self, hidden: Array, name: str) -> Array:
-        return hidden @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
+        result: Array = hidden @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
+        return result
 
     def _norm(self, hidden: Array, name: str) -> Array:
         centred = hidden - hidden.mean(axis=-1, keepdims=True)
-        deviation = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(_NORM_EPSILON))
-        return centred / deviation * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
+        deviation = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + _NORM_EPSILON)
+        result: Array = centred / deviation * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
+        return result
 
 
 def _gelu(values: Array) -> Array:
-    error_function = np.frompyfunc(math.erf, 1, 1)
-    half: Array = (1 + error_function(values * math.sqrt(0.5)).astype(np.float32)) / 2
-    return values * half
+    """``v · Φ(v)``. Numpy has no error function; the standard library's is exact, and fast enough for a sentence."""
+    scaled = (values * math.sqrt(0.5)).ravel().tolist()
+    error = np.fromiter(map(math.erf, scaled), dtype=np.float32, count=values.size).reshape(values.shape)
+    return values * (np.float32(0.5) * (1 + error))
 
 
 def _quick_gelu(values: Array) -> Array:
-    return values * (np.tanh(np.float32(0.851) * values) + 1) / 2  # v · sigmoid(1.702 v), which cannot overflow
-
-
-_ACTIVATIONS = {"gelu": _gelu, "quick_gelu": _quick_gelu}
+    """``v · sigmoid(1.702 v)``, by the hyperbolic tangent, which cannot overflow."""
+    result: Array = values * (np.float32(0.5) * (1 + np.tanh(np.float32(0.851) * values)))
+    return result

@@ -2,6 +2,7 @@
 
 import gzip
 import html
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from textreid.artifacts import write_text
 from textreid.errors import CaptionError, ModelError
 
 TEXT_LENGTH = 77
-MASK, START, END = "<|mask|>", "<|startoftext|>", "<|endoftext|>"
-_PAD = "<|pad|>"
+SMALLEST = 260  # tokens of a vocabulary: 256 bytes, padding, mask, start, end
+
+_PAD, _MASK, _START, _END = "<|pad|>", "<|mask|>", "<|startoftext|>", "<|endoftext|>"
 _CLIP_MERGES = 48_894
 _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _OWN_WORDS = r" ?[\p{L}]+| ?[\p{N}]| ?[^\s\p{L}\p{N}]+"
 _ENTITY = re.compile(r"&(?:#[0-9]+;?|#[xX][0-9a-fA-F]+;?|[^\t\n\f <&#;]{1,32};?)")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -42,61 +45,65 @@ class TokenBatch:
 
 
 class Tokenizer:
-    """Text to token ids. Lower-cases, undoes HTML entities, collapses white space.
+    """Text to token ids. Undoes HTML entities, composes accents (NFC), lower-cases, collapses white space.
 
     The vocabulary ends with the mask, start and end tokens; ids from 1 up to `mask_id` (excluded) are text, and
-    rows are padded with 0. A text that spells a special token is text: data cannot inject one.
+    rows are padded with 0. A text that spells out a special token is only text: data cannot inject one.
+
+    Attributes:
+        text_length: the most tokens of a text, start and end included.
+        vocabulary_size: number of ids.
+        mask_id, start_id, end_id: the special tokens.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         truncation = backend.truncation
-        ids = [backend.token_to_id(token) for token in (MASK, START, END)]
+        special = [backend.token_to_id(token) for token in (_MASK, _START, _END)]
         size = backend.get_vocab_size()
-        if truncation is None or ids != [size - 3, size - 2, size - 1]:
-            raise ModelError("not a textreid tokenizer: no text length, or no mask, start and end tokens at its end")
+        if truncation is None or special != [size - 3, size - 2, size - 1]:
+            raise ModelError("not a tokenizer of textreid: its vocabulary does not end with mask, start and end")
         self._backend = backend
         self.text_length: int = truncation["max_length"]
         self.vocabulary_size: int = size
-        self.mask_id: int = ids[0]
-        self.start_id: int = ids[1]
-        self.end_id: int = ids[2]
+        self.mask_id, self.start_id, self.end_id = size - 3, size - 2, size - 1
 
     @classmethod
     def clip(cls, text_length: int = TEXT_LENGTH) -> Self:
-        """CLIP's vocabulary of 49,408; its last merge gives way to the mask token, id 49405 (as in Tan et al. 2024)."""
+        """CLIP's vocabulary of 49,408, but for its last merge, whose id 49405 becomes the mask (Tan et al. 2024)."""
         packed = resources.files("textreid.models").joinpath("data", "clip_merges.txt.gz").read_bytes()
-        lines = gzip.decompress(packed).decode("utf-8").split("\n")[1 : 1 + _CLIP_MERGES - 1]
+        lines = gzip.decompress(packed).decode("utf-8").split("\n")[1:_CLIP_MERGES]
         merges = [(first, second) for first, second in (line.split() for line in lines)]
         alphabet = _byte_characters()
-        names = [*alphabet, *(f"{c}</w>" for c in alphabet), *("".join(pair) for pair in merges), MASK, START, END]
+        names = [*alphabet, *(f"{c}</w>" for c in alphabet), *("".join(pair) for pair in merges), _MASK, _START, _END]
         vocabulary = {name: index for index, name in enumerate(names)}
         model = models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>")
         return cls(_assemble(model, _CLIP_WORDS, text_length, first_space=False))
 
     @classmethod
     def learn(cls, texts: Iterable[str], size: int, text_length: int = TEXT_LENGTH) -> Self:
-        """Learn a byte-level vocabulary of at most ``size`` tokens; the same texts give the same vocabulary.
+        """Learn a byte-level vocabulary from texts; the same texts in any order give the same one.
 
-        It is smaller than ``size`` only if the texts hold too few different words: read `vocabulary_size`.
+        Args:
+            texts: what the vocabulary shall be good for.
+            size: at most so many tokens; fewer only if the texts repeat too few words (see `vocabulary_size`).
+            text_length: the most tokens of a text.
 
         Raises:
-            CaptionError: ``size`` is below 260 (256 bytes and 4 special tokens).
+            CaptionError: ``size`` is too small for the 256 bytes and the 4 special tokens.
         """
-        if size < 260:
-            raise CaptionError(f"a vocabulary needs at least 260 tokens (256 bytes and 4 special ones), not {size}")
-        alphabet = _byte_characters()
+        if size < SMALLEST:
+            raise CaptionError(f"a vocabulary needs at least {SMALLEST} tokens (256 bytes and 4 special), not {size}")
         learner = _assemble(models.BPE(), _OWN_WORDS, text_length, first_space=True)
-        learner.no_truncation()
         trainer = trainers.BpeTrainer(
-            vocab_size=size - 4, min_frequency=2, initial_alphabet=alphabet, show_progress=False
+            vocab_size=size - 4, min_frequency=2, initial_alphabet=_byte_characters(), show_progress=False
         )
-        learner.train_from_iterator(map(_unescape, texts), trainer)
-        learned = sorted(learner.get_vocab().items(), key=lambda item: item[1])
-        names = [_PAD, *(name for name, _ in learned), MASK, START, END]
-        import json
-
-        merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-        model = models.BPE(vocab={name: index for index, name in enumerate(names)}, merges=merges)
+        learner.train_from_iterator(map(_clean, texts), trainer)
+        learned = json.loads(learner.to_str())["model"]
+        names = [_PAD, *sorted(learned["vocab"], key=learned["vocab"].__getitem__), _MASK, _START, _END]
+        model = models.BPE(
+            vocab={name: index for index, name in enumerate(names)},
+            merges=[(first, second) for first, second in learned["merges"]],
+        )
         return cls(_assemble(model, _OWN_WORDS, text_length, first_space=True))
 
     @classmethod
@@ -110,58 +117,87 @@ class Tokenizer:
             return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error
-        except Exception as error:  # the library raises plain Exception
+        except Exception as error:  # the library raises no narrower type
             raise ModelError(f"{path}: cannot be read as a tokenizer: {error}") from error
 
     def save(self, path: Path) -> None:
-        """Write a ``tokenizer.json`` in the format of the *tokenizers* library, text length included."""
+        """Write a ``tokenizer.json`` in the format of the *tokenizers* library; its ids there are the same."""
         write_text(path, self.to_json())
 
     def to_json(self) -> str:
-        """The tokenizer as the text of its ``tokenizer.json``."""
-        return self._backend.to_str(pretty=False)
+        """The contents of ``tokenizer.json``."""
+        return self._backend.to_str()
 
     def encode(self, texts: Sequence[str]) -> TokenBatch:
-        """Token ids of the texts; one that is too long keeps its beginning, and its end token."""
-        encoded = self._backend.encode_batch_fast([_unescape(text) for text in texts])
-        lengths = np.fromiter((len(e.ids) for e in encoded), dtype=np.int64, count=len(encoded))
+        """Token ids of B texts; a text that is too long keeps its beginning and its end token."""
+        encoded = self._backend.encode_batch_fast([_clean(text) for text in texts])
+        lengths = np.fromiter((len(encoding.ids) for encoding in encoded), dtype=np.int64, count=len(encoded))
         ids = np.zeros((len(encoded), int(lengths.max(initial=0))), dtype=np.int64)
-        for row, encoding in zip(ids, encoded, strict=True):
-            row[: len(encoding.ids)] = encoding.ids
-        return TokenBatch(ids, lengths, sum(1 for e in encoded if e.overflowing))
+        for row, length, encoding in zip(ids, lengths, encoded, strict=True):
+            row[:length] = encoding.ids
+        return TokenBatch(ids, lengths, sum(bool(encoding.overflowing) for encoding in encoded))
 
     def pieces(self, text: str) -> list[tuple[int, int, int]]:
-        """The word tokens of ``text``: (token id, first character, character after the last), in ``text`` itself."""
-        encoding = self._backend.encode(_unescape(text))
-        return [(token, *span) for token, span in zip(encoding.ids[1:-1], encoding.offsets[1:-1], strict=True)]
+        """The tokens between start and end: (id, first character, one past the last character) in ``text`` itself."""
+        plain, spans = _clean_with_spans(text)
+        encoding = self._backend.encode(plain)
+        found = []
+        for token, (first, last) in list(zip(encoding.ids, encoding.offsets, strict=True))[1:-1]:
+            begin, end = (spans[first][0], spans[last - 1][1]) if first < last else (0, 0)
+            while begin < end and text[begin].isspace():
+                begin += 1
+            found.append((token, begin, end))
+        return found
 
 
 def _assemble(model: models.BPE, words: str, text_length: int, first_space: bool) -> tokenizers.Tokenizer:
+    """A model with its surroundings; start and end are added, and long texts cut, if the model knows them."""
     backend = tokenizers.Tokenizer(model)
     steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(), normalizers.Lowercase()]
     if first_space:
         steps.append(normalizers.Prepend(" "))
-    backend.normalizer = normalizers.Sequence(steps)  # type: ignore[assignment]
-    backend.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    backend.normalizer = normalizers.Sequence(steps)
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(words), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    start, end = backend.token_to_id(START), backend.token_to_id(END)
-    if start is not None:
-        backend.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
-            single=f"{START} $A {END}", special_tokens=[(START, start), (END, end)]
+    start, end = backend.token_to_id(_START), backend.token_to_id(_END)
+    if start is not None and end is not None:
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{_START} $A {_END}", special_tokens=[(_START, start), (_END, end)]
         )
-    backend.enable_truncation(max_length=text_length)
+        backend.enable_truncation(max_length=text_length)
     return backend
 
 
 def _byte_characters() -> list[str]:
-    """The printable stand-ins for the 256 bytes (GPT-2's table), in the order of CLIP's ids."""
+    """Printable stand-ins for the 256 bytes in the order of CLIP's ids: printable bytes first, then the others."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [chr(code) for code in printable] + [chr(256 + index) for index in range(256 - len(printable))]
 
 
-def _unescape(text: str) -> str:
-    return html.unescape(html.unescape(text)) if "&" in text else text
+def _clean(text: str) -> str:
+    """Undo HTML entities, twice as CLIP does; half characters, which no UTF-8 can hold, become U+FFFD."""
+    if text.isascii() and "&" not in text:
+        return text
+    return html.unescape(html.unescape(_SURROGATE.sub("\ufffd", text)))
+
+
+def _clean_with_spans(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """`_clean`, and for each character of the result the (first, one past the last) of ``text`` it stands for."""
+    spans = [(position, position + 1) for position in range(len(text))]
+    plain = _SURROGATE.sub("\ufffd", text)
+    for _ in range(2):
+        parts: list[str] = []
+        moved: list[tuple[int, int]] = []
+        done = 0
+        for match in _ENTITY.finditer(plain):
+            first, last = match.span()
+            character = html.unescape(match[0])
+            parts += [plain[done:first], character]
+            moved += spans[done:first] + [(spans[first][0], spans[last - 1][1])] * len(character)
+            done = last
+        plain, spans = "".join([*parts, plain[done:]]), moved + spans[done:]
+    return plain, spans

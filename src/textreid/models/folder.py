@@ -1,0 +1,106 @@
+"""The model folder on disk, as far as it can be read without torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from textreid.artifacts import read_json, read_manifest
+from textreid.config import ModelConfig
+from textreid.errors import ConfigError, ModelError
+from textreid.models.tokenizer import Tokenizer
+
+KIND, FORMAT_VERSION = "model", 1
+CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "card.md"
+BUNDLED = Path(__file__).parent / "bundled" / "tiny"
+
+_NAMED_AT_MOST = 3  # tensors in an error message
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class ModelFolder(NamedTuple):
+    """What a model folder says of itself; its weights are in ``path / WEIGHTS``."""
+
+    path: Path
+    config: ModelConfig
+    tokenizer: Tokenizer
+    fingerprint: str
+
+
+def open_folder(path: Path) -> ModelFolder:
+    """Read everything but the weights of a model folder.
+
+    Raises:
+        ArtifactError: it is missing, foreign, incomplete, truncated, or of another format version.
+        ModelError: its configuration or tokenizer cannot be used, or they do not fit each other.
+    """
+    manifest = read_manifest(path, KIND, FORMAT_VERSION)
+    fingerprint = manifest.get("fingerprint")
+    if not isinstance(fingerprint, str):
+        raise ModelError(f"{path}: the manifest names no fingerprint")
+    try:
+        config = ModelConfig.from_dict(read_json(path / CONFIG))
+    except ConfigError as error:
+        raise ModelError(f"{path / CONFIG}: {error}") from error
+    tokenizer = Tokenizer.load(path / TOKENIZER)
+    check_tokenizer(tokenizer, config, str(path))
+    return ModelFolder(path, config, tokenizer, fingerprint)
+
+
+def check_tokenizer(tokenizer: Tokenizer, config: ModelConfig, where: str) -> None:
+    """Raise `ModelError` if the tokenizer gives ids or lengths that the text tower does not take."""
+    if tokenizer.vocabulary_size != config.vocabulary_size:
+        raise ModelError(
+            f"{where}: the tokenizer has {tokenizer.vocabulary_size} tokens, "
+            f"but the text tower has {config.vocabulary_size}"
+        )
+    if tokenizer.text_length > config.text_length:
+        raise ModelError(
+            f"{where}: the tokenizer gives up to {tokenizer.text_length} tokens, "
+            f"but the text tower takes {config.text_length}"
+        )
+
+
+def check_shapes(found: Shapes, expected: Shapes, where: str) -> None:
+    """Raise `ModelError` if tensors are missing, unknown or of another shape; names the first of each."""
+    other = [
+        f"{name} {_by(found[name])} instead of {_by(shape)}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    problems = [
+        f"{len(names)} {what}: {', '.join(names[:_NAMED_AT_MOST])}{', …' if len(names) > _NAMED_AT_MOST else ''}"
+        for what, names in (
+            ("missing", [name for name in expected if name not in found]),
+            ("not part of this model", [name for name in found if name not in expected]),
+            ("of another shape", other),
+        )
+        if names
+    ]
+    if problems:
+        raise ModelError(f"{where}: the tensors do not fit the configuration: {'; '.join(problems)}")
+
+
+def text_tower_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of the text side."""
+    width = config.text_width
+    shapes: dict[str, tuple[int, ...]] = {
+        "text_model.embeddings.token_embedding.weight": (config.vocabulary_size, width),
+        "text_model.embeddings.position_embedding.weight": (config.text_length, width),
+        "text_model.final_layer_norm.weight": (width,),
+        "text_model.final_layer_norm.bias": (width,),
+        "text_projection.weight": (config.embedding_dim, width),
+    }
+    linears = {f"self_attn.{part}_proj": (width, width) for part in ("q", "k", "v", "out")}
+    linears |= {"mlp.fc1": (4 * width, width), "mlp.fc2": (width, 4 * width)}
+    for layer in range(config.text_layers):
+        prefix = f"text_model.encoder.layers.{layer}"
+        for name, (outputs, inputs) in linears.items():
+            shapes |= {f"{prefix}.{name}.weight": (outputs, inputs), f"{prefix}.{name}.bias": (outputs,)}
+        for name in ("layer_norm1", "layer_norm2"):
+            shapes |= {f"{prefix}.{name}.weight": (width,), f"{prefix}.{name}.bias": (width,)}
+    return shapes
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
