@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,10 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -86,13 +88,32 @@ def new_folder(path: Path, kind: str, format_version: int, replace: bool = False
         yield partial
         files = {file.name: file.stat().st_size for file in sorted(partial.iterdir()) if file.is_file()}
         write_json(partial / MANIFEST, {"kind": kind, "format_version": format_version, **facts, "files": files})
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
+        _put_in_place(partial, path)
     except OSError as error:
-        raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise ArtifactError(f"{path}: cannot be written: {_reason(error, partial)}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    """Rename ``partial`` to ``path``; a folder that stands there is deleted only when the new one is in place."""
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if path.exists():
+        path.rename(old)
+    try:
+        partial.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _reason(error: OSError, folder: Path) -> str:
+    """What went wrong, and with which file if it is not one of ``folder``."""
+    reason = error.strerror or str(error)
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
+    return reason if name is None or Path(name).is_relative_to(folder) else f"{reason}: {name}"
 
 
 def read_manifest(path: Path, kind: str, format_version: int) -> dict[str, Any]:
@@ -112,7 +133,10 @@ def read_manifest(path: Path, kind: str, format_version: int) -> dict[str, Any]:
         raise ArtifactError(
             f"{path}: {kind} format {manifest.get('format_version')}; this version of textreid reads {format_version}"
         )
-    for name, size in manifest.get("files", {}).items():
+    files = manifest.get("files", {})
+    if not isinstance(files, dict):
+        raise ArtifactError(f"{path / MANIFEST}: damaged: 'files' is no table of sizes")
+    for name, size in files.items():
         file = path / name
         if not file.is_file():
             raise ArtifactError(f"{file}: missing, though the manifest lists it")
@@ -122,7 +146,7 @@ def read_manifest(path: Path, kind: str, format_version: int) -> dict[str, Any]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's bytes, in hexadecimal; raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(_READ_BYTES):

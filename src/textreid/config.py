@@ -8,6 +8,7 @@ the nearest known one.
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 import types
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from textreid.errors import ConfigError
 
 CLIP_PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+_LARGEST = 1e300  # a whole number above it has no place in a float
 
 
 def _within(default: Any, low: float, high: float = float("inf")) -> Any:
@@ -75,6 +77,8 @@ class ModelConfig:
         ):
             if width % heads:
                 found.append(f"model.{tower}_width: {width} is not a multiple of model.{tower}_heads {heads}")
+        if min(self.pixel_std) <= 0:
+            found.append(f"model.pixel_std: {self.pixel_std} must be above 0, pixels are divided by it")
         if self.stem == "convolutional" and self.patch_size & (self.patch_size - 1):
             found.append(f"model.patch_size: {self.patch_size} is not a power of two, as a convolutional stem needs")
         return found
@@ -107,8 +111,8 @@ class OptimizerConfig:
     warmup_start: float = _within(1e-6, 0.0)
     final_learning_rate: float = _within(0.0, 0.0)
     warmup_epochs: float = _within(5.0, 0.0)
-    beta1: float = _within(0.9, 0.0, 1.0)
-    beta2: float = _within(0.999, 0.0, 1.0)
+    beta1: float = _within(0.9, 0.0, 0.999999)
+    beta2: float = _within(0.999, 0.0, 0.999999)
     epsilon: float = _within(1e-8, 0.0)
     weight_decay: float = _within(4e-5, 0.0)
     clip_norm: float = _within(0.0, 0.0)  # 0: gradients are not clipped
@@ -186,11 +190,13 @@ class Config:
         """
         try:
             text = path.read_text(encoding="utf-8-sig")
-            values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+            values = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
         except ValueError as error:
-            raise ConfigError(f"{path}: not valid {'TOML' if path.suffix == '.toml' else 'JSON'}: {error}") from error
+            raise ConfigError(
+                f"{path}: not valid {'TOML' if path.suffix.lower() == '.toml' else 'JSON'}: {error}"
+            ) from error
         try:
             return cls.from_dict(values, base)
         except ConfigError as error:
@@ -279,11 +285,13 @@ def _convert(value: Any, hint: Any, limits: Mapping[str, float]) -> tuple[str, A
             return f"expected a list of {len(arguments)} numbers", value
         problems, parts = zip(*(_convert(v, a, {}) for v, a in zip(value, arguments, strict=True)), strict=True)
         return next(filter(None, problems), ""), parts
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
         value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
         return f"expected {names[hint]}", value
+    if isinstance(value, float) and not math.isfinite(value):
+        return "expected a finite number", value
     if limits and not limits["low"] <= value <= limits["high"]:
         high = limits["high"]
         allowed = f"at least {limits['low']:g}" if high == float("inf") else f"from {limits['low']:g} to {high:g}"

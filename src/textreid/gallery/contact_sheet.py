@@ -26,6 +26,7 @@ _GAP = 28
 _MARGIN = 64
 _CORNER = 10
 _MAT = 10
+_FLATTEST, _TALLEST = 0.6, 2.6  # of the tiles, height by width
 _COLUMNS = 5
 _WIDE_COLUMNS = 10  # of a sheet with more than _MANY tiles
 _MANY = 30
@@ -48,7 +49,8 @@ def contact_sheet(title: str, note: str, hits: Sequence[Hit]) -> Image.Image:
         raise ValueError(f"a contact sheet holds 1 to {MAX_TILES} images, got {len(hits)}")
     pictures = [_read(hit.path) for hit in hits]
     shapes = [picture.height / picture.width for picture in pictures if picture]
-    tile_height = round(_TILE_WIDTH * min(max(median(shapes or [2.0]), 0.6), 2.6))
+    shape = min(max(median(shapes or [2.0]), _FLATTEST), _TALLEST)
+    tile_height = round((_TILE_WIDTH - 2 * _MAT) * shape) + 2 * _MAT
     columns = min(_WIDE_COLUMNS if len(hits) > _MANY else _COLUMNS, max(len(hits), 3))
     width = 2 * _MARGIN + columns * _TILE_WIDTH + (columns - 1) * _GAP
     title_font, note_font = _font(34, bold=True), _font(17)
@@ -84,10 +86,13 @@ def save_contact_sheet(sheet: Image.Image, path: Path) -> None:
 
 
 def _read(path: Path) -> Image.Image | None:
+    largest = (_TILE_WIDTH, round(_TILE_WIDTH * _TALLEST))
     try:
-        return read_image(path)
+        picture = read_image(path, at_least=largest[::-1])
     except ImageError:
         return None
+    picture.thumbnail(largest, Image.Resampling.LANCZOS)  # two hundred photographs in full would fill the memory
+    return picture
 
 
 def _panel(picture: Image.Image | None, height: int) -> Image.Image:
