@@ -135,7 +135,7 @@ def draw_in_hand(figure: "Figure", side: int) -> None:
             white,
             1.05,
         )
-    elif person.held == "bottle" and mode in ("chest", "hang"):
+    elif person.held == "bottle" and mode in ("chest", "hang") and (side == 0 or other not in ("chest", "hang")):
         canvas.ribbon([(x, y - 0.05 * s), (x, y + 0.035 * s)], [0.011 * s, 0.016 * s], look.held)
 
 

@@ -48,7 +48,7 @@ def paint_place(place: Place, width: int, height: int, chance: Chance) -> Image.
     """The place without the person, ``width`` × ``height`` pixels, drawn at half that size."""
     w, h = (width + 1) // 2, (height + 1) // 2
     light = chance.between(0.86, 1.12)
-    image = Image.new("RGB", (w, h), _ink(scale(place.ground_colour, light)))
+    image = Image.new("RGB", (w, h), ink(scale(place.ground_colour, light)))
     draw = ImageDraw.Draw(image)
     horizon = int((place.horizon + chance.middle(-0.16, 0.16)) * h)
     _ground(draw, place, w, h, horizon, chance)
@@ -57,7 +57,7 @@ def paint_place(place: Place, width: int, height: int, chance: Chance) -> Image.
     for _ in range(int(place.clutter * 3 + chance.unit())):
         _clutter(draw, place, w, h, horizon, chance)
     pixels = np.asarray(image, np.float32)
-    rough = 9.0 if place.ground in ("asphalt", "paving") else 16.0 if place.ground == "grass" else 4.0
+    rough = {"asphalt": 6.0, "paving": 5.0, "grass": 13.0}.get(place.ground, 3.0) * chance.between(0.3, 1.2)
     field = np.float32(rough) * textures.crop(textures.noise(3, 2), h, w, chance)
     field = field + np.float32(chance.between(4, 16)) * textures.crop(textures.noise(40, 30), h, w, chance)
     if chance.happens(0.25):
@@ -74,9 +74,10 @@ def _dapple(h: int, w: int, chance: Chance) -> textures.Field:
 
 
 def _ground(draw: ImageDraw.ImageDraw, place: Place, w: int, h: int, horizon: int, chance: Chance) -> None:
-    line = _ink(place.second_colour)
+    line = ink(place.second_colour)
     tilt = chance.between(-0.35, 0.35)
-    if place.ground in ("tiles", "paving", "polished"):
+    if place.ground in ("tiles", "paving", "polished") and chance.happens(0.55):
+        line = ink(mix(place.ground_colour, place.second_colour, chance.between(0.2, 0.9)))
         step, y = chance.between(5, 22), h + chance.between(0, 10)
         far = max(horizon, -h // 2)
         while y > far and step > 2.2:
@@ -107,19 +108,19 @@ def _ground(draw: ImageDraw.ImageDraw, place: Place, w: int, h: int, horizon: in
         if chance.happens(0.5):
             draw.polygon(
                 [(0, y - slope / 2), (w, y + slope / 2), (w, y + slope / 2 + thick), (0, y - slope / 2 + thick)],
-                fill=_ink(colour),
+                fill=ink(colour),
             )
         else:
             x = chance.between(-0.2, 1.2) * w
             draw.polygon(
                 [(x, max(0, horizon)), (x + thick * 0.6, max(0, horizon)), (x + slope + thick, h), (x + slope, h)],
-                fill=_ink(colour),
+                fill=ink(colour),
             )
 
 
 def _behind(draw: ImageDraw.ImageDraw, place: Place, w: int, horizon: int, chance: Chance) -> None:
     colour = scale(place.behind_colour, chance.between(0.75, 1.2))
-    draw.rectangle((0, 0, w, horizon), fill=_ink(colour))
+    draw.rectangle((0, 0, w, horizon), fill=ink(colour))
     kind = place.behind
     for _ in range(chance.whole(2, 6)):
         x, y = chance.between(-0.3, 1.0) * w, chance.between(-0.4, 0.8) * horizon
@@ -127,37 +128,39 @@ def _behind(draw: ImageDraw.ImageDraw, place: Place, w: int, horizon: int, chanc
         if kind == "trees":
             for _ in range(3):
                 ex, ey = x + chance.between(-8, 8), y + chance.between(-8, 8)
-                draw.ellipse((ex, ey, ex + a, ey + b), fill=_ink(scale(colour, chance.between(0.55, 1.5))))
+                draw.ellipse((ex, ey, ex + a, ey + b), fill=ink(scale(colour, chance.between(0.55, 1.5))))
         elif kind in ("shops", "cars"):
             other = from_hsv(
                 chance.between(0, 360), chance.between(0.0, 0.75) * chance.unit(), chance.between(0.1, 0.95)
             )
-            draw.rectangle((x, y, x + a, y + b), fill=_ink(other))
-            draw.rectangle((x + 1, y + 1, x + 1 + a * 0.8, y + 1 + b * 0.5), fill=_ink(scale(other, 0.6)))
+            draw.rectangle((x, y, x + a, y + b), fill=ink(other))
+            draw.rectangle((x + 1, y + 1, x + 1 + a * 0.8, y + 1 + b * 0.5), fill=ink(scale(other, 0.6)))
         elif kind == "fence":
             for i in range(0, w, 5):
-                draw.line([(i, 0), (i, horizon)], fill=_ink(scale(colour, 0.6)))
+                draw.line([(i, 0), (i, horizon)], fill=ink(scale(colour, 0.6)))
         else:
-            draw.rectangle((x, y, x + a * 0.6, y + b), fill=_ink(scale(colour, chance.between(0.4, 1.4))))
-            draw.line([(x, y), (x, y + b)], fill=_ink(scale(colour, 0.5)))
+            draw.rectangle((x, y, x + a * 0.6, y + b), fill=ink(scale(colour, chance.between(0.4, 1.4))))
+            draw.line([(x, y), (x, y + b)], fill=ink(scale(colour, 0.5)))
     if kind == "cars":
         _car(draw, chance.between(-0.6, 0.6) * w, horizon + 2, w * chance.between(0.8, 1.6), chance)
-    draw.line([(0, horizon), (w, horizon)], fill=_ink(scale(place.ground_colour, chance.between(0.5, 0.9))), width=2)
+    draw.line([(0, horizon), (w, horizon)], fill=ink(scale(place.ground_colour, chance.between(0.5, 0.9))), width=2)
+
+
+def car_shape(x: float, top: float, length: float, tall: float) -> list[list[tuple[float, float]]]:
+    """Outlines of a car's cabin and body whose roof is at ``top``."""
+    waist, floor = top + tall * 0.42, top + tall * 0.9
+    cabin = [(x + length * 0.16, waist), (x + length * 0.3, top), (x + length * 0.72, top), (x + length * 0.86, waist)]
+    body = [(x, waist), (x + length, waist), (x + length, floor), (x, floor)]
+    return [cabin, body]
 
 
 def _car(draw: ImageDraw.ImageDraw, x: float, bottom: float, length: float, chance: Chance) -> None:
     paint = from_hsv(chance.between(0, 360), chance.between(0, 0.7) * chance.unit(), chance.between(0.12, 0.95))
-    tall = length * 0.34
-    draw.rectangle((x, bottom - tall * 0.6, x + length, bottom - tall * 0.12), fill=_ink(paint))
-    draw.polygon(
-        [
-            (x + length * 0.16, bottom - tall * 0.58),
-            (x + length * 0.3, bottom - tall),
-            (x + length * 0.72, bottom - tall),
-            (x + length * 0.86, bottom - tall * 0.58),
-        ],
-        fill=(50, 56, 62),
-    )
+    tall = length * 0.36
+    cabin, body = car_shape(x, bottom - tall, length, tall)
+    draw.polygon(cabin, fill=(58, 64, 70))
+    draw.polygon(body, fill=ink(paint))
+    draw.line([*body[:2]], fill=ink(scale(paint, 1.2)))
     for share in (0.2, 0.8):
         r = tall * 0.2
         draw.ellipse((x + length * share - r, bottom - 2 * r, x + length * share + r, bottom), fill=(28, 28, 30))
@@ -170,16 +173,17 @@ def _clutter(draw: ImageDraw.ImageDraw, place: Place, w: int, h: int, horizon: i
     if kind < 0.45:
         thick = chance.between(1.0, 5.0)
         foot = chance.between(max(horizon, 0) + 2, h)
-        draw.rectangle((x, -2 if kind < 0.25 else foot - h * 0.3, x + thick, foot), fill=_ink(scale(colour, 0.6)))
+        draw.rectangle((x, -2 if kind < 0.25 else foot - h * 0.3, x + thick, foot), fill=ink(scale(colour, 0.6)))
     elif kind < 0.6:
         _car(draw, x - w * 0.5, chance.between(max(horizon, 0), h), w * chance.between(0.7, 1.5), chance)
     else:
         a, b = chance.between(3, 0.3 * w + 4), chance.between(4, 0.2 * h)
         y = chance.between(max(horizon - b, -b), h)
-        draw.rectangle((x, y, x + a, y + b), fill=_ink(colour))
-        draw.rectangle((x, y + b * 0.8, x + a, y + b), fill=_ink(scale(colour, 0.55)))
+        draw.rectangle((x, y, x + a, y + b), fill=ink(colour))
+        draw.rectangle((x, y + b * 0.8, x + a, y + b), fill=ink(scale(colour, 0.55)))
 
 
-def _ink(colour: RGB) -> tuple[int, int, int]:
+def ink(colour: RGB) -> tuple[int, int, int]:
+    """A colour as whole numbers that can be drawn with."""
     red, green, blue = (max(0, min(255, int(v))) for v in colour)
     return (red, green, blue)

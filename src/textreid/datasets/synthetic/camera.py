@@ -48,7 +48,8 @@ def expose(image: Image.Image, camera: Camera, height: int, width: int, chance: 
     pixels = _tone(image, camera, chance)
     strength = camera.noise * chance.between(0.4, 1.5)
     window = textures.crop(textures.grain(), tall, wide, chance)
-    pixels = pixels + window * np.float32(strength)
+    shared = window[:, :, :1] * np.float32(0.8 * strength)  # most of what is left after coding is in the luma
+    pixels = pixels + shared + window * np.float32(0.35 * strength)
     image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     image = _bleed_chroma(image, chance)
     if camera.sharpen > 0:

@@ -41,16 +41,16 @@ class _Kind:
 
 
 _KINDS: dict[str, _Kind] = {
-    "street": _Kind(8, (72, 190), (4, 24), ("asphalt", "paving", "paving"), ("shops", "cars", "wall", "trees"), (-0.1, 0.55), 0.0, (0.85, 1.1), (0.75, 1.05), (2, 7), (0.3, 1.1), (0.0, 0.8), 0.35, 0.03, 0.48),
-    "campus": _Kind(6, (48, 130), (12, 32), ("asphalt", "paving", "grass"), ("trees", "wall", "cars"), (-0.5, 0.25), 0.03, (0.9, 1.15), (0.8, 1.15), (2, 8), (0.4, 1.3), (0.3, 1.0), 0.65, 0.02, 0.45),
-    "mall": _Kind(6, (100, 256), (8, 30), ("tiles", "polished"), ("shops", "glass", "wall"), (-0.3, 0.4), 0.08, (0.85, 1.1), (0.8, 1.1), (3, 8), (0.3, 0.9), (0.0, 0.25), 0.4, 0.05, 0.56),
-    "station": _Kind(6, (80, 200), (10, 36), ("tiles", "paving", "polished"), ("train", "wall", "glass", "fence"), (-0.4, 0.3), -0.04, (0.75, 1.0), (0.6, 0.9), (3, 10), (0.4, 1.2), (0.0, 0.2), 0.2, 0.22, 0.47),
-    "night": _Kind(6, (60, 160), (6, 28), ("asphalt", "paving"), ("shops", "cars", "wall", "fence"), (-0.2, 0.4), 0.14, (0.5, 0.75), (0.5, 0.85), (7, 16), (0.5, 1.5), (0.1, 0.5), 0.25, 0.04, 0.44),
+    "street": _Kind(8, (72, 190), (4, 24), ("asphalt", "paving", "paving"), ("shops", "cars", "wall", "trees"), (0.0, 0.7), 0.0, (0.85, 1.15), (0.75, 1.05), (1, 5), (0.3, 1.1), (0.0, 0.8), 0.35, 0.03, 0.48),
+    "campus": _Kind(6, (48, 130), (12, 32), ("asphalt", "paving", "grass"), ("trees", "wall", "cars"), (-0.5, 0.35), 0.02, (0.9, 1.2), (0.8, 1.15), (1, 5), (0.4, 1.3), (0.3, 1.0), 0.65, 0.02, 0.45),
+    "mall": _Kind(6, (100, 256), (8, 30), ("tiles", "polished"), ("shops", "glass", "wall"), (-0.2, 0.55), 0.04, (0.85, 1.15), (0.8, 1.1), (1, 5), (0.3, 0.9), (0.0, 0.25), 0.4, 0.05, 0.56),
+    "station": _Kind(6, (80, 200), (10, 36), ("tiles", "paving", "polished"), ("train", "wall", "glass", "fence"), (-0.3, 0.45), -0.03, (0.75, 1.05), (0.65, 0.95), (2, 7), (0.4, 1.2), (0.0, 0.2), 0.2, 0.22, 0.47),
+    "night": _Kind(6, (60, 160), (6, 28), ("asphalt", "paving"), ("shops", "cars", "wall", "fence"), (-0.2, 0.5), 0.08, (0.55, 0.85), (0.5, 0.85), (4, 10), (0.5, 1.5), (0.1, 0.5), 0.25, 0.04, 0.44),
 }  # fmt: skip
 
 
 def _camera(kind: _Kind, chance: Chance) -> Camera:
-    warm = kind.warm_cast + chance.middle(-0.10, 0.10)
+    warm = kind.warm_cast + chance.middle(-0.08, 0.08)
     tint = chance.middle(-0.05, 0.05)
     low, high = kind.heights
     centre = chance.between(low, high)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from textreid.datasets.synthetic import accessories, garments, head
+from textreid.datasets.synthetic import accessories, garments, head, trunk
 from textreid.datasets.synthetic.appearance import Appearance
 from textreid.datasets.synthetic.attributes import Person
 from textreid.datasets.synthetic.canvas import Canvas, Material, Part, Point
@@ -96,7 +96,7 @@ def draw_figure(figure: Figure) -> None:
         accessories.draw_in_hand(figure, side)
     head.draw_hair_behind(figure)
     garments.draw_legs(figure)
-    garments.draw_trunk(figure)
+    trunk.draw_trunk(figure)
     head.draw_head(figure)
     accessories.draw_scarf(figure)
     accessories.draw_straps(figure)

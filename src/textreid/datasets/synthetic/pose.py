@@ -38,6 +38,7 @@ class Projection:
     ground: float  # pixel row of the ground under the body
     perspective: float = 0.0  # how much larger the head is than the feet
     lean: float = 0.0  # forward shift of the head
+    tilt: float = 0.0  # sideways shift of the head in the picture
 
     def __post_init__(self) -> None:
         self.sin, self.cos = sine(self.yaw), cosine(self.yaw)
@@ -47,7 +48,7 @@ class Projection:
         """The pixel of a body point."""
         lateral, forward, up = joint
         forward += self.lean * up * up
-        across = lateral * self.cos + forward * self.sin
+        across = lateral * self.cos + forward * self.sin + self.tilt * up
         away = lateral * self.sin - forward * self.cos
         zoom = self.size * (1 + self.perspective * (up - 0.5))
         rise = up * (1 + self.perspective * 0.5 * (up - 1))
@@ -91,14 +92,14 @@ def build_body(person: Person, chance: Chance) -> Body:
     girth = {"slim": 0.9, "average": 1.0, "heavy": 1.17}[person.build] * chance.between(0.97, 1.03)
     belly = {"slim": 0.88, "average": 1.0, "heavy": 1.36}[person.build]
     man = person.gender == "man"
-    shoulder = (0.112 if man else 0.099) * (0.6 + 0.4 * girth) * chance.between(0.96, 1.04)
-    chest, waist, hip = (0.098, 0.086, 0.088) if man else (0.087, 0.073, 0.093)
+    shoulder = (0.100 if man else 0.088) * (0.6 + 0.4 * girth) * chance.between(0.96, 1.04)
+    chest, waist, hip = (0.091, 0.081, 0.084) if man else (0.081, 0.069, 0.088)
     depth = 0.066 * girth
     slices = [
-        (0.850, 0.034, 0.034),
-        (0.832, shoulder * 0.72, 0.046),
-        (0.812, shoulder * 1.02, 0.056),
-        (0.760, shoulder * 1.05, depth * (1.0 if man else 1.04)),
+        (0.856, 0.034, 0.034),
+        (0.840, shoulder * 0.58, 0.044),
+        (0.820, shoulder * 0.92, 0.054),
+        (0.770, shoulder * 1.02, depth * (1.0 if man else 1.04)),
         (0.700, chest * girth, depth * (1.02 if man else 1.08)),
         (0.615, waist * girth * (0.7 + 0.3 * belly), depth * 0.92 * belly),
         (0.530, hip * girth, depth * 1.06),
@@ -144,20 +145,20 @@ def _stand_on_ground(body: Body) -> None:
 
 def _arm(body: Body, side: int, mode: ArmPose, swing: float, chance: Chance) -> tuple[Joint, Joint, Joint]:
     upper, bend, inward, abduct = {
-        "hang": (chance.between(-8, 6), chance.between(4, 22), 0.0, chance.between(4, 13)),
-        "swing": (swing * 1.1 + chance.between(-4, 4), 14 + max(0.0, swing), 0.1, chance.between(5, 12)),
-        "pocket": (-14.0, chance.between(38, 58), 0.15, chance.between(10, 18)),
+        "hang": (chance.between(-8, 6), chance.between(4, 22), 0.15, chance.between(3, 12)),
+        "swing": (swing * 1.1 + chance.between(-4, 4), 14 + max(0.0, swing), 0.2, chance.between(3, 10)),
+        "pocket": (-14.0, chance.between(38, 58), 0.2, chance.between(8, 16)),
         "ear": (chance.between(25, 50), chance.between(125, 140), 0.25, 20.0),
         "chest": (chance.between(4, 22), chance.between(80, 112), chance.between(0.25, 0.5), 6.0),
         "strap": (chance.between(10, 25), chance.between(118, 135), 0.1, 10.0),
         "raise": (chance.between(20, 35), chance.between(105, 125), 0.15, 8.0),
         "pull": (chance.between(-28, -12), chance.between(0, 10), 0.0, 10.0),
     }[mode]
-    shoulder = (side * body.shoulder, 0.0, 0.803)
+    shoulder = (side * body.shoulder, 0.0, 0.796)
     elbow = (
         side * (body.shoulder + 0.158 * sine(abduct)),
         0.158 * sine(upper),
-        0.803 - 0.158 * cosine(upper) * cosine(abduct),
+        0.796 - 0.158 * cosine(upper) * cosine(abduct),
     )
     reach = upper + bend
     wrist = (
