@@ -93,22 +93,21 @@ def to_pixels(image: Image.Image, height: int, width: int) -> npt.NDArray[np.uin
 
 
 def _identify(stream: IO[bytes], name: str) -> Image.Image:
-    """Read the header. `Image.open` does the same but warns of size through the process-wide warning filters."""
+    """Read the header, as `Image.open` does, which however warns of size through the process-wide filters."""
     Image.preinit()
-    if any(format_name not in Image.OPEN for format_name in _FORMATS):
+    if any(kind not in Image.OPEN for kind in _FORMATS):
         Image.init()
     prefix = stream.read(16)
     if not prefix:
         raise ImageError(f"{name}: the file is empty")
-    for format_name in _FORMATS:
-        factory, accept = Image.OPEN[format_name]
-        if accept is not None and accept(prefix) is not True:
-            continue
-        stream.seek(0)
+    for kind in _FORMATS:
+        factory, accept = Image.OPEN[kind]
         try:
-            return factory(stream, name)
-        except Exception as error:
-            raise ImageError(f"{name}: a damaged {format_name} file: {error}") from error
+            if accept is None or accept(prefix) is True:  # text would say that the format was not built in
+                stream.seek(0)
+                return factory(stream, name)
+        except Exception as error:  # decoders raise almost anything on damaged data
+            raise ImageError(f"{name}: a damaged {kind} file: {error}") from error
     raise ImageError(f"{name}: not an image (known formats: {', '.join(_FORMATS)})")
 
 
@@ -130,7 +129,7 @@ def _decode(image: Image.Image, name: str, at_least: tuple[int, int] | None) -> 
         return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
     except ImageError:
         raise
-    except Exception as error:  # decoders raise almost anything on damaged data
+    except Exception as error:
         raise ImageError(f"{name}: damaged or truncated: {error}") from error
 
 

@@ -19,7 +19,7 @@ CONFIG, VOCABULARY, PIXELS = "config.json", "vocab.json", "preprocessor_config.j
 SAFE_WEIGHTS, PICKLED_WEIGHTS = "model.safetensors", "pytorch_model.bin"
 
 _LOG = logging.getLogger(__name__)
-_TIMEOUT = 10.0  # seconds until an unreachable hub is given up
+_TIMEOUT = 5.0  # seconds until an unreachable hub is given up
 _CLIP_VOCABULARY = 49_408
 _REPLACED = "jekyll</w>"  # the last merge of CLIP's vocabulary, whose id is the mask token here
 
