@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, Task, TaskID
 
     from textreid.gallery import EmbeddingCache, SearchResult
 
 _NAMED_AT_MOST = 5
+_QUIET_SECONDS = 10.0
 _STAGES = {"read": "Reading", "load": "Loading the model", "embed": "Embedding"}
 
 
@@ -67,13 +68,17 @@ def _open_cache() -> "EmbeddingCache":
 
 
 class _Progress:
-    """Rate and time left on stderr, from the first report on; a search that has nothing to do shows nothing."""
+    """Rate and time left on stderr, from the first report on; a search that has nothing to do shows nothing.
+
+    A terminal gets a bar, anything else a line every few seconds.
+    """
 
     def __init__(self) -> None:
         self._stack = ExitStack()
+        self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._embedded = 0
-        self._start = 0.0
+        self._start = self._spoken = time.monotonic()
 
     def __enter__(self) -> None:
         return None
@@ -83,35 +88,39 @@ class _Progress:
         if kind and issubclass(kind, KeyboardInterrupt):
             _note(f"stopped after {self._embedded:,} images; the same command continues from there")
         elif self._embedded:
-            seconds = time.perf_counter() - self._start
+            seconds = time.monotonic() - self._start
             _note(f"embedded {self._embedded:,} images in {seconds:.1f} s, {self._embedded / seconds:,.0f} a second")
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if not self._tasks:
+        if self._bar is None:
             self._bar = self._stack.enter_context(_progress_bar())
         if stage not in self._tasks:
             self._tasks[stage] = self._bar.add_task(_STAGES[stage])
-            self._start = time.perf_counter()
-        self._embedded = done if stage == "embed" else 0
+            self._start = self._spoken = time.monotonic()
         self._bar.update(self._tasks[stage], completed=done, total=total)
+        if stage == "embed":
+            self._embedded = done
+            if self._bar.disable and time.monotonic() > self._spoken + _QUIET_SECONDS:
+                self._say_rate(done, total)
+
+    def _say_rate(self, done: int, total: int) -> None:
+        self._spoken = time.monotonic()
+        rate = done / (self._spoken - self._start)
+        _note(f"embedded {done:,} of {total:,} images, {rate:,.0f} a second, {(total - done) / rate:,.0f} s left")
 
 
 def _progress_bar() -> "Progress":
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: "Task") -> Text:
+            return Text(f"{task.speed:,.0f} a second" if task.speed else "")
 
     console = Console(stderr=True)
-    rate = TextColumn("{task.speed:,.0f} images/s")
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        rate,
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _tell_problems(result: "SearchResult") -> None:

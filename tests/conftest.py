@@ -1,0 +1,15 @@
+"""What every test gets: a cache of its own, and hypothesis without a clock."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("textreid", deadline=None, max_examples=50, derandomize=True)
+settings.load_profile("textreid")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the cache of whoever runs it."""
+    monkeypatch.setenv("TEXTREID_CACHE", str(tmp_path / "cache"))

@@ -1,0 +1,39 @@
+"""Every preset is a valid configuration that survives being written and read."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from textreid.config import Config
+from textreid.errors import ConfigError
+from textreid.presets import PRESETS, preset
+
+
+def test_there_are_presets() -> None:
+    assert {"tiny", "paper"} <= set(PRESETS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_valid_and_survives_a_file(name: str, tmp_path: Path) -> None:
+    config = preset(name)
+    assert config.contradictions() == []
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config.to_dict()), encoding="utf-8")
+    assert Config.load(path) == config
+
+
+def test_the_paper_preset_is_the_paper() -> None:
+    config = preset("paper")
+    assert (config.model.image_height, config.model.image_width, config.model.patch_size) == (384, 128, 16)
+    assert (config.masking.method, config.masking.probability, config.masking.layer) == ("nam", 0.15, 10)
+    assert (config.losses.sdm, config.losses.itc, config.losses.temperature) == (1.0, 0.0, 0.02)
+    assert (config.training.epochs, config.training.batch_size, config.training.epoch_unit) == (30, 512, "pair")
+    assert (config.optimizer.learning_rate, config.optimizer.warmup_epochs) == (1e-5, 5)
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"no preset 'tinny'; did you mean 'tiny'\?"):
+        preset("tinny")
+    with pytest.raises(ConfigError, match="known: tiny, paper"):
+        preset("zzz")
