@@ -55,7 +55,7 @@ def static_instruction() -> Instruction:
 
 
 def dynamic_instructions(templates: Mapping[str, Template] | None = None) -> tuple[Instruction, ...]:
-    """The request with each of ``templates`` (our own when None), in their order; a captioning job draws one a caption."""
+    """The request with each of ``templates`` (our own when None); a captioning job draws one for each caption."""
     chosen = own_templates() if templates is None else templates
     return tuple(
         Instruction("dynamic", _REQUEST + _IN_THE_STYLE.format(template=template.text), template)

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from textreid.errors import CaptionError
 
-PRONOUNS = ("he/she", "He/She", "his/her", "His/Her", "him/her")
-SLOTS = ("gender", "clothing", "upper", "lower", "footwear", "hair", "belongings", "accessory", *PRONOUNS)
 LONGEST_TEMPLATE = 1_000  # characters
 
 _TOKEN = re.compile(r"\[([^\[\]]*)\]|([\[\]{}])")
@@ -61,7 +59,9 @@ def read_templates(path: Path) -> dict[str, Template]:
     except (OSError, UnicodeDecodeError) as error:
         raise CaptionError(f"{path}: cannot be read as UTF-8 text: {error}") from error
     entries = _toml_entries(path, text) if path.suffix == ".toml" else _line_entries(text)
-    problems, found, seen = [], {}, {}
+    problems: list[str] = []
+    found: dict[str, Template] = {}
+    seen: dict[str, int] = {}
     for line, name, pattern in entries:
         problem = _problem(pattern)
         if not problem and pattern in seen:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,8 +10,7 @@ from typing import Any, get_args
 
 from textreid.captioning.captioner import Caption
 from textreid.captioning.instructions import Instruction
-from textreid.captioning.templates import Template
-from textreid.datasets.synthetic import attributes, lexicon
+from textreid.datasets.synthetic import attributes
 from textreid.datasets.synthetic.attributes import COLOURS, Colour, Person, View
 from textreid.datasets.synthetic.chance import Chance
 from textreid.datasets.synthetic.phrases import Phrases, finish, listed
@@ -21,20 +20,53 @@ from textreid.errors import CaptionError
 _SHARES = {"colour": 1.0, "garment": 0.7, "bag": 0.7, "hair": 0.5, "shoes": 0.4, "gender": 0.25}
 _GARMENTS = tuple(kind for kind in get_args(attributes.UpperKind) if kind != "dress")
 _LEGWEAR = tuple(kind for kind in get_args(attributes.LowerKind) if kind != "dress")
+_BAGS = tuple(kind for kind in get_args(attributes.BagKind) if kind != "none")
 
-# Under the static instruction an MLLM keeps to a few sentence patterns: the lack of diversity that templates cure.
+# Under the static instruction an MLLM keeps to a few sentence patterns, the first most of the time: the lack of
+# diversity that templates cure (Tan et al. 2024, §3.2).
 _STOCK = {
     "qwen": (
-        "The person in the image is a [gender]{ with [hair]}. [He/She] is wearing [upper]{ and [lower]}{, paired with [footwear]}.{ [He/She] is also wearing [accessory].}{ [He/She] is carrying [belongings].}",
-        "The [gender] in the image is wearing [clothing]{ and [footwear]}.{ [He/She] has [hair].}{ [He/She] is carrying [belongings].}",
-        "The person in the picture is a [gender] wearing [clothing]{, along with [footwear]}.{ [His/Her] belongings include [belongings].}",
+        "The person in the image is a [gender]{ with [hair]}. [He/She] is wearing [upper]{ and [lower]}"
+        "{, paired with [footwear]}.{ [He/She] is also wearing [accessory].}{ [He/She] is carrying [belongings].}",
+        "The [gender] in the image is wearing [clothing]{, along with [footwear]}.{ [He/She] has [hair].}"
+        "{ [He/She] is carrying [belongings].}",
+        "The person in the image has {[hair] and is|the appearance of a [gender] and is} wearing [clothing]"
+        "{ with [footwear]}.{ The [gender] is holding [belongings].}",
     ),
     "shikra": (
-        "A [gender]{ with [hair]} wearing [upper]{ and [lower]}{ with [footwear]}{ is carrying [belongings]| is walking}.",
+        "A [gender]{ with [hair]} wearing [upper]{ and [lower]}{ with [footwear]}"
+        "{ is carrying [belongings]| is [action]}.",
         "A [gender] in [clothing]{ and [footwear]}{, with [hair]}.{ [He/She] has [belongings].}",
-        "The [gender] has {[hair] and is wearing |on }[clothing]{ and [footwear]}.{ [He/She] is carrying [belongings].}{ [He/She] also has [accessory].}",
+        "The [gender] has {[hair] and is wearing |on }[clothing]{ and [footwear]}.{ [He/She] is carrying [belongings].}"
+        "{ [He/She] also has [accessory].}",
     ),
 }
+_STOCK_WEIGHTS = {0: 6.0, 1: 3.0, 2: 1.0}
+
+_DIRT: tuple[Callable[[str], str], ...] = (
+    lambda text: "",
+    lambda text: "I'm sorry, but I cannot identify the person in this image.",
+    lambda text: text[:-1] + ", with [accessory description].",
+    lambda text: text[:-1] + "<box>(102,45),(387,910)</box>.",
+)
+
+# What stands in a slot that a template without optional parts leaves no way to drop.
+_NOTHING = {
+    "lower": "legwear that cannot be seen",
+    "footwear": "shoes that cannot be seen",
+    "hair": "hair that cannot be seen",
+    "belongings": "nothing in hand",
+    "accessory": "no accessories",
+}
+# Names that other template sets give to our slots.
+_SYNONYMS = {
+    "person": "gender", "sex": "gender", "clothes": "clothing", "outfit": "clothing", "attire": "clothing",
+    "top": "upper", "upper body": "upper", "upper clothing": "upper", "upper garment": "upper", "bottom": "lower",
+    "bottoms": "lower", "lower body": "lower", "lower clothing": "lower", "lower garment": "lower", "shoes": "footwear",
+    "shoe": "footwear", "hairstyle": "hair", "belonging": "belongings", "bag": "belongings", "bags": "belongings",
+    "accessories": "accessory", "pose": "action", "activity": "action",
+}  # fmt: skip
+
 _PART = re.compile(r"\{([^{}]*)\}")
 _SLOT = re.compile(r"\[([^\[\]]*)\]")
 
@@ -46,73 +78,76 @@ class SimulatedMLLM:
     Args:
         name: ``"qwen"`` or ``"shikra"``: whose stock sentences it uses under the static instruction.
         truth: what each picture shows, by path relative to the image root.
-        error_rate: probability that a stated colour is wrong; the other errors are rarer in proportion.
-        root: the image root, where paths given to `caption` are not relative to it.
+        error_rate: probability that a stated colour is wrong; other errors are rarer in fixed proportions.
+        dirt_rate: probability of the dirt that real MLLMs leave: an empty answer, a refusal, an unfilled slot, markup.
+        root: the image root, where the paths given to `caption` are not relative to it.
     """
 
     name: str
     truth: Mapping[str, tuple[Person, View]]
     error_rate: float = 0.15
+    dirt_rate: float = 0.0
     root: Path | None = None
 
     def __post_init__(self) -> None:
         if self.name not in _STOCK:
             raise CaptionError(f"no simulated MLLM {self.name!r}; known: {', '.join(_STOCK)}")
-        if not 0 <= self.error_rate <= 1:
-            raise CaptionError(f"error rate {self.error_rate}: expected a number from 0 to 1")
+        for rate in (self.error_rate, self.dirt_rate):
+            if not 0 <= rate <= 1:
+                raise CaptionError(f"a rate of {rate}: expected a number from 0 to 1")
 
     def caption(self, image: Path, instruction: Instruction, seed: int) -> Caption:
-        """Describe the person in ``image``; its errors are the spans of what is not true.
+        """Describe the person in ``image``; its errors are the spans of the words that are not true.
 
         Raises:
             CaptionError: ``image`` is not among the pictures it knows, or the template has a slot it does not know.
         """
-        relative = image.relative_to(self.root) if self.root else image
+        relative = image.relative_to(self.root) if self.root and image.is_relative_to(self.root) else image
         known = self.truth.get(relative.as_posix())
         if known is None:
             raise CaptionError(f"{image}: not a picture whose truth the simulated MLLM was given")
+        person, view = known
         chance = Chance.of(seed, self.name)
-        return self._describe(*known, instruction.template, chance)
-
-    def _describe(self, person: Person, view: View, template: Template | None, chance: Chance) -> Caption:
-        believed, wrong = misbelieve(person, chance, self.error_rate)
+        believed, wrong = _misbelieve(person, chance, self.error_rate)
         phrases = Phrases(believed, person, view, chance, wrong)
-        pattern = template.pattern if template else _STOCK[self.name][chance.weighted({0: 6, 1: 3, 2: 1})]
+        stock = _STOCK[self.name]
+        pattern = instruction.template.pattern if instruction.template else stock[chance.weighted(_STOCK_WEIGHTS)]
         text = _fill(pattern, phrases)
-        text, spans = finish(text, american=True)
-        return Caption(text, spans)
+        if chance.happens(self.dirt_rate):
+            text = chance.pick(_DIRT)(text)
+        return Caption(*finish(text, american=True))
 
 
-def misbelieve(person: Person, chance: Chance, error_rate: float) -> tuple[Person, frozenset[str]]:
+def _misbelieve(person: Person, chance: Chance, error_rate: float) -> tuple[Person, frozenset[str]]:
     """What a captioner that errs takes ``person`` for, and the names of the fields in which it errs."""
+    errors = {kind for kind, share in _SHARES.items() if kind != "colour" and chance.happens(error_rate * share)}
     changes: dict[str, Any] = {}
-
-    def errs(kind: str) -> bool:
-        return chance.happens(error_rate * _SHARES[kind])
-
-    if errs("gender"):
-        changes["gender"] = "man" if person.gender == "woman" else "woman"
     for field in ("upper_colour", "lower_colour", "shoes_colour"):
-        if errs("colour"):
+        if chance.happens(error_rate):
             changes[field] = _other_colour(person, field, chance)
-    if errs("hair"):
-        hair_colours = get_args(attributes.HairColour)
-        changes["hair_colour"] = _other(person.hair_colour, hair_colours, chance)
-    if errs("garment"):
-        changes["upper"] = _other(person.upper, _GARMENTS, chance)
-        if person.upper == "dress":
-            changes |= {"lower": chance.pick(("skirt", "long skirt")), "lower_colour": person.upper_colour}
-    elif errs("garment") and person.lower != "dress":
-        changes["lower"] = _other(person.lower, _LEGWEAR, chance)
-    if errs("shoes"):
+    if "gender" in errors:
+        changes["gender"] = "man" if person.gender == "woman" else "woman"
+    if "hair" in errors:
+        changes["hair_colour"] = _other(person.hair_colour, get_args(attributes.HairColour), chance)
+    if "shoes" in errors:
         changes["shoes"] = _other(person.shoes, get_args(attributes.ShoesKind), chance)
-    if errs("bag"):
-        bags = get_args(attributes.BagKind)[1:]
-        if person.bag == "none":
-            changes["bag"] = chance.pick(bags)
-        else:
-            changes["bag_colour"] = _other_colour(person, "bag_colour", chance)
-    return dataclasses.replace(person, **changes), frozenset(changes)
+    if "garment" in errors:
+        changes |= _other_garment(person, chance)
+    if "bag" in errors and person.bag == "none":
+        changes["bag"] = chance.pick(_BAGS)
+    elif "bag" in errors:
+        changes["bag_colour"] = _other_colour(person, "bag_colour", chance)
+    return (dataclasses.replace(person, **changes) if changes else person), frozenset(changes)
+
+
+def _other_garment(person: Person, chance: Chance) -> dict[str, Any]:
+    """A wrong garment on one half of the body; a dress is taken for a top and a skirt of its colour."""
+    if person.upper == "dress":
+        skirt = chance.pick(("skirt", "long skirt"))
+        return {"upper": chance.pick(_GARMENTS), "lower": skirt, "lower_colour": person.upper_colour}
+    if person.lower == "dress" or chance.happens(0.5):
+        return {"upper": _other(person.upper, _GARMENTS, chance)}
+    return {"lower": _other(person.lower, _LEGWEAR, chance)}
 
 
 def _other(truth: str, values: tuple[str, ...], chance: Chance) -> str:
@@ -120,37 +155,57 @@ def _other(truth: str, values: tuple[str, ...], chance: Chance) -> str:
 
 
 def _other_colour(person: Person, field: str, chance: Chance) -> Colour:
-    near = {getattr(person, field), person.upper_second_colour, person.inner_colour}
-    return chance.pick([colour for colour in COLOURS if colour not in near])
+    """A colour that nothing on the same garment has."""
+    present = {getattr(person, field)}
+    if field == "upper_colour":
+        present |= {person.upper_second_colour, person.inner_colour}
+    return chance.pick([colour for colour in COLOURS if colour not in present])
+
+
+_FILLERS: dict[str, Callable[[Phrases], str | None]] = {
+    "gender": lambda p: p.who(),
+    "clothing": lambda p: listed(p.outfit()),
+    "upper": lambda p: p.upper(),
+    "lower": lambda p: p.lower(),
+    "footwear": lambda p: p.shoes(),
+    "hair": lambda p: p.hair(),
+    "belongings": lambda p: listed([thing for thing in (p.bag(), p.held()) if thing]) or None,
+    "accessory": lambda p: listed([thing for thing in (p.headwear(), p.glasses(), p.scarf()) if thing]) or None,
+    "action": lambda p: p.motion(),
+    "he/she": lambda p: p.he,
+    "his/her": lambda p: p.his,
+    "him/her": lambda p: p.him,
+}
+
+
+@cache
+def _slot_name(slot: str) -> str:
+    """Our name of a slot as a template writes it: "[Shoes description]" is "footwear"."""
+    name = slot.strip().lower().removesuffix(" description")
+    name = _SYNONYMS.get(name, name)
+    if name not in _FILLERS:
+        raise CaptionError(f"the simulated MLLM does not know the slot [{slot}]; it knows: {', '.join(_FILLERS)}")
+    return name
 
 
 def _fill(pattern: str, phrases: Phrases) -> str:
-    filled: dict[str, str | None] = {}
-    worn = [part for part in (phrases.headwear(), phrases.glasses(), phrases.scarf()) if part]
-    carried = [part for part in (phrases.bag(), phrases.held()) if part]
-    filled = {
-        "gender": phrases.who(),
-        "clothing": listed(phrases.outfit()),
-        "upper": phrases.upper(),
-        "lower": phrases.lower(),
-        "footwear": phrases.shoes(),
-        "hair": phrases.hair(),
-        "belongings": listed(carried) or None,
-        "accessory": listed(worn) or None,
-        "he/she": phrases.he,
-        "He/She": phrases.he,
-        "his/her": phrases.his,
-        "His/Her": phrases.his,
-        "him/her": phrases.him,
-    }
+    """The pattern with its slots filled; of each optional part the first alternative that can be filled."""
+
+    def fill(text: str) -> str | None:
+        filled, end = "", 0
+        for match in _SLOT.finditer(text):
+            phrase = _FILLERS[_slot_name(match[1])](phrases)
+            if phrase is None:
+                return None
+            filled += text[end : match.start()] + phrase
+            end = match.end()
+        return filled + text[end:]
 
     def part(match: re.Match[str]) -> str:
-        for choice in match[1].split("|"):
-            if all(filled[slot] for slot in _SLOT.findall(choice)):
-                return choice
-        return ""
+        return next((text for text in map(fill, match[1].split("|")) if text is not None), "")
 
     def slot(match: re.Match[str]) -> str:
-        return filled[match[1]] or "nothing"
+        name = _slot_name(match[1])
+        return _FILLERS[name](phrases) or _NOTHING[name]
 
     return _SLOT.sub(slot, _PART.sub(part, pattern))

@@ -2,7 +2,7 @@
 
 import tomllib
 from bisect import bisect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from functools import cache
 from importlib.resources import files
 from itertools import accumulate
@@ -10,15 +10,23 @@ from typing import Any, NamedTuple
 
 from textreid.datasets.synthetic.chance import Chance
 
-DARK = frozenset({"black", "charcoal", "navy", "burgundy", "brown"})
-LIGHT = frozenset({"white", "beige", "light blue"})
-
 
 class Word(NamedTuple):
     """A word or short phrase; ``names_colour`` when it leaves no need to say the colour."""
 
     text: str
     names_colour: bool = False
+
+
+class Facts(NamedTuple):
+    """What the rules of ``lexicon.toml`` ask about: a thing's colour and make, and who wears it how."""
+
+    colours: str
+    gender: str
+    pattern: str = "plain"
+    sleeve: str = "long"
+    open: bool = False
+    hood: bool = False
 
 
 class Words:
@@ -52,15 +60,9 @@ def all_words(section: str, name: str) -> Words:
 
 
 @cache
-def words(section: str, name: str, colour: str, gender: str, pattern: str, sleeve: str, is_open: bool) -> Words:
+def words(section: str, name: str, facts: Facts) -> Words:
     """The words that are true of a thing ``name`` with these properties."""
-    facts = {"colours": colour, "gender": gender, "pattern": pattern, "sleeve": sleeve, "open": is_open}
     return Words([_word(entry) for entry in _tables()[section][name] if _admits(entry, facts)])
-
-
-def names(section: str) -> tuple[str, ...]:
-    """The attribute values that ``section`` has words for."""
-    return tuple(_tables()[section])
 
 
 @cache
@@ -75,11 +77,10 @@ def _word(entry: Any) -> Word:
     return Word(entry["word"], entry.get("names_colour", False))
 
 
-def _admits(entry: Any, facts: Mapping[str, object]) -> bool:
+def _admits(entry: Any, facts: Facts) -> bool:
     if isinstance(entry, str):
         return True
+    rules = {key: allowed for key, allowed in entry.items() if key not in ("word", "names_colour")}
     return all(
-        facts[key] in allowed if isinstance(allowed, list) else facts[key] == allowed
-        for key, allowed in entry.items()
-        if key in facts
+        getattr(facts, key) in (allowed if isinstance(allowed, list) else [allowed]) for key, allowed in rules.items()
     )

@@ -6,42 +6,54 @@ A speaker may believe something false. Words that say so stand between the marks
 
 import re
 from collections.abc import Collection
-from typing import cast
 
 from textreid.datasets.synthetic import lexicon
 from textreid.datasets.synthetic.attributes import Colour, Person, View
 from textreid.datasets.synthetic.chance import Chance
-from textreid.datasets.synthetic.lexicon import Word
+from textreid.datasets.synthetic.lexicon import Facts, Word
 
 WRONG, RIGHT_AGAIN = "\x01", "\x02"
 Span = tuple[int, int]
 
-_MASS = frozenset({"footwear", "denim", "luggage", "paperwork"})
-_ARTICLE = re.compile(r"\b(an?)(?= \x01?(\w+))", re.IGNORECASE)
-_SENTENCE = re.compile(r"(?:^|[.!?] )\x01?([a-z])")
+_MASS = frozenset({"footwear", "denim", "paperwork"})
+_SLEEVES = {
+    "short": ("short-sleeved", "short-sleeve", "short sleeve", "short-sleeved"),
+    "long": ("long-sleeved", "long-sleeve", "long sleeve", "long-sleeved"),
+    "sleeveless": ("sleeveless",),
+}
+_LIGHT_TOPS = frozenset({"t-shirt", "shirt", "polo shirt", "dress"})
+_WHOLE = {
+    ("blazer", "trousers"): "suit",
+    ("hoodie", "sweatpants"): "tracksuit",
+    ("jacket", "sweatpants"): "tracksuit",
+}
+_ARTICLE = re.compile(rf"\b(an?)(?= {WRONG}?(\w+))", re.IGNORECASE)
+_SENTENCE = re.compile(rf"(?:^|[.!?] ){WRONG}?[a-z]")
+_MARKED = re.compile(rf"({WRONG}[^{RIGHT_AGAIN}]*{RIGHT_AGAIN})")
 _YOU_SOUND = ("uni", "use", "one", "eu")
+_AMERICAN = (("grey", "gray"), ("Grey", "Gray"), ("colour", "color"), ("woollen", "woolen"), ("recognis", "recogniz"))
 
 
 class Seen:
     """What a view shows: truth that no witness could have seen is left out."""
 
     def __init__(self, person: Person, view: View) -> None:
-        head, front = view.head_visible, view.direction != "back"
+        head, not_back = view.head_visible, view.direction != "back"
         self.headwear = head and person.headwear != "none"
         covered = person.headwear in ("hood", "headscarf") or (self.headwear and person.hair_length == "bald")
         self.hair = head and not covered
-        self.glasses = head and front and person.glasses
+        self.glasses = head and not_back and person.glasses
         self.scarf = head and person.scarf_colour is not None
-        self.inner = front and person.inner_colour is not None
-        self.second_colour = person.upper_pattern != "plain" and (person.upper_pattern != "logo" or view.direction == "front")
+        self.inner = not_back and person.inner_colour is not None
+        self.pattern = person.upper_pattern != "plain" and (person.upper_pattern != "logo" or view.direction == "front")
         self.lower = view.legs_visible and person.upper != "dress"
         self.shoes = view.feet_visible
         self.bag = person.bag != "none"
-        self.held = person.held == "umbrella" or (front and person.held != "nothing")
+        self.held = person.held == "umbrella" or (not_back and person.held != "nothing")
 
 
 class Phrases:
-    """Draws noun phrases for one caption; each method's answer differs from call to call.
+    """Draws noun phrases for one caption; a method's answer differs from call to call.
 
     Args:
         person: what the speaker believes, which is the truth save for the fields in ``wrong``.
@@ -49,190 +61,248 @@ class Phrases:
         view: what could be seen.
         chance: the source of all choices.
         wrong: names of the fields of ``person`` that are not the truth.
-        tones: probability of "dark" or "bright" in place of a colour's name, where that is true.
+        vague: probability of "dark", "light" or "bright" in place of a colour's name, where that is true.
     """
 
     def __init__(
-        self, person: Person, truth: Person, view: View, chance: Chance, wrong: Collection[str] = (), tones: float = 0.04
+        self,
+        person: Person,
+        truth: Person,
+        view: View,
+        chance: Chance,
+        wrong: Collection[str] = (),
+        vague: float = 0.04,
     ) -> None:
-        self.person, self.truth, self.view, self.chance, self.wrong = person, truth, view, chance, wrong
+        self.person, self.truth, self.view, self.chance, self.wrong = person, truth, view, chance, frozenset(wrong)
         self.seen = Seen(person, view)
-        self._tones = tones
-        woman = person.gender == "woman"
-        self.he, self.his, self.him = ("she", "her", "her") if woman else ("he", "his", "him")
-        if "gender" in wrong:
-            self.he, self.his, self.him = (self.mark(word, "gender") for word in (self.he, self.his, self.him))
-
-    def mark(self, text: str, field: str) -> str:
-        """``text``, marked as wrong where ``field`` is."""
-        return f"{WRONG}{text}{RIGHT_AGAIN}" if field in self.wrong else text
+        self._vague = vague
+        pronouns = ("she", "her", "her") if person.gender == "woman" else ("he", "his", "him")
+        self.he, self.his, self.him = (self._mark(word, "gender") for word in pronouns)
 
     def who(self) -> str:
         """A noun for the person that tells the gender: "woman", "young man"."""
-        older = self.seen.hair and self.person.hair_colour == "grey" and self.person.hair_length != "bald"
+        older = self.seen.hair and self.truth.hair_colour == "grey" and self.truth.hair_length != "bald"
         name = f"older {self.person.gender}" if older else self.person.gender
-        return self.mark(lexicon.all_words("people", name).draw(self.chance).text, "gender")
+        return self._mark(self._draw("people", name), "gender")
 
     def someone(self) -> str:
         """A noun for the person that tells no gender."""
-        return lexicon.all_words("people", "person").draw(self.chance).text
+        return self._draw("people", "person")
 
     def build(self) -> str:
         """An adjective of build: "slim", "of medium build"."""
-        return lexicon.all_words("build", self.person.build).draw(self.chance).text
+        return self._draw("build", self.person.build)
 
-    def colour(self, field: str, tones: bool = True) -> str:
-        """An adjective for the colour in ``field``."""
+    def colour(self, field: str, exact: bool = False) -> str:
+        """An adjective for the colour in ``field``; no vague one where ``exact``."""
         colour: Colour = getattr(self.person, field)
-        section = "tones" if tones and self.chance.happens(self._tones) else "colours"
-        if section == "tones" and not lexicon.all_words("tones", colour).words:
-            section = "colours"
+        vague = self.chance.happens(self._vague) and not exact
+        section = "tones" if vague and lexicon.all_words("tones", colour).words else "colours"
         avoid = lexicon.colour_words(getattr(self.truth, field)) if field in self.wrong else ()
-        return self.mark(lexicon.all_words(section, colour).draw(self.chance, avoid).text, field)
+        return self._mark(lexicon.all_words(section, colour).draw(self.chance, avoid).text, field)
 
     def hair(self) -> str | None:
         """ "short black hair"; None where no hair can be seen."""
         if not self.seen.hair:
             return None
-        person = self.person
-        shape = self._word("hair", person.hair_length, "hair_length", "").text
-        tone = lexicon.all_words("hair_colours", person.hair_colour)
+        length = self.person.hair_length
+        if length in ("ponytail", "bun") and self.view.direction == "front":
+            shape = self._draw("hair", "tied")
+        else:
+            shape = self._fitting("hair", length, Facts("", self.truth.gender)).draw(self.chance).text
         avoid = lexicon.all_words("hair_colours", self.truth.hair_colour).texts if "hair_colour" in self.wrong else ()
-        return shape.format(c=self.mark(tone.draw(self.chance, avoid).text, "hair_colour"), his=self.his)
+        colour = lexicon.all_words("hair_colours", self.person.hair_colour).draw(self.chance, avoid).text
+        return shape.format(c=self._mark(colour, "hair_colour"), his=self.his)
 
     def headwear(self) -> str | None:
         """ "a red baseball cap"; None where there is none."""
         if not self.seen.headwear:
             return None
         if self.person.headwear == "hood":
-            return self.chance.pick((f"a hood over {self.his} head", f"{self.his} hood up", "the hood up"))
-        word = lexicon.all_words("headwear", self.person.headwear).draw(self.chance).text.format(his=self.his)
+            return self.chance.pick(("a hood", f"a hood over {self.his} head", "a raised hood"))
+        word = self._draw("headwear", self.person.headwear).format(his=self.his)
         return f"a {self.colour('headwear_colour')} {word}"
 
     def glasses(self) -> str | None:
         """ "a pair of glasses"; None where none can be seen."""
-        return lexicon.all_words("glasses", "words").draw(self.chance).text if self.seen.glasses else None
+        return self._draw("glasses", "words") if self.seen.glasses else None
 
     def scarf(self) -> str | None:
         """ "a grey scarf"; None where there is none."""
         if not self.seen.scarf:
             return None
-        word = lexicon.all_words("scarf", "words").draw(self.chance).text.format(his=self.his)
-        return f"a {self.colour('scarf_colour')} {word}"
+        return f"a {self.colour('scarf_colour')} {self._draw('scarf', 'words').format(his=self.his)}"
 
     def upper(self) -> str:
         """The garment on the upper body, or the dress: "a black and white striped shirt"."""
-        person, chance = self.person, self.chance
-        garment = self._word("upper", person.upper, "upper", "upper_colour")
-        noun, tail = self.mark(garment.text, "upper"), ""
-        if self.seen.inner and (chance.happens(0.6) or garment.text.endswith("cardigan")):
-            inner = self.mark(lexicon.all_words("inner", "words").draw(chance).text, "inner")
-            under = f"a {self.colour('inner_colour')} {inner}"
-            tail = chance.pick((" over {}", " over {}", " with {} underneath", " worn open over {}", " and {} under it"))
-            tail = tail.format(under)
-        sleeves = {"short": "short-sleeved", "long": "long-sleeved", "sleeveless": "sleeveless"}[person.sleeve]
-        if person.upper in ("t-shirt", "shirt", "polo shirt", "dress") and "leeve" not in noun and "upper" not in self.wrong:
-            if chance.happens(0.25 if person.sleeve != "long" else 0.15):
-                sleeves = chance.pick((sleeves, sleeves, sleeves.replace("sleeved", "sleeve"), sleeves))
-                noun = f"{sleeves} {noun}"
+        garment = self._upper_word()
         colour = "" if garment.names_colour else self.colour("upper_colour")
-        if person.upper_pattern == "plain" or not self.seen.second_colour or "upper" in self.wrong:
-            return self._plain(colour, noun) + tail
-        return self._patterned(colour, noun) + tail
+        if "upper" in self.wrong:
+            return self._counted(f"{colour} {self._mark(garment.text, 'upper')}", garment.text)
+        sleeves = self._sleeves(garment.text)
+        if self.seen.pattern:
+            return self._patterned(colour, f"{sleeves} {garment.text}".lstrip()) + self._over_inner(garment)
+        words = [sleeves, colour, garment.text] if self.chance.happens(0.5) else [colour, sleeves, garment.text]
+        return self._counted(" ".join(filter(None, words)), garment.text) + self._over_inner(garment)
 
     def lower(self) -> str | None:
-        """The garment on the legs: "a pair of blue jeans"; None where the legs cannot be seen, or under a dress alone."""
+        """ "a pair of blue jeans"; None where the legs cannot be seen, or there is a dress alone."""
         if not self.seen.lower:
             return None
-        garment = self._word("lower", self.person.lower, "lower", "lower_colour")
-        colour = "" if garment.names_colour else self.colour("lower_colour")
-        return self._plain(colour, self.mark(garment.text, "lower"))
+        return self._coloured("lower", self.person.lower, self.truth.lower, "lower_colour")
 
     def shoes(self) -> str | None:
         """ "white sneakers"; None where the feet cannot be seen."""
         if not self.seen.shoes:
             return None
-        word = self._word("shoes", self.person.shoes, "shoes", "shoes_colour")
-        return self._plain(self.colour("shoes_colour"), self.mark(word.text, "shoes"))
+        return self._coloured("shoes", self.person.shoes, self.truth.shoes, "shoes_colour")
 
     def bag(self) -> str | None:
         """ "a brown handbag"; None where there is none."""
         if not self.seen.bag:
             return None
-        text = self._word("bag", self.person.bag, "bag", "bag_colour").text
-        return "a " + self.mark(f"{self.colour('bag_colour')} {text}", "bag")
+        word = self._fitting("bag", self.person.bag, Facts(self.truth.bag_colour, self.truth.gender)).draw(self.chance)
+        return "a " + self._mark(f"{self.colour('bag_colour')} {word.text}", "bag")
 
     def held(self) -> str | None:
         """ "a phone"; None where nothing is seen in the hands."""
         if not self.seen.held:
             return None
-        word = lexicon.all_words("held", self.person.held).draw(self.chance).text
+        word = self._draw("held", self.person.held)
         if self.person.held == "papers":
             return word
         return f"a {self.colour('held_colour')} {word}" if self.person.held == "umbrella" else f"a {word}"
 
     def carrying(self) -> list[str]:
-        """What the person does with bag and hands, as phrases like "with a backpack on his back" or "holding a phone"."""
+        """What the person does with bag and hands, as phrases: "with a backpack on his back", "holding a phone"."""
         things = ((self.person.bag, self.bag()), (self.person.held, self.held()))
         return [
-            lexicon.all_words("carry", name).draw(self.chance).text.format(b=thing, his=self.his, him=self.him)
-            for name, thing in things
-            if thing
+            self._draw("carry", name).format(b=thing, his=self.his, him=self.him) for name, thing in things if thing
         ]
 
+    def motion(self) -> str:
+        """How the person stands or walks in the picture, as a participle phrase."""
+        walking = self.view.walking
+        verb = self.chance.pick(("walking", "walking", "strolling") if walking else ("standing", "standing", "waiting"))
+        ways = {
+            "front": (
+                "towards the camera" if walking else "facing the camera",
+                "seen from the front",
+                "facing forward",
+            ),
+            "back": ("away from the camera" if walking else "facing away", "seen from behind", "seen from the back"),
+            "left": ("past the camera" if walking else "side-on", "seen from the side", "in profile"),
+            "right": ("past the camera" if walking else "side-on", "seen from the side", "in profile"),
+        }[self.view.direction]
+        return self.chance.pick((verb, f"{verb} {ways[0]}", ways[1], ways[2]))
+
     def outfit(self) -> list[str]:
-        """The garments as noun phrases, one to two of them; a suit or a tracksuit may be named as one thing."""
-        person = self.person
-        whole = {("blazer", "trousers"): "suit", ("hoodie", "sweatpants"): "tracksuit", ("jacket", "sweatpants"): "tracksuit"}
-        name = whole.get((person.upper, person.lower))
-        plain = person.upper_pattern == "plain" and person.upper_colour == person.lower_colour
-        if name and plain and self.seen.lower and not {"upper", "lower", "upper_colour", "lower_colour"} & set(self.wrong):
-            if self.chance.happens(0.5):
-                return [f"a {self.colour('upper_colour')} {name}"]
+        """The garments as one or two noun phrases; a suit, or clothes all of one colour, may be named as one thing."""
+        if self.seen.lower and not self.wrong & {"upper", "lower", "upper_colour", "lower_colour"}:
+            whole = self._whole()
+            if whole:
+                return [whole]
         lower = self.lower()
         return [self.upper(), lower] if lower else [self.upper()]
 
-    def _word(self, section: str, name: str, field: str, colour_field: str) -> Word:
-        truth = self.truth
-        # A hyponym that needs a colour, as "leather jacket" does, goes by the colour the thing really has.
-        colour = getattr(truth, colour_field) if colour_field else ""
-        wrong_kind = field in self.wrong
-        fitting = lexicon.words(
-            section, name, colour, self.person.gender, self.person.upper_pattern, self.person.sleeve, self.seen.inner
-        )
+    def _whole(self) -> str:
+        person, chance = self.person, self.chance
+        if person.upper_pattern != "plain" or person.lower == "dress":
+            return ""
+        tones = [lexicon.all_words("tones", colour).texts for colour in (person.upper_colour, person.lower_colour)]
+        alike = person.upper_colour == person.lower_colour
+        name = _WHOLE.get((person.upper, person.lower), "same") if alike else ""
+        if name and chance.happens(0.08 if name == "same" else 0.5):
+            word = self._fitting("whole", name, Facts(person.upper_colour, person.gender)).draw(chance).text
+            return word.format(c=self.colour("upper_colour", exact=True))
+        for tone in ("dark", "light"):
+            if all(tone in words for words in tones) and chance.happens(self._vague):
+                return self._draw("whole", tone)
+        return ""
+
+    def _upper_word(self) -> Word:
+        person, truth = self.person, self.truth
+        facts = Facts(
+            truth.upper_colour, truth.gender, truth.upper_pattern if self.seen.pattern else "plain", person.sleeve,
+            self.seen.inner, person.headwear == "hood",
+        )  # fmt: skip
+        fitting = self._fitting("upper", _upper_name(person), facts)
         avoid: frozenset[str] = frozenset()
-        if wrong_kind:
-            avoid = lexicon.all_words(section, cast("str", getattr(truth, field))).texts
-        if wrong_kind or colour_field in self.wrong:
-            avoid |= {word.text for word in fitting.words if word.names_colour}
+        if "upper" in self.wrong:
+            avoid = lexicon.all_words("upper", _upper_name(truth)).texts
         return fitting.draw(self.chance, avoid)
 
-    def _plain(self, colour: str, noun: str) -> str:
-        bare = noun.strip(WRONG + RIGHT_AGAIN)
-        text = f"{colour} {noun}" if colour else noun
-        if bare in _MASS:
+    def _sleeves(self, noun: str) -> str:
+        """At times, an adjective for the sleeves; empty where the noun tells them."""
+        often = (0.25 if self.person.sleeve != "long" else 0.15) if self.person.upper in _LIGHT_TOPS else 0.03
+        tells = "leeve" in noun or not self.chance.happens(often)
+        return (
+            ""
+            if tells or _upper_name(self.person) in ("vest", "padded vest")
+            else self.chance.pick(_SLEEVES[self.person.sleeve])
+        )
+
+    def _over_inner(self, garment: Word) -> str:
+        """What an open garment shows, said at times; a cardigan is no cardigan without."""
+        if not self.seen.inner or not (self.chance.happens(0.6) or garment.text.endswith("cardigan")):
+            return ""
+        under = f"a {self.colour('inner_colour')} {self._draw('inner', 'words')}"
+        forms = (
+            " over {}",
+            " over {}",
+            " with {} underneath",
+            " worn open over {}",
+            " with {} under it",
+            " on top of {}",
+        )
+        return self.chance.pick(forms).format(under)
+
+    def _coloured(self, section: str, believed: str, true: str, colour_field: str) -> str:
+        facts = Facts(getattr(self.truth, colour_field), self.truth.gender)
+        fitting = self._fitting(section, believed, facts)
+        avoid: frozenset[str] = frozenset()
+        if section in self.wrong:
+            avoid = lexicon.all_words(section, true).texts
+        if section in self.wrong or colour_field in self.wrong:
+            avoid |= {word.text for word in fitting.words if word.names_colour}
+        word = fitting.draw(self.chance, avoid)
+        noun = self._mark(word.text, section)
+        return self._counted(noun if word.names_colour else f"{self.colour(colour_field)} {noun}", word.text)
+
+    def _counted(self, text: str, noun: str) -> str:
+        """``text`` with the article that its ``noun`` asks for."""
+        if noun in _MASS:
             return text
-        if is_plural(bare):
+        if is_plural(noun):
             return f"a pair of {text}" if self.chance.happens(0.2) else text
         return f"a {text}"
 
     def _patterned(self, colour: str, noun: str) -> str:
         pattern, chance = self.person.upper_pattern, self.chance
-        second = self.colour("upper_second_colour", tones=False)
-        adjective = lexicon.all_words("patterns", pattern).draw(chance).text
+        second = self.colour("upper_second_colour", exact=True)
+        adjective = self._draw("patterns", pattern)
+        adjective = "" if adjective.split()[0] in noun else adjective + " "
         form = chance.unit()
-        if form < 0.3 or pattern == "logo":
-            tail = lexicon.all_words("pattern_tails", pattern).draw(chance).text
-            if form < 0.75:
-                return f"a {colour} {noun} {tail.format(d=second)}"
-            return f"a {colour} {adjective} {noun}"
+        if pattern == "logo":
+            form = 0.0 if form < 0.75 else 1.0
+        if form < 0.3:
+            return f"a {colour} {noun} {self._draw('pattern_tails', pattern).format(d=second)}"
         if form < 0.6:
-            return f"a {colour} and {second} {adjective} {noun}"
-        if form < 0.8:
-            return f"a {adjective} {colour} and {second} {noun}"
-        if form < 0.9 and pattern == "two-tone":
+            return f"a {colour} and {second} {adjective}{noun}"
+        if form < 0.75:
+            return f"a {adjective}{colour} and {second} {noun}"
+        if form < 0.85 and pattern == "two-tone":
             return f"a {colour} and {second} {noun}"
-        return f"a {colour} {adjective} {noun}"
+        return f"a {colour} {adjective}{noun}"
+
+    def _draw(self, section: str, name: str) -> str:
+        return lexicon.all_words(section, name).draw(self.chance).text
+
+    def _fitting(self, section: str, name: str, facts: Facts) -> lexicon.Words:
+        return lexicon.words(section, name, facts)
+
+    def _mark(self, text: str, field: str) -> str:
+        return f"{WRONG}{text}{RIGHT_AGAIN}" if field in self.wrong else text
 
 
 def is_plural(noun: str) -> bool:
@@ -247,6 +317,14 @@ def listed(items: list[str], oxford: bool = False) -> str:
     return ", ".join(items[:-1]) + (", and " if oxford else " and ") + items[-1]
 
 
+def bare(phrase: str) -> str:
+    """A noun phrase without its article: "a pair of jeans" → "jeans"."""
+    for article in ("a pair of ", "a ", "an ", "the ", "some "):
+        if phrase.startswith(article) and not phrase.startswith("a few "):
+            return phrase.removeprefix(article)
+    return phrase
+
+
 def finish(text: str, american: bool, capitals: bool = True) -> tuple[str, tuple[Span, ...]]:
     """Spell, set articles and capitals, take out the marks.
 
@@ -259,14 +337,15 @@ def finish(text: str, american: bool, capitals: bool = True) -> tuple[str, tuple
         The text, and the half-open character spans of its wrong words, in order.
     """
     if american:
-        text = text.replace("grey", "gray").replace("Grey", "Gray").replace("colour", "color").replace("woollen", "woolen")
+        for british, other in _AMERICAN:
+            text = text.replace(british, other)
     text = _ARTICLE.sub(_article, text)
     if capitals:
-        text = _SENTENCE.sub(lambda match: match[0][:-1] + match[1].upper(), text)
+        text = _SENTENCE.sub(lambda match: match[0][:-1] + match[0][-1].upper(), text)
     if WRONG not in text:
         return text, ()
     pieces, spans, length = [], [], 0
-    for piece in re.split(f"({WRONG}[^{RIGHT_AGAIN}]*{RIGHT_AGAIN})", text):
+    for piece in _MARKED.split(text):
         plain = piece.strip(WRONG + RIGHT_AGAIN)
         if piece.startswith(WRONG):
             spans.append((length, length + len(plain)))
@@ -279,3 +358,10 @@ def _article(match: re.Match[str]) -> str:
     word = match[2].lower()
     vowel = word[0] in "aeiou" and not word.startswith(_YOU_SOUND)
     return match[1][0] + ("n" if vowel else "")
+
+
+def _upper_name(person: Person) -> str:
+    """The lexicon's entry: a jacket without sleeves is a vest."""
+    if person.sleeve == "sleeveless" and person.upper in ("jacket", "padded jacket"):
+        return "padded vest"
+    return person.upper
