@@ -4,6 +4,7 @@ import gzip
 import html
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -146,6 +147,8 @@ class Tokenizer:
             begin, end = (spans[first][0], spans[last - 1][1]) if first < last else (0, 0)
             while begin < end and text[begin].isspace():
                 begin += 1
+            while begin < end < len(text) and unicodedata.combining(text[end]):
+                end += 1  # composing an accent leaves its mark outside
             found.append((token, begin, end))
         return found
 
@@ -196,6 +199,8 @@ def _clean_with_spans(text: str) -> tuple[str, list[tuple[int, int]]]:
         for match in _ENTITY.finditer(plain):
             first, last = match.span()
             character = html.unescape(match[0])
+            if character == match[0]:
+                continue
             parts += [plain[done:first], character]
             moved += spans[done:first] + [(spans[first][0], spans[last - 1][1])] * len(character)
             done = last
