@@ -74,16 +74,24 @@ class RunLog:
             finally:
                 self._progress = None
 
-    def advance(self, done: int, note: str = "") -> None:
+    def note(self, text: str) -> None:
+        """Set the text beside the progress."""
+        if self._progress:
+            bar, task = self._progress
+            bar.update(task, note=text)
+
+    def advance(self, done: int) -> None:
         """Say that ``done`` units of the task in `progress` are finished."""
         if self._progress is None:
             return
         bar, task = self._progress
-        bar.update(task, completed=done, note=note)
+        bar.update(task, completed=done)
         if self._console and bar.disable and time.monotonic() - self._spoken > _QUIET_SECONDS:
             self._spoken = time.monotonic()
-            left = bar.tasks[0].time_remaining
-            self.say(f"{bar.tasks[0].description} {done}/{bar.tasks[0].total:.0f}  {note}" + _left(left))
+            shown = bar.tasks[0]
+            self.say(
+                f"{shown.description} {done}/{shown.total:.0f}  {shown.fields['note']}{_left(shown.time_remaining)}"
+            )
 
     def keep_until(self, step: int) -> None:
         """Remove the records of later steps, and a last line that is cut off."""

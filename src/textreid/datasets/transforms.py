@@ -17,12 +17,6 @@ _ERASE_ASPECTS = (0.3, 3.3)  # of random erasing as published (Zhong et al. 2020
 _ERASE_TRIES = 10
 
 
-def normalise(pixels: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
-    """Bytes (B, 3, H, W) uint8 to float32 with the given mean and standard deviation taken out per channel."""
-    shift, scale = (pixels.new_tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (mean, std))
-    return (pixels.float() / 255 - shift) / scale
-
-
 def augment(
     pixels: Tensor,
     config: AugmentationConfig,
@@ -40,9 +34,9 @@ def augment(
         std: of each channel.
 
     Returns:
-        (B, 3, H, W) float32, normalised as by `normalise`.
+        (B, 3, H, W) float32: pixels in [0, 1] less the mean, over the standard deviation.
     """
-    images = _move(pixels, config, generator).float() / 255
+    images = _move(pixels.float() / 255, config, generator)
     if config.blur:
         images = _lose_resolution(images, config.blur, generator)
     if config.colour:
@@ -65,36 +59,36 @@ def _uniform(generator: torch.Generator, like: Tensor, low: float, high: float, 
     return low + (high - low) * draws
 
 
-def _move(pixels: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
-    """Flip, zoom, pad with black and crop: one look-up of rows and one of columns."""
-    count, _, height, width = pixels.shape
-    zoom = torch.exp(_uniform(generator, pixels, -1, 1).flatten() * math.log1p(config.scale))
-    flipped = torch.rand(count, generator=generator, device=pixels.device) < config.flip
-    shifts = torch.rand((2, count), generator=generator, device=pixels.device)
-    shifts = (shifts * (2 * config.pad + 1)).floor() - config.pad
-    rows = _sources(height, zoom, shifts[0], torch.zeros_like(flipped))
-    columns = _sources(width, zoom, shifts[1], flipped)
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
-    flat = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
-    moved = pixels.flatten(2).gather(2, flat.view(count, 1, -1).expand(-1, 3, -1)).view_as(pixels)
-    return torch.where(inside[:, None], moved, 0)
+def _move(images: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
+    """Flip, zoom, pad with black and crop, as one product with a matrix on either side."""
+    count, _, height, width = images.shape
+    draws = torch.rand((4, count), generator=generator, device=images.device)
+    zoom = torch.exp((2 * draws[0] - 1) * math.log1p(config.scale))
+    shift = (draws[1:3] * (2 * config.pad + 1)).floor() - config.pad
+    rows = _resampling(height, zoom, shift[0], torch.ones_like(zoom))
+    columns = _resampling(width, zoom, shift[1], torch.where(draws[3] < config.flip, -1.0, 1.0))
+    return rows[:, None] @ images @ columns[:, None].transpose(2, 3)
 
 
-def _sources(size: int, zoom: Tensor, shift: Tensor, flipped: Tensor) -> Tensor:
-    """Index each output row or column is taken from; outside [0, size) is padding. (B, size) int64."""
-    centred = torch.arange(size, device=zoom.device) - (size - 1) / 2
-    centred = torch.where(flipped[:, None], -centred, centred)
-    return (centred / zoom[:, None] + (size - 1) / 2 + shift[:, None]).round().long()
+def _resampling(size: int, zoom: Tensor, shift: Tensor, direction: Tensor) -> Tensor:
+    """Matrices (B, size, size) that interpolate linearly; whole shifts without zoom copy pixels exactly."""
+    positions = torch.arange(size, device=zoom.device)
+    centre = (size - 1) / 2
+    sources = (positions - centre) * (direction / zoom)[:, None] + centre + shift[:, None]
+    return (1 - (sources[:, :, None] - positions).abs()).clamp(min=0)
 
 
 def _lose_resolution(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Blend some images with a copy that was shrunk and enlarged, as a distant camera would show them."""
-    chosen = torch.rand(len(images), generator=generator, device=images.device) < probability
+    """Shrink and enlarge some images, as if seen by a distant camera."""
+    draws = torch.rand(len(images) + 1, generator=generator, device=images.device)
+    (chosen,) = torch.nonzero(draws[:-1] < probability, as_tuple=True)
+    if not len(chosen):
+        return images
     height, width = images.shape[2:]
-    shrink = 1.5 + 2.5 * float(torch.rand((), generator=generator, device=images.device))
-    small = F.interpolate(images[chosen], (max(1, round(height / shrink)), max(1, round(width / shrink))), mode="area")
-    soft = F.interpolate(small, (height, width), mode="bilinear")
-    return images.index_put((chosen.nonzero()[:, 0],), soft)
+    shrink = 1.5 + 2.5 * float(draws[-1])
+    small = (max(1, round(height / shrink)), max(1, round(width / shrink)))
+    soft = F.interpolate(F.interpolate(images[chosen], small, mode="area"), (height, width), mode="bilinear")
+    return images.index_put((chosen,), soft)
 
 
 def _recolour(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:

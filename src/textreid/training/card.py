@@ -1,19 +1,19 @@
 """The model card: what a trained model is, where it comes from, and what was measured."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from textreid.config import Config
 from textreid.runlog import read_records
-from textreid.training.checkpoint import Identity
 from textreid.version import __version__
 
 _ROOT = Path(__file__).parents[3]
 
 
-def write_card(config: Config, identity: Identity, metrics: Path) -> str:
+def write_card(config: Config, metrics: Path, quarantined: Mapping[int, str]) -> str:
     """The text of ``card.md`` for the model at the end of the run whose log is ``metrics``."""
     records = read_records(metrics)
-    start = next(record for record in records if record["event"] == "start")
+    start = next(record for record in reversed(records) if record["event"] in ("start", "resume"))
     validations = [record for record in records if record["event"] == "validation"]
     trained = [record for record in records if record["event"] == "train"]
     losses = ", ".join(
@@ -32,7 +32,8 @@ def write_card(config: Config, identity: Identity, metrics: Path) -> str:
         f"| image, patch | {model.image_height} by {model.image_width}, {model.patch_size} |",
         f"| weights at the start | {model.weights or 'random'} |",
         f"| images, captions | {start['images']:,}, {start['captions']:,} ({start['captions_rejected']:,} rejected) |",
-        f"| data fingerprint | `{identity.data}` |",
+        f"| unreadable images, left out | {len(quarantined):,} |",
+        f"| data fingerprint | `{start['data']}` |",
         f"| losses | {losses}, temperature {config.losses.temperature:g} |",
         f"| masking | {masking.method}, p {masking.probability:g}, layer {masking.layer} |",
         f"| epochs | {training.epochs} over every {training.epoch_unit} |",

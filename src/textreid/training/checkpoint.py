@@ -34,7 +34,7 @@ class Identity:
 
     config: dict[str, Any]
     data: str
-    device: str
+    compute: str  # device and precision
 
 
 class Checkpoints:
@@ -68,7 +68,7 @@ class Checkpoints:
                 noise.save(partial / _NOISE)
             write_json(
                 partial / _STATE,
-                {"step": step, "config": identity.config, "data": identity.data, "device": identity.device},
+                {"step": step, "config": identity.config, "data": identity.data, "compute": identity.compute},
             )
         for old in self._paths()[: -self._keep]:
             shutil.rmtree(old)
@@ -103,8 +103,8 @@ class Checkpoints:
         ]
         if state["data"] != self.identity.data:
             differing.append("the captions or images are others")
-        if state["device"] != self.identity.device:
-            differing.append(f"it ran on {state['device']}, this is {self.identity.device}")
+        if state["compute"] != self.identity.compute:
+            differing.append(f"it computed on {state['compute']}, this is {self.identity.compute}")
         if differing:
             raise ResumeError(
                 f"{path}: cannot be continued exactly: {'; '.join(differing)}. "

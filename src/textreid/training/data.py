@@ -1,17 +1,17 @@
 """Training data: tokenised captions in compact arrays, and images decoded ahead of the step that needs them."""
 
+import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from textreid.artifacts import fingerprint
 from textreid.datasets.captions import CaptionTable
 from textreid.datasets.images import read_image, to_pixels
 from textreid.errors import CaptionError, DataError, ImageError
@@ -74,64 +74,89 @@ def tokenize(table: CaptionTable, tokenizer: Tokenizer) -> TokenizedCaptions:
     return TokenizedCaptions(np.concatenate(parts), offsets, truncated)
 
 
-@dataclass
 class ImageStore:
-    """Pixels of the training images, by index; unreadable ones are quarantined, counted, and fail a run above 1 %."""
+    """Pixels of the training images, by index; the unreadable are quarantined, and fail a run above 1 %.
 
-    root: Path
-    names: tuple[str, ...]
-    height: int
-    width: int
-    quarantined: dict[int, str] = field(default_factory=dict)  # image index → what is wrong
-    _cache: npt.NDArray[np.uint8] | None = None
+    Attributes:
+        names: image paths relative to the root.
+        sizes: file size of each in bytes, -1 for one that is missing.
+        quarantined: what is wrong, by index of the image; grows as images are read.
+
+    Raises:
+        DataError: more than 1 % of the images are missing.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str], height: int, width: int) -> None:
+        self.names = tuple(names)
+        self.sizes = [_file_size(root / name) for name in self.names]
+        self.quarantined: dict[int, str] = {}
+        self._root = root
+        self._shape = (3, height, width)
+        self._cache: npt.NDArray[np.uint8] | None = None
+        for index, size in enumerate(self.sizes):
+            if size < 0:
+                self._quarantine(index, f"{root / self.names[index]}: no such file")
 
     @property
     def bytes_decoded(self) -> int:
         """Memory that all images take once decoded."""
-        return len(self.names) * 3 * self.height * self.width
+        return len(self.names) * math.prod(self._shape)
 
     def fill_cache(self, workers: int, advance: Callable[[int], None]) -> None:
-        """Decode every image once and keep it; ``advance`` is called with the number done."""
-        self._cache = np.zeros((len(self.names), 3, self.height, self.width), dtype=np.uint8)
+        """Decode every image once and keep it; ``advance`` is called with the number done.
+
+        Raises:
+            DataError: more than 1 % of the images are unreadable.
+        """
+        cache = np.zeros((len(self.names), *self._shape), dtype=np.uint8)
         with ThreadPoolExecutor(max(1, workers)) as pool:
-            for done, (index, pixels) in enumerate(
-                zip(range(len(self.names)), pool.map(self._decode, range(len(self.names))), strict=True), 1
-            ):
+            for index, pixels in enumerate(pool.map(self._decode, range(len(self.names)))):
                 if pixels is not None:
-                    self._cache[index] = pixels
-                advance(done)
+                    cache[index] = pixels
+                advance(index + 1)
+        self._cache = cache
 
     def read(self, indices: Indices) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
         """Pixels (n, 3, H, W) of the readable images among ``indices``, and which of the indices are readable.
 
         Raises:
-            DataError: more than 1 % of all images are unreadable, or all that were asked for.
+            DataError: more than 1 % of all images are unreadable.
         """
         if self._cache is not None:
-            readable = np.array([index not in self.quarantined for index in indices.tolist()])
+            readable = np.array([index not in self.quarantined for index in indices.tolist()], dtype=bool)
             return self._cache[indices[readable]], readable
-        decoded = [None if index in self.quarantined else self._decode(index) for index in indices.tolist()]
-        readable = np.array([pixels is not None for pixels in decoded])
-        if not readable.any():
-            raise DataError(self._complaint())
-        return np.stack([pixels for pixels in decoded if pixels is not None]), readable
+        decoded = [self._decode(index) for index in indices.tolist()]
+        readable = np.array([pixels is not None for pixels in decoded], dtype=bool)
+        pixels = np.zeros((int(readable.sum()), *self._shape), dtype=np.uint8)
+        for row, image in zip(pixels, (image for image in decoded if image is not None), strict=True):
+            row[:] = image
+        return pixels, readable
 
     def _decode(self, index: int) -> npt.NDArray[np.uint8] | None:
-        try:
-            image = read_image(self.root / self.names[index], at_least=(self.height, self.width))
-        except ImageError as error:
-            self.quarantined[index] = str(error)
-            if len(self.quarantined) > UNREADABLE_SHARE * len(self.names):
-                raise DataError(self._complaint()) from error
+        if index in self.quarantined:
             return None
-        return to_pixels(image, self.height, self.width)
+        _, height, width = self._shape
+        try:
+            return to_pixels(read_image(self._root / self.names[index], at_least=(height, width)), height, width)
+        except ImageError as error:
+            self._quarantine(index, str(error))
+            return None
 
-    def _complaint(self) -> str:
-        first = next(iter(self.quarantined.values()))
-        return (
-            f"{self.root}: {len(self.quarantined)} of {len(self.names)} images cannot be read, more than "
-            f"{UNREADABLE_SHARE:.0%}; the first: {first}. Check the image folder, or caption the images again"
-        )
+    def _quarantine(self, index: int, reason: str) -> None:
+        self.quarantined[index] = reason
+        if len(self.quarantined) > UNREADABLE_SHARE * len(self.names):
+            first = next(iter(self.quarantined.values()))
+            raise DataError(
+                f"{self._root}: at least {len(self.quarantined)} of {len(self.names)} images cannot be read, more than "
+                f"{UNREADABLE_SHARE:.0%}; the first: {first}; check the image folder, or caption the images again"
+            )
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def should_cache(choice: Literal["auto", "on", "off"], needed: int) -> bool:
@@ -140,15 +165,9 @@ def should_cache(choice: Literal["auto", "on", "off"], needed: int) -> bool:
     return choice == "on" or (choice == "auto" and needed * _CACHE_SHARE <= free)
 
 
-def data_fingerprint(table: CaptionTable, root: Path) -> str:
-    """Equal for equal captions over images of equal names and file sizes."""
-    sizes = [(root / name).stat().st_size if (root / name).is_file() else -1 for name in table.images]
-    return fingerprint([table.fingerprint, list(table.images), sizes])
-
-
 def batches(
     sampler: Sampler, images: ImageStore, captions: TokenizedCaptions, start: int, steps: int, workers: int
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Yield the batches of steps ``start`` to ``steps``, prepared by ``workers`` threads ahead of their use."""
     if workers == 0:
         for step in range(start, steps):

@@ -14,6 +14,10 @@ class Compute(NamedTuple):
     dtype: torch.dtype  # of matrix products; weights stay float32
     reason: str
 
+    def autocast(self) -> torch.autocast:
+        """Context in which matrix products are computed in `dtype`."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
 
 def choose_compute(precision: Literal["auto", "fp32", "bf16"]) -> Compute:
     """The GPU if there is one, else the CPU; bfloat16 where the hardware multiplies it.

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -22,8 +23,9 @@ class StopRequest:
     Python delivers signals to the main thread only; entered in another thread, it leaves them alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
         self.made = False
+        self._say = say
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -37,6 +39,7 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.made = True
         self._restore()
+        self._say("stopping after this step; once more stops at once and loses what came after the last checkpoint")
 
     def _restore(self) -> None:
         for number, handler in self._former.items():

@@ -4,66 +4,30 @@ All randomness is a function of the seed and the step, so that a run that was st
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from textreid.artifacts import write_json
 from textreid.config import Config, LossConfig, OptimizerConfig
-from textreid.datasets.captions import CaptionTable, read_captions
 from textreid.datasets.transforms import augment
-from textreid.errors import ArtifactError, ResumeError, TextReidError
-from textreid.models import DualEncoder, Model, Tokenizer, initialize, load_model
+from textreid.models import DualEncoder, Encoded, Model
 from textreid.runlog import RunLog
 from textreid.training.card import write_card
-from textreid.training.checkpoint import Checkpoint, Checkpoints, Identity
-from textreid.training.data import (
-    Batch,
-    ImageStore,
-    TokenizedCaptions,
-    batches,
-    data_fingerprint,
-    should_cache,
-    tokenize,
-)
-from textreid.training.device import Compute, choose_compute
+from textreid.training.data import Batch, batches
 from textreid.training.interrupt import RunStoppedError, StopRequest
 from textreid.training.losses import itc, sdm
 from textreid.training.masking import mask_tokens, masking_probabilities, noise_levels
 from textreid.training.noise_table import NoiseTable
 from textreid.training.plots import plot_run
-from textreid.training.sampler import Sampler
+from textreid.training.preparation import Run, prepare
 
 Evaluate = Callable[[Model], Mapping[str, float]]
+_LOSSES = {"sdm": sdm, "itc": itc}
 _DRAWS = 2  # stream of random numbers, apart from those of the sampler
-
-
-@dataclass
-class _Run:
-    """Everything the loop works on."""
-
-    config: Config
-    compute: Compute
-    model: Model
-    optimizer: torch.optim.Optimizer
-    sampler: Sampler
-    images: ImageStore
-    captions: TokenizedCaptions
-    noise: NoiseTable | None
-    totals: "_Totals"
-    checkpoints: Checkpoints
-    start: int
-    resumed: bool
-
-    @property
-    def steps(self) -> int:
-        return self.config.training.epochs * self.sampler.steps_per_epoch
 
 
 def pretrain(
@@ -94,67 +58,57 @@ def pretrain(
         TextReidError: the loss is no longer finite.
     """
     log = log or RunLog(out)
-    run = _prepare(config, images, captions, out, resume, log)
-    with StopRequest() as stop, log.progress("pretrain", run.steps, run.start):
+    run = prepare(config, images, captions, out, resume, log)
+    with StopRequest(log.say) as stop, log.progress("pretrain", run.steps, run.start):
         reached = _train(run, evaluate, log, stop)
     if reached < run.steps:
-        raise RunStoppedError(f"stopped after step {reached} of {run.steps}, saved in {out}; go on with --resume")
-    run.model.save(out / "model", write_card(config, run.checkpoints.identity, log.path), replace=True)
-    plot_run(out)
+        raise RunStoppedError(f"stopped after step {reached} of {run.steps}; {out} is saved, go on with --resume")
+    run.model.save(out / "model", write_card(run.config, log.path, run.images.quarantined), replace=True)
+    plot_run(log.path)
     log.say(f"model: {out / 'model'}")
     return run.model
 
 
-def _train(run: _Run, evaluate: Evaluate | None, log: RunLog, stop: StopRequest) -> int:
-    """Run the loop; returns the number of steps that were finished."""
-    config, encoder, compute = run.config, run.model.encoder, run.compute
-    training, masking = config.training, config.masking
-    per_epoch = run.sampler.steps_per_epoch
-    data = batches(run.sampler, run.images, run.captions, run.start, run.steps, training.workers)
-    encoder.train()
-    # One iteration more than there are steps: the last evaluation and checkpoint take the same path as all others.
-    for step in range(run.start, run.steps + 1):
-        finished = step == run.steps
-        if step > run.start or not run.resumed:
-            if evaluate and (finished or step % (per_epoch * training.validate_every) == 0):
-                _validate(run.model, evaluate, step, step / per_epoch, log)
-            if finished or stop.made or (step and step % training.checkpoint_every == 0):
-                run.totals.check(step)
-                run.checkpoints.save(step, encoder, run.optimizer, run.model.tokenizer, run.noise, run.totals.sums)
-        if finished or stop.made:
-            break
+def _train(run: Run, evaluate: Evaluate | None, log: RunLog, stop: StopRequest) -> int:
+    """Run the loop; returns the number of steps that are finished."""
+    config, training, compute = run.config, run.config.training, run.compute
+    encoder, tokenizer, per_epoch = run.model.encoder.train(), run.model.tokenizer, run.sampler.steps_per_epoch
+    with closing(batches(run.sampler, run.images, run.captions, run.start, run.steps, training.workers)) as data:
+        # One iteration more than steps: the last evaluation and checkpoint take the same path as all others.
+        for step in range(run.start, run.steps + 1):
+            last = step == run.steps
+            fresh = step > run.start or not run.resumed
+            if evaluate and fresh and (last or step % (per_epoch * training.validate_every) == 0):
+                _validate(run, evaluate, step, log)
+            if step > run.start and (last or stop.made or step % training.checkpoint_every == 0):
+                run.save(step)
+            if last or stop.made:
+                break
 
-        batch = next(data)
-        draws = _generator(training.seed, step, compute.device)
-        ids, lengths, labels, owners = _to_device(batch, compute.device)
-        words = _word_mask(ids, lengths)
-        pixels = augment(
-            torch.from_numpy(batch.pixels).to(compute.device), config.augmentation, draws,
-            config.model.pixel_mean, config.model.pixel_std,
-        )  # fmt: skip
-        masked = mask_tokens(
-            ids, _probabilities(run, batch, ids), words, draws,
-            run.model.tokenizer.mask_id, run.model.tokenizer.vocabulary_size,
-        )  # fmt: skip
-        with torch.autocast(compute.device.type, compute.dtype, enabled=compute.dtype != torch.float32):
-            encoded = encoder(pixels, masked.ids, lengths, masking.layer)
+            batch = next(data)
+            if not len(batch.pixels):
+                continue  # every image of this batch is unreadable
+            draws = _generator(training.seed, step, compute.device)
+            pixels, ids, lengths, labels, owners = _to_device(batch, compute.device)
+            words = _word_mask(ids, lengths)
+            pixels = augment(pixels, config.augmentation, draws, config.model.pixel_mean, config.model.pixel_std)
+            p = _probabilities(run, batch, ids)
+            masked = mask_tokens(ids, p, words, draws, tokenizer.mask_id, tokenizer.vocabulary_size)
+            with compute.autocast():
+                encoded = encoder(pixels, masked.ids, lengths, config.masking.layer)
+            loss, figures = _loss(encoded, labels, labels[owners], config.losses)
+            torch.autograd.backward(loss)
             if run.noise:
-                with torch.no_grad():
-                    tokens = encoder.text_tokens(ids, lengths, masking.layer)
-        loss, parts = _loss(encoded.image_features, encoded.text_features, labels, labels[owners], config.losses)
-        torch.autograd.backward(loss)
-        rate = learning_rate(step, run.steps, per_epoch, config.optimizer)
-        _update(encoder, run.optimizer, rate, config.optimizer.clip_norm)
-        if run.noise:
-            noise = noise_levels(tokens, encoded.patch_tokens[owners], words)
-            following = masking_probabilities(noise, words, masking.probability, masking.exact_mean)
-            run.noise.write(batch.pairs, following.cpu().numpy())
-            parts["noise"] = noise.sum() / words.sum()
-        run.totals.add(len(pixels), loss, masked.chosen.sum() / words.sum(), parts)
-        if (step + 1) % training.log_every == 0 or step + 1 == run.steps:
-            run.totals.check(step + 1)
-            run.totals.flush(log, step + 1, (step + 1) / per_epoch, rate)
-        log.advance(step + 1, f"epoch {step // per_epoch + 1}/{training.epochs}{run.totals.note}")
+                figures["noise"] = _renew_noise(
+                    run, run.noise, batch, ids, lengths, words, encoded.patch_tokens[owners]
+                )
+            rate = learning_rate(step, run.steps, per_epoch, config.optimizer)
+            _update(encoder, run.optimizer, rate, config.optimizer.clip_norm)
+            figures["mask_rate"] = masked.chosen.sum() / words.sum()
+            run.totals.add(len(pixels), figures)
+            if (step + 1) % training.log_every == 0 or step + 1 == run.steps:
+                _log(run, step + 1, rate, log)
+            log.advance(step + 1)
     return step
 
 
@@ -169,14 +123,28 @@ def learning_rate(step: int, steps: int, steps_per_epoch: int, config: Optimizer
 
 
 def _loss(
-    images: Tensor, texts: Tensor, labels: Tensor, text_labels: Tensor, config: LossConfig
+    encoded: Encoded, labels: Tensor, text_labels: Tensor, config: LossConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of the losses, and each by name; one whose weight is 0 is not computed."""
-    weights = {name: weight for name, weight in (("sdm", config.sdm), ("itc", config.itc)) if weight}
-    functions = {"sdm": sdm, "itc": itc}
-    parts = {name: functions[name](images, texts, labels, config.temperature, text_labels) for name in weights}
+    images, texts = encoded.image_features, encoded.text_features
+    weights = {name: weight for name in _LOSSES if (weight := getattr(config, name))}
+    parts = {name: _LOSSES[name](images, texts, labels, config.temperature, text_labels) for name in weights}
     total = torch.stack([weights[name] * parts[name] for name in weights]).sum()
-    return total, {name: part.detach() for name, part in parts.items()}
+    return total, {"loss": total, **parts}
+
+
+@torch.no_grad()
+def _renew_noise(
+    run: Run, table: NoiseTable, batch: Batch, ids: Tensor, lengths: Tensor, words: Tensor, patches: Tensor
+) -> Tensor:
+    """Score the words of the full captions and set their probabilities for the next epoch; returns the mean noise."""
+    masking = run.config.masking
+    with run.compute.autocast():
+        tokens = run.model.encoder.text_tokens(ids, lengths, masking.layer)
+    noise = noise_levels(tokens, patches, words)
+    p = masking_probabilities(noise, words, masking.probability, masking.exact_mean)
+    table.write(batch.pairs, p.cpu().numpy())
+    return noise.sum() / words.sum()
 
 
 def _update(encoder: DualEncoder, optimizer: torch.optim.Optimizer, rate: float, clip_norm: float) -> None:
@@ -188,7 +156,7 @@ def _update(encoder: DualEncoder, optimizer: torch.optim.Optimizer, rate: float,
     optimizer.zero_grad(set_to_none=True)
 
 
-def _probabilities(run: _Run, batch: Batch, ids: Tensor) -> Tensor:
+def _probabilities(run: Run, batch: Batch, ids: Tensor) -> Tensor:
     """Masking probabilities (T, L) of this step's captions."""
     if run.noise:
         return torch.from_numpy(run.noise.read(batch.pairs, ids.shape[1])).to(ids.device)
@@ -202,10 +170,10 @@ def _word_mask(ids: Tensor, lengths: Tensor) -> Tensor:
     return (positions > 0) & (positions < lengths[:, None] - 1)
 
 
-def _to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    arrays = (batch.ids, batch.lengths, batch.labels, batch.owners)
-    ids, lengths, labels, owners = (torch.from_numpy(array).to(device) for array in arrays)
-    return ids, lengths, labels, owners
+def _to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    arrays = (batch.pixels, batch.ids, batch.lengths, batch.labels, batch.owners)
+    pixels, ids, lengths, labels, owners = (torch.from_numpy(array).to(device) for array in arrays)
+    return pixels, ids, lengths, labels, owners
 
 
 def _generator(seed: int, step: int, device: torch.device) -> torch.Generator:
@@ -213,148 +181,20 @@ def _generator(seed: int, step: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(int(state[0]))
 
 
-def _validate(model: Model, evaluate: Evaluate, step: int, epoch: float, log: RunLog) -> None:
-    figures = dict(evaluate(model))
+def _validate(run: Run, evaluate: Evaluate, step: int, log: RunLog) -> None:
+    figures = dict(evaluate(run.model))
+    epoch = step / run.sampler.steps_per_epoch
     log.record("validation", step, epoch=epoch, **figures)
     log.say(f"epoch {epoch:g}: " + "  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+    run.totals.restart_clock()
 
 
-class _Totals:
-    """Sums since the last line of the log; part of a checkpoint, so that lines do not depend on interruptions."""
-
-    _NAMES = ("steps", "images", "loss", "mask_rate", "sdm", "itc", "noise")
-
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(len(self._NAMES), dtype=torch.float64, device=device)
-        self.note = ""
-        self._since = time.monotonic()
-        self._images = 0
-
-    def add(self, images: int, loss: Tensor, mask_rate: Tensor, parts: Mapping[str, Tensor]) -> None:
-        """Add one step."""
-        known: dict[str, Tensor | float] = {
-            "steps": 1.0,
-            "images": float(images),
-            "loss": loss.detach(),
-            "mask_rate": mask_rate,
-            **parts,
-        }
-        for position, name in enumerate(self._NAMES):
-            self.sums[position] += known.get(name, 0.0)
-        self._images += images
-
-    def check(self, step: int) -> None:
-        """Raise TextReidError if a loss was not finite."""
-        if not bool(torch.isfinite(self.sums).all()):
-            raise TextReidError(
-                f"the loss is no longer finite at step {step}; lower optimizer.learning_rate or set optimizer.clip_norm"
-            )
-
-    def flush(self, log: RunLog, step: int, epoch: float, rate: float) -> None:
-        """Write the means to the log and start again."""
-        values = dict(zip(self._NAMES, self.sums.tolist(), strict=True))
-        means = {name: values[name] / values["steps"] for name in self._NAMES[2:]}
-        absent = [name for name in ("sdm", "itc", "noise") if means[name] == 0]
-        speed = self._images / (time.monotonic() - self._since)
-        log.record(
-            "train", step, epoch=epoch, learning_rate=rate,
-            **{name: value for name, value in means.items() if name not in absent}, images_per_second=round(speed, 1),
-        )  # fmt: skip
-        self.note = f"  loss {means['loss']:.4f}  masked {means['mask_rate']:.3f}  {speed:.0f} images/s"
-        self.sums.zero_()
-        self._since, self._images = time.monotonic(), 0
-
-
-def _prepare(config: Config, images: Path, captions: Path, out: Path, resume: bool, log: RunLog) -> _Run:
-    compute = choose_compute(config.training.precision)
-    table = read_captions(captions)
-    data = data_fingerprint(table, images)
-    checkpoints = Checkpoints(
-        out, config.training.keep_checkpoints, Identity(config.to_dict(), data, compute.device.type)
-    )
-    found = _open_folder(out, resume, checkpoints)
-    tokenizer = found.tokenizer() if found else _make_tokenizer(config, table)
-    config = replace(config, model=replace(config.model, vocabulary_size=tokenizer.vocabulary_size))
-    encoder = initialize(config.model, config.training.seed).to(compute.device)
-    config = replace(config, model=encoder.config)
-    settings = config.optimizer
-    optimizer = torch.optim.Adam(
-        encoder.parameters(), lr=settings.learning_rate, betas=(settings.beta1, settings.beta2),
-        eps=settings.epsilon, weight_decay=settings.weight_decay, fused=True,
-    )  # fmt: skip
-    totals = _Totals(compute.device)
-    if found:
-        totals.sums.copy_(found.restore(encoder, optimizer))
-        log.keep_until(found.step)
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        log.keep_until(-1)
-        write_json(out / "config.json", config.to_dict())
-    training = config.training
-    run = _Run(
-        config, compute, Model(encoder, tokenizer), optimizer,
-        Sampler(
-            table.image_index, training.batch_size, training.epoch_unit, training.captions_per_image, training.seed
-        ),
-        ImageStore(images, table.images, config.model.image_height, config.model.image_width),
-        tokenize(table, tokenizer), _open_noise(config, out, found, len(table), tokenizer.text_length),
-        totals, checkpoints, found.step if found else 0, bool(found),
-    )  # fmt: skip
-    _introduce(run, table, data, log)
-    if should_cache(training.cache_images, run.images.bytes_decoded):
-        with log.progress("read the images", len(table.images)):
-            run.images.fill_cache(training.workers, log.advance)
-    return run
-
-
-def _open_folder(out: Path, resume: bool, checkpoints: Checkpoints) -> Checkpoint | None:
-    """The checkpoint to go on from, or None at the beginning of a run."""
-    if not resume:
-        if out.exists() and any(out.iterdir()):
-            raise ArtifactError(f"{out}: exists already; continue it with --resume, or choose another --out")
-        return None
-    if not (out / "config.json").is_file():
-        raise ResumeError(f"{out}: no run to resume; start it without --resume")
-    return checkpoints.newest()
-
-
-def _make_tokenizer(config: Config, table: CaptionTable) -> Tokenizer:
-    model = config.model
-    if model.weights and (Path(model.weights) / "tokenizer.json").is_file() and model.tokenizer == "own":
-        return load_model(model.weights).tokenizer
-    if model.tokenizer == "clip":
-        return Tokenizer.clip(model.text_length)
-    texts = (str(text) for text in table.captions)
-    return Tokenizer.learn(texts, model.vocabulary_size, model.text_length)
-
-
-def _open_noise(config: Config, out: Path, found: Checkpoint | None, pairs: int, length: int) -> NoiseTable | None:
-    if config.masking.method != "nam":
-        return None
-    if found:
-        return found.noise(out / "noise.npy", pairs, length)
-    return NoiseTable.create(out / "noise.npy", pairs, length, config.masking.probability)
-
-
-def _introduce(run: _Run, table: CaptionTable, data: str, log: RunLog) -> None:
-    facts: dict[str, Any] = {
-        "device": str(run.compute.device),
-        "dtype": str(run.compute.dtype).removeprefix("torch."),
-        "reason": run.compute.reason,
-        "parameters": sum(parameter.numel() for parameter in run.model.encoder.parameters()),
-        "steps": run.steps,
-        "seed": run.config.training.seed,
-        "steps_per_epoch": run.sampler.steps_per_epoch,
-        "images": len(table.images),
-        "captions": len(table),
-        "captions_rejected": sum(table.rejected.values()),
-        "captions_cut": run.captions.truncated,
-        "threads": torch.get_num_threads(),
-        "data": data,
-    }
-    log.record("resume" if run.resumed else "start", run.start, **facts)
-    log.say(
-        f"{facts['device']}, {facts['dtype']} ({facts['reason']}), {facts['parameters'] / 1e6:.1f} M parameters, "
-        f"{run.steps} steps, seed {facts['seed']}; {facts['images']} images, {facts['captions']} captions"
-        + (f"; goes on from step {run.start}" if run.resumed else "")
+def _log(run: Run, step: int, rate: float, log: RunLog) -> None:
+    run.totals.check(step)
+    means = run.totals.take()
+    epoch = step / run.sampler.steps_per_epoch
+    log.record("train", step, epoch=epoch, learning_rate=rate, **means)
+    log.note(
+        f"epoch {epoch:.1f}  loss {means['loss']:.4f}  masked {means['mask_rate']:.3f}  "
+        f"{means['images_per_second']:.0f} images/s"
     )
