@@ -1,5 +1,6 @@
 """The words for each attribute value: ``lexicon.toml``, and the rules for which of them are true of whom."""
 
+import math
 import tomllib
 from bisect import bisect
 from collections.abc import Collection
@@ -30,13 +31,13 @@ class Facts(NamedTuple):
 
 
 class Words:
-    """Words in order of how common they are, drawn with weights 1, 1/2, 1/3, ..."""
+    """Words in order of how common they are; the n-th is drawn in proportion to n^-1.5."""
 
     def __init__(self, words: Collection[Word]) -> None:
         self.words = tuple(words)
         self.texts = frozenset(word.text for word in words)
-        total = sum(1 / rank for rank in range(1, len(self.words) + 1))
-        self._bounds = list(accumulate(1 / rank / total for rank in range(1, len(self.words) + 1)))
+        weights = [1 / (rank * math.sqrt(rank)) for rank in range(1, len(self.words) + 1)]
+        self._bounds = [bound / sum(weights) for bound in accumulate(weights)]
 
     def draw(self, chance: Chance, avoid: Collection[str] = ()) -> Word:
         """One of the words; of those not in ``avoid`` where there are such."""

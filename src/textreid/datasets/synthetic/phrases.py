@@ -15,7 +15,7 @@ from textreid.datasets.synthetic.lexicon import Facts, Word
 WRONG, RIGHT_AGAIN = "\x01", "\x02"
 Span = tuple[int, int]
 
-_MASS = frozenset({"footwear", "denim", "paperwork"})
+_MASS = frozenset({"footwear", "denim", "luggage"})
 _SLEEVES = {
     "short": ("short-sleeved", "short-sleeve", "short sleeve", "short-sleeved"),
     "long": ("long-sleeved", "long-sleeve", "long sleeve", "long-sleeved"),
@@ -162,7 +162,7 @@ class Phrases:
         if not self.seen.bag:
             return None
         word = self._fitting("bag", self.person.bag, Facts(self.truth.bag_colour, self.truth.gender)).draw(self.chance)
-        return "a " + self._mark(f"{self.colour('bag_colour')} {word.text}", "bag")
+        return self._counted(self._mark(f"{self.colour('bag_colour')} {word.text}", "bag"), word.text)
 
     def held(self) -> str | None:
         """ "a phone"; None where nothing is seen in the hands."""
