@@ -34,7 +34,8 @@ def read_cuhk_form(folder: Path, max_rejected: float = MAX_REJECTED) -> Benchmar
             field, has one of a wrong type, a path that leaves ``imgs/``, or the path of an earlier entry (names
             entry and field); or more is left out than allowed.
     """
-    folder = _check_folder(Path(folder))
+    folder = Path(folder)
+    _check_folder(folder)
     source = folder / ANNOTATIONS
     entries = _read_entries(source)
     problems = list(_problems(entries))
@@ -52,20 +53,19 @@ def read_cuhk_form(folder: Path, max_rejected: float = MAX_REJECTED) -> Benchmar
     return Benchmark(folder.resolve().name, folder / IMAGES, tuple(records), tuple(rejected))
 
 
-def _check_folder(folder: Path) -> Path:
+def _check_folder(folder: Path) -> None:
     if (folder / ANNOTATIONS).is_file() and (folder / IMAGES).is_dir():
-        return folder
+        return
     if not folder.exists():
         raise AnnotationError(f"{folder}: no such folder")
     if folder.is_file():
         raise AnnotationError(f"{folder}: is a file; give the folder that holds {IMAGES}/ and {ANNOTATIONS}")
-    near = [folder.resolve().parent, *(path for path in sorted(folder.iterdir()) if path.is_dir())]
-    for other in near:
+    for other in [folder.resolve().parent, *sorted(folder.glob("*/"))]:
         if (other / ANNOTATIONS).is_file() and (other / IMAGES).is_dir():
             raise AnnotationError(f"{folder}: has no {ANNOTATIONS}, but {other} has; give that folder")
-    missing = [name for name, there in (
-        (f"{IMAGES}/", (folder / IMAGES).is_dir()), (ANNOTATIONS, (folder / ANNOTATIONS).is_file())
-    ) if not there]  # fmt: skip
+    missing = ([] if (folder / IMAGES).is_dir() else [f"{IMAGES}/"]) + (
+        [] if (folder / ANNOTATIONS).is_file() else [ANNOTATIONS]
+    )
     raise AnnotationError(f"{folder}: has no {' and no '.join(missing)}; CUHK-PEDES form needs both")
 
 
@@ -76,9 +76,12 @@ def _read_entries(source: Path) -> list[Any]:
         raise AnnotationError(f"{source}: cannot be read: {error.strerror or error}") from error
     except json.JSONDecodeError as error:
         raise AnnotationError(f"{source}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "nested too deeply"
-        raise AnnotationError(f"{source}: {reason}; expected a JSON list of entries") from error
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{source}: not UTF-8 text: {error.reason} at byte {error.start}") from error
+    except RecursionError as error:
+        raise AnnotationError(f"{source}: nested too deeply; expected a list of entries, one an image") from error
+    except ValueError as error:
+        raise AnnotationError(f"{source}: not JSON: {error}") from error
     if not isinstance(entries, list):
         raise AnnotationError(f"{source}: holds {_kind(entries)}; expected a list of entries, one an image")
     if not entries:
@@ -154,14 +157,16 @@ def _read_record(index: int, entry: dict[str, Any], root: Path) -> tuple[Record 
 def _refuse(caption: str) -> Reason | None:
     if not caption.strip():
         return "empty"
+    if any("\ud800" <= character <= "\udfff" for character in caption):
+        return "not-unicode"
     return None if any(character.isalnum() for character in caption) else "no-words"
 
 
 def _check_share(source: Path, rejected: list[Rejection], total: int, what: str, allowed: float) -> None:
-    if len(rejected) > allowed * total:
+    if len(rejected) > allowed * total or len(rejected) == total:
         named = _listed([f"{r.image} ({r.reason})" for r in rejected])
         raise AnnotationError(
-            f"{source}: {len(rejected)} of {total} {what} cannot be used, more than the {allowed:.0%} allowed: {named}"
+            f"{source}: {len(rejected)} of {total} {what} cannot be used (allowed: {allowed:.0%}): {named}"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from textreid.errors import AnnotationError
 
-Reason = Literal["absent", "unreadable", "no-captions", "empty", "no-words"]
+Reason = Literal["absent", "no-captions", "empty", "no-words", "not-unicode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Record:
 class Rejection:
     """One thing that was left out, and the rule that did so.
 
-    ``absent`` and ``unreadable`` leave out an image with its captions; ``empty`` (nothing but white space) and
-    ``no-words`` (no letter or digit) leave out one caption; ``no-captions`` is an image that came without any.
-    ``entry`` counts from 0 in the annotation file.
+    ``absent`` leaves out an image with its captions; ``empty`` (nothing but white space),
+    ``no-words`` (no letter or digit) and ``not-unicode`` (half a character) leave out one caption; ``no-captions``
+    is an image that came without any. ``entry`` counts from 0 in the annotation file.
     """
 
     entry: int

@@ -7,11 +7,12 @@ hair and garments (`textreid.evaluation.colour_words`). The score of a pair is t
 sentence says, of the log of that colour's share in that band.
 """
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from textreid.artifacts import fingerprint
 from textreid.datasets.images import read_image, to_pixels
@@ -61,7 +62,7 @@ class ColourBaseline:
             [_BASIC, COLOUR_WORDS, _BAND_ENDS, _BAND_WEIGHTS, _HEIGHT, _WIDTH, _LIGHTNESS, _SPREAD, _FLOOR, _SIDE, _BIN]
         )
 
-    def encode_images(self, images: Sequence[Path], /) -> Floats:
+    def encode_images(self, images: Sequence[str | os.PathLike[str] | Image.Image], /) -> Floats:
         """Log share of each colour word in each band: (N, bands × words).
 
         Raises:

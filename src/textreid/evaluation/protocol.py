@@ -18,6 +18,7 @@ from textreid.evaluation.metrics import RetrievalMetrics, retrieval_metrics
 
 MAX_UNREADABLE = 0.05
 _BATCH = 512  # images handed to the model at once
+_EXAMPLES = 5  # of what was left out, named in the report
 
 
 class Encoder(Protocol):
@@ -46,6 +47,7 @@ class Evaluation:
         images, captions, identities: sizes of the gallery, of the set of queries, and of the gallery's people.
         data: fingerprint of the list of images, identities and captions that were used.
         rejected: number of things left out, by reason.
+        rejected_examples: the first few of them.
         metrics: what was measured.
         intervals: 95 % bootstrap interval, over identities, of R1 and mAP.
         chance: expectation of a random ranking of the same gallery for the same queries.
@@ -61,6 +63,7 @@ class Evaluation:
     identities: int
     data: str
     rejected: dict[str, int]
+    rejected_examples: tuple[str, ...]
     metrics: RetrievalMetrics
     intervals: dict[str, tuple[float, float]]
     chance: dict[str, float]
@@ -82,6 +85,7 @@ class Evaluation:
             "identities": self.identities,
             "data": self.data,
             "rejected": self.rejected,
+            "rejected_examples": list(self.rejected_examples),
             "queries": self.metrics.queries,
             "queries_without_match": len(self.metrics.without_match),
             "scores": self.scores(),
@@ -91,7 +95,13 @@ class Evaluation:
 
 
 def evaluate_model(
-    model: Encoder, benchmark: Benchmark, split: str = "test", *, name: str = "model", selected_on: str | None = None
+    model: Encoder,
+    benchmark: Benchmark,
+    split: str = "test",
+    *,
+    name: str = "model",
+    selected_on: str | None = None,
+    max_unreadable: float = MAX_UNREADABLE,
 ) -> Evaluation:
     """Measure text-to-image retrieval on one split.
 
@@ -103,13 +113,14 @@ def evaluate_model(
         split: which part of it.
         name: of the model, for the report.
         selected_on: data that chose the checkpoint, for the report.
+        max_unreadable: share of the images that may be unreadable.
 
     Raises:
         AnnotationError: there is no such split.
-        DataError: more than 5 % of its images cannot be read, or no image of it has a usable caption.
+        DataError: more of its images than allowed cannot be read, or no image of it has a usable caption.
     """
     part = benchmark.split(split)
-    records, gallery, unreadable = _encode_gallery(model, part)
+    records, gallery, unreadable = _encode_gallery(model, part, max_unreadable)
     asked = [(caption, record.identity) for record in records for caption in record.captions]
     if not asked:
         raise DataError(f"{part.name}: no image of split {split!r} has a usable caption")
@@ -120,6 +131,7 @@ def evaluate_model(
     if each is None:
         raise RuntimeError("values of each query were asked for")
     groups = np.array(identities)[each.query]
+    left_out = [(r.image, r.reason) for r in part.rejected] + [(image, "unreadable") for image in unreadable]
     return Evaluation(
         name=name,
         fingerprint=model.fingerprint,
@@ -130,7 +142,8 @@ def evaluate_model(
         captions=len(captions),
         identities=len(set(owners)),
         data=fingerprint([[record.image, record.identity, record.captions] for record in records]),
-        rejected=dict(Counter([rejection.reason for rejection in part.rejected] + ["unreadable"] * unreadable)),
+        rejected=dict(Counter(reason for _, reason in left_out)),
+        rejected_examples=tuple(f"{image} ({reason})" for image, reason in left_out[:_EXAMPLES]),
         metrics=metrics,
         intervals={
             "R1": bootstrap_interval(each.rank == 1, groups),
@@ -140,36 +153,37 @@ def evaluate_model(
     )
 
 
-def _encode_gallery(model: Encoder, part: Benchmark) -> tuple[list[Record], npt.NDArray[np.float32], int]:
-    """The records whose image can be read, their features, and how many cannot."""
+def _encode_gallery(
+    model: Encoder, part: Benchmark, max_unreadable: float
+) -> tuple[list[Record], npt.NDArray[np.float32], list[str]]:
+    """The records whose image can be read, their features, and the images that cannot."""
     records: list[Record] = []
     features: list[npt.NDArray[np.float32]] = []
-    problems: list[str] = []
+    problems: dict[str, ImageError] = {}
     for first in range(0, len(part.records), _BATCH):
         batch = part.records[first : first + _BATCH]
         try:
             features.append(model.encode_images([part.image_root / record.image for record in batch]))
         except ImageError:
-            batch, failed = _readable(part, batch)
-            problems += failed
+            problems |= _unreadable(part.image_root, batch)
+            batch = tuple(record for record in batch if record.image not in problems)
             if batch:
                 features.append(model.encode_images([part.image_root / record.image for record in batch]))
         records += batch
-    if not records or len(problems) > MAX_UNREADABLE * len(part.records):
+    if not records or len(problems) > max_unreadable * len(part.records):
         raise DataError(
-            f"{part.image_root}: {len(problems)} of {len(part.records)} images cannot be read, "
-            f"more than the {MAX_UNREADABLE:.0%} allowed; the first: {problems[0]}"
+            f"{part.image_root}: {len(problems)} of {len(part.records)} images cannot be read "
+            f"(allowed: {max_unreadable:.0%}); the first: {next(iter(problems.values()))}"
         )
-    return records, np.concatenate(features), len(problems)
+    return records, np.concatenate(features), list(problems)
 
 
-def _readable(part: Benchmark, records: Sequence[Record]) -> tuple[tuple[Record, ...], list[str]]:
-    """Those of the records whose image can be read, and why the others cannot."""
-    readable, problems = [], []
+def _unreadable(root: Path, records: Sequence[Record]) -> dict[str, ImageError]:
+    """The images that cannot be read, and why."""
+    problems = {}
     for record in records:
         try:
-            read_image(part.image_root / record.image)
-            readable.append(record)
+            read_image(root / record.image)
         except ImageError as error:
-            problems.append(str(error))
-    return tuple(readable), problems
+            problems[record.image] = error
+    return problems

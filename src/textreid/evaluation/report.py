@@ -62,7 +62,7 @@ def _notes(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in first["rejected"].items())
     if left_out:
-        lines.append(f"left out: {left_out}")
+        lines.append(f"left out: {left_out}: {', '.join(first['rejected_examples'])}")
     if first["queries_without_match"]:
         lines.append(f"left out: {first['queries_without_match']:,} queries without an image of their identity")
     lines += [
