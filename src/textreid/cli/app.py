@@ -10,6 +10,7 @@ from textreid.cli.cache import cache
 from textreid.cli.evaluate import evaluate
 from textreid.cli.pretrain import pretrain
 from textreid.cli.search import search
+from textreid.cli.synthesize import synthesize
 from textreid.errors import TextReidError
 from textreid.version import __version__
 
@@ -39,6 +40,7 @@ def _global_options(
 
 
 # The story, in its order.
+app.command()(synthesize)
 app.command()(pretrain)
 app.command()(evaluate)
 app.command()(search)

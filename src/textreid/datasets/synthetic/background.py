@@ -49,11 +49,16 @@ def paint_place(place: Place, width: int, height: int, chance: Chance) -> Image.
     w, h = (width + 1) // 2, (height + 1) // 2
     light = chance.between(0.86, 1.12)
     image = Image.new("RGB", (w, h), ink(scale(place.ground_colour, light)))
+    _litter(image, (0, 0, w, h), chance.between(0.0, 0.22) * place.clutter, chance)
     draw = ImageDraw.Draw(image)
     horizon = int((place.horizon + chance.middle(-0.16, 0.16)) * h)
     _ground(draw, place, w, h, horizon, chance)
     if horizon > 2:
         _behind(draw, place, w, horizon, chance)
+        _litter(image, (0, 0, w, min(h, horizon)), chance.between(0.1, 0.85), chance)
+        draw.line([(0, horizon), (w, horizon)], fill=ink(scale(place.ground_colour, chance.between(0.5, 0.9))), width=2)
+        if place.behind == "cars":
+            _car(draw, chance.between(-0.6, 0.6) * w, horizon + 3, w * chance.between(0.8, 1.6), chance)
     for _ in range(int(place.clutter * 3 + chance.unit())):
         _clutter(draw, place, w, h, horizon, chance)
     pixels = np.asarray(image, np.float32)
@@ -66,11 +71,26 @@ def paint_place(place: Place, width: int, height: int, chance: Chance) -> Image.
     return Image.fromarray(speckled).resize((width, height), Image.Resampling.BILINEAR)
 
 
+def _litter(image: Image.Image, box: tuple[int, int, int, int], share: float, chance: Chance) -> None:
+    """Blend random structure into a part of the picture."""
+    left, top, right, bottom = box
+    if bottom - top < 3 or share < 0.02:
+        return
+    heap = textures.litter(chance.whole(0, 6))
+    tall = min(heap.height, max(8, int((bottom - top) * chance.between(0.5, 1.5))))
+    wide = min(heap.width, max(8, int((right - left) * chance.between(0.5, 1.5))))
+    x, y = chance.whole(0, heap.width - wide + 1), chance.whole(0, heap.height - tall + 1)
+    size = (right - left, bottom - top)
+    patch = heap.resize(size, Image.Resampling.BILINEAR, box=(x, y, x + wide, y + tall))
+    image.paste(Image.blend(image.crop(box), patch, share), (left, top))
+
+
 def _dapple(h: int, w: int, chance: Chance) -> textures.Field:
     """Hard-edged shadows of trees and buildings on the ground."""
     field = textures.crop(textures.noise(60, 40), h, w, chance)
     step = np.clip((field - np.float32(chance.between(-0.3, 0.5))) * np.float32(6), 0, 1)
-    return (np.float32(-chance.between(15, 55)) * step).astype(np.float32)
+    shadow: textures.Field = np.float32(-chance.between(15, 55)) * step
+    return shadow
 
 
 def _ground(draw: ImageDraw.ImageDraw, place: Place, w: int, h: int, horizon: int, chance: Chance) -> None:
@@ -141,9 +161,6 @@ def _behind(draw: ImageDraw.ImageDraw, place: Place, w: int, horizon: int, chanc
         else:
             draw.rectangle((x, y, x + a * 0.6, y + b), fill=ink(scale(colour, chance.between(0.4, 1.4))))
             draw.line([(x, y), (x, y + b)], fill=ink(scale(colour, 0.5)))
-    if kind == "cars":
-        _car(draw, chance.between(-0.6, 0.6) * w, horizon + 2, w * chance.between(0.8, 1.6), chance)
-    draw.line([(0, horizon), (w, horizon)], fill=ink(scale(place.ground_colour, chance.between(0.5, 0.9))), width=2)
 
 
 def car_shape(x: float, top: float, length: float, tall: float) -> list[list[tuple[float, float]]]:

@@ -45,6 +45,8 @@ def expose(image: Image.Image, camera: Camera, height: int, width: int, chance: 
         image = image.filter(ImageFilter.GaussianBlur(radius))
     if chance.happens(0.12):
         image = _smear(image, chance.whole(1, max(2, tall // 40)))
+    if camera.sharpen > 0:
+        image = image.filter(ImageFilter.UnsharpMask(1.2, int(camera.sharpen * 100 * chance.between(0.5, 1.4)), 2))
     pixels = _tone(image, camera, chance)
     strength = camera.noise * chance.between(0.4, 1.5)
     window = textures.crop(textures.grain(), tall, wide, chance)
@@ -52,8 +54,6 @@ def expose(image: Image.Image, camera: Camera, height: int, width: int, chance: 
     pixels = pixels + shared + window * np.float32(0.35 * strength)
     image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
     image = _bleed_chroma(image, chance)
-    if camera.sharpen > 0:
-        image = image.filter(ImageFilter.UnsharpMask(1.2, int(camera.sharpen * 100 * chance.between(0.5, 1.4)), 2))
     if tall != height:
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     return image
@@ -74,7 +74,10 @@ def _tone(image: Image.Image, camera: Camera, chance: Chance) -> textures.Field:
     veil = camera.haze * chance.between(0.5, 1.4)
     pixels = pixels * np.float32(1 - veil) + np.float32(150 * veil)
     # Highlights roll off instead of clipping at once.
-    return np.where(pixels > 215, np.float32(215) + (pixels - np.float32(215)) * np.float32(0.55), pixels)
+    toned: textures.Field = np.where(
+        pixels > 215, np.float32(215) + (pixels - np.float32(215)) * np.float32(0.55), pixels
+    )
+    return toned
 
 
 def _smear(image: Image.Image, reach: int) -> Image.Image:

@@ -17,7 +17,7 @@ def generator(*keys: int | str) -> np.random.Generator:
 
 
 class Chance:
-    """Draws built on uniforms only: library routines for other distributions call the platform's ``exp`` and ``log``."""
+    """Draws built on uniforms only: other distributions would call the platform's ``exp`` and ``log``."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -61,4 +61,4 @@ class Chance:
             point -= weight
             if point < 0:
                 return value
-        return next(value for value, weight in reversed(weights.items()) if weight > 0)
+        return [value for value, weight in weights.items() if weight > 0][-1]  # rounding left a crumb

@@ -32,6 +32,7 @@ def write_corpus(
     split: str = "test",
     workers: int = 1,
     first_identity: int = 0,
+    *,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Render a corpus; equal arguments give equal files, whatever ``workers`` is.
@@ -56,18 +57,17 @@ def write_corpus(
     for name, value in (("identities", identities), ("images per identity", images_per_identity), ("workers", workers)):
         if value < 1:
             raise ConfigError(f"{name}: expected at least 1, got {value}")
-    facts = {
+    facts: dict[str, Any] = {
         "domain": domain,
         "identities": identities,
         "images_per_identity": images_per_identity,
+        "images": identities * images_per_identity,
         "seed": seed,
         "split": split,
         "first_identity": first_identity,
     }
-    mark = fingerprint({"kind": KIND, "format_version": FORMAT_VERSION, **facts})
-    with new_folder(
-        folder, KIND, FORMAT_VERSION, images=identities * images_per_identity, **facts, fingerprint=mark
-    ) as partial:
+    facts["fingerprint"] = fingerprint({"kind": KIND, "format_version": FORMAT_VERSION, **facts})
+    with new_folder(folder, KIND, FORMAT_VERSION, **facts) as partial:
         (partial / "imgs").mkdir()
         jobs = [
             (str(partial), domain, identity, images_per_identity, seed)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from textreid.datasets.synthetic import accessories, garments, head, trunk
 from textreid.datasets.synthetic.appearance import Appearance
-from textreid.datasets.synthetic.attributes import Person
+from textreid.datasets.synthetic.attributes import Held, Person
 from textreid.datasets.synthetic.canvas import Canvas, Material, Part, Point
 from textreid.datasets.synthetic.chance import Chance
 from textreid.datasets.synthetic.pose import ArmPose, Body, Joint, Projection, cosine, sine
@@ -68,15 +68,13 @@ def arm_poses(person: Person, walking: bool, chance: Chance) -> tuple[ArmPose, A
     right, left = free, free if chance.happens(0.6) else "swing" if walking else "hang"
     swap = chance.happens(0.5)
     ear = chance.happens(0.45)
-    held: ArmPose | None = {
+    modes: dict[Held, ArmPose] = {
         "phone": "ear" if ear else "chest",
         "papers": "chest",
         "bottle": "chest" if ear else "hang",
         "umbrella": "raise",
-        "nothing": None,
-    }[person.held]  # type: ignore[assignment]
-    if held:
-        right = held
+    }
+    right = modes.get(person.held, right)
     if person.bag in ("handbag", "carrier bag"):
         left = "hang"
     elif person.bag == "suitcase":

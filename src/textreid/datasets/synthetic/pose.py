@@ -6,6 +6,7 @@ forward, up).
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from textreid.datasets.synthetic.attributes import Direction, Person
@@ -80,7 +81,7 @@ class Body:
         rows = self.slices
         if up >= rows[0][0]:
             return rows[0][1:]
-        for (z0, a0, b0), (z1, a1, b1) in zip(rows, rows[1:], strict=False):
+        for (z0, a0, b0), (z1, a1, b1) in pairwise(rows):
             if up >= z1:
                 t = (z0 - up) / (z0 - z1)
                 return a0 + (a1 - a0) * t, b0 + (b1 - b0) * t

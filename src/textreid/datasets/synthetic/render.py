@@ -62,7 +62,7 @@ def render(person: Person, identity: int, domain: Domain, camera: int, seed: int
         crop = np.where(np.asarray(hidden) > 127, np.uint8(0), crop)
     stored_width = max(16, (frame.width * height + frame.height // 2) // frame.height)
     image = expose(picture, device, height, stored_width, chance)
-    shown = {part: _shows(part, figure, labels, crop) for part in _ENOUGH}
+    shown = _shown(figure, labels, crop)
     return Shot(image, View(direction, walking, shown["feet"], shown["head"], shown["legs"]))
 
 
@@ -100,9 +100,12 @@ def _figure(
     return Figure(person, appearance_of(person, identity), body, view, canvas, chance, walking, modes)
 
 
-def _shows(part: str, figure: Figure, whole: Labels, crop: Labels) -> bool:
-    """Whether enough of a part lies inside the crop and is not hidden."""
-    numbers = [n for n, material in enumerate(figure.canvas.materials, start=1) if material.part == part]
+def _shown(figure: Figure, whole: Labels, crop: Labels) -> dict[str, bool]:
+    """Whether enough of the head, the legs and the feet lies inside the crop and is not hidden."""
     drawn, left = np.bincount(whole.ravel(), minlength=256), np.bincount(crop.ravel(), minlength=256)
-    total, shown = sum(int(drawn[n]) for n in numbers), sum(int(left[n]) for n in numbers)
-    return total > 0 and shown >= _ENOUGH[part] * total
+    shown = {}
+    for part, enough in _ENOUGH.items():
+        numbers = [n for n, material in enumerate(figure.canvas.materials, start=1) if material.part == part]
+        total = sum(int(drawn[n]) for n in numbers)
+        shown[part] = total > 0 and sum(int(left[n]) for n in numbers) >= enough * total
+    return shown

@@ -13,21 +13,25 @@ _T = TypeVar("_T")
 _EVEN = 0.35  # share of draws that ignore the street
 
 _DARK: dict[a.Colour, float] = {
-    "black": 30, "charcoal": 7, "grey": 12, "white": 9, "beige": 5, "brown": 5, "red": 5, "burgundy": 2.5, "orange": 1.2,
-    "yellow": 1.5, "olive": 3, "green": 3, "teal": 1.2, "light blue": 4, "blue": 7, "navy": 11, "purple": 2, "pink": 3,
+    "black": 30, "charcoal": 7, "grey": 12, "white": 9, "beige": 5, "brown": 5, "red": 5, "burgundy": 2.5,
+    "orange": 1.2, "yellow": 1.5, "olive": 3, "green": 3, "teal": 1.2, "light blue": 4, "blue": 7, "navy": 11,
+    "purple": 2, "pink": 3,
 }  # fmt: skip
 _LIGHT: dict[a.Colour, float] = {
-    "black": 17, "charcoal": 4, "grey": 11, "white": 22, "beige": 4, "brown": 2.5, "red": 7, "burgundy": 2, "orange": 2.5,
-    "yellow": 4, "olive": 2.5, "green": 4.5, "teal": 2, "light blue": 7, "blue": 8, "navy": 7, "purple": 3, "pink": 6,
+    "black": 17, "charcoal": 4, "grey": 11, "white": 22, "beige": 4, "brown": 2.5, "red": 7, "burgundy": 2,
+    "orange": 2.5, "yellow": 4, "olive": 2.5, "green": 4.5, "teal": 2, "light blue": 7, "blue": 8, "navy": 7,
+    "purple": 3, "pink": 6,
 }  # fmt: skip
 _LOWER: dict[a.Colour, float] = {
-    "black": 32, "charcoal": 8, "grey": 10, "white": 4, "beige": 8, "brown": 4, "red": 1, "burgundy": 1, "orange": 0.6,
-    "yellow": 0.6, "olive": 3, "green": 1.2, "teal": 0.6, "light blue": 4, "blue": 8, "navy": 12, "purple": 1, "pink": 1.5,
+    "black": 32, "charcoal": 8, "grey": 10, "white": 4, "beige": 8, "brown": 4, "red": 1, "burgundy": 1,
+    "orange": 0.6, "yellow": 0.6, "olive": 3, "green": 1.2, "teal": 0.6, "light blue": 4, "blue": 8, "navy": 12,
+    "purple": 1, "pink": 1.5,
 }  # fmt: skip
 _JEANS: dict[a.Colour, float] = {"blue": 46, "light blue": 16, "navy": 20, "black": 12, "grey": 5, "white": 1}
 _SHOES: dict[a.Colour, float] = {
-    "black": 40, "charcoal": 4, "grey": 8, "white": 20, "beige": 4, "brown": 10, "red": 3, "burgundy": 1, "orange": 1,
-    "yellow": 1, "olive": 0.5, "green": 1, "teal": 0.5, "light blue": 1, "blue": 3, "navy": 2, "purple": 0.5, "pink": 2,
+    "black": 40, "charcoal": 4, "grey": 8, "white": 20, "beige": 4, "brown": 10, "red": 3, "burgundy": 1,
+    "orange": 1, "yellow": 1, "olive": 0.5, "green": 1, "teal": 0.5, "light blue": 1, "blue": 3, "navy": 2,
+    "purple": 0.5, "pink": 2,
 }  # fmt: skip
 
 
@@ -45,7 +49,7 @@ def sample_person(domain: Domain, rng: np.random.Generator) -> a.Person:
     is_open = outer and chance.happens(0.2 if upper in ("shirt", "hoodie") else 0.65 if upper == "blazer" else 0.42)
     inner = _colour(_LIGHT, chance)
     lower_colour = (
-        upper_colour if lower == upper == "dress" else _colour(_JEANS if lower == "jeans" else _LOWER, chance, 0.18)
+        upper_colour if lower == upper == "dress" else _colour(_JEANS if lower == "jeans" else _LOWER, chance, 0.24)
     )
     scarf = _colour(_DARK, chance)
     headwear = _headwear(woman, warm, upper, chance)

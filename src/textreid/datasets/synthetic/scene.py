@@ -7,14 +7,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from textreid.datasets.synthetic.appearance import appearance_of
-from textreid.datasets.synthetic.attributes import Direction
 from textreid.datasets.synthetic.background import Place, car_shape, ink, paint_place
 from textreid.datasets.synthetic.canvas import Canvas
 from textreid.datasets.synthetic.chance import Chance, generator
 from textreid.datasets.synthetic.domains import DOMAINS
 from textreid.datasets.synthetic.figure import Figure, arm_poses, draw_figure
 from textreid.datasets.synthetic.palette import from_hsv
-from textreid.datasets.synthetic.pose import Projection, build_body, pick_yaw, strike_pose
+from textreid.datasets.synthetic.pose import Projection, build_body, strike_pose
 from textreid.datasets.synthetic.sampling import sample_person
 from textreid.datasets.synthetic.shading import Colours, Labels, develop
 
@@ -37,9 +36,9 @@ def paint_surroundings(place: Place, frame: Frame, chance: Chance) -> Image.Imag
     """The place with the people behind."""
     scene = paint_place(place, frame.width, frame.height, chance)
     horizon = (place.horizon - 0.25) * frame.height
-    if chance.happens(0.3 + 0.3 * place.clutter):
-        for _ in range(chance.whole(1, 4)):
-            near = chance.between(0.35, 0.98)
+    if chance.happens(0.25 + 0.3 * place.clutter):
+        for _ in range(1 + int(3 * chance.unit() * chance.unit())):
+            near = chance.between(0.3, 0.95)
             ground = horizon + (frame.ground - horizon) * near
             _add_bystander(scene, None, chance.between(-0.15, 1.15) * frame.width, ground, frame.stature * near, chance)
     return scene
@@ -132,10 +131,9 @@ def _bystander(domain: str, number: int) -> Image.Image:
     person = sample_person(DOMAINS[domain], generator("crowd", domain, number))
     body = build_body(person, chance)
     walking = chance.happens(0.6)
-    directions: tuple[Direction, ...] = ("front", "back", "left", "right")
     modes = arm_poses(person, walking, chance)
     strike_pose(body, walking, modes, chance)
-    view = Projection(pick_yaw(chance.pick(directions), chance), 14.0, _STATURE, _WIDE / 2, _TALL * 0.95)
+    view = Projection(chance.between(0.0, 360.0), 14.0, _STATURE, _WIDE / 2, _TALL * 0.95)
     canvas = Canvas(_WIDE, _TALL, chance.between(-1, 1))
     figure = Figure(person, appearance_of(person, -1 - number), body, view, canvas, chance, walking, modes)
     draw_figure(figure)
