@@ -20,7 +20,6 @@ from safetensors.torch import save
 from textreid.artifacts import new_folder, write_bytes, write_json, write_text
 from textreid.config import ModelConfig
 from textreid.datasets.images import read_image, to_pixels
-from textreid.datasets.transforms import normalise
 from textreid.errors import ModelError
 from textreid.models.dual_encoder import DualEncoder
 from textreid.models.folder import CARD, CONFIG, FORMAT_VERSION, KIND, TOKENIZER, WEIGHTS, check_tokenizer
@@ -72,8 +71,11 @@ class Model:
     def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Features (N, D) of pixels (N, 3, H, W) uint8, as `textreid.datasets.images.to_pixels` gives them."""
         with torch.inference_mode():
-            batch = torch.tensor(pixels, device=self.device)
-            return _unit(self.encoder.encode_image(normalise(batch, self.config.pixel_mean, self.config.pixel_std)))
+            batch = torch.tensor(pixels, device=self.device).float() / 255
+            mean, deviation = (
+                batch.new_tensor(values).view(3, 1, 1) for values in (self.config.pixel_mean, self.config.pixel_std)
+            )
+            return _unit(self.encoder.encode_image((batch - mean) / deviation))
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> npt.NDArray[np.float32]:
         """Features of N sentences: (N, D) float32, each of length 1. One that is too long keeps its beginning."""

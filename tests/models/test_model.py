@@ -1,0 +1,218 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import textreid
+from textreid.artifacts import read_json, write_json
+from textreid.config import ModelConfig
+from textreid.datasets.images import to_pixels
+from textreid.errors import ArtifactError, ImageError, ModelError
+from textreid.models import Model, Tokenizer, initialize, load_model
+from textreid.models import weights as weights_module
+
+TENSOR = "vision_model.encoder.layers.0.mlp.fc1.weight"
+
+
+def test_features_of_images_are_unit_vectors_in_the_order_given(model: Model, pictures: list[Image.Image]) -> None:
+    features = model.encode_images(pictures, batch_size=4)
+    assert features.dtype == np.float32
+    assert features.shape == (13, 20)
+    assert np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
+    alone = np.concatenate([model.encode_images([picture]) for picture in pictures])
+    assert np.abs(features - alone).max() < 1e-5
+    assert np.abs(features[0] - features[1]).max() > 1e-3
+    pixels = np.stack([to_pixels(picture, 64, 32) for picture in pictures])
+    pixels.setflags(write=False)
+    assert np.abs(model.encode_pixels(pixels) - features).max() < 1e-5
+
+
+def test_files_and_pictures_give_the_same(model: Model, pictures: list[Image.Image], tmp_path: Path) -> None:
+    for number, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{number}.png")
+    paths = [tmp_path / f"{number}.png" for number in range(len(pictures))]
+    mixed: list[str | Path | Image.Image] = [str(paths[0]), *paths[1:5], *pictures[5:]]
+    assert np.abs(model.encode_images(mixed) - model.encode_images(pictures)).max() < 1e-6
+
+
+def test_an_unreadable_image_is_named(model: Model, pictures: list[Image.Image], tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
+        model.encode_images([*pictures, tmp_path / "bad.jpg", *pictures * 5], batch_size=2)
+
+
+def test_features_of_texts_are_unit_vectors_in_the_order_given(model: Model, captions: list[str]) -> None:
+    texts = [*captions[:30], "", "red " * 100, "!", "日本"]
+    features = model.encode_texts(texts, batch_size=7)
+    assert features.dtype == np.float32
+    assert features.shape == (34, 20)
+    assert np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
+    alone = np.concatenate([model.encode_texts([text]) for text in texts])
+    assert np.abs(features - alone).max() < 1e-5
+
+
+def test_nothing_in_nothing_out(model: Model) -> None:
+    assert model.encode_images([]).shape == model.encode_texts([]).shape == (0, 20)
+    assert model.encode_images([]).dtype == model.encode_texts([]).dtype == np.float32
+
+
+def test_one_thing_is_not_a_list_of_things(model: Model, pictures: list[Image.Image]) -> None:
+    with pytest.raises(TypeError, match="a list of sentences"):
+        model.encode_texts("a woman")
+    for picture in ("a.jpg", Path("a.jpg"), pictures[0]):
+        with pytest.raises(TypeError, match="a list of pictures"):
+            model.encode_images(picture)  # type: ignore[arg-type]
+
+
+def test_encoding_needs_no_gradient_and_leaves_the_mode_alone(model: Model, pictures: list[Image.Image]) -> None:
+    model.encoder.train()
+    model.encode_images(pictures[:2])
+    model.encode_texts(["a"])
+    assert model.encoder.training
+    assert all(p.requires_grad and p.grad is None for p in model.encoder.parameters())
+
+
+def test_a_saved_model_encodes_the_same(
+    model: Model, folder: Path, pictures: list[Image.Image], captions: list[str]
+) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "card.md", "config.json", "manifest.json", "model.safetensors", "tokenizer.json",
+    ]  # fmt: skip
+    loaded = textreid.load_model(str(folder))
+    assert loaded.config == model.config
+    assert np.array_equal(loaded.encode_images(pictures), model.encode_images(pictures))
+    assert np.array_equal(loaded.encode_texts(captions), model.encode_texts(captions))
+    assert (folder / "card.md").read_text(encoding="utf-8") == "# A model for tests\n"
+    assert all(p.requires_grad for p in loaded.encoder.parameters())  # it can be trained further
+
+
+def test_half_precision_halves_the_file_and_hardly_moves_the_features(
+    model: Model, folder: Path, tmp_path: Path, captions: list[str]
+) -> None:
+    model.save(tmp_path / "half", "card", dtype="float16")
+    sizes = [(path / "model.safetensors").stat().st_size for path in (tmp_path / "half", folder)]
+    assert sizes[0] < 0.55 * sizes[1]
+    half = load_model(tmp_path / "half")
+    assert {tensor.dtype for tensor in half.encoder.state_dict().values()} == {torch.float32}
+    assert (half.encode_texts(captions) * model.encode_texts(captions)).sum(axis=1).min() > 0.9999
+    assert half.fingerprint == read_json(tmp_path / "half" / "manifest.json")["fingerprint"] != model.fingerprint
+
+
+def test_the_fingerprint_follows_what_is_encoded(
+    model: Model, config: ModelConfig, tokenizer: Tokenizer, folder: Path
+) -> None:
+    assert load_model(folder).fingerprint == model.fingerprint == read_json(folder / "manifest.json")["fingerprint"]
+    same = Model(initialize(config, seed=3), tokenizer)
+    assert same.fingerprint == model.fingerprint
+    same.encoder.visual_projection.weight.data[0, 0] += 1
+    assert same.fingerprint != model.fingerprint
+    brighter = Model(initialize(replace(config, pixel_mean=(0.0, 0.0, 0.0)), seed=3), tokenizer)
+    assert brighter.fingerprint != model.fingerprint
+    assert Model(initialize(replace(config, weights=str(folder))), tokenizer).fingerprint == model.fingerprint
+
+
+def test_a_folder_is_replaced_only_on_request(model: Model, folder: Path) -> None:
+    with pytest.raises(ArtifactError, match="exists already"):
+        model.save(folder, "other")
+    model.save(folder, "other", replace=True)
+    assert (folder / "card.md").read_text(encoding="utf-8") == "other"
+
+
+def test_weights_that_are_not_finite_are_not_saved(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    model = Model(initialize(config), tokenizer)
+    model.encoder.visual_projection.weight.data[3, 3] = 1e6
+    with pytest.raises(ModelError, match=r"1 tensors are not finite in float16, first visual_projection\.weight"):
+        model.save(tmp_path / "m", "card", dtype="float16")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(config: ModelConfig, tokenizer: Tokenizer) -> None:
+    with pytest.raises(ModelError, match="the tokenizer has 49408 tokens, but the text tower has 309"):
+        Model(initialize(config), Tokenizer.clip())
+    with pytest.raises(ModelError, match="gives up to 24 tokens, but the text tower takes 20"):
+        Model(initialize(replace(config, text_length=20)), tokenizer)
+
+
+def edit_weights(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        file = folder / "model.safetensors"
+        save_file(change(load_file(file)), file)
+
+    return edit
+
+
+def edit_config(**values: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        write_json(folder / "config.json", read_json(folder / "config.json") | values)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (edit_weights(lambda w: {n: t for n, t in w.items() if n != TENSOR}), f"1 missing: {TENSOR}"),
+        (edit_weights(lambda w: {n: t for n, t in w.items() if "layers" not in n}), r"80 missing: .*, …"),
+        (edit_weights(lambda w: w | {"head.bias": torch.ones(3)}), r"1 not part of this model: head\.bias"),
+        (
+            edit_weights(lambda w: w | {TENSOR: w[TENSOR][:7].clone()}),
+            f"1 of another shape: {TENSOR} 7x32 instead of 128x32",
+        ),
+        (edit_config(image_height=128), "position_embedding.weight 9x32 instead of 17x32"),
+        (edit_config(vocabulary_size=400), "the tokenizer has 309 tokens, but the text tower has 400"),
+        (edit_config(vision_layers=2), "16 not part of this model"),
+        (edit_config(vision_width=64), "of another shape"),
+        (edit_config(vision_widht=64), r"model\.vision_widht: no such setting; did you mean model\.vision_width"),
+        (edit_config(image_height="tall"), "expected a whole number"),
+        (lambda folder: (folder / "config.json").write_text("[]", encoding="utf-8"), "expected a table"),
+        (lambda folder: (folder / "config.json").write_text("{", encoding="utf-8"), "not valid JSON"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}", encoding="utf-8"), r"tokenizer\.json: cannot"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 64), r"model\.safetensors: cannot be"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), r"model\.safetensors: cannot be"),
+    ],
+)
+def test_tampered_folders_are_refused(edit: Callable[[Path], object], message: str, folder: Path) -> None:
+    edit(folder)
+    manifest = read_json(folder / "manifest.json")
+    manifest["files"] = {name: (folder / name).stat().st_size for name in manifest["files"]}
+    write_json(folder / "manifest.json", manifest)
+    with pytest.raises(ArtifactError, match=message):
+        load_model(folder)
+
+
+def test_incomplete_and_foreign_folders_are_refused(folder: Path, tmp_path: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ArtifactError, match="truncated or edited"):
+        load_model(folder)
+    weights.unlink()
+    with pytest.raises(ArtifactError, match=r"model\.safetensors: missing"):
+        load_model(folder)
+    (folder / "manifest.json").unlink()
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"neither manifest\.json nor config\.json"):
+        load_model(folder)
+    with pytest.raises(ModelError, match="no such folder"):
+        load_model(tmp_path / "nowhere")
+    with pytest.raises(ModelError, match="no such folder"):
+        load_model("/no/where/at/all")
+    (tmp_path / "ViT-B-16.pt").write_bytes(b"x")
+    with pytest.raises(ModelError, match="a file; give a model folder"):
+        load_model(tmp_path / "ViT-B-16.pt")
+
+
+def test_a_build_without_the_bundled_model_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(weights_module, "BUNDLED", tmp_path / "absent")
+    for name in (None, "tiny"):
+        with pytest.raises(ModelError, match="no bundled model; give the path"):
+            load_model(name)
+
+
+def test_the_bundled_name_loads_the_bundled_folder(folder: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights_module, "BUNDLED", folder)
+    assert load_model().fingerprint == load_model("tiny").fingerprint == model.fingerprint
