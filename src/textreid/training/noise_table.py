@@ -50,8 +50,7 @@ class NoiseTable:
             ArtifactError: it is unreadable, of another shape, or holds values that are no probabilities.
         """
         try:
-            shutil.copyfile(saved, path)
-            values = open_memmap(path, mode="r+")
+            values = np.load(saved, mmap_mode="r")
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{saved}: cannot be read as a noise table: {error}") from error
         if values.shape != (pairs, text_length) or values.dtype != np.float16:
@@ -62,7 +61,11 @@ class NoiseTable:
             block = values[start : start + _BLOCK_ROWS]
             if not ((block >= 0) & (block <= 1)).all():
                 raise ArtifactError(f"{saved}: holds values outside [0, 1] in rows from {start}: damaged")
-        return cls(path, values)
+        try:
+            shutil.copyfile(saved, path)
+            return cls(path, open_memmap(path, mode="r+"))
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
 
     def read(self, pairs: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.float32]:
         """Probabilities of the first ``length`` tokens of captions ``pairs``: (T, length)."""

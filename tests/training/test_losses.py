@@ -1,0 +1,130 @@
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from textreid.training.losses import itc, sdm
+
+Loss = Callable[..., Tensor]
+LOSSES = pytest.mark.parametrize("loss", [sdm, itc])
+
+
+def features(count: int, dimensions: int, seed: int) -> Tensor:
+    return torch.randn(count, dimensions, generator=torch.Generator().manual_seed(seed))
+
+
+def cosine(a: list[float], b: list[float]) -> float:
+    return sum(x * y for x, y in zip(a, b, strict=True)) / (math.hypot(*a) * math.hypot(*b))
+
+
+def slow_loss(
+    name: str, images: Tensor, texts: Tensor, labels: list[int], text_labels: list[int], temperature: float
+) -> float:
+    """The equations, one number at a time."""
+    total = 0.0
+    pairs = [(images, labels, texts, text_labels), (texts, text_labels, images, labels)]
+    for rows, row_labels, columns, column_labels in pairs:
+        for row, label in zip(rows.double().tolist(), row_labels, strict=True):
+            powers = [math.exp(cosine(row, column) / temperature) for column in columns.double().tolist()]
+            positives = column_labels.count(label)
+            for power, column_label in zip(powers, column_labels, strict=True):
+                p, q = power / sum(powers), (column_label == label) / positives
+                term = p * math.log(p / (q + 1e-8)) if name == "sdm" else -q * math.log(p)
+                total += term / len(row_labels)
+    return total
+
+
+@LOSSES
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4], [0, 0, 1, 2, 1], [7, 7, 7, 7, 7]])
+@pytest.mark.parametrize("temperature", [0.05, 1.0])
+def test_equals_a_slow_loop(loss: Loss, labels: list[int], temperature: float) -> None:
+    images, texts = features(5, 8, 1), features(5, 8, 2)
+    expected = slow_loss(loss.__name__, images, texts, labels, labels, temperature)
+    found = loss(images, texts, torch.tensor(labels), temperature)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+@LOSSES
+def test_several_captions_an_image_equal_a_slow_loop(loss: Loss) -> None:
+    labels, text_labels = [4, 9, 2], [4, 4, 9, 2, 2, 2]
+    images, texts = features(3, 8, 3), features(6, 8, 4)
+    expected = slow_loss(loss.__name__, images, texts, labels, text_labels, 0.1)
+    found = loss(images, texts, torch.tensor(labels), 0.1, torch.tensor(text_labels))
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_two_by_two_by_hand() -> None:
+    # Cosines are the identity; at temperature 1, p = (e, 1) / (e + 1) in each of the four rows.
+    p = math.e / (math.e + 1)
+    one_row = p * math.log(p) + (1 - p) * math.log((1 - p) / 1e-8)
+    images = torch.tensor([[3.0, 0.0], [0.0, 0.5]])
+    found = sdm(images, torch.eye(2), torch.tensor([0, 1]), temperature=1.0)
+    assert float(found) == pytest.approx(2 * one_row, rel=1e-6)
+    assert float(itc(images, torch.eye(2), torch.tensor([0, 1]), temperature=1.0)) == pytest.approx(-2 * math.log(p))
+
+
+def test_positives_of_one_identity_share_the_target() -> None:
+    # Both texts match both images and all cosines are 1, so p = q = 1/2: nothing is left to learn.
+    same = torch.ones(2, 4)
+    assert abs(float(sdm(same, same, torch.tensor([5, 5])))) < 1e-6
+    assert float(itc(same, same, torch.tensor([5, 5]))) == pytest.approx(2 * math.log(2))
+
+
+@given(count=st.integers(2, 8), seed=st.integers(0, 1000), classes=st.integers(1, 4), temperature=st.floats(0.01, 2))
+@settings(deadline=None, max_examples=40)
+def test_properties(count: int, seed: int, classes: int, temperature: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    images, texts = torch.randn(2, count, 6, generator=generator)
+    labels = torch.randint(0, classes, (count,), generator=generator)
+    order = torch.randperm(count, generator=generator)
+    for loss in (sdm, itc):
+        value = float(loss(images, texts, labels, temperature))
+        assert value >= -1e-6
+        assert float(loss(texts, images, labels, temperature)) == pytest.approx(value, rel=1e-4, abs=1e-5)
+        permuted = loss(images[order], texts[order], labels[order], temperature)
+        assert float(permuted) == pytest.approx(value, rel=1e-4, abs=1e-5)
+        assert float(loss(images * 7, texts * 0.1, labels, temperature)) == pytest.approx(value, rel=1e-4, abs=1e-5)
+
+
+@LOSSES
+def test_finite_with_opposite_features_at_the_lowest_temperature(loss: Loss) -> None:
+    images = features(4, 8, 5).requires_grad_()
+    value = loss(images, -images.detach(), torch.arange(4), 1e-4)
+    torch.autograd.backward(value)
+    assert torch.isfinite(value)
+    assert images.grad is not None
+    assert torch.isfinite(images.grad).all()
+
+
+@LOSSES
+def test_precision_does_not_drop_under_autocast(loss: Loss) -> None:
+    images, texts, labels = features(16, 32, 6), features(16, 32, 7), torch.arange(16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss(images, texts, labels)
+    assert found.dtype == torch.float32
+    assert float(found) == float(loss(images, texts, labels))
+
+
+@LOSSES
+def test_a_step_down_the_gradient_lowers_it(loss: Loss) -> None:
+    images, texts = features(6, 8, 8).requires_grad_(), features(6, 8, 9)
+    before = loss(images, texts, torch.arange(6), 0.1)
+    torch.autograd.backward(before)
+    assert images.grad is not None
+    after = loss(images.detach() - 0.01 * images.grad, texts, torch.arange(6), 0.1)
+    assert after.item() < before.item()
+
+
+@LOSSES
+@pytest.mark.parametrize(
+    ("image_shape", "text_shape", "labels"), [((3, 4), (3, 5), 3), ((3, 4), (2, 4), 3), ((3, 4), (3, 4), 2)]
+)
+def test_refuses_shapes_that_do_not_fit(
+    loss: Loss, image_shape: tuple[int, int], text_shape: tuple[int, int], labels: int
+) -> None:
+    with pytest.raises(ValueError, match=r"features must be|a label per feature"):
+        loss(torch.ones(image_shape), torch.ones(text_shape), torch.arange(labels))

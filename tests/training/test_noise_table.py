@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textreid.errors import ArtifactError, TextReidError
+from textreid.training.noise_table import NoiseTable
+
+
+def test_starts_at_the_given_probability(tmp_path: Path) -> None:
+    table = NoiseTable.create(tmp_path / "noise.npy", pairs=70_000, text_length=3, probability=0.15)
+    found = table.read(np.array([0, 65_535, 65_536, 69_999]), 3)
+    assert found.dtype == np.float32
+    assert found.shape == (4, 3)
+    assert np.allclose(found, 0.15, atol=1e-4)
+    assert (tmp_path / "noise.npy").stat().st_size == 128 + 70_000 * 3 * 2
+    assert np.load(tmp_path / "noise.npy").dtype == np.float16  # any tool that reads .npy reads it
+
+
+@given(
+    rows=st.lists(st.integers(0, 19), min_size=1, max_size=10, unique=True),
+    length=st.integers(1, 8),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=25)
+def test_reads_what_was_written_and_leaves_the_rest(
+    rows: list[int], length: int, seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    table = NoiseTable.create(tmp_path_factory.mktemp("table") / "noise.npy", 20, 8, 0.5)
+    values = np.random.default_rng(seed).random((len(rows), length), dtype=np.float32)
+    table.write(np.array(rows), values)
+    found = table.read(np.arange(20), 8)
+    assert np.allclose(found[rows, :length], values, atol=5e-4)
+    found[rows, :length] = 0.5
+    assert (found == 0.5).all()
+
+
+def test_restores_exactly_and_keeps_the_saved_copy_apart(tmp_path: Path) -> None:
+    table = NoiseTable.create(tmp_path / "a.npy", 5, 4, 0.15)
+    table.write(np.array([3, 1]), np.array([[0.1, 0.2], [0.3, 1.0]], dtype=np.float32))
+    table.save(tmp_path / "saved.npy")
+    before = table.read(np.arange(5), 4)
+    table.write(np.arange(5), np.zeros((5, 4), dtype=np.float32))
+    restored = NoiseTable.restore(tmp_path / "b.npy", tmp_path / "saved.npy", 5, 4)
+    assert (restored.read(np.arange(5), 4) == before).all()
+    restored.write(np.arange(5), np.ones((5, 4), dtype=np.float32))
+    assert (NoiseTable.restore(tmp_path / "c.npy", tmp_path / "saved.npy", 5, 4).read(np.arange(5), 4) == before).all()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, -0.1, 1.1, np.inf])
+def test_refuses_to_write_what_is_no_probability(tmp_path: Path, wrong: float) -> None:
+    table = NoiseTable.create(tmp_path / "noise.npy", 3, 2, 0.15)
+    with pytest.raises(TextReidError, match="diverged"):
+        table.write(np.array([0, 2]), np.array([[0.1, 0.1], [0.1, wrong]], dtype=np.float32))
+    assert np.allclose(table.read(np.arange(3), 2), 0.15, atol=1e-4)
+
+
+def saved_table(folder: Path, values: np.ndarray[tuple[int, int], np.dtype[np.float16]]) -> Path:
+    np.save(folder / "saved.npy", values)
+    return folder / "saved.npy"
+
+
+def test_refuses_a_table_of_another_shape(tmp_path: Path) -> None:
+    saved = saved_table(tmp_path, np.zeros((4, 6), dtype=np.float16))
+    with pytest.raises(ArtifactError, match=r"\(4, 6\) float16.*\(5, 6\) float16"):
+        NoiseTable.restore(tmp_path / "noise.npy", saved, 5, 6)
+
+
+def test_refuses_a_damaged_table(tmp_path: Path) -> None:
+    values = np.zeros((70_000, 2), dtype=np.float16)
+    values[69_000, 1] = np.nan
+    with pytest.raises(ArtifactError, match="rows from 65536: damaged"):
+        NoiseTable.restore(tmp_path / "noise.npy", saved_table(tmp_path, values), 70_000, 2)
+    (tmp_path / "saved.npy").write_bytes((tmp_path / "saved.npy").read_bytes()[:1000])
+    with pytest.raises(ArtifactError, match="cannot be read as a noise table"):
+        NoiseTable.restore(tmp_path / "noise.npy", tmp_path / "saved.npy", 70_000, 2)
+
+
+def test_says_where_it_cannot_write(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"missing/noise\.npy: cannot be written: No such file"):
+        NoiseTable.create(tmp_path / "missing" / "noise.npy", 3, 2, 0.15)
