@@ -132,8 +132,8 @@ def strike_pose(body: Body, walking: bool, arms: tuple[ArmPose, ArmPose], chance
 
 
 def pick_yaw(direction: Direction, chance: Chance) -> float:
-    """Degrees of yaw: the named direction and up to 30 degrees beside it."""
-    return _YAW[direction] + chance.middle(-34, 34)
+    """Degrees of yaw: the named direction and up to 45 degrees beside it, seldom that far."""
+    return _YAW[direction] + chance.middle(-45, 45)
 
 
 def _stand_on_ground(body: Body) -> None:
