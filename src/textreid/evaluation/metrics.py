@@ -6,7 +6,10 @@ model: an irrelevant item precedes a relevant one of equal score, so equal score
 there is, and the order of the gallery never matters.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,7 @@ Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 _BLOCK_BYTES = 32 << 20  # of scores held at once
+_THREADS = min(8, os.cpu_count() or 1)
 _SORT_ABOVE = 100  # relevant items; beyond, one sort of the scores is cheaper than a pass over them for each
 
 
@@ -116,32 +120,46 @@ def retrieval_metrics(
     if not matched.size:
         raise DataError(f"none of the {len(queries)} queries has a gallery item of its identity")
     block = min(block or max(1, _BLOCK_BYTES // (4 * len(gallery))), len(matched))
-    scores = np.empty((block, len(gallery)), dtype=np.float32)
-    rows: list[tuple[int, float, float]] = []
-    for first in range(0, len(matched), block):
-        chosen = matched[first : first + block]
-        np.matmul(queries[chosen], gallery.T, out=scores[: len(chosen)])
-        rows += (_measure(row, start, end) for row, start, end in zip(scores, starts[chosen], ends[chosen]))  # noqa: B905
-    ranks, precisions, penalties = (np.array(column) for column in zip(*rows, strict=True))
-    values = QueryMetrics(matched, (ends - starts)[matched], ranks, precisions, penalties)
+    ranks, precisions, penalties = _measure(queries[matched], gallery, starts[matched], ends[matched], block).T
+    values = QueryMetrics(matched, (ends - starts)[matched], ranks.astype(np.int64), precisions, penalties)
     return RetrievalMetrics(
         r1=float(np.mean(ranks <= 1)),
         r5=float(np.mean(ranks <= 5)),
         r10=float(np.mean(ranks <= 10)),
         map=float(precisions.mean()),
         minp=float(penalties.mean()),
-        queries=len(rows),
+        queries=len(matched),
         gallery=len(gallery),
         without_match=tuple(np.flatnonzero(ends == starts).tolist()),
         per_query=values if per_query else None,
     )
 
 
-def _measure(scores: Floats, start: int, end: int) -> tuple[int, float, float]:
-    """Rank of the best relevant item, average precision and inverse negative penalty of one row of scores.
+def _measure(queries: Floats, gallery: Floats, starts: Indices, ends: Indices, block: int) -> Doubles:
+    """Rank of the best relevant item, average precision and inverse negative penalty of each query: (Q, 3).
 
-    ``scores[start:end]`` belongs to the relevant items; it is overwritten.
+    The relevant items of query ``i`` are ``gallery[starts[i]:ends[i]]``.
     """
+    values = np.empty((len(queries), 3))
+    scores = np.empty((block, len(gallery)), dtype=np.float32)
+
+    def count(rows: range, first: int) -> None:
+        for row in rows:
+            query = first + row
+            values[query] = _measure_row(scores[row], starts[query], ends[query])
+
+    # numpy lets go of the interpreter's lock while it compares, so that threads can share the rows.
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for first in range(0, len(queries), block):
+            chosen = queries[first : first + block]
+            np.matmul(chosen, gallery.T, out=scores[: len(chosen)])
+            shares = [range(thread, len(chosen), _THREADS) for thread in range(_THREADS)]
+            list(pool.map(count, shares, repeat(first)))
+    return values
+
+
+def _measure_row(scores: Floats, start: int, end: int) -> tuple[int, float, float]:
+    """The three values of one query from its scores (G,), which are overwritten."""
     relevant = np.sort(scores[start:end])[::-1]
     scores[start:end] = -np.inf
     position = np.arange(1, len(relevant) + 1)
