@@ -95,7 +95,7 @@ def _recolour(images: Tensor, strength: float, generator: torch.Generator) -> Te
     """Change light and camera, not what a colour is called: brightness, contrast, saturation, cast, gamma."""
     brightness = _uniform(generator, images, 1 - 0.6 * strength, 1 + 0.6 * strength)
     contrast = _uniform(generator, images, 1 - 0.6 * strength, 1 + 0.6 * strength)
-    saturation = _uniform(generator, images, 1 - 0.8 * strength, 1 + 0.6 * strength)
+    saturation = _uniform(generator, images, 1 - 0.6 * strength, 1 + 0.6 * strength)
     cast = _uniform(generator, images, 1 - 0.25 * strength, 1 + 0.25 * strength, channels=3)
     gamma = torch.exp(_uniform(generator, images, -0.6 * strength, 0.6 * strength))
     gain = brightness * cast
