@@ -163,14 +163,14 @@ def caption_writer(folder: Path, part_rows: int = PART_ROWS) -> Iterator[Caption
         digests |= writer.digests
 
 
-def write_captions(folder: Path, rows: Iterable[CaptionRow]) -> None:
-    """Write ``rows`` as a new caption table, in bounded memory.
+def write_captions(folder: Path, rows: Iterable[CaptionRow], part_rows: int = PART_ROWS) -> None:
+    """Write ``rows`` as a new caption table; memory holds at most ``part_rows`` rows at a time.
 
     Raises:
         CaptionError: no rows, two with the same image and slot, or a path that leaves the image root.
         ArtifactError: ``folder`` exists already, or cannot be written.
     """
-    with caption_writer(folder) as writer:
+    with caption_writer(folder, part_rows) as writer:
         for row in rows:
             writer.add(row)
 
