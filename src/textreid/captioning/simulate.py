@@ -1,19 +1,21 @@
-"""Caption a synthetic corpus with simulated MLLMs."""
+"""Caption synthetic corpora with simulated MLLMs."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from textreid.captioning.backends.simulated import SimulatedMLLM
-from textreid.captioning.instructions import Kind, dynamic_instructions, static_instruction
+from textreid.captioning.instructions import Instruction, Kind, dynamic_instructions, static_instruction
 from textreid.datasets.captions import CaptionRow, caption_writer
+from textreid.datasets.synthetic import read_people
 from textreid.datasets.synthetic.chance import Chance
+from textreid.errors import CaptionError
 
 ERRORS_FILE = "errors.jsonl"
 
 
 def simulate_captions(
-    corpus: Path,
+    images: Path,
     out: Path,
     mllms: Sequence[str] = ("qwen", "shikra"),
     instructions: Sequence[Kind] = ("static", "dynamic"),
@@ -22,18 +24,20 @@ def simulate_captions(
 ) -> None:
     """Write a caption table with one caption an image for each pair of MLLM and instruction.
 
+    ``images`` is the image root: a synthetic corpus, or a folder of several; the table's paths are relative to it.
     The wrong words go into ``errors.jsonl`` beside the parts: one line for each caption that has some, with
     ``image``, ``slot`` and ``spans`` (half-open character spans).
 
     Raises:
-        CaptionError: an unknown MLLM or an error rate outside 0–1.
+        CaptionError: an unknown or repeated MLLM or instruction, or an error rate outside 0–1.
         ArtifactError: ``out`` exists already, or cannot be written.
     """
-    from textreid.datasets.synthetic import read_people
-
-    truth = read_people(corpus)
+    truth = read_people(images)
     captioners = [SimulatedMLLM(name, truth, error_rate) for name in mllms]
-    choices = {"static": (static_instruction(),), "dynamic": dynamic_instructions()}
+    choices: dict[str, tuple[Instruction, ...]] = {"static": (static_instruction(),), "dynamic": dynamic_instructions()}
+    for kind in instructions:
+        if kind not in choices:
+            raise CaptionError(f"no instruction {kind!r}; known: {', '.join(choices)}")
     with caption_writer(out) as writer, (writer.folder / ERRORS_FILE).open("w", encoding="utf-8") as errors:
         for image in truth:
             path = Path(image)

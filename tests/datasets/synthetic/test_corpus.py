@@ -35,7 +35,8 @@ def test_the_truth_and_the_annotation_fit_the_images(corpus: Path) -> None:
     people = read_people(corpus)
     names = {file.name for file in (corpus / "imgs").iterdir()}
     rows = json.loads((corpus / "reid_raw.json").read_text())
-    assert set(people) == names == {row["file_path"] for row in rows}
+    assert names == {row["file_path"] for row in rows}
+    assert set(people) == {f"imgs/{name}" for name in names}
     assert len(people) == 15
     identities: dict[int, set[str]] = {}
     for row in rows:
@@ -43,7 +44,7 @@ def test_the_truth_and_the_annotation_fit_the_images(corpus: Path) -> None:
         assert row["split"] == "test"
         assert len(row["captions"]) == 2
         assert all(caption.strip() for caption in row["captions"])
-        identities.setdefault(row["id"], set()).add(json.dumps(people[row["file_path"]][0].to_dict()))
+        identities.setdefault(row["id"], set()).add(json.dumps(people[f"imgs/{row['file_path']}"][0].to_dict()))
     assert sorted(identities) == [1, 2, 3, 4, 5]
     assert all(len(persons) == 1 for persons in identities.values())
     low = min(camera.heights[0] for camera in DOMAINS["street"].cameras)
@@ -58,6 +59,14 @@ def test_the_benchmark_reader_reads_it(corpus: Path) -> None:
     benchmark = read_cuhk_form(corpus)
     assert len(benchmark.records) == 15
     assert not benchmark.rejected
+
+
+def test_the_truth_of_several_corpora_is_read_from_their_common_root(tmp_path: Path) -> None:
+    for number, domain in enumerate(("street", "mall")):
+        write_corpus(tmp_path / domain, domain, 1, 2, seed=4, first_identity=number)
+    people = read_people(tmp_path)
+    assert [path.split("/")[:2] for path in sorted(people)] == 2 * [["mall", "imgs"]] + 2 * [["street", "imgs"]]
+    assert all((tmp_path / path).is_file() for path in people)
 
 
 def test_the_manifest_states_the_corpus(corpus: Path) -> None:
@@ -123,8 +132,9 @@ def test_a_broken_truth_is_named(corpus: Path, tmp_path: Path) -> None:
     path.write_text(text.replace('"identity"', '"idEntity"').replace('"gender"', '"gendEr"', 1))
     with pytest.raises(AnnotationError, match="line 1"):
         read_people(tmp_path / "c")
-    with pytest.raises(ArtifactError, match="not a synthetic-corpus folder"):
-        read_people(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArtifactError, match="no synthetic corpus"):
+        read_people(tmp_path / "empty")
 
 
 def test_the_command_prints_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from textreid.datasets.synthetic.chance import Chance, generator
 from textreid.datasets.synthetic.domains import DOMAINS
 from textreid.datasets.synthetic.render import render
 from textreid.datasets.synthetic.sampling import sample_person
-from textreid.errors import AnnotationError, ConfigError
+from textreid.errors import AnnotationError, ArtifactError, ConfigError
 
 KIND = "synthetic-corpus"
 FORMAT_VERSION = 1
@@ -82,22 +82,27 @@ def write_corpus(
         write_json(partial / "reid_raw.json", [_annotation(row, split, seed) for row in rows])
 
 
-def read_people(folder: Path) -> dict[str, tuple[Person, View]]:
-    """The truth of a corpus, by image path relative to ``folder/imgs``.
+def read_people(root: Path) -> dict[str, tuple[Person, View]]:
+    """The truth of every corpus at or below ``root``, by image path relative to ``root``.
 
     Raises:
-        ArtifactError: ``folder`` is not a complete synthetic corpus.
-        AnnotationError: a line of ``people.jsonl`` cannot be read; names it.
+        ArtifactError: there is none, or one is incomplete.
+        AnnotationError: a line of a ``people.jsonl`` cannot be read; names it.
     """
-    read_manifest(folder, KIND, FORMAT_VERSION)
+    files = sorted(root.rglob(PEOPLE))
+    if not files:
+        raise ArtifactError(f"{root}: no synthetic corpus here or below (no {PEOPLE}); see textreid synthesize")
     people = {}
-    path = folder / PEOPLE
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            people[row["image"]] = (Person.from_dict(row["person"]), View.from_dict(row["view"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise AnnotationError(f"{path}, line {number}: not a person of a synthetic corpus: {error}") from error
+    for path in files:
+        read_manifest(path.parent, KIND, FORMAT_VERSION)
+        images = (path.parent / "imgs").relative_to(root)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                row = json.loads(line)
+                truth = (Person.from_dict(row["person"]), View.from_dict(row["view"]))
+                people[(images / row["image"]).as_posix()] = truth
+            except (ValueError, KeyError, TypeError) as error:
+                raise AnnotationError(f"{path}, line {number}: not a person of a synthetic corpus: {error}") from error
     return people
 
 
