@@ -24,6 +24,8 @@ def simulate_captions(
 ) -> None:
     """Write a caption table with one caption an image for each pair of MLLM and instruction.
 
+    Images are named relative to ``corpus``, a folder with one or more synthetic corpora.
+
     ``images`` is the image root: a synthetic corpus, or a folder of several; the table's paths are relative to it.
     The wrong words go into ``errors.jsonl`` beside the parts: one line for each caption that has some, with
     ``image``, ``slot`` and ``spans`` (half-open character spans).

@@ -137,7 +137,8 @@ def _misbelieve(person: Person, chance: Chance, error_rate: float) -> tuple[Pers
         changes["bag"] = chance.pick(_BAGS)
     elif "bag" in errors:
         changes["bag_colour"] = _other_colour(person, "bag_colour", chance)
-    return (dataclasses.replace(person, **changes) if changes else person), frozenset(changes)
+    wrong = frozenset(field for field, value in changes.items() if value != getattr(person, field))
+    return (dataclasses.replace(person, **changes) if wrong else person), wrong
 
 
 def _other_garment(person: Person, chance: Chance) -> dict[str, Any]:
