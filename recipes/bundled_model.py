@@ -25,6 +25,7 @@ from textreid.training.recipe import pretrain
 TRAIN_IDENTITIES = {"street": 8000, "campus": 8000, "mall": 8000, "night": 3000}
 IMAGES_PER_IDENTITY = 2
 UNSEEN_DOMAIN, UNSEEN_IDENTITIES, UNSEEN_IMAGES = "station", 250, 4
+ERROR_RATE = 0.05  # per attribute of a caption
 SEED = 20240601
 BUNDLED = Path(__file__).parent.parent / "src" / "textreid" / "models" / "bundled" / "tiny"
 
@@ -53,7 +54,7 @@ def main() -> None:
     """Run the steps that have not been done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of corpora, captions and the run")
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--stop-after", choices=["captions"], help="only prepare the data")
@@ -62,7 +63,7 @@ def main() -> None:
     people, unseen, captions = options.work / "people", options.work / UNSEEN_DOMAIN, options.work / "captions"
     render(people, unseen, options.workers)
     if not captions.exists():
-        simulate_captions(people, captions, seed=SEED)
+        simulate_captions(people, captions, error_rate=ERROR_RATE, seed=SEED)
     if options.stop_after:
         return
     benchmark = read_cuhk_form(unseen)

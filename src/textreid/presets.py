@@ -23,25 +23,27 @@ def tiny() -> Config:
             image_width=64,
             patch_size=16,
             stem="convolutional",
-            vision_width=256,
+            vision_width=192,
             vision_layers=4,
-            vision_heads=4,
+            vision_heads=3,
             text_width=192,
-            text_layers=3,
+            text_layers=2,
             text_heads=3,
-            text_length=64,
+            text_length=56,
             embedding_dim=256,
             activation="gelu",
             tokenizer="own",
             vocabulary_size=4096,
         ),
-        masking=MaskingConfig(layer=3),
+        masking=MaskingConfig(layer=2),
         losses=LossConfig(sdm=0.0, itc=1.0, temperature=0.05),
         optimizer=OptimizerConfig(
             learning_rate=1e-3, warmup_start=1e-5, warmup_epochs=0.5, beta2=0.98, weight_decay=0.0, clip_norm=1.0
         ),
         augmentation=AugmentationConfig(pad=4, erase=0.3, erase_area_high=0.2, scale=0.15, colour=0.3, blur=0.3),
-        training=TrainingConfig(epochs=6, batch_size=128, epoch_unit="image", checkpoint_every=500),
+        training=TrainingConfig(
+            epochs=6, batch_size=128, epoch_unit="image", captions_per_image=2, checkpoint_every=500
+        ),
     )
 
 

@@ -38,7 +38,7 @@ class DemoSettings:
         start = tiny()
         return replace(
             start,
-            model=replace(start.model, vision_width=192, vision_layers=3, vision_heads=3, vocabulary_size=2048),
+            model=replace(start.model, vocabulary_size=2048),
             masking=replace(start.masking, layer=3),
             optimizer=replace(start.optimizer, warmup_epochs=1.0),
             training=replace(
