@@ -1,7 +1,6 @@
 """Training data: tokenised captions in compact arrays, and images decoded ahead of the step that needs them."""
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from textreid.training.sampler import Draw, Indices, Sampler
 UNREADABLE_SHARE = 0.01  # of the images; above it a run fails
 _CHUNK = 20_000  # captions tokenised at once
 _CACHE_SHARE = 4  # "auto" caches images that take up to 1 / this of the free memory
+_MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 class Batch(NamedTuple):
@@ -160,9 +160,21 @@ def _file_size(path: Path) -> int:
 
 
 def should_cache(choice: Literal["auto", "on", "off"], needed: int) -> bool:
-    """Whether to keep ``needed`` bytes of decoded images in memory."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return choice == "on" or (choice == "auto" and needed * _CACHE_SHARE <= free)
+    """Whether to keep ``needed`` bytes of decoded images; ``auto``: if a quarter of the free memory holds them."""
+    return choice == "on" or (choice == "auto" and needed * _CACHE_SHARE <= _free_memory())
+
+
+def _free_memory() -> int:
+    """Bytes this process may still take: of the machine and of its container; 0 where Linux does not tell."""
+    try:
+        lines = _MEMORY.read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        limit = (_CONTAINER / "memory.max").read_text().strip() if (_CONTAINER / "memory.max").is_file() else "max"
+        if limit == "max":
+            return free
+        return min(free, int(limit) - int((_CONTAINER / "memory.current").read_text()))
+    except (OSError, ValueError, StopIteration):
+        return 0
 
 
 def batches(
