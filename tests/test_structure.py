@@ -1,6 +1,9 @@
 """The house rules that a reader relies on: which way imports go, how long a file is, what it is called."""
 
 import ast
+import importlib
+import inspect
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,3 +117,16 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
     names = {part for path in MODULES for part in path.relative_to(PACKAGE).with_suffix("").parts}
     assert names & VAGUE_NAMES == set()
     assert len(names) > 12
+
+
+def test_no_public_name_is_hidden_by_a_module_of_the_same_name() -> None:
+    # Importing a module sets its name in its package, over what the package gives lazily for that name.
+    for path in MODULES:
+        importlib.import_module(dotted_name(path))
+    exported = {
+        f"{package}.{name}": getattr(sys.modules[package], name)
+        for package in (dotted_name(path) for path in MODULES)
+        for name in getattr(sys.modules[package], "__all__", ())
+    }
+    assert [name for name, value in exported.items() if inspect.ismodule(value)] == []
+    assert len(exported) > 30

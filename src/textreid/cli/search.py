@@ -136,7 +136,7 @@ def _tell_problems(result: "SearchResult") -> None:
 
 
 def _draw(result: "SearchResult", path: Path) -> None:
-    from textreid.gallery.contact_sheet import MAX_TILES, contact_sheet, save_contact_sheet
+    from textreid.gallery.sheet import MAX_TILES, contact_sheet, save_contact_sheet
 
     hits = result.hits[:MAX_TILES]
     if len(hits) < len(result.hits):

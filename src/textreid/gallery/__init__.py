@@ -3,17 +3,17 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from textreid.gallery.contact_sheet import contact_sheet, save_contact_sheet
     from textreid.gallery.embedding_cache import EmbeddingCache, cache_folder
     from textreid.gallery.search import Hit, SearchResult, search_folder
+    from textreid.gallery.sheet import contact_sheet, save_contact_sheet
 
 _HOME = {
     "EmbeddingCache": "embedding_cache",
     "Hit": "search",
     "SearchResult": "search",
     "cache_folder": "embedding_cache",
-    "contact_sheet": "contact_sheet",
-    "save_contact_sheet": "contact_sheet",
+    "contact_sheet": "sheet",
+    "save_contact_sheet": "sheet",
     "search_folder": "search",
 }
 

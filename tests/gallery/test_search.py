@@ -1,0 +1,305 @@
+"""A search ranks as the model does, computes nothing twice, and survives what folders hold."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from textreid.datasets.images import read_image
+from textreid.errors import ArtifactError, CaptionError, DataError
+from textreid.gallery import EmbeddingCache, SearchResult, cache_folder, search_folder
+from textreid.models import load_model
+
+MakeCrops = Callable[..., Path]
+QUERY = "a woman in a red jacket"
+
+
+class Reports:
+    """Counts the images that each search read and embedded."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self.seen[stage] = done
+
+
+@pytest.fixture
+def cache() -> Iterator[EmbeddingCache]:
+    with EmbeddingCache(cache_folder()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def search(model_folder: Path, cache: EmbeddingCache) -> Callable[..., tuple[SearchResult, dict[str, int]]]:
+    """Search with the small model and a cache; returns the result and how many images were read and embedded."""
+
+    def run(folder: Path, query: str = QUERY, **options: object) -> tuple[SearchResult, dict[str, int]]:
+        reports = Reports()
+        chosen = {"model": model_folder, "top": 100, "cache": cache, **options}
+        return search_folder(query, folder, report=reports, **chosen), dict(reports.seen)  # type: ignore[arg-type]
+
+    return run
+
+
+Search = Callable[..., tuple[SearchResult, dict[str, int]]]
+
+
+def names(result: SearchResult) -> list[str]:
+    return [hit.path.name for hit in result.hits]
+
+
+def test_the_ranking_is_that_of_the_model(search: Search, make_crops: MakeCrops, model_folder: Path) -> None:
+    folder = make_crops(90)
+    result, _ = search(folder)
+    model = load_model(model_folder)
+    paths = sorted(folder.iterdir())
+    scores = model.encode_images(paths) @ model.encode_texts([QUERY])[0]
+    best = np.argsort(-scores, kind="stable")
+    assert [hit.path for hit in result.hits] == [paths[i] for i in best]
+    np.testing.assert_allclose([hit.score for hit in result.hits], scores[best], atol=1e-5)
+    assert [hit.rank for hit in result.hits] == list(range(1, 91))
+    assert (result.query, result.model, result.images) == (QUERY, str(model_folder), 90)
+    assert (result.rejected, result.unread) == ((), "")
+
+
+def test_the_second_search_embeds_nothing_and_answers_the_same(search: Search, make_crops: MakeCrops) -> None:
+    folder = make_crops(70)
+    first, work = search(folder)
+    assert work == {"read": 70, "load": 1, "embed": 70}
+    assert search(folder) == (first, {})
+    without, work = search(folder, cache=None)
+    assert work["embed"] == 70
+    assert without == first
+
+
+def test_the_second_search_does_not_import_torch(search: Search, make_crops: MakeCrops, model_folder: Path) -> None:
+    folder = make_crops(3)
+    search(folder)
+    code = """
+import sys
+from pathlib import Path
+from textreid.gallery import EmbeddingCache, cache_folder, search_folder
+with EmbeddingCache(cache_folder()) as cache:
+    result = search_folder(sys.argv[1], Path(sys.argv[2]), model=sys.argv[3], cache=cache)
+print(len(result.hits), {"torch", "transformers"} & set(sys.modules))
+"""
+    command = [sys.executable, "-c", code, QUERY, str(folder), str(model_folder)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "3 set()\n"
+
+
+def test_only_what_is_new_is_embedded(search: Search, make_crops: MakeCrops) -> None:
+    folder = make_crops(5)
+    search(folder)
+    make_crops(2, "crops/new", seed=1)
+    assert search(folder)[1] == {"read": 2, "load": 1, "embed": 2}
+    shutil.copy(folder / "0.png", folder / "copy.png")
+    (folder / "1.png").rename(folder / "renamed.png")
+    result, work = search(folder)
+    assert work == {"read": 2}
+    assert result.images == 8
+
+
+def test_a_moved_folder_is_not_embedded_again(search: Search, make_crops: MakeCrops, tmp_path: Path) -> None:
+    folder = make_crops(5)
+    first, _ = search(folder)
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    again, work = search(tmp_path / "elsewhere")
+    assert work == {"read": 5}
+    assert names(again) == names(first)
+
+
+def test_a_changed_picture_is_embedded_again(search: Search, make_crops: MakeCrops) -> None:
+    folder = make_crops(5)
+    first, _ = search(folder)
+    best, worst = first.hits[0].path, first.hits[-1].path
+    shutil.copy(worst, best)
+    second, work = search(folder)
+    assert work == {"read": 1}
+    assert second.hits[-1].score == second.hits[-2].score == first.hits[-1].score
+
+
+def test_a_change_that_keeps_size_and_date_is_seen(search: Search, tmp_path: Path) -> None:
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    for name, colour in (("a", "red"), ("b", "blue")):
+        Image.new("RGB", (8, 16), colour).save(folder / f"{name}.bmp")
+    before, _ = search(folder)
+    status = (folder / "a.bmp").stat()
+    (folder / "a.bmp").write_bytes((folder / "b.bmp").read_bytes())
+    os.utime(folder / "a.bmp", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (folder / "a.bmp").stat().st_mtime_ns == status.st_mtime_ns
+    assert (folder / "a.bmp").stat().st_size == status.st_size
+    after, work = search(folder)
+    assert work == {"read": 1}
+    assert len({hit.score for hit in before.hits}) == 2
+    assert len({hit.score for hit in after.hits}) == 1
+
+
+def test_copies_are_embedded_once_and_ordered_by_path(search: Search, make_crops: MakeCrops) -> None:
+    folder = make_crops(4)
+    for name in ("z", "a", "m"):
+        shutil.copy(folder / "2.png", folder / f"{name}.png")
+    result, work = search(folder)
+    assert work["embed"] == 4
+    copies = [hit for hit in result.hits if hit.path.name in {"2.png", "a.png", "m.png", "z.png"}]
+    assert [hit.path.name for hit in copies] == ["2.png", "a.png", "m.png", "z.png"]
+    assert len({hit.score for hit in copies}) == 1
+
+
+def test_a_deleted_picture_is_forgotten(search: Search, make_crops: MakeCrops, cache: EmbeddingCache) -> None:
+    folder = make_crops(5)
+    search(folder)
+    (folder / "3.png").unlink()
+    assert search(folder)[0].images == 4
+    assert (cache.status().files, cache.status().embeddings) == (4, 4)
+
+
+def test_each_model_has_its_own_vectors(search: Search, make_crops: MakeCrops, other_model_folder: Path) -> None:
+    folder = make_crops(5)
+    first, _ = search(folder)
+    other, work = search(folder, model=other_model_folder)
+    assert work == {"load": 1, "embed": 5}
+    assert [hit.score for hit in other.hits] != [hit.score for hit in first.hits]
+    assert search(folder) == (first, {})
+    assert search(folder, model=other_model_folder) == (other, {})
+
+
+def test_an_interrupted_search_is_continued(
+    search: Search, make_crops: MakeCrops, model_folder: Path, cache: EmbeddingCache
+) -> None:
+    folder = make_crops(150)
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if stage == "embed" and done == 64:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search_folder(QUERY, folder, model=model_folder, cache=cache, report=interrupt)
+    assert cache.status().embeddings == 64
+    result, work = search(folder)
+    assert work["embed"] == 150 - 64
+    assert result == search(folder, cache=None)[0]
+
+
+def test_unreadable_images_are_named_and_not_tried_again(search: Search, make_crops: MakeCrops) -> None:
+    folder = make_crops(6)
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_bytes(b"no picture")
+    (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:60])
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    (folder / ".hidden.jpg").write_bytes(b"")
+    result, _ = search(folder)
+    assert result.images == 6
+    reasons = {rejected.path: rejected.reason for rejected in result.rejected}
+    assert list(reasons) == [folder / name for name in ("cut.png", "empty.jpg", "gone.png", "text.jpg")]
+    assert reasons[folder / "empty.jpg"] == "the file is empty"
+    assert reasons[folder / "text.jpg"].startswith("not an image")
+    assert reasons[folder / "gone.png"] == "No such file or directory"
+    assert "cut.png" not in reasons[folder / "cut.png"]
+    assert search(folder) == (result, {})
+
+
+def test_more_than_half_unreadable_is_an_error(search: Search, make_crops: MakeCrops) -> None:
+    folder = make_crops(2)
+    for number in range(3):
+        (folder / f"bad{number}.jpg").write_bytes(b"%d" % number)
+        if number == 1:
+            assert search(folder)[0].images == 2
+    with pytest.raises(DataError, match=r"3 of 5 images cannot be read, the first is .*bad0\.jpg: not an image"):
+        search(folder)
+    for path in folder.glob("*.png"):
+        path.unlink()
+    with pytest.raises(DataError, match="3 of 3 images cannot be read"):
+        search(folder)
+
+
+def test_a_file_that_changes_while_it_is_read_is_left_out_once(
+    search: Search, make_crops: MakeCrops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_crops(5)
+
+    def overwrite(path: Path, at_least: tuple[int, int]) -> Image.Image:
+        picture = read_image(path, at_least=at_least)
+        if path.name == "3.png":
+            Image.new("RGB", (9, 9), "white").save(path)
+        return picture
+
+    monkeypatch.setattr("textreid.gallery.indexing.read_image", overwrite)
+    result, _ = search(folder)
+    assert [(r.path.name, r.reason) for r in result.rejected] == [("3.png", "changed while it was read")]
+    monkeypatch.undo()
+    result, work = search(folder, cache=None)
+    assert (result.images, work["embed"]) == (5, 5)
+
+
+def test_folders_that_hold_nothing(search: Search, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: cannot be listed: No such file"):
+        search(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("no image", encoding="utf-8")
+    with pytest.raises(DataError, match=r"empty: no images below this folder \(looked for .*\.png"):
+        search(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("query", ["", "   ", "?!…", "\n"])
+def test_a_query_without_words_is_refused(query: str, search: Search, make_crops: MakeCrops) -> None:
+    with pytest.raises(CaptionError, match="the query has no words"):
+        search(make_crops(1), query)
+
+
+def test_a_long_query_says_what_was_not_read(search: Search, make_crops: MakeCrops) -> None:
+    folder = make_crops(3)
+    long = "a woman in a red jacket and a man with a black coat and blue trousers and a backpack, who waves"
+    result, _ = search(folder, long)
+    assert result.unread
+    assert long.endswith(result.unread)
+    read = long[: -len(result.unread)].strip()
+    assert len(read) > 10
+    assert search(folder, read)[0].unread == ""
+    assert [hit.score for hit in search(folder, read)[0].hits] == [hit.score for hit in result.hits]
+    assert search(folder, "ein Mann 男人 мужчина")[0].images == 3
+
+
+def test_top_limits_and_may_exceed_the_folder(search: Search, make_crops: MakeCrops) -> None:
+    folder = make_crops(5)
+    everything, _ = search(folder, top=1000)
+    assert len(everything.hits) == 5
+    assert search(folder, top=2)[0].hits == everything.hits[:2]
+
+
+def test_paths_are_those_of_the_folder_as_given(
+    search: Search, make_crops: MakeCrops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_crops(2)
+    make_crops(1, "crops/below", seed=5)
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    expected = {"0.png", "1.png", "below/0.png"}
+    search(folder)
+    for given in (Path("crops"), Path("link"), Path("crops/../crops"), Path(), folder):
+        if given == Path():
+            monkeypatch.chdir(folder)
+        result, work = search(given)
+        assert {hit.path for hit in result.hits} == {given / name for name in expected}
+        assert work == {}
+
+
+def test_a_name_that_is_no_unicode(search: Search, make_crops: MakeCrops) -> None:
+    folder = make_crops(2)
+    (folder / "0.png").rename(folder / os.fsdecode(b"caf\xe9.png"))
+    result, _ = search(folder)
+    assert {os.fsencode(hit.path.name) for hit in result.hits} == {b"caf\xe9.png", b"1.png"}
+    assert search(folder)[1] == {}
+
+
+def test_a_missing_model_is_an_error(search: Search, make_crops: MakeCrops, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="nothing"):
+        search(make_crops(1), model=tmp_path / "nothing")

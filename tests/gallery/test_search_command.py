@@ -1,0 +1,232 @@
+"""``textreid search`` and ``textreid cache`` as processes: what goes where, and what an error looks like."""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+MakeCrops = Callable[..., Path]
+QUERY = "a woman in a red jacket"
+COMMAND = [sys.executable, "-c", "from textreid.cli import main; main()"]
+
+
+def textreid(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos") / "crops"
+    folder.mkdir()
+    for number in range(4):
+        Image.effect_noise((20 + number, 50), 90).convert("RGB").save(folder / f"{number}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def indexed(crops: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that a first search filled."""
+    cache = tmp_path_factory.mktemp("cache")
+    first = textreid("search", QUERY, "--images", crops, "--model", model_folder, TEXTREID_CACHE=str(cache))
+    assert (first.returncode, first.stdout.count("\n")) == (0, 4)
+    assert first.stderr.startswith("embedded 4 images in ")
+    return cache
+
+
+@pytest.fixture
+def search(crops: Path, model_folder: Path, indexed: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*options: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        arguments = ("search", QUERY, "--images", crops, "--model", model_folder, *options)
+        return textreid(*arguments, **{"TEXTREID_CACHE": str(indexed), **environment})
+
+    return run
+
+
+Search = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_a_pipe_gets_lines_and_nothing_else(search: Search, crops: Path) -> None:
+    result = search("--top", "3")
+    assert (result.returncode, result.stderr) == (0, "")
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    assert [row[0] for row in rows] == ["1", "2", "3"]
+    scores = [float(row[1]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert {Path(row[2]).parent for row in rows} == {crops}
+
+
+def test_json_is_one_object_on_stdout(search: Search, crops: Path, model_folder: Path) -> None:
+    answer = json.loads(search("--json", "--top", "2").stdout)
+    assert list(answer) == ["query", "unread", "model", "images", "rejected", "results"]
+    assert (answer["query"], answer["model"], answer["images"]) == (QUERY, str(model_folder), 4)
+    assert [list(hit) for hit in answer["results"]] == [["rank", "score", "path"]] * 2
+    assert Path(answer["results"][0]["path"]).parent == crops
+
+
+def test_a_terminal_gets_a_table(crops: Path, model_folder: Path, indexed: Path) -> None:
+    steering = crops.parent / "steering"
+    steering.mkdir()
+    shutil.copy(crops / "0.jpg", steering / "\x1b[31mred[bold].jpg")
+    main, terminal = pty.openpty()
+    command = [*COMMAND, "search", QUERY, "--images", str(steering), "--model", str(model_folder)]
+    environment = {**os.environ, "TEXTREID_CACHE": str(indexed), "TERM": "dumb", "COLUMNS": "200"}
+    subprocess.run(command, stdout=terminal, stderr=subprocess.PIPE, check=True, env=environment)
+    os.close(terminal)
+    shown = os.read(main, 10_000).decode()
+    os.close(main)
+    assert shown.split()[:3] == ["rank", "score", "image"]
+    assert shown.split()[-1].endswith("�[31mred[bold].jpg")
+    assert "\x1b[31m" not in shown
+
+
+def test_the_sheet_is_drawn_and_announced_on_stderr(search: Search, tmp_path: Path) -> None:
+    result = search("--sheet", tmp_path / "out.png")
+    assert result.stderr == f"contact sheet: {tmp_path / 'out.png'}\n"
+    assert result.stdout.count("\n") == 4
+    with Image.open(tmp_path / "out.png") as sheet:
+        assert sheet.width > 800
+
+
+def test_unreadable_images_are_named_on_stderr(crops: Path, model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(crops, folder)
+    for copy in range(3):
+        shutil.copy(crops / "0.jpg", folder / f"more{copy}.jpg")
+    for number in range(7):
+        (folder / f"bad{number}.jpg").write_bytes(b"")
+    result = textreid("search", QUERY, "--images", folder, "--model", model_folder)
+    assert result.returncode == 0
+    notes = [line for line in result.stderr.splitlines() if not line.startswith("embedded")]
+    assert notes[0] == "7 images could not be used:"
+    assert notes[1:6] == [f"  {folder}/bad{number}.jpg: the file is empty" for number in range(5)]
+    assert notes[6:] == ["  and 2 more; --json names all"]
+    again = textreid("search", QUERY, "--images", folder, "--model", model_folder, "--json")
+    assert len(json.loads(again.stdout)["rejected"]) == 7
+
+
+def test_a_cut_query_is_noted(crops: Path, model_folder: Path, indexed: Path) -> None:
+    query = QUERY + " and a man with a black coat and blue trousers and a backpack and a final word"
+    result = textreid("search", query, "--images", crops, "--model", model_folder, TEXTREID_CACHE=str(indexed))
+    assert result.returncode == 0
+    assert result.stderr.startswith("the query is longer than the model reads; left out: '")
+    assert result.stderr.endswith("final word'\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["search", QUERY, "--images", "/nowhere"], 1, "textreid: /nowhere: "),
+        (["search", " ", "--images", "."], 1, "textreid: the query has no words"),
+        (["search", QUERY], 2, "textreid: Missing option '--images'. See 'textreid search --help'."),
+        (["search", "--images", "."], 2, "textreid: Missing argument"),
+        (["search", QUERY, "--images", ".", "--top", "0"], 2, "textreid: Invalid value for '--top'"),
+        (["search", QUERY, "--image", "."], 2, "textreid: No such option: --image"),
+    ],
+)
+def test_an_error_is_one_line(arguments: list[str], code: int, message: str, model_folder: Path) -> None:
+    result = textreid(*arguments, *(["--model", str(model_folder)] if code == 1 else []))
+    assert (result.returncode, result.stdout) == (code, "")
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_debug_shows_the_traceback_wherever_it_stands(place: str, model_folder: Path) -> None:
+    arguments = ["search", QUERY, "--images", "/nowhere", "--model", str(model_folder)]
+    result = textreid(*(["--debug", *arguments] if place == "before" else [*arguments, "--debug"]))
+    lines = result.stderr.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1].startswith("textreid: /nowhere: ")
+
+
+def test_debug_may_be_searched_for(search: Search, crops: Path, model_folder: Path, indexed: Path) -> None:
+    options = ("--images", crops, "--model", model_folder, "--json")
+    result = textreid("search", *options, "--", "--debug", TEXTREID_CACHE=str(indexed))
+    assert json.loads(result.stdout)["query"] == "--debug"
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(search: Search, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    place = str(tmp_path / "file" / "cache")
+    result = search(TEXTREID_CACHE=place)
+    assert (result.returncode, result.stdout) == (0, search().stdout)
+    assert result.stderr.startswith(f"embeddings are not kept: {place}: ")
+
+
+def test_no_cache_leaves_nothing(search: Search, tmp_path: Path) -> None:
+    result = search("--no-cache", TEXTREID_CACHE=str(tmp_path / "cache"))
+    assert result.stdout == search().stdout
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_reader_that_leaves_early_is_no_error(search: Search, crops: Path, model_folder: Path, indexed: Path) -> None:
+    command = [*COMMAND, "search", QUERY, "--images", str(crops), "--model", str(model_folder)]
+    environment = {**os.environ, "TEXTREID_CACHE": str(indexed)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 1
+    process.stderr.close()
+
+
+def test_an_interrupted_search_says_how_to_go_on(make_crops: MakeCrops, model_folder: Path, tmp_path: Path) -> None:
+    folder = make_crops(150)
+    # The fourth image of the second batch takes the signal of Ctrl-C.
+    code = f"""
+import os, signal
+from textreid.gallery import encoder
+encode = encoder.GalleryEncoder.encode_pixels
+def interrupted(self, pixels, calls=[]):
+    calls.append(1)
+    if len(calls) == 2:
+        os.kill(os.getpid(), {signal.SIGINT.value})
+    return encode(self, pixels)
+encoder.GalleryEncoder.encode_pixels = interrupted
+from textreid.cli import main
+main()
+"""
+    arguments = ["search", QUERY, "--images", str(folder), "--model", str(model_folder)]
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (130, "")
+    assert result.stderr == "stopped after 64 images; the same command continues from there\n"
+    assert textreid(*arguments).stderr.startswith("embedded 86 images in ")
+
+
+def test_the_cache_is_shown_and_cleared(crops: Path, model_folder: Path, tmp_path: Path) -> None:
+    place = tmp_path / "cache"
+    empty = json.loads(textreid("cache", "--json").stdout)
+    assert (empty["path"], empty["embeddings"]) == (str(place / "embeddings.sqlite3"), 0)
+    assert not place.exists()
+    textreid("search", QUERY, "--images", crops, "--model", model_folder)
+    facts = json.loads(textreid("cache", "--json").stdout)
+    assert (facts["files"], facts["embeddings"], facts["models"], facts["unreadable"]) == (4, 4, 1, 0)
+    assert facts["bytes"] > 4096
+    assert textreid("cache").stdout.splitlines()[3].split() == ["embeddings", "4"]
+    assert textreid("cache", "clear", "--older-than", "1").stdout == "deleted 0 embeddings\n"
+    assert textreid("cache", "clear", "--older-than", "0").stdout == "deleted 4 embeddings\n"
+    assert textreid("cache", "clear").stdout.startswith("freed ")
+    assert list(place.iterdir()) == []
+    assert textreid("cache", "clear").stdout == f"freed 0 bytes in {place}\n"
+
+
+def test_a_damaged_cache_can_be_cleared(search: Search, tmp_path: Path) -> None:
+    place = tmp_path / "cache"
+    place.mkdir()
+    (place / "embeddings.sqlite3").write_bytes(b"damaged" * 1000)
+    for result in (search(TEXTREID_CACHE=str(place)), textreid("cache")):
+        assert result.returncode == 1
+        assert "embeddings.sqlite3: the embedding cache is damaged" in result.stderr
+        assert "`textreid cache clear`" in result.stderr
+    assert textreid("cache", "clear").returncode == 0
+    assert search(TEXTREID_CACHE=str(place)).returncode == 0
