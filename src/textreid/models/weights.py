@@ -48,6 +48,7 @@ def load_model(name_or_path: str | Path | None = None, image_size: tuple[int, in
         ModelError: there is no such model, or its files are damaged or do not fit each other.
         ArtifactError: the model folder is incomplete, truncated, or of another format version.
         DownloadError: the hub cannot be reached, or has no such model.
+        ConfigError: ``image_size`` is not a multiple of the patch size.
     """
     source = _read(name_or_path)
     if image_size is not None:
@@ -61,7 +62,7 @@ def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:
     Image size and text length may differ from those of the weights (the text length only be shorter).
 
     Raises:
-        ModelError, ArtifactError, DownloadError: as `load_model`, or the weights have another shape than ``config``.
+        ModelError, ArtifactError, DownloadError, ConfigError: as `load_model`, or the weights have another shape than ``config``.
     """
     if config.weights is None:
         with torch.random.fork_rng(devices=[]):
