@@ -62,7 +62,8 @@ def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:
     Image size and text length may differ from those of the weights (the text length only be shorter).
 
     Raises:
-        ModelError, ArtifactError, DownloadError, ConfigError: as `load_model`, or the weights have another shape than ``config``.
+        ModelError: as `load_model`, or the weights have another shape than ``config``.
+        ArtifactError, DownloadError, ConfigError: as `load_model`.
     """
     if config.weights is None:
         with torch.random.fork_rng(devices=[]):
