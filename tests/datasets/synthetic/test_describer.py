@@ -90,7 +90,7 @@ def test_articles_fit_the_next_word(style: str, person: Person, view: View, seed
     text = describe(person, view, seed, style)
     assert re.search(r"\ba (?!uni|use|one)[aeiou]", text, re.IGNORECASE) is None, text
     assert re.search(r"\ban (?![aeiou])", text, re.IGNORECASE) is None, text
-    plural = r"\ba (?:(?!pair|and|over|with|on|in)[\w-]+ ){0,3}(?:jeans|trousers|pants|shorts|sneakers|boots|shoes)\b"
+    plural = r"\ba (?:(?!pair|and|over|with|on|in)\w[\w-]* ){0,3}(?:jeans|trousers|pants|shorts|sneakers|boots|shoes)\b"
     assert re.search(plural, text, re.IGNORECASE) is None, text
 
 
@@ -125,10 +125,10 @@ def test_only_what_the_view_shows(person: Person, view: View, seed: int, style: 
             "shoes?|boots|sneakers|sandals|heels|footwear|loafers|pumps|slippers|flip-flops|oxfords|trainers|feet"
         )
     if not view.head_visible:
-        assert not says("hair|hat|hats|cap|beanie|glasses|ponytail|bun|bald|hood|scarf|head|hijab")
+        assert not says("hair|hat|hats|cap|beanie|glasses|ponytail|bun|bald|(?<!with a )hood|scarf|head|hijab")
     if not view.legs_visible and person.upper != "dress":
         legwear = "jeans|pants|trousers|skirt|leggings|shorts|slacks|joggers|tights|bottoms?|lower"
-        assert not says(rf"{legwear}|suit(?! jacket| coat)|tracksuit")
+        assert not says(rf"{legwear}|suit(?! jacket| coat| case)|tracksuit")
     if view.direction == "back":
         assert not says("glasses|spectacles|phone|underneath|logo|lettering")
     if person.bag == "none":
@@ -178,7 +178,7 @@ def test_both_spellings_occur() -> None:
     [
         ("blazer", "trousers", "navy", r" suit\b(?! jacket| coat)"),
         ("hoodie", "sweatpants", "grey", "track ?suit(?! bottoms| pants)"),
-        ("t-shirt", "jeans", "black", "an all-(?:jet-)?black outfit|all black cloth|completely black"),
+        ("t-shirt", "jeans", "black", "an all black outfit|all black cloth|completely black"),
     ],
 )
 def test_outfits_can_be_named_as_one(upper: str, lower: str, colour: str, said: str) -> None:

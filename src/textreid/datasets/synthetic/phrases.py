@@ -96,7 +96,7 @@ class Phrases:
     def colour(self, field: str, exact: bool = False) -> str:
         """An adjective for the colour in ``field``; no vague one where ``exact``."""
         colour: Colour = getattr(self.person, field)
-        vague = self.chance.happens(self._vague) and not exact
+        vague = self.chance.happens(self._vague) and not exact and field not in self.wrong
         section = "tones" if vague and lexicon.all_words("tones", colour).words else "colours"
         avoid = lexicon.colour_words(getattr(self.truth, field)) if field in self.wrong else ()
         return self._mark(lexicon.all_words(section, colour).draw(self.chance, avoid).text, field)
@@ -214,7 +214,8 @@ class Phrases:
         name = _WHOLE.get((person.upper, person.lower), "same") if alike else ""
         if name and chance.happens(0.08 if name == "same" else 0.5):
             word = self._fitting("whole", name, Facts(person.upper_colour, person.gender)).draw(chance).text
-            return word.format(c=self.colour("upper_colour", exact=True))
+            plain = lexicon.all_words("colours", person.upper_colour).words[0].text
+            return word.format(c=plain)
         for tone in ("dark", "light"):
             if all(tone in words for words in tones) and chance.happens(self._vague):
                 return self._draw("whole", tone)
@@ -226,11 +227,10 @@ class Phrases:
             truth.upper_colour, truth.gender, truth.upper_pattern if self.seen.pattern else "plain", person.sleeve,
             self.seen.inner, person.headwear == "hood",
         )  # fmt: skip
-        fitting = self._fitting("upper", _upper_name(person), facts)
-        avoid: frozenset[str] = frozenset()
-        if "upper" in self.wrong:
-            avoid = lexicon.all_words("upper", _upper_name(truth)).texts
-        return fitting.draw(self.chance, avoid)
+        if "upper" not in self.wrong:
+            return self._fitting("upper", _upper_name(truth), facts).draw(self.chance)
+        true = lexicon.all_words("upper", truth.upper).texts | lexicon.all_words("upper", _upper_name(truth)).texts
+        return self._fitting("upper", person.upper, facts).draw(self.chance, true)
 
     def _sleeves(self, noun: str) -> str:
         """At times, an adjective for the sleeves; empty where the noun tells them."""
