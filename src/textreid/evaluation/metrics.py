@@ -6,10 +6,7 @@ model: an irrelevant item precedes a relevant one of equal score, so equal score
 there is, and the order of the gallery never matters.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -22,7 +19,6 @@ Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 _BLOCK_BYTES = 32 << 20  # of scores held at once
-_THREADS = min(8, os.cpu_count() or 1)
 _SORT_ABOVE = 100  # relevant items; beyond, one sort of the scores is cheaper than a pass over them for each
 
 
@@ -120,51 +116,50 @@ def retrieval_metrics(
     if not matched.size:
         raise DataError(f"none of the {len(queries)} queries has a gallery item of its identity")
     block = min(block or max(1, _BLOCK_BYTES // (4 * len(gallery))), len(matched))
-    ranks, precisions, penalties = _measure(queries[matched], gallery, starts[matched], ends[matched], block).T
-    values = QueryMetrics(matched, (ends - starts)[matched], ranks.astype(np.int64), precisions, penalties)
+    starts, ends = starts[matched], ends[matched]
+    values = _from_ranks(matched, _ranks(queries[matched], gallery, starts, ends, block), ends - starts)
     return RetrievalMetrics(
-        r1=float(np.mean(ranks <= 1)),
-        r5=float(np.mean(ranks <= 5)),
-        r10=float(np.mean(ranks <= 10)),
-        map=float(precisions.mean()),
-        minp=float(penalties.mean()),
+        r1=float(np.mean(values.rank <= 1)),
+        r5=float(np.mean(values.rank <= 5)),
+        r10=float(np.mean(values.rank <= 10)),
+        map=float(values.average_precision.mean()),
+        minp=float(values.inverse_negative_penalty.mean()),
         queries=len(matched),
         gallery=len(gallery),
-        without_match=tuple(np.flatnonzero(ends == starts).tolist()),
+        without_match=tuple(np.setdiff1d(np.arange(len(queries)), matched).tolist()),
         per_query=values if per_query else None,
     )
 
 
-def _measure(queries: Floats, gallery: Floats, starts: Indices, ends: Indices, block: int) -> Doubles:
-    """Rank of the best relevant item, average precision and inverse negative penalty of each query: (Q, 3).
+def _ranks(queries: Floats, gallery: Floats, starts: Indices, ends: Indices, block: int) -> Indices:
+    """The ranks of the relevant items of each query, best first, query after query.
 
     The relevant items of query ``i`` are ``gallery[starts[i]:ends[i]]``.
     """
-    values = np.empty((len(queries), 3))
+    ranks: list[Indices] = []
     scores = np.empty((block, len(gallery)), dtype=np.float32)
-
-    def count(rows: range, first: int) -> None:
-        for row in rows:
-            query = first + row
-            values[query] = _measure_row(scores[row], starts[query], ends[query])
-
-    # numpy lets go of the interpreter's lock while it compares, so that threads can share the rows.
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for first in range(0, len(queries), block):
-            chosen = queries[first : first + block]
-            np.matmul(chosen, gallery.T, out=scores[: len(chosen)])
-            shares = [range(thread, len(chosen), _THREADS) for thread in range(_THREADS)]
-            list(pool.map(count, shares, repeat(first)))
-    return values
+    for first in range(0, len(queries), block):
+        chosen = slice(first, first + block)
+        rows = np.matmul(queries[chosen], gallery.T, out=scores[: len(queries[chosen])])
+        for row, start, end in zip(rows, starts[chosen], ends[chosen], strict=True):
+            relevant = np.sort(row[start:end])[::-1]
+            row[start:end] = -np.inf
+            ranks.append(_count_at_least(row, relevant) + np.arange(1, len(relevant) + 1))
+    return np.concatenate(ranks)
 
 
-def _measure_row(scores: Floats, start: int, end: int) -> tuple[int, float, float]:
-    """The three values of one query from its scores (G,), which are overwritten."""
-    relevant = np.sort(scores[start:end])[::-1]
-    scores[start:end] = -np.inf
-    position = np.arange(1, len(relevant) + 1)
-    ranks = position + _count_at_least(scores, relevant)
-    return int(ranks[0]), float(np.mean(position / ranks)), float(len(relevant) / ranks[-1])
+def _from_ranks(queries: Indices, ranks: Indices, relevant: Indices) -> QueryMetrics:
+    """The metrics of each query from the ranks of its relevant items, of which it has ``relevant``."""
+    ends = np.cumsum(relevant)
+    starts = ends - relevant
+    position = np.arange(1, len(ranks) + 1) - np.repeat(starts, relevant)
+    return QueryMetrics(
+        query=queries,
+        relevant=relevant,
+        rank=ranks[starts],
+        average_precision=np.add.reduceat(position / ranks, starts) / relevant,
+        inverse_negative_penalty=relevant / ranks[ends - 1],
+    )
 
 
 def _count_at_least(scores: Floats, thresholds: Floats) -> Indices:
