@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from textreid.datasets.images import read_image
-from textreid.errors import ArtifactError, CaptionError, DataError
+from textreid.errors import ArtifactError, CaptionError, DataError, ModelError
 from textreid.gallery import EmbeddingCache, SearchResult, cache_folder, search_folder
 from textreid.models import load_model
 
@@ -301,5 +301,15 @@ def test_a_name_that_is_no_unicode(search: Search, make_crops: MakeCrops) -> Non
 
 
 def test_a_missing_model_is_an_error(search: Search, make_crops: MakeCrops, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="nothing"):
+    with pytest.raises(ModelError, match="nothing: no such folder"):
         search(make_crops(1), model=tmp_path / "nothing")
+    with pytest.raises(ModelError, match=r"neither manifest\.json nor config\.json"):
+        search(make_crops(1), model=tmp_path)
+
+
+def test_a_damaged_model_is_an_error(search: Search, make_crops: MakeCrops, model_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(model_folder, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ArtifactError, match=r"model\.safetensors: .* truncated or edited"):
+        search(make_crops(1), model=tmp_path / "model")

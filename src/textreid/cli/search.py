@@ -25,7 +25,9 @@ def search(
     top: int = typer.Option(10, "--top", min=1, metavar="N", help="How many images to show."),
     sheet: Path | None = typer.Option(None, "--sheet", metavar="FILE", help="Draw them as one picture (.png, .jpg)."),
     json: bool = typer.Option(False, "--json", help="Print one JSON object."),
-    model: str | None = typer.Option(None, "--model", metavar="FOLDER", help="A model folder; else the bundled model."),
+    model: str | None = typer.Option(
+        None, "--model", metavar="MODEL", help="A model folder, or CLIP (folder or hub name); else the bundled model."
+    ),
     no_cache: bool = typer.Option(False, "--no-cache", help="Neither use nor keep embeddings of earlier searches."),
 ) -> None:
     """Rank the images of a folder by how well they fit a description.

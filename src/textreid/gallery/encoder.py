@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from textreid.artifacts import MANIFEST
 from textreid.errors import CaptionError
+from textreid.models.folder import BUNDLED
 from textreid.models.query_encoder import QueryEncoder
 
 if TYPE_CHECKING:
     from textreid.models.model import Model
-
-BUNDLED_MODEL = "tiny"
 
 
 class GalleryEncoder:
@@ -25,18 +25,23 @@ class GalleryEncoder:
     """
 
     def __init__(self, name_or_path: str | Path | None = None) -> None:
-        """Open the bundled model (None) or the model folder at a path.
+        """Open a model: what `textreid.load_model` takes.
+
+        Of a model folder, the bundled one included, only the text side is read here. A CLIP folder or hub name is
+        loaded whole, so that searching with it is slower: save it as a model folder once.
 
         Raises:
-            ModelError: there is no such model, or it is damaged.
+            ModelError, ArtifactError, DownloadError: as `textreid.load_model`.
         """
-        import textreid.models
-
-        self.name = BUNDLED_MODEL if name_or_path is None else str(name_or_path)
-        bundled = Path(textreid.models.__path__[0]) / "bundled" / BUNDLED_MODEL
-        self._folder = bundled if self.name == BUNDLED_MODEL else Path(self.name)
-        self._queries = QueryEncoder.load(self._folder)
+        self.name = BUNDLED.name if name_or_path is None else str(name_or_path)
+        self._source = BUNDLED if self.name == BUNDLED.name else name_or_path
         self._model: Model | None = None
+        self._queries: QueryEncoder | Model
+        if self._source and (Path(self._source) / MANIFEST).is_file():
+            self._queries = QueryEncoder.load(self._source)
+        else:
+            self._source = name_or_path
+            self._queries = self.load()
         self.fingerprint = self._queries.fingerprint
         self.image_size = (self._queries.config.image_height, self._queries.config.image_width)
 
@@ -58,7 +63,7 @@ class GalleryEncoder:
         if self._model is None:
             from textreid.models import load_model
 
-            self._model = load_model(self._folder)
+            self._model = load_model(self._source)
         return self._model
 
     def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -60,7 +60,7 @@ def search_folder(
     Args:
         query: a sentence that describes a person.
         folder: searched with its subfolders; hidden files are left out.
-        model: a model folder; None is the bundled model.
+        model: what `textreid.load_model` takes; None is the bundled model.
         top: how many hits to return at most.
         cache: where vectors are kept between searches; None keeps none.
         report: called with progress while new images are read and embedded.
@@ -68,8 +68,8 @@ def search_folder(
     Raises:
         CaptionError: the query has no words.
         DataError: the folder is missing or has no images, or more than half of them cannot be read.
-        ModelError: there is no such model, or it is damaged.
-        ArtifactError: the cache cannot be used.
+        ModelError, DownloadError: there is no such model, or it is damaged.
+        ArtifactError: the model folder is incomplete, or the cache cannot be used.
     """
     folder = Path(folder)
     encoder = GalleryEncoder(model)
