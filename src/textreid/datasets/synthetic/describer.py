@@ -45,10 +45,10 @@ def _head(p: Phrases, often: float = 0.85) -> list[str]:
     return parts
 
 
-def _worn(p: Phrases) -> list[str]:
+def _worn(p: Phrases, shod: bool = True) -> list[str]:
     """Clothes, scarf and shoes, as noun phrases."""
     worn = p.outfit()
-    shoes, scarf = p.shoes(), p.scarf()
+    shoes, scarf = p.shoes() if shod else None, p.scarf()
     if scarf and p.chance.happens(0.7):
         worn.append(scarf)
     if shoes and p.chance.happens(0.85):
@@ -97,7 +97,8 @@ def _shuffled(p: Phrases, items: list[str]) -> list[str]:
 def _annotation(p: Phrases) -> str:
     """Full sentences in the present tense, as paid annotators write them."""
     chance, who = p.chance, _who(p)
-    worn, head, carrying = _worn(p), _head(p), p.carrying()
+    apart = p.seen.shoes and chance.happens(0.12)
+    worn, head, carrying = _worn(p, shod=not apart), _head(p), p.carrying()
     wears = chance.pick(("is wearing", "is wearing", "wears", "is dressed in", "has on", "is clothed in"))
     opening = f"{chance.pick(('the', 'the', 'a', 'this'))} {who}"
     if chance.happens(0.12):
@@ -116,6 +117,8 @@ def _annotation(p: Phrases) -> str:
         sentences[0] += f" and {listed([_is(phrase) for phrase in carrying])}"
     elif carrying:
         sentences.append(f"{p.he} {listed([_is(phrase) for phrase in carrying])}")
+    if apart:
+        sentences.append(p.colour_of("shoes"))
     sentences += [f"{p.he} has {nothing}" for nothing in _lacking(p, 0.08)]
     if chance.happens(0.15) and "," not in opening:
         sentences.append(f"{p.he} is {p.motion()}")
@@ -279,7 +282,7 @@ def _appeal(p: Phrases) -> str:
             f"we are looking for a {who}, last seen wearing",
             f"police would like to speak to a {who} who, {last}, was wearing",
             f"the missing {who} was, {last}, dressed in",
-            f"subject is a {who}, {p.build()}, wearing",
+            f"{chance.pick(('subject', 'the suspect'))} is a {who}, {p.build()}, wearing",
         )
     )
     text = f"{opening} {_listed(p, worn)}"

@@ -6,6 +6,7 @@ A speaker may believe something false. Words that say so stand between the marks
 
 import re
 from collections.abc import Collection
+from typing import Literal
 
 from textreid.datasets.synthetic import lexicon
 from textreid.datasets.synthetic.attributes import Colour, Person, View
@@ -30,6 +31,7 @@ _WHOLE = {
 _ARTICLE = re.compile(rf"\b(an?)(?= {WRONG}?(\w+))", re.IGNORECASE)
 _SENTENCE = re.compile(rf"(?:^|[.!?] ){WRONG}?[a-z]")
 _MARKED = re.compile(rf"({WRONG}[^{RIGHT_AGAIN}]*{RIGHT_AGAIN})")
+_ADJECTIVE = re.compile(rf"(?:coloured|ish|dark|light|bright|pale){RIGHT_AGAIN}?$")  # no noun: not "in reddish"
 _YOU_SOUND = ("uni", "use", "one", "eu")
 _AMERICAN = (("grey", "gray"), ("Grey", "Gray"), ("colour", "color"), ("woollen", "woolen"), ("recognis", "recogniz"))
 
@@ -138,24 +140,26 @@ class Phrases:
         garment = self._upper_word()
         colour = "" if garment.names_colour else self.colour("upper_colour")
         if "upper" in self.wrong:
-            return self._counted(f"{colour} {self._mark(garment.text, 'upper')}", garment.text)
+            return self._dyed(colour, self._mark(garment.text, "upper"), garment.text)
         sleeves = self._sleeves(garment.text)
         if self.seen.pattern:
             return self._patterned(colour, f"{sleeves} {garment.text}".lstrip()) + self._over_inner(garment)
-        words = [sleeves, colour, garment.text] if self.chance.happens(0.5) else [colour, sleeves, garment.text]
-        return self._counted(" ".join(filter(None, words)), garment.text) + self._over_inner(garment)
+        if sleeves and colour and self.chance.happens(0.5):
+            return self._counted(f"{sleeves} {colour} {garment.text}", garment.text) + self._over_inner(garment)
+        return self._dyed(colour, f"{sleeves} {garment.text}".lstrip(), garment.text) + self._over_inner(garment)
 
     def lower(self) -> str | None:
         """ "a pair of blue jeans"; None where the legs cannot be seen, or there is a dress alone."""
-        if not self.seen.lower:
-            return None
-        return self._coloured("lower", self.person.lower, self.truth.lower, "lower_colour")
+        return self._dyed(*self._garment("lower")) if self.seen.lower else None
 
     def shoes(self) -> str | None:
         """ "white sneakers"; None where the feet cannot be seen."""
-        if not self.seen.shoes:
-            return None
-        return self._coloured("shoes", self.person.shoes, self.truth.shoes, "shoes_colour")
+        return self._dyed(*self._garment("shoes")) if self.seen.shoes else None
+
+    def colour_of(self, section: Literal["lower", "shoes"]) -> str:
+        """A clause on the colour of what is seen on legs or feet: "his jeans are blue"."""
+        colour, noun, word = self._garment(section)
+        return f"{self.his} {noun} {'are' if is_plural(word) else 'is'} {colour or self.colour(f'{section}_colour')}"
 
     def bag(self) -> str | None:
         """ "a brown handbag"; None where there is none."""
@@ -257,17 +261,28 @@ class Phrases:
         )
         return self.chance.pick(forms).format(under)
 
-    def _coloured(self, section: str, believed: str, true: str, colour_field: str) -> str:
-        facts = Facts(getattr(self.truth, colour_field), self.truth.gender)
-        fitting = self._fitting(section, believed, facts)
+    def _garment(self, section: Literal["lower", "shoes"]) -> tuple[str, str, str]:
+        """Colour, noun, and the noun without marks."""
+        colour_field = f"{section}_colour"
+        fitting = self._fitting(
+            section, getattr(self.person, section), Facts(getattr(self.truth, colour_field), self.truth.gender)
+        )
         avoid: frozenset[str] = frozenset()
         if section in self.wrong:
-            avoid = lexicon.all_words(section, true).texts
-        if section in self.wrong or colour_field in self.wrong:
+            avoid = lexicon.all_words(section, getattr(self.truth, section)).texts
+        if {section, colour_field} & self.wrong:
             avoid |= {word.text for word in fitting.words if word.names_colour}
         word = fitting.draw(self.chance, avoid)
-        noun = self._mark(word.text, section)
-        return self._counted(noun if word.names_colour else f"{self.colour(colour_field)} {noun}", word.text)
+        return "" if word.names_colour else self.colour(colour_field), self._mark(word.text, section), word.text
+
+    def _dyed(self, colour: str, noun: str, word: str) -> str:
+        """Colour and noun with the article that ``word`` asks for; at times the colour comes last."""
+        if not colour or not self.chance.happens(0.05):
+            return self._counted(f"{colour} {noun}".lstrip(), word)
+        later = "that are" if is_plural(word) else "that is"
+        if not _ADJECTIVE.search(colour):
+            later = self.chance.pick(("in", later))
+        return f"{self._counted(noun, word)} {later} {colour}"
 
     def _counted(self, text: str, noun: str) -> str:
         """``text`` with the article that its ``noun`` asks for."""
@@ -291,7 +306,7 @@ class Phrases:
             return f"a {colour} and {second} {adjective}{noun}"
         if form < 0.75:
             return f"a {adjective}{colour} and {second} {noun}"
-        if form < 0.85 and pattern == "two-tone":
+        if form < (0.85 if pattern == "two-tone" else 0.8):
             return f"a {colour} and {second} {noun}"
         return f"a {colour} {adjective}{noun}"
 
