@@ -5,7 +5,6 @@ from pathlib import Path
 
 from textreid.config import Config
 from textreid.runlog import read_records
-from textreid.version import __version__
 
 _ROOT = Path(__file__).parents[3]
 
@@ -27,7 +26,7 @@ def write_card(config: Config, metrics: Path, quarantined: Mapping[int, str]) ->
         "",
         "| | |",
         "| --- | --- |",
-        f"| made by | textreid {__version__}, commit {_commit() or 'unknown'} |",
+        f"| made by | textreid {start['version']}, commit {start['commit'] or 'unknown'} |",
         f"| parameters | {start['parameters']:,} |",
         f"| image, patch | {model.image_height} by {model.image_width}, {model.patch_size} |",
         f"| weights at the start | {model.weights or 'random'} |",
@@ -54,7 +53,7 @@ def write_card(config: Config, metrics: Path, quarantined: Mapping[int, str]) ->
     return "\n".join(lines) + "\n"
 
 
-def _commit() -> str | None:
+def source_commit() -> str | None:
     """The commit of the source checkout this package runs from; None when it is installed."""
     git = _ROOT / ".git"
     if not ((_ROOT / "pyproject.toml").is_file() and (git / "HEAD").is_file()):

@@ -81,7 +81,7 @@ class Checkpoints:
             ResumeError: the run was made with other settings or other data; says which.
             ArtifactError: a whole checkpoint is damaged.
         """
-        for partial in self._folder.glob(".step-*.partial"):
+        for partial in self._folder.glob(".step-*"):
             shutil.rmtree(partial)
         paths = self._paths()
         if not paths:

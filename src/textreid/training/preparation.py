@@ -12,12 +12,14 @@ from textreid.datasets.captions import CaptionTable, read_captions
 from textreid.errors import ArtifactError, ResumeError
 from textreid.models import Model, Tokenizer, initialize, load_model
 from textreid.runlog import RunLog
+from textreid.training.card import source_commit
 from textreid.training.checkpoint import Checkpoint, Checkpoints, Identity
 from textreid.training.data import ImageStore, TokenizedCaptions, should_cache, tokenize
 from textreid.training.device import Compute, choose_compute
 from textreid.training.noise_table import NoiseTable
 from textreid.training.sampler import Sampler
 from textreid.training.totals import Totals
+from textreid.version import __version__
 
 _NOISE = "noise.npy"
 
@@ -162,6 +164,8 @@ def _introduce(run: Run, table: CaptionTable, log: RunLog) -> None:
         "captions": len(table),
         "captions_rejected": sum(table.rejected.values()),
         "captions_cut": run.captions.truncated,
+        "version": __version__,
+        "commit": source_commit(),
         "data": run.checkpoints.identity.data,
     }
     log.record("resume" if run.resumed else "start", run.start, **facts)

@@ -71,8 +71,8 @@ def pretrain(
 
 def _train(run: Run, evaluate: Evaluate | None, log: RunLog, stop: StopRequest) -> int:
     """Run the loop; returns the number of steps that are finished."""
-    config, training, compute = run.config, run.config.training, run.compute
-    encoder, tokenizer, per_epoch = run.model.encoder.train(), run.model.tokenizer, run.sampler.steps_per_epoch
+    config, training, per_epoch = run.config, run.config.training, run.sampler.steps_per_epoch
+    run.model.encoder.train()
     with closing(batches(run.sampler, run.images, run.captions, run.start, run.steps, training.workers)) as data:
         # One iteration more than steps: the last evaluation and checkpoint take the same path as all others.
         for step in range(run.start, run.steps + 1):
@@ -88,28 +88,32 @@ def _train(run: Run, evaluate: Evaluate | None, log: RunLog, stop: StopRequest) 
             batch = next(data)
             if not len(batch.pixels):
                 continue  # every image of this batch is unreadable
-            draws = _generator(training.seed, step, compute.device)
-            pixels, ids, lengths, labels, owners = _to_device(batch, compute.device)
-            words = _word_mask(ids, lengths)
-            pixels = augment(pixels, config.augmentation, draws, config.model.pixel_mean, config.model.pixel_std)
-            p = _probabilities(run, batch, ids)
-            masked = mask_tokens(ids, p, words, draws, tokenizer.mask_id, tokenizer.vocabulary_size)
-            with compute.autocast():
-                encoded = encoder(pixels, masked.ids, lengths, config.masking.layer)
-            loss, figures = _loss(encoded, labels, labels[owners], config.losses)
-            torch.autograd.backward(loss)
-            if run.noise:
-                figures["noise"] = _renew_noise(
-                    run, run.noise, batch, ids, lengths, words, encoded.patch_tokens[owners]
-                )
             rate = learning_rate(step, run.steps, per_epoch, config.optimizer)
-            _update(encoder, run.optimizer, rate, config.optimizer.clip_norm)
-            figures["mask_rate"] = masked.chosen.sum() / words.sum()
-            run.totals.add(len(pixels), figures)
+            run.totals.add(len(batch.pixels), take_step(run, step, batch, rate))
             if (step + 1) % training.log_every == 0 or step + 1 == run.steps:
                 _log(run, step + 1, rate, log)
             log.advance(step + 1)
     return step
+
+
+def take_step(run: Run, step: int, batch: Batch, rate: float) -> dict[str, Tensor]:
+    """Train on one batch; returns its losses, the share of words masked and, under NAM, their mean noise."""
+    config, encoder, tokenizer, compute = run.config, run.model.encoder, run.model.tokenizer, run.compute
+    draws = _generator(config.training.seed, step, compute.device)
+    pixels, ids, lengths, labels, owners = _to_device(batch, compute.device)
+    words = _word_mask(ids, lengths)
+
+    pixels = augment(pixels, config.augmentation, draws, config.model.pixel_mean, config.model.pixel_std)
+    p = _probabilities(run, batch, ids)
+    masked = mask_tokens(ids, p, words, draws, tokenizer.mask_id, tokenizer.vocabulary_size)
+    with compute.autocast():
+        encoded = encoder(pixels, masked.ids, lengths, config.masking.layer)
+    loss, figures = _loss(encoded, labels, labels[owners], config.losses)
+    torch.autograd.backward(loss)
+    if run.noise:  # with the weights of the image pass, so before they change
+        figures["noise"] = _renew_noise(run, run.noise, batch, ids, lengths, words, encoded.patch_tokens[owners])
+    _update(encoder, run.optimizer, rate, config.optimizer.clip_norm)
+    return figures | {"mask_rate": masked.chosen.sum() / words.sum()}
 
 
 def learning_rate(step: int, steps: int, steps_per_epoch: int, config: OptimizerConfig) -> float:

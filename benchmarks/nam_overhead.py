@@ -1,0 +1,123 @@
+"""What Noise-Aware Masking costs: time of a NAM step over that of an EM step at ViT-B/16 dimensions.
+
+    python benchmarks/nam_overhead.py            # some minutes on two cores
+    python benchmarks/nam_overhead.py --pairs 3
+
+Both are steps of the recipe itself, on random weights, 384×128 images and captions of about 30 tokens. The two take
+turns on the same batches, and each pair gives one ratio: what else the machine does hits both alike. The processor
+time of the process tells the same apart from waiting. The target is a median ratio of at most 1.15.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from textreid.datasets.captions import CaptionRow, write_captions
+from textreid.presets import paper
+from textreid.runlog import RunLog
+from textreid.training.data import Batch, batches
+from textreid.training.preparation import Run, prepare
+from textreid.training.recipe import take_step
+
+SENTENCE = (
+    "the person wears a dark red jacket over grey trousers with white shoes and carries small black bag on left "
+    "shoulder short brown hair looks like man walking along street while holding phone in right hand"
+)
+TARGET = 1.15
+
+
+def write_data(folder: Path, images: int, seed: int) -> None:
+    """Noise for pictures and 20 to 34 drawn words for captions: time does not depend on what they show or say."""
+    rng = np.random.default_rng(seed)
+    (folder / "imgs").mkdir()
+    words = SENTENCE.split()
+    rows = []
+    for index in range(images):
+        pixels = rng.integers(0, 256, (384, 128, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "imgs" / f"{index}.png")
+        caption = " ".join(rng.choice(words, size=int(rng.integers(20, 35))))
+        rows.append(CaptionRow(f"{index}.png", "noise/static", caption, "noise", "static", "", "", seed))
+    write_captions(folder / "captions", rows)
+
+
+def prepare_both(folder: Path, batch: int, seed: int, precision: str) -> tuple[Run, Run]:
+    """The run of the ``paper`` preset from random weights, and the same run under equal masking."""
+    config = paper().override(
+        [
+            "model.weights=null",
+            f"training.batch_size={batch}",
+            f"training.seed={seed}",
+            f"training.precision={precision}",
+        ]
+    )
+    nam = prepare(config, folder / "imgs", folder / "captions", folder / "run", False, RunLog(folder / "run", False))
+    return nam, replace(nam, config=config.override(["masking.method=em"]), noise=None)
+
+
+def seconds_of(run: Run, step: int, batch: Batch) -> tuple[float, float]:
+    """Wall-clock and processor seconds of one step."""
+    wall, processor = time.perf_counter(), time.process_time()
+    take_step(run, step, batch, 1e-5)
+    if run.compute.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder, options.batch * 4, options.seed)
+        nam, em = prepare_both(folder, options.batch, options.seed, options.precision)
+        nam.model.encoder.train()
+        stream = batches(nam.sampler, nam.images, nam.captions, 0, options.pairs + 1, workers=0)
+        times = []
+        tokens = []
+        for step, batch in enumerate(stream):
+            first, second = (nam, em) if step % 2 else (em, nam)  # neither is always the first
+            by_run = {run is nam: seconds_of(run, step, batch) for run in (first, second)}
+            if step:  # the first pair warms up
+                times.append((*by_run[True], *by_run[False]))
+                tokens.append(float(batch.lengths.mean()))
+    wall = [row[0] / row[2] for row in times]
+    processor = [row[1] / row[3] for row in times]
+    result = {
+        "ratio": round(statistics.median(wall), 3),
+        "ratio_processor_time": round(statistics.median(processor), 3),
+        "lowest": round(min(wall), 3),
+        "highest": round(max(wall), 3),
+        "target": TARGET,
+        "nam_seconds": round(statistics.median(row[0] for row in times), 3),
+        "em_seconds": round(statistics.median(row[2] for row in times), 3),
+        "pairs": len(times),
+        "batch": options.batch,
+        "mean_tokens": round(statistics.mean(tokens), 1),
+        "layer": nam.config.masking.layer,
+        "dtype": str(nam.compute.dtype),
+        "device": str(nam.compute.device),
+        "threads": torch.get_num_threads(),
+        "seed": options.seed,
+        "machine": f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}",
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

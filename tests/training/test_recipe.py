@@ -1,0 +1,267 @@
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from textreid.config import Config, OptimizerConfig
+from textreid.datasets.captions import read_captions
+from textreid.errors import ArtifactError, DataError, TextReidError
+from textreid.models import Model, load_model
+from textreid.runlog import RunLog, read_records
+from textreid.training.recipe import learning_rate, pretrain
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Corpus
+
+MakeConfig = Callable[..., Config]
+MakeCorpus = Callable[..., "Corpus"]
+
+
+def train(config: Config, corpus: "Corpus", out: Path, **options: Any) -> Model:
+    return pretrain(config, corpus.images, corpus.captions, out, log=RunLog(out, console=False), **options)
+
+
+def figures(out: Path, name: str) -> list[float]:
+    return [record[name] for record in read_records(out / "metrics.jsonl") if record["event"] == "train"]
+
+
+def weights(out: Path) -> bytes:
+    return (out / "model" / "model.safetensors").read_bytes()
+
+
+def outfit_recall(model: Model, corpus: "Corpus") -> float:
+    """Share of outfits whose caption ranks a picture of that very outfit first."""
+    outfits = sorted(set(corpus.outfits))
+    images = model.encode_images(sorted(corpus.images.iterdir()))
+    texts = model.encode_texts([f"a {top} top over {bottom} trousers" for top, bottom in outfits])
+    best = (texts @ images.T).argmax(axis=1)
+    return float(np.mean([corpus.outfits[row] == outfit for row, outfit in zip(best, outfits, strict=True)]))
+
+
+def test_learns_to_find_outfits_it_was_never_shown_as_pictures(
+    small_config: MakeConfig, make_corpus: MakeCorpus, tmp_path: Path
+) -> None:
+    """R1 on new pictures: from chance (1 in 64) to most of them."""
+    seen, new = make_corpus(tmp_path / "seen", images=400, seed=1), make_corpus(tmp_path / "new", images=200, seed=2)
+    config = small_config(
+        "training.epochs=14", "training.batch_size=50", "training.captions_per_image=2", "training.log_every=8",
+        "optimizer.learning_rate=0.004", "augmentation.erase=0", "augmentation.flip=0", "augmentation.colour=0.1",
+        "augmentation.blur=0", "augmentation.scale=0",
+    )  # fmt: skip
+    recalls: list[float] = []
+
+    def evaluate(model: Model) -> Mapping[str, float]:
+        recalls.append(outfit_recall(model, new))
+        return {"r1": recalls[-1]}
+
+    model = train(config, seen, tmp_path / "run", evaluate=evaluate)
+    assert len(recalls) == 15
+    assert recalls[0] < 0.1
+    assert recalls[-1] > 0.5
+    saved = load_model(tmp_path / "run" / "model")
+    assert saved.fingerprint == model.fingerprint
+    assert outfit_recall(saved, new) == recalls[-1]
+    losses = figures(tmp_path / "run", "loss")
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_leaves_a_whole_run_folder(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
+    def evaluate(model: Model) -> Mapping[str, float]:
+        assert model.encode_texts(["a red top"]).shape == (1, 32)
+        return {"r1": 0.25}
+
+    config = small_config("training.validate_every=2", "training.checkpoint_every=5", "training.log_every=5")
+    out = tmp_path / "run"
+    model = train(config, corpus, out, evaluate=evaluate)
+    assert model.encoder.training
+    assert sorted(path.name for path in out.iterdir()) == [
+        "config.json", "metrics.jsonl", "model", "noise.npy", "plots", "step-00000010", "step-00000012",
+    ]  # fmt: skip
+    assert sorted(path.name for path in (out / "plots").iterdir()) == [
+        "learning_rate.png", "loss.png", "mask_rate.png", "validation.png",
+    ]  # fmt: skip
+    assert Config.load(out / "config.json") == config.override(
+        [f"model.vocabulary_size={model.tokenizer.vocabulary_size}"]
+    )
+    records = read_records(out / "metrics.jsonl")
+    first = records[0]
+    assert (first["event"], first["step"], first["device"], first["dtype"]) == ("start", 0, "cpu", "float32")
+    assert (first["steps"], first["seed"], first["images"], first["captions"]) == (12, 0, 60, 120)
+    assert first["reason"] == "training.precision is fp32"
+    assert first["parameters"] == sum(parameter.numel() for parameter in model.encoder.parameters())
+    assert [(r["event"], r["step"]) for r in records[1:]] == [
+        ("validation", 0), ("train", 5), ("validation", 8), ("train", 10), ("train", 12), ("validation", 12),
+    ]  # fmt: skip
+    card = (out / "model" / "card.md").read_text()
+    for fact in (
+        first["data"],
+        "nam, p 0.15, layer 2",
+        "the last step; no validation figure",
+        "r1: 0.25",
+        "| seed | 0 |",
+    ):
+        assert fact in card
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["training.workers=0", "training.cache_images=off"],
+        ["training.workers=3", "training.cache_images=off"],
+        ["training.log_every=7", "training.checkpoint_every=2", "training.validate_every=3"],
+    ],
+)
+def test_settings_that_leave_the_weights_alone(
+    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path, changes: list[str]
+) -> None:
+    train(small_config(), corpus, tmp_path / "a")
+    train(small_config(*changes), corpus, tmp_path / "b")
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert (tmp_path / "a" / "noise.npy").read_bytes() == (tmp_path / "b" / "noise.npy").read_bytes()
+
+
+def test_the_seed_changes_the_run(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
+    train(small_config("training.epochs=1"), corpus, tmp_path / "a")
+    train(small_config("training.epochs=1", "training.seed=1"), corpus, tmp_path / "b")
+    assert figures(tmp_path / "a", "loss") != figures(tmp_path / "b", "loss")
+
+
+def test_the_first_epoch_of_nam_is_em_and_the_next_is_not(
+    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path
+) -> None:
+    quarter = "masking.probability=0.25"  # exact in half precision
+    train(small_config(quarter, "masking.method=nam", "training.epoch_unit=pair"), corpus, tmp_path / "nam")
+    train(small_config(quarter, "masking.method=em", "training.epoch_unit=pair"), corpus, tmp_path / "em")
+    nam, em = figures(tmp_path / "nam", "loss"), figures(tmp_path / "em", "loss")
+    assert len(nam) == len(em) == 24
+    assert nam[:8] == em[:8]
+    assert nam[8:] != em[8:]
+
+
+def test_the_noise_table_holds_each_captions_own_probabilities(
+    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    model = train(small_config("training.epoch_unit=pair", "masking.exact_mean=true"), corpus, out)
+    table = np.load(out / "noise.npy").astype(np.float64)
+    captions = read_captions(corpus.captions)
+    lengths = model.tokenizer.encode(captions.captions.to_pylist()).lengths
+    assert table.shape == (120, 24)
+    spread = []
+    for row, length in zip(table, lengths.tolist(), strict=True):
+        words = row[1 : length - 1]
+        assert words.mean() == pytest.approx(0.15, abs=1e-3)
+        assert (row[0], row[length - 1]) == (0, 0)  # start and end are never masked
+        spread.append(float(np.ptp(words)))
+    assert min(spread) > 0.01
+
+
+@pytest.mark.parametrize(("method", "expected"), [("nam", 0.15), ("em", 0.15), ("none", 0.0)])
+def test_the_rate_of_masking(
+    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path, method: str, expected: float
+) -> None:
+    config = small_config(f"masking.method={method}", "training.captions_per_image=2", "training.log_every=12")
+    train(config, corpus, tmp_path / "run")
+    assert figures(tmp_path / "run", "mask_rate") == [pytest.approx(expected, abs=0.03)]
+    assert ("noise" in read_records(tmp_path / "run" / "metrics.jsonl")[-1]) is (method == "nam")
+    assert (tmp_path / "run" / "noise.npy").exists() is (method == "nam")
+
+
+def test_all_captions_of_an_image_may_share_its_pass(
+    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path
+) -> None:
+    losses = ("losses.sdm=0.5", "losses.itc=2")
+    train(small_config("training.captions_per_image=2", *losses), corpus, tmp_path / "run")
+    parts = [figures(tmp_path / "run", name) for name in ("loss", "sdm", "itc")]
+    assert len(parts[0]) == 12
+    for total, sdm, itc in zip(*parts, strict=True):
+        assert total == pytest.approx(0.5 * sdm + 2 * itc, rel=1e-5)
+
+
+def test_computes_in_bfloat16_with_weights_in_float32(
+    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path
+) -> None:
+    model = train(small_config("training.precision=bf16", "training.epochs=1"), corpus, tmp_path / "bf16")
+    train(small_config("training.epochs=1"), corpus, tmp_path / "fp32")
+    assert {parameter.dtype for parameter in model.encoder.parameters()} == {torch.float32}
+    half, full = figures(tmp_path / "bf16", "loss"), figures(tmp_path / "fp32", "loss")
+    assert half != full
+    assert half == pytest.approx(full, rel=0.02)
+
+
+def test_starts_from_the_weights_of_a_model_folder(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
+    first = train(small_config("training.epochs=1"), corpus, tmp_path / "first")
+    config = small_config(
+        f"model.weights={tmp_path / 'first' / 'model'}",
+        f"model.vocabulary_size={first.tokenizer.vocabulary_size}",
+        "training.epochs=1", "optimizer.learning_rate=0", "optimizer.warmup_epochs=0",
+    )  # fmt: skip
+    second = train(config, corpus, tmp_path / "second")
+    assert second.tokenizer.to_json() == first.tokenizer.to_json()
+    for name, value in first.encoder.state_dict().items():
+        assert torch.equal(value, second.encoder.state_dict()[name]), name
+    assert (
+        "| weights at the start | " + str(tmp_path / "first" / "model")
+        in (tmp_path / "second" / "model" / "card.md").read_text()
+    )
+
+
+def test_unreadable_images_are_counted_on_the_card(
+    small_config: MakeConfig, make_corpus: MakeCorpus, tmp_path: Path
+) -> None:
+    corpus = make_corpus(tmp_path, images=100, broken=(17,))
+    for cache in ("on", "off"):
+        train(small_config("training.epochs=1", f"training.cache_images={cache}"), corpus, tmp_path / cache)
+        assert "| unreadable images, left out | 1 |" in (tmp_path / cache / "model" / "card.md").read_text()
+    assert weights(tmp_path / "on") == weights(tmp_path / "off")
+
+
+def test_too_many_unreadable_images_stop_the_run(
+    small_config: MakeConfig, make_corpus: MakeCorpus, tmp_path: Path
+) -> None:
+    corpus = make_corpus(tmp_path, images=60, broken=(17,))
+    with pytest.raises(DataError, match=r"1 of 60 images cannot be read.*0017\.png"):
+        train(small_config("training.cache_images=off"), corpus, tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(
+    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path
+) -> None:
+    config = small_config(
+        "optimizer.learning_rate=1e30", "optimizer.warmup_epochs=0", "training.log_every=100",
+        "training.checkpoint_every=4", "masking.method=em",
+    )  # fmt: skip
+    with pytest.raises(TextReidError, match=r"no longer finite at step 4; lower optimizer\.learning_rate"):
+        train(config, corpus, tmp_path / "run")
+    assert list((tmp_path / "run").glob("step-*")) == []
+
+
+def test_refuses_a_folder_that_holds_something(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match="exists already; continue it with --resume"):
+        train(small_config(), corpus, tmp_path)
+    with pytest.raises(ArtifactError, match="exists already"):
+        train(small_config(), corpus, tmp_path / "note.txt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["note.txt"]
+
+
+def test_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
+    config = OptimizerConfig(learning_rate=1.0, warmup_start=0.2, final_learning_rate=0.1, warmup_epochs=2)
+    rates = [learning_rate(step, 24, 2, config) for step in range(24)]
+    assert rates[:4] == pytest.approx([0.4, 0.6, 0.8, 1.0])
+    assert rates[4] == pytest.approx(1.0)
+    assert rates[14] == pytest.approx(0.55)  # half-way down
+    assert rates[23] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 19 / 20)) / 2)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_every_line_of_the_log_is_json(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
+    train(small_config("training.epochs=1"), corpus, tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 5
+    assert all(json.loads(line)["step"] >= 0 for line in lines)

@@ -1,0 +1,336 @@
+"""A run that is stopped anywhere and resumed ends as the run that was never stopped, to the last bit."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from textreid.config import Config
+from textreid.errors import ArtifactError, ResumeError
+from textreid.models import Model
+from textreid.runlog import RunLog, read_records
+from textreid.training import interrupt
+from textreid.training.interrupt import RunStoppedError
+from textreid.training.recipe import pretrain
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Corpus
+
+MakeConfig = Callable[..., Config]
+SETTINGS = ("training.captions_per_image=2", "training.checkpoint_every=3", "training.log_every=2")
+STEPS = 12
+
+
+class KilledError(BaseException):
+    """Stands for a kill: nothing of textreid catches it."""
+
+
+class EventfulLog(RunLog):
+    """Does something when a training step is finished."""
+
+    def __init__(self, folder: Path, step: int, event: Callable[[], None]) -> None:
+        super().__init__(folder, console=False)
+        self._step, self._event, self._task = step, event, ""
+
+    @contextmanager
+    def progress(self, task: str, total: int, done: int = 0) -> Iterator[None]:
+        self._task = task
+        yield
+
+    def advance(self, done: int) -> None:
+        if self._task == "pretrain" and done == self._step:
+            self._event()
+
+
+def kill() -> None:
+    raise KilledError
+
+
+def press_ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def train(config: Config, corpus: "Corpus", out: Path, log: RunLog | None = None, **options: Any) -> Model:
+    return pretrain(config, corpus.images, corpus.captions, out, log=log or RunLog(out, console=False), **options)
+
+
+def measured(out: Path) -> list[dict[str, Any]]:
+    """The records of a log without its clock and its account of interruptions."""
+    records = [record for record in read_records(out / "metrics.jsonl") if record["event"] != "resume"]
+    passing = ("images_per_second", "commit")  # others may commit while this test runs
+    return [{name: value for name, value in record.items() if name not in passing} for record in records]
+
+
+def assert_same_run(out: Path, expected: Path) -> None:
+    for file in ("model/model.safetensors", "noise.npy", "model/tokenizer.json"):
+        assert (out / file).read_bytes() == (expected / file).read_bytes(), file
+    last = f"step-{STEPS:08}"
+    for file in ("weights.safetensors", "optimizer.safetensors", "totals.safetensors", "noise.npy"):
+        assert (out / last / file).read_bytes() == (expected / last / file).read_bytes(), file
+    assert measured(out) == measured(expected)
+
+
+def length_of_encoding(model: Model) -> dict[str, float]:
+    return {"figure": float(model.encode_texts(["a red top over black trousers"])[0, 0])}
+
+
+@pytest.fixture(scope="module")
+def config(small_config: MakeConfig) -> Config:
+    return small_config(*SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def straight(config: Config, corpus: "Corpus", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("straight") / "run"
+    train(config, corpus, out, evaluate=length_of_encoding)
+    assert len(measured(out)) == 1 + 6 + 4
+    return out
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_killed_after_any_step(step: int, config: Config, corpus: "Corpus", straight: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(KilledError):
+        train(config, corpus, out, EventfulLog(out, step, kill), evaluate=length_of_encoding)
+    assert [r["step"] for r in measured(out) if r["event"] == "train"] == list(range(2, step + 1, 2))
+    train(config, corpus, out, resume=True, evaluate=length_of_encoding)
+    assert_same_run(out, straight)
+
+
+def test_killed_again_and_again(config: Config, corpus: "Corpus", straight: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    rng = np.random.default_rng(5)
+    kills = 0
+    for step in (2, *sorted(rng.choice(np.arange(3, STEPS + 1), size=5, replace=False).tolist())):
+        with pytest.raises(KilledError):
+            train(config, corpus, out, EventfulLog(out, step, kill), resume=kills > 0, evaluate=length_of_encoding)
+        kills += 1
+    train(config, corpus, out, resume=True, evaluate=length_of_encoding)
+    assert kills == 6
+    assert_same_run(out, straight)
+
+
+@pytest.mark.parametrize("step", [1, 4, 6, 11])
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(
+    step: int, config: Config, corpus: "Corpus", straight: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    former = signal.getsignal(signal.SIGINT)
+    with pytest.raises(RunStoppedError, match=f"after step {step} of {STEPS}.*go on with --resume") as caught:
+        train(config, corpus, out, EventfulLog(out, step, press_ctrl_c), evaluate=length_of_encoding)
+    assert caught.value.exit_code == 130
+    assert (out / f"step-{step:08}" / "manifest.json").is_file()
+    assert signal.getsignal(signal.SIGINT) is former
+    train(config, corpus, out, resume=True, evaluate=length_of_encoding)
+    assert_same_run(out, straight)
+
+
+def test_a_second_ctrl_c_stops_at_once(config: Config, corpus: "Corpus", tmp_path: Path) -> None:
+    def twice() -> None:
+        press_ctrl_c()
+        press_ctrl_c()
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, corpus, tmp_path / "run", EventfulLog(tmp_path / "run", 2, twice))
+    assert list((tmp_path / "run").glob("step-*")) == []
+
+
+@pytest.mark.parametrize("method", ["em", "none"])
+def test_without_a_noise_table(method: str, small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
+    config = small_config(*SETTINGS, f"masking.method={method}", "training.epoch_unit=image")
+    train(config, corpus, tmp_path / "straight")
+    with pytest.raises(KilledError):
+        train(config, corpus, tmp_path / "run", EventfulLog(tmp_path / "run", 7, kill))
+    train(config, corpus, tmp_path / "run", resume=True)
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("straight", "run")]
+    assert weights[0] == weights[1]
+
+
+def test_a_finished_run_can_be_resumed_and_stays_as_it_is(
+    config: Config, corpus: "Corpus", straight: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(straight, tmp_path / "run")
+    train(config, corpus, tmp_path / "run", resume=True, evaluate=length_of_encoding)
+    assert_same_run(tmp_path / "run", straight)
+
+
+def test_harmless_settings_may_change(config: Config, corpus: "Corpus", straight: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(KilledError):
+        train(config, corpus, out, EventfulLog(out, 5, kill))
+    changed = config.override(
+        [
+            "training.workers=0",
+            "training.cache_images=off",
+            "training.checkpoint_every=4",
+            "training.keep_checkpoints=1",
+        ]
+    )
+    train(changed, corpus, out, resume=True)
+    expected, found = (folder / "model" / "model.safetensors" for folder in (straight, out))
+    assert found.read_bytes() == expected.read_bytes()
+    assert [path.name for path in sorted(out.glob("step-*"))] == [f"step-{STEPS:08}"]
+
+
+def test_refuses_other_settings_and_says_which(config: Config, corpus: "Corpus", straight: Path) -> None:
+    other = config.override(["optimizer.learning_rate=0.5", "losses.sdm=0.25", "training.seed=9"])
+    before = sorted(path.name for path in straight.iterdir())
+    with pytest.raises(ResumeError) as caught:
+        train(other, corpus, straight, resume=True)
+    message = str(caught.value)
+    for difference in ("losses.sdm was 0.0, is 0.25", "learning_rate was 0.001, is 0.5", "training.seed was 0, is 9"):
+        assert difference in message
+    assert "epochs" not in message
+    assert sorted(path.name for path in straight.iterdir()) == before
+
+
+def test_refuses_other_data(
+    config: Config, corpus: "Corpus", make_corpus: Callable[..., "Corpus"], straight: Path, tmp_path: Path
+) -> None:
+    other = make_corpus(tmp_path / "other", images=60, seed=3)
+    with pytest.raises(ResumeError, match="the captions or images are others"):
+        train(config, other, straight, resume=True)
+    shutil.copytree(corpus.images, tmp_path / "imgs")
+    (tmp_path / "imgs" / "0003.png").write_bytes((tmp_path / "imgs" / "0004.png").read_bytes() + b"\0")
+    with pytest.raises(ResumeError, match="the captions or images are others"):
+        pretrain(config, tmp_path / "imgs", corpus.captions, straight, resume=True)
+
+
+def test_refuses_where_there_is_no_run(config: Config, corpus: "Corpus", tmp_path: Path) -> None:
+    with pytest.raises(ResumeError, match="no run to resume; start it without --resume"):
+        train(config, corpus, tmp_path / "none", resume=True)
+
+
+def test_a_checkpoint_cut_off_by_a_kill_is_passed_over(
+    config: Config, corpus: "Corpus", straight: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(KilledError):
+        train(config, corpus, out, EventfulLog(out, 8, kill), evaluate=length_of_encoding)
+    shutil.copytree(out / "step-00000006", out / ".step-00000009.123.partial")
+    (out / ".step-00000009.123.partial" / "manifest.json").unlink()
+    (out / "step-00000009").mkdir()  # as left by a copy that was cut off
+    train(config, corpus, out, resume=True, evaluate=length_of_encoding)
+    assert_same_run(out, straight)
+    assert list(out.glob(".step-*")) == []
+
+
+def test_a_damaged_checkpoint_is_named(config: Config, corpus: "Corpus", tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(KilledError):
+        train(config, corpus, out, EventfulLog(out, 8, kill))
+    for name in ("weights.safetensors", "optimizer.safetensors"):
+        file = out / "step-00000006" / name
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(ArtifactError, match=rf"{name}: \d+ bytes, but \d+ were written"):
+            train(config, corpus, out, resume=True)
+        file.write_bytes(b"\xff" * len(whole))
+        with pytest.raises(ArtifactError, match="step-00000006: damaged"):
+            train(config, corpus, out, resume=True)
+        file.write_bytes(whole)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Files cannot grow beyond ``size`` bytes: to the writer as a full disk, to the rest of the machine not at all."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [20_000, 300_000])  # too small for weights; for the state of the optimiser
+def test_a_full_disk_leaves_the_last_checkpoint(
+    size: int, config: Config, corpus: "Corpus", straight: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(KilledError):
+        train(config, corpus, out, EventfulLog(out, 4, kill), evaluate=length_of_encoding)
+    with pytest.raises(ArtifactError, match=r"step-00000006: cannot be written: .*File too large"), largest_file(size):
+        train(config, corpus, out, resume=True, evaluate=length_of_encoding)
+    assert [path.name for path in out.glob("step-*")] == ["step-00000003"]
+    assert list(out.glob(".*")) == []
+    train(config, corpus, out, resume=True, evaluate=length_of_encoding)
+    assert_same_run(out, straight)
+
+
+def test_a_disk_that_is_full_from_the_start(config: Config, corpus: "Corpus", tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"noise\.npy: cannot be written: File too large"), largest_file(4000):
+        train(config, corpus, tmp_path / "run")
+
+
+def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        metrics = out / "metrics.jsonl"
+        if metrics.exists() and any(json.loads(line)["step"] >= step for line in metrics.read_text().split("\n")[:-1]):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"the run did not reach step {step}: {process.communicate()}")
+
+
+def test_a_process_that_gets_sigint_then_sigkill(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
+    config = small_config("training.epochs=60", "training.checkpoint_every=30", "training.log_every=5")
+    straight, out = tmp_path / "straight", tmp_path / "run"
+    train(config, corpus, straight)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    command = [sys.executable, "-c", "from textreid.cli import main; main()", "pretrain"]
+    command += ["--images", str(corpus.images), "--captions", str(corpus.captions), "--out", str(out)]
+    command += ["--config", str(tmp_path / "config.json")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(*more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*command, *more], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    with start() as first:
+        wait_for_step(out, 20, first)
+        first.send_signal(signal.SIGINT)
+        _, said = first.communicate(timeout=300)
+    assert first.returncode == 130
+    assert f"{out} is saved, go on with --resume" in said
+    stopped = int(sorted(out.glob("step-*"))[-1].name.removeprefix("step-"))
+    assert 20 <= stopped < 240
+    with start("--resume") as second:
+        wait_for_step(out, stopped + 35, second)
+        second.kill()
+    assert second.returncode == -signal.SIGKILL
+    with start("--resume") as third:
+        data, said = third.communicate(timeout=300)
+    assert (third.returncode, data.strip()) == (0, str(out / "model"))
+    assert "goes on from step" in said
+    for file in ("model/model.safetensors", "noise.npy"):
+        assert (out / file).read_bytes() == (straight / file).read_bytes(), file
+    assert measured(out) == measured(straight)
+    assert [record["event"] for record in read_records(out / "metrics.jsonl")].count("resume") == 2
+
+
+def test_a_run_in_another_thread_leaves_signals_alone() -> None:
+    former = signal.getsignal(signal.SIGINT)
+    seen: list[str] = []
+
+    def enter() -> None:
+        with interrupt.StopRequest(seen.append) as stop:
+            seen.append(str(stop.made))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == ["False"]
+    assert signal.getsignal(signal.SIGINT) is former
