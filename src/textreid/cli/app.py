@@ -7,6 +7,7 @@ import traceback
 import typer
 
 from textreid.cli.cache import cache
+from textreid.cli.demo import demo
 from textreid.cli.evaluate import evaluate
 from textreid.cli.pretrain import pretrain
 from textreid.cli.search import search
@@ -39,11 +40,12 @@ def _global_options(
         typer.echo(context.get_help())
 
 
-# The story, in its order.
+# The story, in its order; then all of it at once, and what it left behind.
 app.command()(synthesize)
 app.command()(pretrain)
 app.command()(evaluate)
 app.command()(search)
+app.command()(demo)
 app.add_typer(cache, name="cache")
 
 

@@ -15,6 +15,9 @@ def synthesize(
     split: str = typer.Option("test", help="What the annotation calls the images: train, val or test."),
     first_identity: int = typer.Option(0, min=0, help="Number of the first person; separate ranges share nobody."),
     workers: int = typer.Option(1, min=1, help="Processes that render."),
+    captions: Path | None = typer.Option(
+        None, metavar="FOLDER", help="Also write a caption table by simulated MLLMs, which err now and then."
+    ),
 ) -> None:
     """Render synthetic pedestrians with captions, as a data set in the form of CUHK-PEDES."""
     from rich.console import Console
@@ -37,3 +40,8 @@ def synthesize(
             progress=lambda done: bar.update(task, completed=done),
         )
     sys.stdout.write(f"{out}\n")
+    if captions:
+        from textreid.captioning import simulate_captions
+
+        simulate_captions(out, captions, seed=seed)
+        sys.stdout.write(f"{captions}\n")

@@ -140,4 +140,7 @@ def _search(search: Search) -> str:
     target = (
         f'<figure class="target"><img alt="" src="{_embed(search.person)}"><figcaption>described</figcaption></figure>'
     )
-    return f'<section class="search"><blockquote>{html.escape(search.query)}</blockquote><div class="row">{target}{tiles}</div></section>'
+    return (
+        f'<section class="search"><blockquote>{html.escape(search.query)}</blockquote>'
+        f'<div class="row">{target}{tiles}</div></section>'
+    )

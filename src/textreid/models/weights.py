@@ -35,14 +35,17 @@ class _Source(NamedTuple):
     weights: dict[str, torch.Tensor]
 
 
-def load_model(name_or_path: str | Path | None = None, image_size: tuple[int, int] | None = None) -> Model:
-    """Load a model on the CPU.
+def load_model(
+    name_or_path: str | Path | None = None, image_size: tuple[int, int] | None = None, device: str | None = None
+) -> Model:
+    """Load a model.
 
     Args:
         name_or_path: None or ``"tiny"`` for the bundled model; a model folder; a CLIP folder as Hugging Face stores
             it; or else the name of one on the hub, such as ``"openai/clip-vit-base-patch16"``.
         image_size: (height, width) in pixels that images shall be resized to in place of the model's own; its
             position table is interpolated, which is logged.
+        device: where it encodes, as torch names it (``"cpu"``, ``"cuda:1"``); None is the GPU if torch sees one.
 
     Raises:
         ModelError: there is no such model, or its files are damaged or do not fit each other.
@@ -53,7 +56,8 @@ def load_model(name_or_path: str | Path | None = None, image_size: tuple[int, in
     source = _read(name_or_path)
     if image_size is not None:
         source = _fit(source, replace(source.config, image_height=image_size[0], image_width=image_size[1]))
-    return Model(_build(source), source.tokenizer)
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Model(_build(source).to(place), source.tokenizer)
 
 
 def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:
