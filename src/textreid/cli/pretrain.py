@@ -19,7 +19,7 @@ class Masking(StrEnum):
     NONE = "none"
 
 
-def pretrain( (typer reads them by name)
+def pretrain(
     images: Path = typer.Option(..., help="Root folder of the images named in the caption table."),
     captions: Path = typer.Option(..., help="Folder of the caption table."),
     out: Path = typer.Option(..., help="Run folder: checkpoints, metrics.jsonl, plots, and the model in OUT/model."),
