@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -22,17 +21,19 @@ def textreid(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def best_seconds(arguments: Sequence[str], tries: int = 3) -> float:
+    """Processor time of the quickest of some runs: on an idle machine the time a user waits, on a busy one still it."""
     taken = []
     for _ in range(tries):
-        start = time.perf_counter()
+        before = os.times()
         textreid(*arguments)
-        taken.append(time.perf_counter() - start)
+        after = os.times()
+        taken.append(after.children_user + after.children_system - before.children_user - before.children_system)
     return min(taken)
 
 
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_it_answers_at_once(option: str) -> None:
-    assert best_seconds([option]) < LIMIT_SECONDS
+    assert 0 < best_seconds([option]) < LIMIT_SECONDS
 
 
 def test_version() -> None:
