@@ -178,6 +178,8 @@ def test_a_learned_vocabulary_has_the_asked_size_and_learns_words() -> None:
     assert batch.ids.max() == 309
     assert (batch.ids[2, : batch.lengths[2]] > 0).all()  # 0 pads and is never text
     assert [(begin, end) for _, begin, end in OWN.pieces("The red jacket")] == [(0, 3), (4, 7), (8, 14)]
+    xylo = OWN.pieces("xylo")  # no token starts with " x", so the space before the first word stands alone
+    assert [(begin, end) for _, begin, end in xylo][:2] == [(0, 0), (0, 1)]
 
 
 def test_a_small_corpus_gives_a_smaller_vocabulary_that_still_encodes_everything() -> None:

@@ -36,6 +36,8 @@ class CaptionNoise:
         words, end = [], 0
         pieces = self.tokenizer.pieces(text)[: self.probabilities.shape[1] - 2]
         for position, (_, start, stop) in enumerate(pieces, start=1):
+            if start == stop:
+                continue
             if start > end:
                 words.append(Word(text[end:start], None, False))
             overlaps = any(start < high and low < stop for low, high in wrong)
@@ -76,12 +78,12 @@ def describe_noise(noise: CaptionNoise) -> str:
         return "The captioner made no error here."
     return (
         f"In this run false words got {probabilities[wrong].mean():.3f} on average and true words "
-        f"{probabilities[~wrong].mean():.3f} (area under the ROC curve {_area(probabilities, wrong):.2f}; 0.5 is "
-        "chance): a short training on few pictures tells them apart only so well."
+        f"{probabilities[~wrong].mean():.3f}: the area under the ROC curve is {error_area(probabilities, wrong):.2f}, "
+        "where 0.5 is chance and 1 tells them apart without a mistake."
     )
 
 
-def _area(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float:
+def error_area(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float:
     """Probability that a positive scores above a negative, ties counted half."""
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]

@@ -28,6 +28,7 @@ _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _OWN_WORDS = r" ?[\p{L}]+| ?[\p{N}]| ?[^\s\p{L}\p{N}]+"
 _ENTITY = re.compile(r"&(?:#[0-9]+;?|#[xX][0-9a-fA-F]+;?|[^\t\n\f <&#;]{1,32};?)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_SPACE = "\u0120"  # how a byte-level vocabulary writes a space
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,8 @@ class Tokenizer:
         found = []
         for token, (first, last) in list(zip(encoding.ids, encoding.offsets, strict=True))[1:-1]:
             begin, end = (spans[first][0], spans[last - 1][1]) if first < last else (0, 0)
+            if self._backend.id_to_token(token) == _SPACE:
+                end = begin  # the space put before the first word is not in the text
             while begin < end and text[begin].isspace():
                 begin += 1
             while begin < end < len(text) and unicodedata.combining(text[end]):
