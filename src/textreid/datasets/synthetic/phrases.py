@@ -251,14 +251,10 @@ class Phrases:
         if not self.seen.inner or not (self.chance.happens(0.6) or garment.text.endswith("cardigan")):
             return ""
         under = f"a {self.colour('inner_colour')} {self._draw('inner', 'words')}"
-        forms = (
-            " over {}",
-            " over {}",
-            " with {} underneath",
-            " worn open over {}",
-            " with {} under it",
-            " on top of {}",
-        )
+        forms = (" over {}", " over {}", " over {}", " with {} underneath", " with {} under it", " on top of {}")
+        opened = (" worn open over {}", " left open over {}", " hanging open over {}")
+        if garment.text in ("jacket", "coat", "hoodie", "shirt") and self.chance.happens(0.3):
+            return self.chance.pick(opened).format(under)
         return self.chance.pick(forms).format(under)
 
     def _garment(self, section: Literal["lower", "shoes"]) -> tuple[str, str, str]:
