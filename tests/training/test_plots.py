@@ -26,8 +26,14 @@ def test_draws_what_the_log_holds_and_nothing_else(tmp_path: Path) -> None:
 
 def test_draws_validation_with_one_curve_a_figure(tmp_path: Path) -> None:
     log = RunLog(tmp_path, console=False)
-    log.record("validation", 0, r1=0.1, map=0.05)
-    assert [path.name for path in plot_run(log.path)] == ["validation.png"]
+    log.record("validation", 0, epoch=0, one=0.1)
+    log.record("validation", 9, epoch=1, one=0.3)
+    (drawn,) = plot_run(log.path)
+    assert drawn.name == "validation.png"
+    alone = drawn.read_bytes()
+    log.record("validation", 9, epoch=1, other=0.05)
+    assert plot_run(log.path) == [drawn]
+    assert drawn.read_bytes() != alone  # the other curve, and a legend
 
 
 def test_says_what_it_cannot_read_or_write(tmp_path: Path) -> None:

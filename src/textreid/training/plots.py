@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -11,12 +12,8 @@ from textreid.runlog import read_records
 
 _FEW = 30  # points that are marked one by one
 
-_CURVES = {
-    "loss.png": ("train", ("loss",), "loss"),
-    "learning_rate.png": ("train", ("learning_rate",), "learning rate"),
-    "mask_rate.png": ("train", ("mask_rate",), "share of words masked"),
-    "validation.png": ("validation", ("r1", "r5", "r10", "map"), "validation"),
-}
+_CURVES = {"loss": "loss", "learning_rate": "learning rate", "mask_rate": "share of words masked"}
+_NO_FIGURES = {"event", "step", "epoch"}
 
 
 def plot_run(metrics: Path) -> list[Path]:
@@ -26,19 +23,26 @@ def plot_run(metrics: Path) -> list[Path]:
         ArtifactError: the log is missing or unreadable, or a plot cannot be written.
     """
     records = read_records(metrics)
+    trained = [record for record in records if record["event"] == "train"]
+    validated = [record for record in records if record["event"] == "validation"]
+    charts = {name: (_points(trained, [name]), label) for name, label in _CURVES.items()}
+    figures = list(dict.fromkeys(name for record in validated for name in record if name not in _NO_FIGURES))
+    charts["validation"] = (_points(validated, figures), "validation")
     drawn = []
-    for file, (event, names, label) in _CURVES.items():
-        chosen = [record for record in records if record["event"] == event]
-        curves = {name: [(r["step"], r[name]) for r in chosen if r.get(name) is not None] for name in names}
-        curves = {name: points for name, points in curves.items() if points}
+    for name, (curves, label) in charts.items():
         if curves:
-            path = metrics.parent / "plots" / file
-            write_bytes(path, _draw(curves, label))
-            drawn.append(path)
+            drawn.append(metrics.parent / "plots" / f"{name}.png")
+            write_bytes(drawn[-1], _draw(curves, label))
     return drawn
 
 
-def _draw(curves: dict[str, list[tuple[float, float]]], label: str) -> bytes:
+def _points(records: list[dict[str, Any]], names: list[str]) -> dict[str, list[tuple[int, float]]]:
+    """(step, value) of each figure, for those that have any."""
+    curves = {name: [(record["step"], record[name]) for record in records if name in record] for name in names}
+    return {name: points for name, points in curves.items() if points}
+
+
+def _draw(curves: dict[str, list[tuple[int, float]]], label: str) -> bytes:
     """The curves as a PNG file."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a display, whatever backend the user has set
