@@ -185,10 +185,10 @@ def _list(p: Phrases) -> str:
     sex = chance.pick(("female", "woman", "F") if p.person.gender == "woman" else ("male", "man", "M"))
     extras = [bare(thing) for thing in (p.glasses(), p.scarf(), p.held()) if thing]
     shoes, hair, hat, bag = p.shoes(), p.hair(), p.headwear(), p.bag()
+    no_bag = "none" if p.person.bag == "none" and chance.happens(0.4) else None
     values = (
         sex, hair and bare(hair), hat and bare(hat), bare(outfit[0]), bare(outfit[1]) if outfit[1:] else None,
-        shoes and bare(shoes), bare(bag) if bag else ("none" if p.person.bag == "none" and chance.happens(0.4) else None),
-        listed(extras) or None,
+        shoes and bare(shoes), bare(bag) if bag else no_bag, listed(extras) or None,
     )  # fmt: skip
     lines = [(name, value) for name, value in zip(names, values, strict=True) if value]
     mark, separator = chance.pick(((": ", "; "), (": ", ". "), (" - ", ", "), (" = ", "; ")))
