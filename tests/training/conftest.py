@@ -62,6 +62,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def no_plots() -> Iterator[None]:
+    """Drawing takes longer than a small run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("textreid.training.recipe.plot_run", lambda metrics: [])
+        yield
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return write_corpus(tmp_path_factory.mktemp("corpus"), images=60)

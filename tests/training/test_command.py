@@ -80,7 +80,9 @@ def test_measures_on_a_folder_in_cuhk_form(
     )  # fmt: skip
     assert code == 0
     assert [line.split(":")[0] for line in said.splitlines()[1:4]] == ["epoch 0", "epoch 1", "epoch 2"]
-    assert (tmp_path / "run" / "plots" / "validation.png").is_file()
+    assert sorted(path.name for path in (tmp_path / "run" / "plots").iterdir()) == [
+        "learning_rate.png", "loss.png", "mask_rate.png", "validation.png",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,14 @@ from textreid.config import Config
 from textreid.errors import ArtifactError, ResumeError
 from textreid.models import Model
 from textreid.runlog import RunLog, read_records
-from textreid.training import interrupt, recipe
+from textreid.training import interrupt
 from textreid.training.interrupt import RunStoppedError
 from textreid.training.recipe import pretrain
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
 
+pytestmark = pytest.mark.usefixtures("no_plots")
 MakeConfig = Callable[..., Config]
 SETTINGS = ("training.captions_per_image=2", "training.checkpoint_every=3", "training.log_every=2")
 STEPS = 12
@@ -84,14 +85,6 @@ def assert_same_run(out: Path, expected: Path) -> None:
 
 def length_of_encoding(model: Model) -> dict[str, float]:
     return {"figure": float(model.encode_texts(["a red top over black trousers"])[0, 0])}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_plots() -> Iterator[None]:
-    """They have tests of their own, and take longer than these runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "plot_run", lambda metrics: [])
-        yield
 
 
 @pytest.fixture(scope="module")
