@@ -139,7 +139,7 @@ class TrainingConfig:
 
     seed: int = _within(0, 0)
     epochs: int = _within(30, 1)
-    batch_size: int = _within(512, 2)
+    batch_size: int = _within(512, 2)  # pairs, or images where epoch_unit is image
     epoch_unit: Literal["pair", "image"] = "pair"  # an epoch sees every pair once, or every image once
     captions_per_image: int = _within(1, 1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"

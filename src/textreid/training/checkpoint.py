@@ -1,9 +1,11 @@
 """Checkpoints: ``step-*`` folders that hold everything a run needs to go on as if it had never stopped.
 
 Random numbers and the order of the data are functions of seed and step (`textreid.training.sampler`), so the
-step number stands for both.
+step number stands for both. The continuation is exact to the last bit on one machine with one number of threads:
+another number adds up in another order.
 """
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +72,7 @@ class Checkpoints:
                 partial / _STATE,
                 {"step": step, "config": identity.config, "data": identity.data, "compute": identity.compute},
             )
+            _flush(partial)
         for old in self._paths()[: -self._keep]:
             shutil.rmtree(old)
         return path
@@ -86,8 +89,11 @@ class Checkpoints:
         paths = self._paths()
         if not paths:
             return None
-        read_manifest(paths[-1], _KIND, _FORMAT_VERSION)
-        state = read_json(paths[-1] / _STATE)
+        try:
+            read_manifest(paths[-1], _KIND, _FORMAT_VERSION)
+            state = read_json(paths[-1] / _STATE)
+        except ArtifactError as error:
+            raise ArtifactError(f"{error}; remove {paths[-1].name} to go on from the checkpoint before it") from error
         self._refuse_other_run(paths[-1], state)
         return Checkpoint(paths[-1], state["step"])
 
@@ -139,6 +145,13 @@ class Checkpoint:
             return load_file(self.path / _TOTALS)["totals"]
         except (SafetensorError, OSError, RuntimeError, KeyError) as error:
             raise ArtifactError(f"{self.path}: damaged, or of another model: {error}") from error
+
+
+def _flush(folder: Path) -> None:
+    """Bring the files to the disk before the folder gets its name: a power cut must not leave a name without data."""
+    for path in folder.iterdir():
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
 
 
 def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
