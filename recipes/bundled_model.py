@@ -17,6 +17,7 @@ from textreid.captioning import simulate_captions
 from textreid.config import Config
 from textreid.datasets.annotations import read_cuhk_form
 from textreid.datasets.synthetic import write_corpus
+from textreid.demo.noise import captions_with_noise, describe_noise
 from textreid.evaluation import evaluate_model
 from textreid.models import Model, load_model
 from textreid.presets import tiny
@@ -54,7 +55,7 @@ def main() -> None:
     """Run the steps that have not been done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of corpora, captions and the run")
-    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--stop-after", choices=["captions"], help="only prepare the data")
@@ -75,6 +76,7 @@ def main() -> None:
     run = options.work / "run"
     pretrain(configuration(options.epochs), people, captions, run, resume=options.resume, evaluate=evaluate)
     print(f"training: {(time.monotonic() - start) / 60:.0f} minutes since it was started or resumed")
+    print(describe_noise(captions_with_noise(captions, run)))
     shutil.rmtree(BUNDLED, ignore_errors=True)
     load_model(run / "model").save(BUNDLED, card=(run / "model" / "card.md").read_text(), dtype="float16")
     print(f"packaged: {BUNDLED}")

@@ -52,7 +52,7 @@ def paper() -> Config:
     return Config(model=ModelConfig(weights="openai/clip-vit-base-patch16"))
 
 
-PRESETS: dict[str, Callable[[], Config]] = {"tiny": tiny, "paper": paper}
+PRESETS: dict[str, Callable[[], Config]] = {"tiny": tiny, "clip-vit-b16": paper, "paper": paper}
 
 
 def preset(name: str) -> Config:
