@@ -26,7 +26,7 @@ class DemoSettings:
 
     train_domains: tuple[str, ...] = ("street", "campus", "mall")
     unseen_domain: str = "station"
-    identities: int = 1000  # in each training domain
+    identities: int = 900  # in each training domain
     images_per_identity: int = 2
     unseen_identities: int = 100
     unseen_images_per_identity: int = 4
