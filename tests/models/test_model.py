@@ -116,6 +116,12 @@ def test_the_fingerprint_follows_what_is_encoded(
     assert Model(initialize(replace(config, weights=str(folder))), tokenizer).fingerprint == model.fingerprint
 
 
+def test_what_selected_the_checkpoint_is_kept(model: Model, folder: Path, tmp_path: Path) -> None:
+    assert load_model(folder).selected_on is None
+    Model(model.encoder, model.tokenizer, selected_on="a validation split").save(tmp_path / "chosen", "card")
+    assert load_model(tmp_path / "chosen").selected_on == "a validation split"
+
+
 def test_a_folder_is_replaced_only_on_request(model: Model, folder: Path) -> None:
     with pytest.raises(ArtifactError, match="exists already"):
         model.save(folder, "other")

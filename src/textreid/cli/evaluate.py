@@ -31,7 +31,10 @@ def evaluate(
     # A wrong folder is told before torch is imported, which takes seconds.
     from textreid.models import load_model
 
-    evaluations = [evaluate_model(load_model(model), part, split, name=model, max_unreadable=max_rejected)]
+    loaded = load_model(model)
+    evaluations = [
+        evaluate_model(loaded, part, split, name=model, selected_on=loaded.selected_on, max_unreadable=max_rejected)
+    ]
     if baseline:
         evaluations.append(
             evaluate_model(

@@ -25,6 +25,7 @@ class ModelFolder(NamedTuple):
     config: ModelConfig
     tokenizer: Tokenizer
     fingerprint: str
+    selected_on: str | None
 
 
 def open_folder(path: Path) -> ModelFolder:
@@ -44,7 +45,7 @@ def open_folder(path: Path) -> ModelFolder:
         raise ModelError(f"{path / CONFIG}: {error}") from error
     tokenizer = Tokenizer.load(path / TOKENIZER)
     check_tokenizer(tokenizer, config, str(path))
-    return ModelFolder(path, config, tokenizer, fingerprint)
+    return ModelFolder(path, config, tokenizer, fingerprint, manifest.get("selected_on"))
 
 
 def check_tokenizer(tokenizer: Tokenizer, config: ModelConfig, where: str) -> None:

@@ -37,13 +37,15 @@ class Model:
         encoder: the network, on any device.
         tokenizer: text to token ids.
         config: the shape of the network and the normalisation of its pixels.
+        selected_on: the data that chose this checkpoint among others, in words; None where nobody recorded it.
     """
 
-    def __init__(self, encoder: DualEncoder, tokenizer: Tokenizer) -> None:
+    def __init__(self, encoder: DualEncoder, tokenizer: Tokenizer, selected_on: str | None = None) -> None:
         check_tokenizer(tokenizer, encoder.config, "model")
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.config: ModelConfig = encoder.config
+        self.selected_on = selected_on
 
     @property
     def device(self) -> torch.device:
@@ -114,7 +116,8 @@ class Model:
         broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
         if broken:
             raise ModelError(f"{path}: not saved: {len(broken)} tensors are not finite in {dtype}, first {broken[0]}")
-        facts = {"fingerprint": _fingerprint(state, self.config, self.tokenizer), "dtype": dtype}
+        mark = _fingerprint(state, self.config, self.tokenizer)
+        facts = {"fingerprint": mark, "dtype": dtype, "selected_on": self.selected_on}
         with new_folder(Path(path), KIND, FORMAT_VERSION, replace=replace, **facts) as folder:
             write_json(folder / CONFIG, asdict(self.config))
             write_bytes(folder / WEIGHTS, save(state))

@@ -33,6 +33,7 @@ class _Source(NamedTuple):
     config: ModelConfig
     tokenizer: Tokenizer
     weights: dict[str, torch.Tensor]
+    selected_on: str | None = None
 
 
 def load_model(
@@ -57,7 +58,7 @@ def load_model(
     if image_size is not None:
         source = _fit(source, replace(source.config, image_height=image_size[0], image_width=image_size[1]))
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Model(_build(source).to(place), source.tokenizer)
+    return Model(_build(source).to(place), source.tokenizer, source.selected_on)
 
 
 def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:
@@ -102,7 +103,7 @@ def _read_own(path: Path) -> _Source:
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path / WEIGHTS}: cannot be read: {error}") from error
     copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in weights.items()}
-    return _Source(str(path), folder.config, folder.tokenizer, copies)
+    return _Source(str(path), folder.config, folder.tokenizer, copies, folder.selected_on)
 
 
 def _build(source: _Source) -> DualEncoder:

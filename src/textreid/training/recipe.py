@@ -63,6 +63,7 @@ def pretrain(
         reached = _train(run, evaluate, log, stop)
     if reached < run.steps:
         raise RunStoppedError(f"stopped after step {reached} of {run.steps}; {out} is saved, go on with --resume")
+    run.model.selected_on = "nothing: the last step"
     run.model.save(out / "model", write_card(run.config, log.path, run.images.quarantined), replace=True)
     plot_run(log.path)
     log.say(f"model: {out / 'model'}")
