@@ -35,5 +35,5 @@ def test_the_paper_preset_is_the_paper() -> None:
 def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"no preset 'tinny'; did you mean 'tiny'\?"):
         preset("tinny")
-    with pytest.raises(ConfigError, match="known: tiny, paper"):
+    with pytest.raises(ConfigError, match="known: tiny, clip-vit-b16, paper"):
         preset("zzz")
