@@ -6,8 +6,6 @@ model: an irrelevant item precedes a relevant one of equal score, so equal score
 there is, and the order of the gallery never matters.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +18,7 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-_BLOCK_BYTES = 32 << 20  # of scores held at once
-_THREADS = min(8, os.cpu_count() or 1)
+_BLOCK_BYTES = 64 << 20  # of scores held at once
 _SORT_ABOVE = 64  # relevant items; beyond, one sort of the scores is cheaper than a pass over them for each
 
 
@@ -93,7 +90,7 @@ def retrieval_metrics(
     """Rank the gallery for each query by inner product and measure how well its identity is found.
 
     Every gallery item with the query's identity is relevant (Tan et al. 2024, §4). Scores are float32. Memory:
-    both feature matrices as float32, a copy of each, a block of scores of 32 MiB, and in each thread at most
+    both feature matrices as float32, a copy of each, a block of scores of 64 MiB, and at most
     64 bytes a gallery item.
 
     Args:
@@ -142,23 +139,24 @@ def _ranks(queries: Floats, gallery: Floats, starts: Indices, ends: Indices, blo
     """
     ranks: list[Indices] = []
     scores = np.empty((block, len(gallery)), dtype=np.float32)
-    # numpy lets go of the interpreter's lock while it compares, so that threads can share a block.
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for first in range(0, len(queries), block):
-            chosen = slice(first, first + block)
-            rows = np.matmul(queries[chosen], gallery.T, out=scores[: len(queries[chosen])])
-            shares = (np.array_split(part, _THREADS) for part in (rows, starts[chosen], ends[chosen]))
-            ranks += pool.map(_ranks_of_rows, *shares)
+    for first in range(0, len(queries), block):
+        chosen = slice(first, first + block)
+        rows = np.matmul(queries[chosen], gallery.T, out=scores[: len(queries[chosen])])
+        # In one thread: two that count fight for the interpreter's lock, and are slower (measured).
+        ranks.append(_ranks_of_rows(rows, starts[chosen], ends[chosen]))
     return np.concatenate(ranks)
 
 
 def _ranks_of_rows(scores: Floats, starts: Indices, ends: Indices) -> Indices:
     """The same from rows of scores (B, G), which are overwritten."""
     ranks = [np.zeros(0, dtype=np.int64)]
+    # One buffer for all rows: a new one for each would be mapped, paged in and unmapped by the system every time.
+    most = min(int((ends - starts).max(initial=0)), _SORT_ABOVE)
+    reached = np.empty((most, scores.shape[1]), dtype=np.bool_)
     for row, start, end in zip(scores, starts, ends, strict=True):
         relevant = np.sort(row[start:end])[::-1]
         row[start:end] = -np.inf
-        ranks.append(_count_at_least(row, relevant) + np.arange(1, len(relevant) + 1))
+        ranks.append(_count_at_least(row, relevant, reached) + np.arange(1, len(relevant) + 1))
     return np.concatenate(ranks)
 
 
@@ -176,11 +174,12 @@ def _from_ranks(queries: Indices, ranks: Indices, relevant: Indices) -> QueryMet
     )
 
 
-def _count_at_least(scores: Floats, thresholds: Floats) -> Indices:
-    """How many of ``scores`` (G,) are at least each of ``thresholds`` (R,)."""
+def _count_at_least(scores: Floats, thresholds: Floats, reached: npt.NDArray[np.bool_]) -> Indices:
+    """How many of ``scores`` (G,) are at least each of ``thresholds`` (R,); ``reached`` is room to compare in."""
     if len(thresholds) > _SORT_ABOVE:
         return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left").astype(np.int64)
-    return np.array([np.count_nonzero(reached) for reached in thresholds[:, None] <= scores], dtype=np.int64)
+    compared = np.less_equal(thresholds[:, None], scores, out=reached[: len(thresholds)])
+    return np.array([np.count_nonzero(row) for row in compared], dtype=np.int64)
 
 
 def _features(features: Any, side: str) -> Floats:
