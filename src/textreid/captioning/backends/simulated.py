@@ -2,13 +2,13 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from textreid.captioning.captioner import Caption
+from textreid.captioning.captioner import Caption, CaptionFailure, Request
 from textreid.captioning.instructions import Instruction
 from textreid.datasets.synthetic import attributes
 from textreid.datasets.synthetic.attributes import COLOURS, Colour, Person, View
@@ -96,8 +96,23 @@ class SimulatedMLLM:
             if not 0 <= rate <= 1:
                 raise CaptionError(f"a rate of {rate}: expected a number from 0 to 1")
 
-    def caption(self, image: Path, instruction: Instruction, seed: int) -> Caption:
+    async def caption(self, image: Path, requests: Sequence[Request]) -> list[Caption | CaptionFailure]:
+        """Answer each request as `describe` does; a picture that it does not know is a failure."""
+        answers: list[Caption | CaptionFailure] = []
+        for request in requests:
+            try:
+                answers.append(self.describe(image, request.instruction, request.seed))
+            except CaptionError as error:
+                answers.append(CaptionFailure("no-truth", str(error), permanent=True))
+        return answers
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+    def describe(self, image: Path, instruction: Instruction, seed: int) -> Caption:
         """Describe the person in ``image``; its errors are the spans of the words that are not true.
+
+        The same arguments give the same caption.
 
         Raises:
             CaptionError: ``image`` is not among the pictures it knows, or the template has a slot it does not know.
