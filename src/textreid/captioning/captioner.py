@@ -21,6 +21,9 @@ class Usage:
         return Usage(self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens)
 
 
+NO_USAGE = Usage()
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One caption that is wanted of a picture: how it is asked for, and the seed of the answer."""
@@ -39,7 +42,7 @@ class Caption:
 
     text: str
     errors: tuple[Span, ...] = ()
-    usage: Usage = Usage()
+    usage: Usage = NO_USAGE
 
 
 @dataclass(frozen=True, slots=True)
