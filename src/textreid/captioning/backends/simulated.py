@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from textreid.captioning.captioner import Caption, CaptionFailure, Request
 from textreid.captioning.instructions import Instruction
+from textreid.captioning.templates import slot_name
 from textreid.datasets.synthetic import attributes
 from textreid.datasets.synthetic.attributes import COLOURS, Colour, Person, View
 from textreid.datasets.synthetic.chance import Chance
@@ -58,15 +59,6 @@ _NOTHING = {
     "belongings": "nothing in hand",
     "accessory": "no accessories",
 }
-# Names that other template sets give to our slots.
-_SYNONYMS = {
-    "person": "gender", "sex": "gender", "clothes": "clothing", "outfit": "clothing", "attire": "clothing",
-    "top": "upper", "upper body": "upper", "upper clothing": "upper", "upper garment": "upper", "bottom": "lower",
-    "bottoms": "lower", "lower body": "lower", "lower clothing": "lower", "lower garment": "lower", "shoes": "footwear",
-    "shoe": "footwear", "hairstyle": "hair", "belonging": "belongings", "bag": "belongings", "bags": "belongings",
-    "accessories": "accessory", "pose": "action", "activity": "action",
-}  # fmt: skip
-
 _PART = re.compile(r"\{([^{}]*)\}")
 _SLOT = re.compile(r"\[([^\[\]]*)\]")
 
@@ -195,10 +187,9 @@ _FILLERS: dict[str, Callable[[Phrases], str | None]] = {
 
 
 @cache
-def _slot_name(slot: str) -> str:
-    """Our name of a slot as a template writes it: "[Shoes description]" is "footwear"."""
-    name = slot.strip().lower().removesuffix(" description")
-    name = _SYNONYMS.get(name, name)
+def _known_slot(slot: str) -> str:
+    """Our name of a slot; raises CaptionError if there is nothing to fill it with."""
+    name = slot_name(slot)
     if name not in _FILLERS:
         raise CaptionError(f"the simulated MLLM does not know the slot [{slot}]; it knows: {', '.join(_FILLERS)}")
     return name
@@ -210,7 +201,7 @@ def _fill(pattern: str, phrases: Phrases) -> str:
     def fill(text: str) -> str | None:
         filled, end = "", 0
         for match in _SLOT.finditer(text):
-            phrase = _FILLERS[_slot_name(match[1])](phrases)
+            phrase = _FILLERS[_known_slot(match[1])](phrases)
             if phrase is None:
                 return None
             filled += text[end : match.start()] + phrase
@@ -221,7 +212,7 @@ def _fill(pattern: str, phrases: Phrases) -> str:
         return next((text for text in map(fill, match[1].split("|")) if text is not None), "")
 
     def slot(match: re.Match[str]) -> str:
-        name = _slot_name(match[1])
+        name = _known_slot(match[1])
         return _FILLERS[name](phrases) or _NOTHING[name]
 
     return _SLOT.sub(slot, _PART.sub(part, pattern))
