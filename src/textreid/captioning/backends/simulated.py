@@ -1,7 +1,6 @@
 """A simulated MLLM: it knows the truth about a picture, and errs at a set rate."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from textreid.captioning.captioner import Caption, CaptionFailure, Request
+from textreid.captioning.filling import fill
 from textreid.captioning.instructions import Instruction
 from textreid.captioning.templates import slot_name
 from textreid.datasets.synthetic import attributes
@@ -59,8 +59,6 @@ _NOTHING = {
     "belongings": "nothing in hand",
     "accessory": "no accessories",
 }
-_PART = re.compile(r"\{([^{}]*)\}")
-_SLOT = re.compile(r"\[([^\[\]]*)\]")
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,11 @@ class SimulatedMLLM:
         phrases = Phrases(believed, person, view, chance, wrong)
         stock = _STOCK[self.name]
         pattern = instruction.template.pattern if instruction.template else stock[chance.weighted(_STOCK_WEIGHTS)]
-        text = _fill(pattern, phrases)
+        text = fill(
+            pattern,
+            lambda slot: _FILLERS[_known_slot(slot)](phrases),
+            lambda slot: _NOTHING[_known_slot(slot)],
+        )
         if chance.happens(self.dirt_rate):
             text = chance.pick(_DIRT)(text)
         return Caption(*finish(text, american=True))
@@ -193,26 +195,3 @@ def _known_slot(slot: str) -> str:
     if name not in _FILLERS:
         raise CaptionError(f"the simulated MLLM does not know the slot [{slot}]; it knows: {', '.join(_FILLERS)}")
     return name
-
-
-def _fill(pattern: str, phrases: Phrases) -> str:
-    """The pattern with its slots filled; of each optional part the first alternative that can be filled."""
-
-    def fill(text: str) -> str | None:
-        filled, end = "", 0
-        for match in _SLOT.finditer(text):
-            phrase = _FILLERS[_known_slot(match[1])](phrases)
-            if phrase is None:
-                return None
-            filled += text[end : match.start()] + phrase
-            end = match.end()
-        return filled + text[end:]
-
-    def part(match: re.Match[str]) -> str:
-        return next((text for text in map(fill, match[1].split("|")) if text is not None), "")
-
-    def slot(match: re.Match[str]) -> str:
-        name = _known_slot(match[1])
-        return _FILLERS[name](phrases) or _NOTHING[name]
-
-    return _SLOT.sub(slot, _PART.sub(part, pattern))
