@@ -7,10 +7,12 @@ import traceback
 import typer
 
 from textreid.cli.cache import cache
+from textreid.cli.captions import captions
 from textreid.cli.evaluate import evaluate
 from textreid.cli.pretrain import pretrain
 from textreid.cli.search import search
 from textreid.cli.synthesize import synthesize
+from textreid.cli.templates import templates
 from textreid.errors import TextReidError
 from textreid.version import __version__
 
@@ -44,6 +46,8 @@ app.command()(synthesize)
 app.command()(pretrain)
 app.command()(evaluate)
 app.command()(search)
+app.add_typer(captions, name="captions")
+app.add_typer(templates, name="templates")
 app.add_typer(cache, name="cache")
 
 
