@@ -4,16 +4,17 @@ What a caption is asked with depends on the seed, the image and the slot alone, 
 in any order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from textreid.captioning.captioner import NO_USAGE, Caption, Captioner, CaptionFailure, Request, Usage
 from textreid.captioning.cleaning import OK, status_of, tidy
-from textreid.captioning.instructions import Instruction
+from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
+from textreid.captioning.templates import Template
 from textreid.datasets.captions import CaptionRow
 from textreid.datasets.synthetic.chance import Chance
-from textreid.errors import CaptionError
+from textreid.errors import ConfigError
 
 FAILED = "failed-"  # in front of the kind of a failure: the status of a row without a caption
 
@@ -36,7 +37,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.asks < 1 or self.in_flight < 1 or not 0 <= self.max_failures <= 1:
-            raise CaptionError("asks and in_flight must be 1 or more, and max_failures from 0 to 1")
+            raise ConfigError("asks and in_flight must be 1 or more, and max_failures from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,19 @@ class Slot:
     def name(self) -> str:
         """Its name in the table: ``"qwen/static"``."""
         return f"{self.mllm}/{self.choices[0].kind}"
+
+
+def slots_of(mllms: Sequence[str], kinds: Sequence[str], templates: Mapping[str, Template] | None = None) -> list[Slot]:
+    """The slots of a job: each of ``mllms`` with each kind of instruction; dynamic ones with our templates when None.
+
+    Raises:
+        ConfigError: a kind that is unknown, or given twice.
+    """
+    choices = {"static": lambda: (static_instruction(),), "dynamic": lambda: dynamic_instructions(templates)}
+    for kind in kinds:
+        if kind not in choices or kinds.count(kind) > 1:
+            raise ConfigError(f"--slots: {kind!r}: expected some of {', '.join(choices)}, each once")
+    return [Slot(mllm, choices[kind]()) for mllm in mllms for kind in kinds]
 
 
 @dataclass(frozen=True)

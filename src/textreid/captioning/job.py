@@ -216,11 +216,15 @@ class _Job:
         await saved
 
     async def _write(self) -> None:
-        """Write whatever has come since the last sync, with one sync for all of it."""
-        while first := await self._queue.get():
-            batch = [first]
-            while not self._queue.empty() and (entry := self._queue.get_nowait()):
+        """Write whatever has come since the last sync, with one sync for all of it; None is the end."""
+        entry = await self._queue.get()
+        while entry is not None:
+            batch = []
+            while entry is not None:
                 batch.append(entry)
+                if self._queue.empty():
+                    break
+                entry = self._queue.get_nowait()
             error = None
             try:
                 await asyncio.to_thread(self._table.append, [row for rows, _ in batch for row in rows])
@@ -233,6 +237,8 @@ class _Job:
                     saved.set_exception(error)
                 else:
                     saved.set_result(None)
+            if entry is not None:
+                entry = await self._queue.get()
 
     def _listen_for_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():

@@ -96,4 +96,8 @@ def open_captioner(mllm: MLLM, images: Path) -> Captioner:
 
         variable = mllm.key_variable if mllm.key_variable in os.environ else None
         return OpenAICompatible(mllm.name, mllm.model, mllm.urls, variable)
+    if mllm.backend == "describe":
+        from textreid.captioning.backends.describe import PixelDescriber
+
+        return PixelDescriber(mllm.name)
     raise ConfigError(f"--mllm {mllm.name}: {mllm.backend} is not available")

@@ -4,8 +4,9 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from textreid.captioning.asking import FAILED, Answer
 from textreid.captioning.captioner import NO_USAGE, Usage
@@ -142,6 +143,7 @@ class Tally:
         """Count rows that were saved without a caption at the end."""
         given_up = Counter(statuses)
         self.done += given_up.total()
+        self.saved_now += given_up.total()
         self.statuses += given_up
 
     @property
@@ -161,3 +163,47 @@ class Tally:
         if not self.usage or not set(self.usage) <= set(prices):
             return None
         return sum(prices[mllm].cost(usage, self.seconds) for mllm, usage in self.usage.items())
+
+    def line(self, prices: Mapping[str, Price]) -> str:
+        """What to show beside the progress."""
+        tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in self.usage.values())
+        parts = [f"{self.images_done} images", f"{self.rate:.1f} captions/s"]
+        cost = self.cost(prices)
+        parts += [f"{tokens:,} tokens"] if tokens else []
+        parts += [f"cost {cost:,.2f}"] if cost is not None else []
+        parts += [f"{counts.total()} {what} ({_listed(counts)})" for what, counts in self._troubles() if counts]
+        return ", ".join(parts)
+
+    def summary(self, prices: Mapping[str, Price]) -> str:
+        """What to show at the end."""
+        ok = self.statuses["ok"]
+        kept = Counter({status: count for status, count in self.statuses.items() if status != "ok"})
+        parts = [f"{ok} captions of {self.images} images"]
+        parts += [f"{kept.total()} rows without a usable one ({_listed(kept)})"] if kept else []
+        parts += [f"{self.saved_now} new in {self.seconds:.0f} s"]
+        parts += [f"{self.rejected.total()} asked again ({_listed(self.rejected)})"] if self.rejected else []
+        cost = self.cost(prices)
+        parts += [f"cost of this run {cost:,.2f}"] if cost is not None else []
+        return "; ".join(parts)
+
+    def to_dict(self, prices: Mapping[str, Price]) -> dict[str, Any]:
+        """The counts as JSON values."""
+        return {
+            "images": self.images,
+            "captions": self.total,
+            "statuses": dict(sorted(self.statuses.items())),
+            "this_run": {
+                "captions": self.saved_now,
+                "seconds": round(self.seconds, 3),
+                "asked_again": dict(sorted(self.rejected.items())),
+                "tokens": {mllm: asdict(usage) for mllm, usage in sorted(self.usage.items())},
+                "cost": self.cost(prices),
+            },
+        }
+
+    def _troubles(self) -> tuple[tuple[str, Counter[str]], ...]:
+        return ("rejected", self.rejected), ("failed", self.failures)
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common())

@@ -7,6 +7,7 @@ import traceback
 import typer
 
 from textreid.cli.cache import cache
+from textreid.cli.caption import caption
 from textreid.cli.captions import captions
 from textreid.cli.evaluate import evaluate
 from textreid.cli.pretrain import pretrain
@@ -43,6 +44,7 @@ def _global_options(
 
 # The story, in its order.
 app.command()(synthesize)
+app.command()(caption)
 app.command()(pretrain)
 app.command()(evaluate)
 app.command()(search)
