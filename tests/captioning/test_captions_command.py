@@ -74,6 +74,14 @@ def test_stats_by_instruction_with_plots(run: Run, table: Path, tmp_path: Path) 
     assert plots.read_bytes().startswith(b"\x89PNG")
 
 
+def test_equal_texts_can_be_counted_once(run: Run, tmp_path: Path) -> None:
+    same = tmp_path / "same.json"
+    same.write_text(json.dumps({f"{number}.jpg": f"A man in coat {number % 3}." for number in range(9)}))
+    for options, captions_ in (((), 9), (("--once",), 3)):
+        (corpus,) = json.loads(run("captions", "stats", same, "--json", *options))["corpora"]
+        assert (corpus["captions"], corpus["different"]) == (captions_, 3)
+
+
 def test_stats_of_nothing(run: Run, table: Path, tmp_path: Path) -> None:
     with pytest.raises(CaptionError, match="no such file or folder"):
         run("captions", "stats", tmp_path / "missing")

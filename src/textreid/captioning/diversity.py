@@ -36,6 +36,7 @@ class Diversity:
         name: of the corpus.
         available: captions in the corpus.
         captions: captions that were drawn from it and measured.
+        different: different texts among them; annotators may have given several pictures of a person the same one.
         distinct: for n from 1 to 4, distinct n-grams of words / all n-grams (Li et al. 2016).
         self_bleu: mean BLEU-4 of a caption against all others of a sample (Zhu et al. 2018); high is monotonous.
         self_bleu_captions: size of that sample.
@@ -54,6 +55,7 @@ class Diversity:
     name: str
     available: int
     captions: int
+    different: int
     distinct: Mapping[str, float]
     self_bleu: float
     self_bleu_captions: int
@@ -127,6 +129,7 @@ def _measure(name: str, available: int, captions: Sequence[str], bleu_sample: in
         name=name,
         available=available,
         captions=total,
+        different=len(set(captions)),
         distinct={str(n): distinct_share(words, n) for n in _ORDERS},
         self_bleu=self_bleu(words[:bleu_sample]),
         self_bleu_captions=len(words[:bleu_sample]),

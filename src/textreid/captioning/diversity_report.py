@@ -18,6 +18,7 @@ _Corpus = Mapping[str, Any]
 _FIGURES: dict[str, Callable[[_Corpus], str]] = {
     "captions": lambda c: f"{c['available']:,}",
     "measured": lambda c: f"{c['captions']:,}",
+    "different texts": lambda c: f"{c['different']:,}",
     "distinct-1 %": lambda c: _percent(c["distinct"]["1"]),
     "distinct-2 %": lambda c: _percent(c["distinct"]["2"]),
     "distinct-3 %": lambda c: _percent(c["distinct"]["3"]),
@@ -78,6 +79,7 @@ def plot(report: Mapping[str, Any]) -> bytes:
         lengths.plot([100 * count / total for count in corpus["lengths"]], label=corpus["name"])
         shares = [100 * share for _, share in corpus["common_patterns"]]
         ranks.loglog(range(1, len(shares) + 1), shares, label=corpus["name"])
+    lengths.xaxis.get_major_locator().set_params(integer=True)
     lengths.set(xlabel="words", ylabel="% of captions", ylim=(0, None), xlim=(0, None))
     ranks.set(xlabel="rank of the sentence pattern", ylabel="% of captions")
     _bars(
@@ -88,6 +90,7 @@ def plot(report: Mapping[str, Any]) -> bytes:
     for axes in (lengths, ranks, coverage, overlap):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3, axis="y")
+        axes.set_axisbelow(True)
     handles, labels = lengths.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False)
     picture = BytesIO()

@@ -24,6 +24,7 @@ def stats(
     by: str = typer.Option("corpus", help="One column a corpus, or for tables one an instruction, mllm or slot."),
     sample: int = typer.Option(20_000, min=2, help="Captions to measure of each, at most."),
     whole: bool = typer.Option(False, "--whole", help="Let the corpora differ in size; else the smallest sets it."),
+    once: bool = typer.Option(False, "--once", help="Count captions with equal texts in a corpus once."),
     seed: int = typer.Option(0, min=0, help="Of the sample."),
     plots: Path | None = typer.Option(None, metavar="FILE", help="Write the plots to this PNG file."),
     json: bool = typer.Option(False, "--json", help="Print the figures as JSON, not a table."),
@@ -41,6 +42,8 @@ def stats(
     for corpus in corpora:
         for column, text in _texts(corpus, by, alone=len(corpora) == 1):
             texts.setdefault(column, []).append(text)
+    if once:
+        texts = {column: list(dict.fromkeys(column_texts)) for column, column_texts in texts.items()}
     report = to_report(compare_corpora(texts, sample, seed=seed, equal_sizes=not whole), seed)
     if plots:
         write_bytes(plots, plot(report))
