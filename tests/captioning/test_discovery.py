@@ -11,6 +11,8 @@ import pytest
 
 from textreid.captioning.discovery import DIALOGUE, TEMPLATES, TURNS, ChatModel, discover_templates
 from textreid.captioning.templates import read_templates
+from textreid.cli.templates import templates
+from textreid.datasets.captions import CaptionRow, write_captions
 from textreid.errors import CaptionError, ResumeError, TextReidError
 
 CAPTIONS = ("A man in a red coat.", "The person in the image is a woman.\nShe wears a dress.")
@@ -185,6 +187,30 @@ def test_endpoints_that_do_not_answer(script: Script, tmp_path: Path, step: tupl
         discover_templates(script.llm(retries=0), CAPTIONS, tmp_path)
     assert KEY not in str(caught.value)
     assert not (tmp_path / TEMPLATES).exists()
+
+
+def test_the_command_shows_static_captions_and_its_progress(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        CaptionRow(f"{number}.jpg", f"{mllm}/{kind}", f"{kind} words on {number}.", mllm, kind, "", "", 0)
+        for mllm in ("qwen", "shikra") for kind in ("static", "dynamic") for number in range(5)
+    ]  # fmt: skip
+    write_captions(tmp_path / "table", rows)
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")
+    script.steps = list(ANSWERS.values())
+    llm = script.llm()
+    arguments = ["--llm", f"{llm.url}#{llm.model}", "--captions", tmp_path / "table", "--out", tmp_path / "out"]
+    templates(
+        args=["discover", "--sample", "8", *map(str, arguments)], prog_name="textreid templates", standalone_mode=False
+    )
+    printed = capsys.readouterr()
+    assert printed.out == f"{tmp_path / 'out' / TEMPLATES}\n"
+    assert "turn 5 of 5, prune: 2 templates" in printed.err
+    said = script.requests[0]["messages"][0]["content"]
+    assert said.count("static words on") == 8
+    assert "dynamic words on" not in said
+    assert set(script.keys) == {f"Bearer {KEY}"}
 
 
 def test_nobody_there(tmp_path: Path) -> None:
