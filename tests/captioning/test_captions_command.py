@@ -11,6 +11,7 @@ from textreid.captioning.templates import own_templates
 from textreid.cli.captions import captions
 from textreid.cli.templates import templates
 from textreid.datasets.captions import CaptionRow, read_captions, write_captions
+from textreid.datasets.synthetic import write_corpus
 from textreid.errors import CaptionError
 
 TEXTS = {
@@ -82,7 +83,17 @@ def test_equal_texts_can_be_counted_once(run: Run, tmp_path: Path) -> None:
         assert (corpus["captions"], corpus["different"]) == (captions_, 3)
 
 
+def test_a_synthetic_corpus_is_read_by_its_annotations(run: Run, table: Path, tmp_path: Path) -> None:
+    """Its folder has a manifest as well, which does not make it a caption table."""
+    write_corpus(tmp_path / "street", "street", identities=2, images_per_identity=1, seed=0)
+    report = json.loads(run("captions", "stats", table, tmp_path / "street", "--json"))
+    assert [(corpus["name"], corpus["available"]) for corpus in report["corpora"]] == [("table", 13), ("street", 4)]
+
+
 def test_stats_of_nothing(run: Run, table: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.json").write_text("{}")
+    with pytest.raises(CaptionError, match=r"empty\.json: holds no usable caption"):
+        run("captions", "stats", table, tmp_path / "empty.json")
     with pytest.raises(CaptionError, match="no such file or folder"):
         run("captions", "stats", tmp_path / "missing")
     with pytest.raises(typer.BadParameter, match="--by shape: expected one of corpus"):

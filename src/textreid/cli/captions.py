@@ -35,13 +35,17 @@ def stats(
     from textreid.artifacts import write_bytes
     from textreid.captioning.diversity import compare_corpora
     from textreid.captioning.diversity_report import plot, render, to_report
+    from textreid.errors import CaptionError
 
     if by not in _BY:
         raise typer.BadParameter(f"--by {by}: expected one of {', '.join(_BY)}")
     texts: dict[str, list[str]] = {}
     for corpus in corpora:
+        before = sum(map(len, texts.values()))
         for column, text in _texts(corpus, by, alone=len(corpora) == 1):
             texts.setdefault(column, []).append(text)
+        if sum(map(len, texts.values())) == before:
+            raise CaptionError(f"{corpus}: holds no usable caption")
     if once:
         texts = {column: list(dict.fromkeys(column_texts)) for column, column_texts in texts.items()}
     report = to_report(compare_corpora(texts, sample, seed=seed, equal_sizes=not whole), seed)
@@ -130,13 +134,25 @@ def _texts(corpus: str, by: str, alone: bool) -> Iterator[tuple[str, str]]:
     label = name if separator and not Path(corpus).exists() else path.resolve().name
     if not path.exists():
         raise CaptionError(f"{path}: no such file or folder")
-    if not (path / "manifest.json").is_file() and not (path / "job.json").is_file():
+    if not _is_table(path):
         yield from ((label, text) for text in captions_in(Source(path, label)))
         return
     for row in caption_rows(path):
         if row.status == "ok":
             part = "" if by == "corpus" else getattr(row, by)
             yield (part if alone and part else f"{label} {part}".strip()), row.caption
+
+
+def _is_table(path: Path) -> bool:
+    """Whether this is a caption table, complete or still growing; other folders of textreid have manifests too."""
+    from textreid.artifacts import MANIFEST, read_json
+    from textreid.datasets.captions import KIND
+    from textreid.datasets.growing_captions import JOB
+
+    if not (path / MANIFEST).is_file():
+        return (path / JOB).is_file()
+    manifest = read_json(path / MANIFEST)
+    return isinstance(manifest, dict) and manifest.get("kind") == KIND
 
 
 def _print_counts(counts: dict[str, Any], json: bool) -> None:
