@@ -124,7 +124,7 @@ def test_what_is_asked_depends_on_seed_image_and_slot_alone() -> None:
     assert len({each.instruction.template_id for each in first[:count]}) == count  # no template twice before all
     assert first[0] != requests_for("b/1.jpg", slot, Settings())[0]
     assert first[0] != requests_for("a/1.jpg", slot, Settings(seed=1))[0]
-    assert first[0] != requests_for("a/1.jpg", Slot("shikra", slot.choices), Settings())[0]
+    assert first[0] != requests_for("a/1.jpg", Slot("shikra", "dynamic", slot.choices), Settings())[0]
     static = requests_for("a/1.jpg", slots_of(["qwen"], ["static"])[0], Settings())
     assert len({each.seed for each in static}) == 3
 
@@ -284,6 +284,15 @@ def test_another_job_in_the_same_folder_is_refused(place: Place) -> None:
     with pytest.raises(ResumeError, match="images: "):
         Place(place.root / "other", place.out).run(Scripted(place.root / "other"))
     assert len(captioner.asked) == 12
+
+
+def test_styles_and_templates_are_compared_in_one_run(place: Place) -> None:
+    place.run(Scripted(place.root), images=40, kinds=["dynamic", "styled"])
+    rows = place.rows().values()
+    ids = {slot: {row.template_id for row in rows if row.slot == f"qwen/{slot}"} for slot in ("dynamic", "styled")}
+    assert len(ids["dynamic"]) > 10
+    assert len(ids["styled"]) > 10
+    assert ids["dynamic"].isdisjoint(ids["styled"])
 
 
 def test_files_with_hard_names_are_captioned_or_named(tmp_path: Path) -> None:

@@ -88,8 +88,8 @@ def test_a_torn_tail_is_dropped_wherever_it_was_torn(tmp_path: Path) -> None:
         table.append(rows(0, 1))
     content = (tmp_path / "whole/journal-00000.jsonl").read_bytes()
     second = content.index(b"\n") + 1
-    cuts = range(second, len(content))
-    assert len(cuts) > 50
+    cuts = range(second, len(content), 2)
+    assert len(cuts) > 40
     for cut in cuts:
         folder = tmp_path / str(cut)
         folder.mkdir()

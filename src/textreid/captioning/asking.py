@@ -4,13 +4,14 @@ What a caption is asked with depends on the seed, the image and the slot alone, 
 in any order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from textreid.captioning.captioner import NO_USAGE, Caption, Captioner, CaptionFailure, Request, Usage
 from textreid.captioning.cleaning import OK, status_of, tidy
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
+from textreid.captioning.styles import style_instructions
 from textreid.captioning.templates import Template
 from textreid.datasets.captions import CaptionRow
 from textreid.datasets.synthetic.chance import Chance
@@ -42,28 +43,38 @@ class Settings:
 
 @dataclass(frozen=True)
 class Slot:
-    """One of the captions that every image gets: ``mllm`` is asked with one of ``choices``, all of one kind."""
+    """One of the captions that every image gets: ``mllm`` is asked with one of ``choices``, which ``label`` names."""
 
     mllm: str
+    label: str
     choices: tuple[Instruction, ...]
 
     @property
     def name(self) -> str:
         """Its name in the table: ``"qwen/static"``."""
-        return f"{self.mllm}/{self.choices[0].kind}"
+        return f"{self.mllm}/{self.label}"
 
 
-def slots_of(mllms: Sequence[str], kinds: Sequence[str], templates: Mapping[str, Template] | None = None) -> list[Slot]:
-    """The slots of a job: each of ``mllms`` with each kind of instruction; dynamic ones with our templates when None.
+def slots_of(
+    mllms: Sequence[str], labels: Sequence[str], templates: Mapping[str, Template] | None = None
+) -> list[Slot]:
+    """The slots of a job: each of ``mllms`` with each of ``labels``.
+
+    ``"static"`` is the request alone, ``"dynamic"`` adds one of ``templates`` (ours when None), ``"styled"`` a style.
 
     Raises:
-        ConfigError: a kind that is unknown, or given twice.
+        ConfigError: a label that is unknown, or given twice.
     """
-    choices = {"static": lambda: (static_instruction(),), "dynamic": lambda: dynamic_instructions(templates)}
-    for kind in kinds:
-        if kind not in choices or kinds.count(kind) > 1:
-            raise ConfigError(f"--slots: {kind!r}: expected some of {', '.join(choices)}, each once")
-    return [Slot(mllm, choices[kind]()) for mllm in mllms for kind in kinds]
+    choices: dict[str, Callable[[], tuple[Instruction, ...]]] = {
+        "static": lambda: (static_instruction(),),
+        "dynamic": lambda: dynamic_instructions(templates),
+        "styled": style_instructions,
+    }
+    for label in labels:
+        if label not in choices or labels.count(label) > 1:
+            raise ConfigError(f"--slots: {label!r}: expected some of {', '.join(choices)}, each once")
+    chosen = {label: choices[label]() for label in labels}
+    return [Slot(mllm, label, chosen[label]) for mllm in mllms for label in labels]
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class CaptioningStoppedError(TextReidError):
 
 def job_facts(root: Path, slots: Sequence[Slot], models: Mapping[str, str], settings: Settings) -> dict[str, Any]:
     """What decides the rows of a job: a table is only continued by a job with equal facts."""
-    prompts = {slot.choices[0].kind: fingerprint([each.prompt_hash for each in slot.choices])[:16] for slot in slots}
+    prompts = {slot.label: fingerprint([each.prompt_hash for each in slot.choices])[:16] for slot in slots}
     return {
         "images": str(root.resolve()).encode("utf-8", "backslashreplace").decode(),
         "slots": [slot.name for slot in slots],

@@ -57,8 +57,8 @@ def read_mllms(specifications: Sequence[str]) -> tuple[MLLM, ...]:
 
 
 def _read(specification: str) -> MLLM:
-    name, _, target = specification.partition("=")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+    name, equals, target = specification.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         # What stands there may hold a secret, so it is not repeated.
         raise ConfigError(f"--mllm: no name of letters, digits, '.', '_' and '-' before '='; expected {_FORMS}")
     if target == "describe":

@@ -24,7 +24,9 @@ def caption(  # noqa: PLR0917 (typer reads them by name)
         "NAME=transformers:MODEL, NAME=describe or NAME=simulated. Repeat for more. Keys of servers come from the "
         "environment: NAME_API_KEY, else OPENAI_API_KEY.",
     ),
-    slots: str = typer.Option("static,dynamic", help="Captions of each image by each MLLM: static, dynamic or both."),
+    slots: str = typer.Option(
+        "static,dynamic", help="Captions of each image by each MLLM: some of static, dynamic, styled."
+    ),
     templates: Path | None = typer.Option(None, help="Templates of the dynamic instruction, instead of our own."),
     limit: int | None = typer.Option(None, min=1, help="Only the first images; without it, the job goes on to all."),
     sample: int | None = typer.Option(None, min=1, help="Only a random sample of the images, drawn by --seed."),
@@ -36,9 +38,7 @@ def caption(  # noqa: PLR0917 (typer reads them by name)
     prices: Path | None = typer.Option(
         None, help='TOML with a table a model: ["MODEL"] prompt = 0.1, completion = 0.4 (a million tokens), hour = 2.5.'
     ),
-    dry_run: bool = typer.Option(
-        False, "--dry-run", help="Show three images' requests and an estimate; send nothing."
-    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show three images' requests and an estimate; send nothing."),
     as_json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
 ) -> None:
     """Describe every image in one caption per MLLM and instruction; can be stopped and started again at any moment."""
