@@ -194,6 +194,15 @@ def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
     assert images(tmp_path / "t") == ["0.jpg"]
 
 
+def test_a_table_without_rows_takes_other_settings(tmp_path: Path) -> None:
+    grow(tmp_path / "t").__exit__()
+    other = {**FACTS, "seed": 1}
+    for _ in range(2):
+        with GrowingTable(tmp_path / "t", other) as table:
+            table.append([])
+    assert read_json(tmp_path / "t/job.json")["seed"] == 1
+
+
 def test_other_versions_and_foreign_folders_are_refused(tmp_path: Path) -> None:
     grow(tmp_path / "t").__exit__()
     write_json(tmp_path / "t/job.json", read_json(tmp_path / "t/job.json") | {"format_version": 99})

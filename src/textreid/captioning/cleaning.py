@@ -117,7 +117,7 @@ def _repeats(words: list[str]) -> bool:
 
 
 def _is_other_language(text: str) -> bool:
-    letters = [character for character in text if character.isalpha()]
+    letters = [] if text.isascii() else [character for character in text if character.isalpha()]
     if sum(not letter.isascii() for letter in letters) > OTHER_LETTERS * len(letters):
         return True
     words = _words(_QUOTED.sub('""', text))

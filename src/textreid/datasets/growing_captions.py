@@ -32,7 +32,7 @@ class GrowingTable:
     """A caption table that rows can be appended to; one process at a time.
 
     Args:
-        folder: made if it is missing; otherwise empty, or begun earlier with equal ``facts``.
+        folder: made if it is missing; otherwise without rows, or begun earlier with equal ``facts``.
         facts: what decides its rows (images, slots, prompts, seed): JSON values without secrets.
         part_rows: rows of a part.
 
@@ -256,7 +256,9 @@ def _begin(folder: Path, facts: Mapping[str, Any]) -> None:
         for name in dict.fromkeys([*wanted, *found])
         if found.get(name) != wanted.get(name)
     ]
-    if differing:
+    if differing and not any(folder.glob("part-*")) and not any(folder.glob("journal-*")):
+        write_json(path, job)  # nothing was written with the other settings
+    elif differing:
         raise ResumeError(
             f"{folder}: begun with other settings ({'; '.join(differing)}); use the same, or choose another folder"
         )
