@@ -86,13 +86,23 @@ def new_folder(path: Path, kind: str, format_version: int, replace: bool = False
     try:
         partial.mkdir(parents=True)
         yield partial
-        files = {file.name: file.stat().st_size for file in sorted(partial.iterdir()) if file.is_file()}
-        write_json(partial / MANIFEST, {"kind": kind, "format_version": format_version, **facts, "files": files})
+        write_manifest(partial, kind, format_version, **facts)
         _put_in_place(partial, path)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be written: {_reason(error, partial)}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_manifest(folder: Path, kind: str, format_version: int, **facts: Any) -> None:
+    """Declare ``folder`` complete: its manifest lists the files that are in it now, with their sizes.
+
+    Raises:
+        ArtifactError: it cannot be written.
+    """
+    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.is_file()}
+    files.pop(MANIFEST, None)
+    write_json(folder / MANIFEST, {"kind": kind, "format_version": format_version, **facts, "files": files})
 
 
 def _put_in_place(partial: Path, path: Path) -> None:

@@ -1,5 +1,6 @@
 """The simulated MLLM tells the truth at error rate 0, and otherwise marks exactly what is wrong."""
 
+import asyncio
 import dataclasses
 import re
 from collections import Counter
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textreid.captioning.backends.simulated import SimulatedMLLM
-from textreid.captioning.captioner import Caption, Captioner
+from textreid.captioning.captioner import Caption, Captioner, CaptionFailure, Request
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
 from textreid.captioning.templates import Template, own_templates
 from textreid.datasets.synthetic import attributes as a
@@ -51,8 +52,8 @@ def caption(
     error_rate: float = 0.0,
     dirt_rate: float = 0.0,
 ) -> Caption:
-    captioner: Captioner = SimulatedMLLM(name, {"someone.jpg": (person, view)}, error_rate, dirt_rate)
-    return captioner.caption(IMAGE, instruction, seed)
+    captioner = SimulatedMLLM(name, {"someone.jpg": (person, view)}, error_rate, dirt_rate)
+    return captioner.describe(IMAGE, instruction, seed)
 
 
 def following(pattern: str) -> Instruction:
@@ -279,12 +280,22 @@ def test_equal_arguments_give_equal_captions() -> None:
 def test_paths_under_the_root_are_known() -> None:
     truth = {"a/1.jpg": (someone(), EVERYTHING)}
     rooted = SimulatedMLLM("qwen", truth, root=Path("/corpus/imgs"))
-    assert rooted.caption(Path("/corpus/imgs/a/1.jpg"), STATIC, 0) == rooted.caption(Path("a/1.jpg"), STATIC, 0)
+    assert rooted.describe(Path("/corpus/imgs/a/1.jpg"), STATIC, 0) == rooted.describe(Path("a/1.jpg"), STATIC, 0)
+
+
+def test_as_a_captioner_it_answers_each_request_or_says_why_not() -> None:
+    captioner: Captioner = SimulatedMLLM("qwen", {"someone.jpg": (someone(), EVERYTHING)}, 0.5)
+    requests = [Request(instruction, seed) for seed, instruction in enumerate((STATIC, *dynamic_instructions()))]
+    answers = asyncio.run(captioner.caption(IMAGE, requests))
+    assert answers == [caption(someone(), each.seed, each.instruction, error_rate=0.5) for each in requests]
+    (failure,) = asyncio.run(captioner.caption(Path("other.jpg"), requests[:1]))
+    assert isinstance(failure, CaptionFailure)
+    assert (failure.kind, failure.permanent, failure.fatal) == ("no-truth", True, False)
 
 
 def test_what_it_cannot_do_is_an_error() -> None:
     with pytest.raises(CaptionError, match=r"other\.jpg: not a picture"):
-        SimulatedMLLM("qwen", {}).caption(Path("other.jpg"), STATIC, 0)
+        SimulatedMLLM("qwen", {}).describe(Path("other.jpg"), STATIC, 0)
     with pytest.raises(CaptionError, match=r"does not know the slot \[mood\]; it knows: gender"):
         caption(someone(), 0, following("In a [mood]."))
     with pytest.raises(CaptionError, match="no simulated MLLM 'gpt'; known: qwen, shikra"):

@@ -32,16 +32,18 @@ class Instruction:
         kind: ``"static"``, or ``"dynamic"``: with a template.
         text: what the MLLM is told.
         template: the template of a dynamic instruction, else None.
+        style: id of the style of a dynamic instruction that asks for one instead, else empty.
     """
 
     kind: Kind
     text: str
     template: Template | None = None
+    style: str = ""
 
     @property
     def template_id(self) -> str:
-        """Name of the template; empty without one."""
-        return self.template.id if self.template else ""
+        """Name of the template, or of the style; empty without either."""
+        return self.template.id if self.template else self.style
 
     @property
     def prompt_hash(self) -> str:

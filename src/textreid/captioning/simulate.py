@@ -48,7 +48,7 @@ def simulate_captions(
                 for kind in instructions:
                     instruction = chance.pick(choices[kind])
                     slot, own_seed = f"{captioner.name}/{kind}", chance.whole(0, 1 << 31)
-                    caption = captioner.caption(path, instruction, own_seed)
+                    caption = captioner.describe(path, instruction, own_seed)
                     writer.add(
                         CaptionRow(
                             image, slot, caption.text, captioner.name, kind,

@@ -11,6 +11,19 @@ from textreid.errors import CaptionError
 
 LONGEST_TEMPLATE = 1_000  # characters
 
+# Our names of the slots, and those that other template sets give to them.
+SLOT_NAMES = (
+    "gender", "hair", "clothing", "upper", "lower", "footwear", "belongings", "accessory", "action",
+    "he/she", "his/her", "him/her",
+)  # fmt: skip
+_SYNONYMS = {
+    "person": "gender", "sex": "gender", "clothes": "clothing", "outfit": "clothing", "attire": "clothing",
+    "top": "upper", "upper body": "upper", "upper clothing": "upper", "upper garment": "upper", "bottom": "lower",
+    "bottoms": "lower", "lower body": "lower", "lower clothing": "lower", "lower garment": "lower", "shoes": "footwear",
+    "shoe": "footwear", "hairstyle": "hair", "belonging": "belongings", "bag": "belongings", "bags": "belongings",
+    "accessories": "accessory", "pose": "action", "activity": "action",
+}  # fmt: skip
+
 _TOKEN = re.compile(r"\[([^\[\]]*)\]|([\[\]{}])")
 _PART = re.compile(r"\{([^{}]*)\}")
 
@@ -38,6 +51,12 @@ class Template:
         return tuple(match[1] for match in re.finditer(r"\[([^\[\]]*)\]", self.text))
 
 
+def slot_name(slot: str) -> str:
+    """Our name of a slot: ``"Shoes description"`` is ``"footwear"``; one that we do not have keeps its name."""
+    name = " ".join(slot.replace("_", " ").lower().split()).removesuffix(" description")
+    return _SYNONYMS.get(name, name)
+
+
 @cache
 def own_templates() -> dict[str, Template]:
     """The templates that come with textreid, by id."""
@@ -63,7 +82,7 @@ def read_templates(path: Path) -> dict[str, Template]:
     found: dict[str, Template] = {}
     seen: dict[str, int] = {}
     for line, name, pattern in entries:
-        problem = _problem(pattern)
+        problem = problem_of(pattern)
         if not problem and pattern in seen:
             problem = f"the same template as line {seen[pattern]}"
         if problem:
@@ -100,8 +119,8 @@ def _toml_entries(path: Path, text: str) -> list[tuple[int, str, str]]:
     return entries
 
 
-def _problem(pattern: str) -> str:
-    """What is wrong with a template; empty if nothing."""
+def problem_of(pattern: str) -> str:
+    """What is wrong with the pattern of a template; empty if nothing."""
     if len(pattern) > LONGEST_TEMPLATE:
         return f"{len(pattern)} characters, but a template has at most {LONGEST_TEMPLATE}"
     slots, braces = 0, 0

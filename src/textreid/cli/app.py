@@ -7,11 +7,14 @@ import traceback
 import typer
 
 from textreid.cli.cache import cache
+from textreid.cli.caption import caption
+from textreid.cli.captions import captions
 from textreid.cli.demo import demo
 from textreid.cli.evaluate import evaluate
 from textreid.cli.pretrain import pretrain
 from textreid.cli.search import search
 from textreid.cli.synthesize import synthesize
+from textreid.cli.templates import templates
 from textreid.errors import TextReidError
 from textreid.version import __version__
 
@@ -42,10 +45,13 @@ def _global_options(
 
 # The story, in its order; then all of it at once, and what it left behind.
 app.command()(synthesize)
+app.command()(caption)
 app.command()(pretrain)
 app.command()(evaluate)
 app.command()(search)
 app.command()(demo)
+app.add_typer(captions, name="captions")
+app.add_typer(templates, name="templates")
 app.add_typer(cache, name="cache")
 
 

@@ -1,13 +1,15 @@
 """The caption table: Parquet parts and a manifest, one row per (image, slot).
 
-This is the only file that knows how captions are stored. A table is a folder with ``part-00000.parquet``,
-``part-00001.parquet``, ... in one pinned schema, and a ``manifest.json`` that is written last. A *slot* names who
-was asked and how (``"qwen/static"``); an image has at most one caption a slot.
+This file and `growing_captions`, which writes a table over many runs, alone know how captions are stored. A table is
+a folder with ``part-00000.parquet``, ``part-00001.parquet``, ... in one pinned schema, and a ``manifest.json`` that is
+written last. A *slot* names who was asked and how (``"qwen/static"``); an image has at most one caption a slot.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from textreid.errors import CaptionError
 KIND = "captions"
 FORMAT_VERSION = 1
 PART_ROWS = 1 << 17
+_BLOCK_ROWS = 1 << 14
 LONGEST_WORDS = 1_000
 LONGEST_CHARACTERS = 8_000  # for scripts that put no space between words
 STATUSES = ("ok", "empty", "no-words", "too-long")
@@ -41,7 +44,8 @@ _SCHEMA = pa.schema(
         pa.field("status", pa.string(), nullable=False),
     ]
 )
-_FIELDS = attrgetter(*_SCHEMA.names)
+COLUMNS: tuple[str, ...] = tuple(_SCHEMA.names)
+_FIELDS = attrgetter(*COLUMNS)
 # Absolute (POSIX or Windows), empty, or with a ".." component.
 _LEAVES_ROOT = r"^$|^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
 
@@ -122,18 +126,66 @@ class CaptionWriter:
         """Write the rows that wait in memory as one part."""
         if not self._rows:
             return
-        columns = zip(*map(_FIELDS, self._rows), strict=True)
-        table = pa.Table.from_arrays(
-            [pa.array(values, field.type) for values, field in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA
-        )
-        name = f"part-{len(self.digests):05}.parquet"
-        table = table.set_column(_SCHEMA.get_field_index("status"), _SCHEMA.field("status"), _screen(table))
-        _check_paths(table["image"], name)
-        for status, count in _count(table["status"]).items():
+        name = part_name(len(self.digests))
+        for status, count in write_part(self.folder / name, self._rows).items():
             self.statuses[status] = self.statuses.get(status, 0) + count
-        pq.write_table(table, self.folder / name, compression="zstd")
         self.digests[name] = file_digest(self.folder / name)
         self._rows = []
+
+
+def is_storable(image: str) -> bool:
+    """Whether the table can hold this image path: within the image root, and text (not the bytes of another script).
+
+    A file name that is not UTF-8 comes from the file system with surrogates in it, which Parquet cannot hold.
+    """
+    return not re.search(_LEAVES_ROOT, image) and not re.search("[\ud800-\udfff]", image)
+
+
+def part_name(number: int) -> str:
+    """File name of part ``number``, counted from 0."""
+    return f"part-{number:05}.parquet"
+
+
+def write_part(path: Path, rows: Iterable[CaptionRow]) -> dict[str, int]:
+    """Write ``rows`` as one part, a block at a time; returns the number of rows by status.
+
+    A row marked ``ok`` whose text cannot be used gets the status of the rule it breaks.
+
+    Raises:
+        CaptionError: an image path leaves the image root.
+        OSError: the file cannot be written.
+    """
+    statuses: dict[str, int] = {}
+    first_row = 0
+    remaining = iter(rows)
+    with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
+        while block := list(islice(remaining, _BLOCK_ROWS)):
+            columns = zip(*map(_FIELDS, block), strict=True)
+            table = pa.Table.from_arrays(
+                [pa.array(values, field.type) for values, field in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA
+            )
+            table = table.set_column(_SCHEMA.get_field_index("status"), _SCHEMA.field("status"), _screen(table))
+            _check_paths(table["image"], path.name, first_row)
+            first_row += len(block)
+            for status, count in _count(table["status"]).items():
+                statuses[status] = statuses.get(status, 0) + count
+            writer.write_table(table)
+    return statuses
+
+
+def read_part(path: Path, columns: Sequence[str] = COLUMNS) -> pa.Table:
+    """Read columns of one part.
+
+    Raises:
+        CaptionError: it is damaged, or its columns are not those of a caption table.
+    """
+    try:
+        part = pq.ParquetFile(path)
+        if not part.schema_arrow.equals(_SCHEMA):
+            raise CaptionError(f"{path}: its columns are not those of a caption table: {part.schema_arrow.names}")
+        return part.read(list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise CaptionError(f"{path}: cannot be read as Parquet: {error}") from error
 
 
 @contextmanager
@@ -156,7 +208,7 @@ def caption_writer(folder: Path, part_rows: int = PART_ROWS) -> Iterator[Caption
             raise CaptionError(f"{folder}: a caption table needs at least one row")
         keys = _Keys()
         for name in writer.digests:
-            keys.add(_read_part(partial / name, ["image", "slot"]))
+            keys.add(read_part(partial / name, ["image", "slot"]))
         keys.refuse_duplicates(folder)
         # new_folder writes both into the manifest after this block, when they are known.
         statuses |= dict(sorted(writer.statuses.items()))
@@ -195,7 +247,7 @@ def read_captions(folder: Path) -> CaptionTable:
     captions, usable = [], []
     statuses: dict[str, int] = {}
     for name in digests:
-        table = _read_part(folder / name, [*_SCHEMA.names[:3], "status"])
+        table = read_part(folder / name, [*COLUMNS[:3], "status"])
         _check_paths(table["image"], folder / name)
         status = _screen(table)
         for rule, count in _count(status).items():
@@ -259,16 +311,6 @@ def _sorted_index(known: dict[str, int], codes: npt.NDArray[np.int64]) -> tuple[
     return tuple(names[code] for code in present), position[codes]
 
 
-def _read_part(path: Path, columns: list[str]) -> pa.Table:
-    try:
-        part = pq.ParquetFile(path)
-        if not part.schema_arrow.equals(_SCHEMA):
-            raise CaptionError(f"{path}: its columns are not those of a caption table: {part.schema_arrow.names}")
-        return part.read(columns)
-    except (pa.ArrowException, OSError) as error:
-        raise CaptionError(f"{path}: cannot be read as Parquet: {error}") from error
-
-
 def _screen(table: pa.Table) -> pa.ChunkedArray:
     """The status of each row: what it was marked with, or the rule that an ``ok`` one breaks."""
     text, marked = table["caption"].combine_chunks(), table["status"].combine_chunks()
@@ -292,11 +334,11 @@ def _count(status: pa.ChunkedArray) -> dict[str, int]:
     return {entry["values"]: entry["counts"] for entry in status.value_counts().to_pylist()}
 
 
-def _check_paths(images: pa.ChunkedArray, part: object) -> None:
+def _check_paths(images: pa.ChunkedArray, part: object, first_row: int = 0) -> None:
     leaving: Any = pc.match_substring_regex(images, _LEAVES_ROOT).to_numpy()
     if leaving.any():
         row = int(leaving.argmax())
         raise CaptionError(
-            f"{part}, row {row}: image {images[row].as_py()!r} leaves the image root; "
+            f"{part}, row {first_row + row}: image {images[row].as_py()!r} leaves the image root; "
             "write paths relative to the root, without '..'"
         )

@@ -1,15 +1,16 @@
 """A simulated MLLM: it knows the truth about a picture, and errs at a set rate."""
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from textreid.captioning.captioner import Caption
+from textreid.captioning.captioner import Caption, CaptionFailure, Request
+from textreid.captioning.filling import fill
 from textreid.captioning.instructions import Instruction
+from textreid.captioning.templates import slot_name
 from textreid.datasets.synthetic import attributes
 from textreid.datasets.synthetic.attributes import COLOURS, Colour, Person, View
 from textreid.datasets.synthetic.chance import Chance
@@ -58,17 +59,6 @@ _NOTHING = {
     "belongings": "nothing in hand",
     "accessory": "no accessories",
 }
-# Names that other template sets give to our slots.
-_SYNONYMS = {
-    "person": "gender", "sex": "gender", "clothes": "clothing", "outfit": "clothing", "attire": "clothing",
-    "top": "upper", "upper body": "upper", "upper clothing": "upper", "upper garment": "upper", "bottom": "lower",
-    "bottoms": "lower", "lower body": "lower", "lower clothing": "lower", "lower garment": "lower", "shoes": "footwear",
-    "shoe": "footwear", "hairstyle": "hair", "belonging": "belongings", "bag": "belongings", "bags": "belongings",
-    "accessories": "accessory", "pose": "action", "activity": "action",
-}  # fmt: skip
-
-_PART = re.compile(r"\{([^{}]*)\}")
-_SLOT = re.compile(r"\[([^\[\]]*)\]")
 
 
 @dataclass(frozen=True)
@@ -96,8 +86,23 @@ class SimulatedMLLM:
             if not 0 <= rate <= 1:
                 raise CaptionError(f"a rate of {rate}: expected a number from 0 to 1")
 
-    def caption(self, image: Path, instruction: Instruction, seed: int) -> Caption:
+    async def caption(self, image: Path, requests: Sequence[Request]) -> list[Caption | CaptionFailure]:
+        """Answer each request as `describe` does; a picture that it does not know is a failure."""
+        answers: list[Caption | CaptionFailure] = []
+        for request in requests:
+            try:
+                answers.append(self.describe(image, request.instruction, request.seed))
+            except CaptionError as error:
+                answers.append(CaptionFailure("no-truth", str(error), permanent=True))
+        return answers
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+    def describe(self, image: Path, instruction: Instruction, seed: int) -> Caption:
         """Describe the person in ``image``; its errors are the spans of the words that are not true.
+
+        The same arguments give the same caption.
 
         Raises:
             CaptionError: ``image`` is not among the pictures it knows, or the template has a slot it does not know.
@@ -112,7 +117,11 @@ class SimulatedMLLM:
         phrases = Phrases(believed, person, view, chance, wrong)
         stock = _STOCK[self.name]
         pattern = instruction.template.pattern if instruction.template else stock[chance.weighted(_STOCK_WEIGHTS)]
-        text = _fill(pattern, phrases)
+        text = fill(
+            pattern,
+            lambda slot: _FILLERS[_known_slot(slot)](phrases),
+            lambda slot: _NOTHING[_known_slot(slot)],
+        )
         if chance.happens(self.dirt_rate):
             text = chance.pick(_DIRT)(text)
         return Caption(*finish(text, american=True))
@@ -180,33 +189,9 @@ _FILLERS: dict[str, Callable[[Phrases], str | None]] = {
 
 
 @cache
-def _slot_name(slot: str) -> str:
-    """Our name of a slot as a template writes it: "[Shoes description]" is "footwear"."""
-    name = slot.strip().lower().removesuffix(" description")
-    name = _SYNONYMS.get(name, name)
+def _known_slot(slot: str) -> str:
+    """Our name of a slot; raises CaptionError if there is nothing to fill it with."""
+    name = slot_name(slot)
     if name not in _FILLERS:
         raise CaptionError(f"the simulated MLLM does not know the slot [{slot}]; it knows: {', '.join(_FILLERS)}")
     return name
-
-
-def _fill(pattern: str, phrases: Phrases) -> str:
-    """The pattern with its slots filled; of each optional part the first alternative that can be filled."""
-
-    def fill(text: str) -> str | None:
-        filled, end = "", 0
-        for match in _SLOT.finditer(text):
-            phrase = _FILLERS[_slot_name(match[1])](phrases)
-            if phrase is None:
-                return None
-            filled += text[end : match.start()] + phrase
-            end = match.end()
-        return filled + text[end:]
-
-    def part(match: re.Match[str]) -> str:
-        return next((text for text in map(fill, match[1].split("|")) if text is not None), "")
-
-    def slot(match: re.Match[str]) -> str:
-        name = _slot_name(match[1])
-        return _FILLERS[name](phrases) or _NOTHING[name]
-
-    return _SLOT.sub(slot, _PART.sub(part, pattern))

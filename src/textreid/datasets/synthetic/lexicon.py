@@ -61,6 +61,12 @@ def all_words(section: str, name: str) -> Words:
 
 
 @cache
+def vocabulary(section: str) -> frozenset[str]:
+    """Every word of a section, whatever it stands for."""
+    return frozenset(word.text for name in _tables()[section] for word in all_words(section, name).words)
+
+
+@cache
 def words(section: str, name: str, facts: Facts) -> Words:
     """The words that are true of a thing ``name`` with these properties."""
     return Words([_word(entry) for entry in _tables()[section][name] if _admits(entry, facts)])

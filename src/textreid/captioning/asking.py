@@ -1,0 +1,143 @@
+"""What one image is asked, and what becomes of the answers: the unit of work of a captioning job.
+
+What a caption is asked with depends on the seed, the image and the slot alone, so `caption_image` may run anywhere and
+in any order.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from textreid.captioning.captioner import NO_USAGE, Caption, Captioner, CaptionFailure, Request, Usage
+from textreid.captioning.cleaning import OK, status_of, tidy
+from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
+from textreid.captioning.styles import style_instructions
+from textreid.captioning.templates import Template
+from textreid.datasets.captions import CaptionRow
+from textreid.datasets.synthetic.chance import Chance
+from textreid.errors import ConfigError
+
+FAILED = "failed-"  # in front of the kind of a failure: the status of a row without a caption
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a job is told.
+
+    Attributes:
+        seed: of the choice of instructions and of the MLLMs' sampling.
+        asks: how often one caption is asked for, at most, while the cleaning rules reject it.
+        max_failures: share of captions that may be missing in the end; above it the job fails.
+        in_flight: images that an MLLM works on at once, at most; captioners may go below it by themselves.
+    """
+
+    seed: int = 0
+    asks: int = 3
+    max_failures: float = 0.05
+    in_flight: int = 256
+
+    def __post_init__(self) -> None:
+        if self.asks < 1 or self.in_flight < 1 or not 0 <= self.max_failures <= 1:
+            raise ConfigError("asks and in_flight must be 1 or more, and max_failures from 0 to 1")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One of the captions that every image gets: ``mllm`` is asked with one of ``choices``, which ``label`` names."""
+
+    mllm: str
+    label: str
+    choices: tuple[Instruction, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in the table: ``"qwen/static"``."""
+        return f"{self.mllm}/{self.label}"
+
+
+def slots_of(
+    mllms: Sequence[str], labels: Sequence[str], templates: Mapping[str, Template] | None = None
+) -> list[Slot]:
+    """The slots of a job: each of ``mllms`` with each of ``labels``.
+
+    ``"static"`` is the request alone, ``"dynamic"`` adds one of ``templates`` (ours when None), ``"styled"`` a style.
+
+    Raises:
+        ConfigError: a label that is unknown, or given twice.
+    """
+    choices: dict[str, Callable[[], tuple[Instruction, ...]]] = {
+        "static": lambda: (static_instruction(),),
+        "dynamic": lambda: dynamic_instructions(templates),
+        "styled": style_instructions,
+    }
+    for label in labels:
+        if label not in choices or labels.count(label) > 1:
+            raise ConfigError(f"--slots: {label!r}: expected some of {', '.join(choices)}, each once")
+    chosen = {label: choices[label]() for label in labels}
+    return [Slot(mllm, label, chosen[label]) for mllm in mllms for label in labels]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one slot of one image.
+
+    ``rejected`` are the rules that earlier answers broke; with a ``failure``, the row has no caption.
+    """
+
+    row: CaptionRow
+    rejected: tuple[str, ...] = ()
+    usage: Usage = NO_USAGE
+    failure: CaptionFailure | None = None
+
+
+def requests_for(image: str, slot: Slot, settings: Settings) -> list[Request]:
+    """What ``slot`` of ``image`` is asked, first and after each rejection: other instructions, as long as they last."""
+    chance = Chance.of(settings.seed, "captions", slot.name, image)
+    choices: list[Instruction] = []
+    requests = []
+    for _ in range(settings.asks):
+        choices = choices or list(slot.choices)
+        instruction = choices.pop(chance.whole(0, len(choices)))
+        requests.append(Request(instruction, chance.whole(0, 1 << 31)))
+    return requests
+
+
+async def caption_image(
+    captioner: Captioner, root: Path, image: str, slots: Sequence[Slot], settings: Settings
+) -> list[Answer]:
+    """Ask for the captions of one image in ``slots`` of one MLLM, and again for those that a cleaning rule rejects.
+
+    The last answer stays if all are rejected, with the rule as its status.
+    """
+    plans = {slot.name: requests_for(image, slot, settings) for slot in slots}
+    answers: dict[str, Answer] = {}
+    for turn in range(settings.asks):
+        open_ = [slot for slot in slots if (last := answers.get(slot.name)) is None or _is_rejected(last)]
+        if not open_:
+            break
+        requests = [plans[slot.name][turn] for slot in open_]
+        captions = await captioner.caption(root / image, requests)
+        for slot, request, caption in zip(open_, requests, captions, strict=True):
+            answers[slot.name] = _answer(image, slot, request, caption, answers.get(slot.name))
+    return [answers[slot.name] for slot in slots]
+
+
+def _is_rejected(answer: Answer) -> bool:
+    return answer.failure is None and answer.row.status != OK
+
+
+def _answer(
+    image: str, slot: Slot, request: Request, caption: Caption | CaptionFailure, before: Answer | None
+) -> Answer:
+    instruction = request.instruction
+    if isinstance(caption, CaptionFailure):
+        text, status, usage, failure = "", FAILED + caption.kind, NO_USAGE, caption
+    else:
+        text, status, usage, failure = tidy(caption.text), status_of(caption.text), caption.usage, None
+    row = CaptionRow(
+        image, slot.name, text, slot.mllm, instruction.kind,
+        instruction.template_id, instruction.prompt_hash, request.seed, status,
+    )  # fmt: skip
+    if before is None:
+        return Answer(row, (), usage, failure)
+    return Answer(row, (*before.rejected, before.row.status), before.usage + usage, failure)

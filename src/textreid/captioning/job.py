@@ -1,0 +1,270 @@
+"""The captioning job: every image, every slot, once; to be stopped and started again at any moment."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from textreid.artifacts import fingerprint
+from textreid.captioning.asking import FAILED, Settings, Slot, caption_image
+from textreid.captioning.captioner import Captioner
+from textreid.captioning.progress import Tally
+from textreid.datasets.captions import CaptionRow
+from textreid.datasets.growing_captions import GrowingTable
+from textreid.errors import CaptionError, TextReidError
+
+_FEW = 50  # failures that say nothing about a rate yet
+_PASSES = 2
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class CaptioningStoppedError(TextReidError):
+    """A captioning job was asked to stop; it did, and its captions are saved."""
+
+    exit_code = 130
+
+
+def job_facts(root: Path, slots: Sequence[Slot], models: Mapping[str, str], settings: Settings) -> dict[str, Any]:
+    """What decides the rows of a job: a table is only continued by a job with equal facts."""
+    prompts = {slot.label: fingerprint([each.prompt_hash for each in slot.choices])[:16] for slot in slots}
+    return {
+        "images": str(root.resolve()).encode("utf-8", "backslashreplace").decode(),
+        "slots": [slot.name for slot in slots],
+        "models": dict(models),
+        "prompts": prompts,
+        "seed": settings.seed,
+        "asks": settings.asks,
+    }
+
+
+def caption_images(
+    root: Path,
+    images: Sequence[str],
+    out: Path,
+    captioners: Sequence[Captioner],
+    slots: Sequence[Slot],
+    settings: Settings,
+    *,
+    models: Mapping[str, str] | None = None,
+    retry_failed: bool = False,
+    watch: Callable[[Tally], None] = lambda tally: None,
+) -> Tally:
+    """Write the captions of ``images`` (paths relative to ``root``) that the table ``out`` does not have yet.
+
+    Ctrl-C and SIGTERM finish what is under way; a second one ends at once. However a job ends, the same call goes on.
+
+    Args:
+        root: folder of the images.
+        images: distinct paths in it, as the table names them.
+        out: folder of the table, new or begun by an equal job.
+        captioners: one for each MLLM; closed at the end.
+        slots: what every image gets.
+        settings: see there.
+        models: what stands behind each MLLM's name; recorded, and compared when the job goes on.
+        retry_failed: ask again for captions that stayed without an answer in an earlier run.
+        watch: called in the event loop when captions were saved.
+
+    Returns:
+        What was done, in this run and before.
+
+    Raises:
+        ResumeError: ``out`` holds something else (names what differs), or another process writes to it.
+        CaptionError: a captioner cannot work at all, or more than ``settings.max_failures`` failed.
+        CaptioningStoppedError: it was stopped.
+        ArtifactError: ``out`` cannot be written; what was saved stays.
+    """
+    if not images:
+        raise CaptionError(f"{root}: no images to caption")
+    with GrowingTable(out, job_facts(root, slots, models or {}, settings)) as table:
+        if retry_failed:
+            table.drop(lambda status: status.startswith(FAILED))
+        job = _Job(root, images, table, slots, settings, watch)
+        try:
+            asyncio.run(job.run(captioners))
+        except KeyboardInterrupt:
+            job.stopping = True
+        if job.stopping and job.tally.done < job.tally.total:
+            raise CaptioningStoppedError(
+                f"stopped; {job.tally.done} of {job.tally.total} captions are saved in {out}: "
+                "run the same command to go on"
+            )
+        job.finish()
+        return job.tally
+
+
+class _Job:
+    """The state of one run: which captions are there, and what is on its way to the table."""
+
+    def __init__(
+        self,
+        root: Path,
+        images: Sequence[str],
+        table: GrowingTable,
+        slots: Sequence[Slot],
+        settings: Settings,
+        watch: Callable[[Tally], None],
+    ) -> None:
+        self.stopping = False
+        self._root, self._images, self._table = root, images, table
+        self._slots, self._settings, self._watch = list(slots), settings, watch
+        self._column = {slot.name: column for column, slot in enumerate(slots)}
+        self._done: npt.NDArray[np.bool_] = np.zeros((len(images), len(slots)), dtype=np.bool_)
+        self._missing: dict[tuple[int, str], CaptionRow] = {}  # failures that another pass may mend
+        self._queue: asyncio.Queue[tuple[list[CaptionRow], asyncio.Future[None]] | None] = asyncio.Queue()
+        self.tally = Tally(self._done.size)
+        self._read_keys()
+        self.tally.start(images_done=int(self._done.all(axis=1).sum()), images=len(images))
+
+    def _read_keys(self) -> None:
+        index = {image: row for row, image in enumerate(self._images)}
+        for block in self._table.stored():
+            for image, slot, status in zip(*(column.to_pylist() for column in block), strict=True):
+                row, column = index.get(image), self._column[slot]
+                if row is None:  # not among the images of this run
+                    continue
+                if self._done[row, column]:
+                    raise CaptionError(f"{self._table.folder}: image {image!r} has two captions in slot {slot!r}")
+                self._done[row, column] = True
+                self.tally.found(status)
+
+    async def run(self, captioners: Sequence[Captioner]) -> None:
+        """Ask for everything that is missing; what fails for a passing reason, once more at the end."""
+        self._listen_for_signals()
+        writer = asyncio.create_task(self._write())
+        try:
+            for _ in range(_PASSES):
+                self.tally.forget_failures(row.status for row in self._missing.values())
+                self._missing.clear()
+                async with asyncio.TaskGroup() as group:
+                    for captioner in captioners:
+                        work = self._pending(captioner.name)
+                        for _ in range(self._settings.in_flight):
+                            group.create_task(self._work(captioner, work))
+                if not self._missing or self.stopping:
+                    break
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+        finally:
+            self._queue.put_nowait(None)  # what has been answered is written, whatever went wrong
+            await writer
+            for captioner in captioners:
+                await captioner.aclose()
+
+    def finish(self) -> None:
+        """Complete the table, unless too much is missing."""
+        failed = self.tally.failed + len(self._missing)
+        if failed > self._settings.max_failures * self.tally.total:
+            raise self._too_many(failed, self.tally.total)
+        if self._missing:
+            self._table.append(list(self._missing.values()))
+            self.tally.gave_up(row.status for row in self._missing.values())
+        if not self._table.complete:
+            self._table.finish()
+
+    def _pending(self, mllm: str) -> Iterator[tuple[int, list[Slot]]]:
+        """The images that lack captions of ``mllm``, and the slots that they lack."""
+        columns = [column for column, slot in enumerate(self._slots) if slot.mllm == mllm]
+        for row in range(len(self._images)):
+            if self.stopping:
+                return
+            slots = [self._slots[column] for column in columns if not self._done[row, column]]
+            if slots:
+                yield row, slots
+
+    async def _work(self, captioner: Captioner, work: Iterator[tuple[int, list[Slot]]]) -> None:
+        for row, slots in work:
+            answers = await caption_image(captioner, self._root, self._images[row], slots, self._settings)
+            rows = []
+            for answer in answers:
+                self.tally.answered(answer)
+                if answer.failure and answer.failure.fatal:
+                    raise CaptionError(f"{captioner.name}: {answer.failure.message}")
+                if answer.failure and not answer.failure.permanent:
+                    self._missing[row, answer.row.slot] = answer.row
+                else:
+                    rows.append(answer.row)
+            self._check_rate()
+            if rows:
+                await self._save(rows)
+            for each in rows:
+                self._done[row, self._column[each.slot]] = True
+            self.tally.saved(rows, image_done=bool(rows) and bool(self._done[row].all()))
+            self._watch(self.tally)
+
+    def _check_rate(self) -> None:
+        failed, answered = self.tally.failed_now, self.tally.answered_now
+        if failed > _FEW and failed > self._settings.max_failures * answered:
+            raise self._too_many(failed, answered)
+
+    def _too_many(self, failed: int, total: int) -> CaptionError:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in self.tally.failures.most_common())
+        return CaptionError(
+            f"{failed} of {total} captions failed ({kinds}), more than the {self._settings.max_failures:.1%} that "
+            f"--max-failures allows; first: {self.tally.first_failure or 'in an earlier run'}; "
+            f"the others are saved in {self._table.folder}: run the same command to go on"
+        )
+
+    async def _save(self, rows: list[CaptionRow]) -> None:
+        """Wait until ``rows`` are on the disk."""
+        saved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((rows, saved))
+        await saved
+
+    async def _write(self) -> None:
+        """Write whatever has come since the last sync, with one sync for all of it; None is the end."""
+        entry = await self._queue.get()
+        while entry is not None:
+            batch = []
+            while entry is not None:
+                batch.append(entry)
+                if self._queue.empty():
+                    break
+                entry = self._queue.get_nowait()
+            error = None
+            try:
+                await asyncio.to_thread(self._table.append, [row for rows, _ in batch for row in rows])
+            except Exception as problem:
+                error = problem  # raised where the rows come from
+            for _, saved in batch:
+                if saved.cancelled():
+                    continue
+                if error:
+                    saved.set_exception(error)
+                else:
+                    saved.set_result(None)
+            if entry is not None:
+                entry = await self._queue.get()
+
+    def _listen_for_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            self.stopping = True
+            self.tally.stopping = True
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)  # the next one ends the process
+            self._watch(self.tally)
+
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, stop)
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group, one that textreid raised on purpose if there is any."""
+    leaves = list(_leaves(errors))
+    return next((error for error in leaves if isinstance(error, TextReidError)), leaves[0])
+
+
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

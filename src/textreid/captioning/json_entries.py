@@ -1,0 +1,110 @@
+"""Reads the entries of a huge JSON object or list one by one."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from textreid.errors import CaptionError
+
+LONGEST_ENTRY = 16 << 20  # characters
+_BLOCK = 1 << 20
+_WHITE = re.compile(r"[ \t\n\r]*")
+_NUMBER_SO_FAR = re.compile(r"[-+.\deE]*")
+_DECODER = json.JSONDecoder()
+
+
+def json_entries(path: Path) -> Iterator[tuple[str | int, Any]]:
+    """Yield key and value of each entry of the object, or position and value of each item of the list, in ``path``.
+
+    Memory holds one entry and a block of the file, however long the file is. Equal keys are all yielded.
+
+    Raises:
+        CaptionError: the file cannot be read, is not UTF-8 or not JSON, holds neither an object nor a list, or has
+            an entry of more than 16 Mi characters; says after which entry. Entries before it have been yielded.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            yield from _Scanner(path, stream).entries()
+    except OSError as error:
+        raise CaptionError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise CaptionError(f"{path}: not UTF-8 text: {error.reason}") from error
+
+
+class _Scanner:
+    def __init__(self, path: Path, stream: TextIO) -> None:
+        self._path, self._stream = path, stream
+        self._text, self._at = "", 0
+        self._passed = 0  # characters that `_text` no longer holds
+        self._entries = 0
+
+    def entries(self) -> Iterator[tuple[str | int, Any]]:
+        opening = self._sign()
+        if opening not in ("{", "["):
+            self._refuse("expected a JSON object or list")
+        closing = "}" if opening == "{" else "]"
+        self._at += 1
+        if self._sign() == closing:
+            self._at += 1
+        else:
+            while True:
+                yield self._entry(opening)
+                self._entries += 1
+                sign = self._sign()
+                if sign not in (",", closing):
+                    self._refuse(f"expected ',' or '{closing}'")
+                self._at += 1
+                if sign == closing:
+                    break
+        if self._sign():
+            self._refuse("more text after the end")
+
+    def _entry(self, opening: str) -> tuple[str | int, Any]:
+        if opening == "[":
+            self._sign()
+            return self._entries, self._value()
+        if self._sign() != '"':
+            self._refuse("expected a key in double quotes")
+        key = self._value()
+        if self._sign() != ":":
+            self._refuse("expected ':' after a key")
+        self._at += 1
+        self._sign()
+        return key, self._value()
+
+    def _sign(self) -> str:
+        """The next character that is not white space, which stays; empty at the end of the file."""
+        while True:
+            match = _WHITE.match(self._text, self._at)
+            self._at = match.end() if match else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._read_on():
+                return ""
+
+    def _value(self) -> Any:
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+            except RecursionError:
+                self._refuse("nested too deeply")
+            except ValueError as error:
+                # The value may go on in the next block.
+                if len(self._text) - self._at > LONGEST_ENTRY or not self._read_on():
+                    self._refuse(getattr(error, "msg", str(error)))
+                continue
+            if _NUMBER_SO_FAR.fullmatch(self._text, end) and self._read_on():
+                continue  # so may a number, which has no mark of its end
+            self._at = end
+            return value
+
+    def _read_on(self) -> bool:
+        block = self._stream.read(_BLOCK)
+        self._text, self._passed, self._at = self._text[self._at :] + block, self._passed + self._at, 0
+        return bool(block)
+
+    def _refuse(self, what: str) -> NoReturn:
+        where = f"after entry {self._entries}" if self._entries else "at its beginning"
+        raise CaptionError(f"{self._path}: not valid JSON {where} (character {self._passed + self._at + 1}): {what}")

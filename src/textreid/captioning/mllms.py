@@ -1,0 +1,103 @@
+"""``--mllm``: which captioner stands behind a name."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from textreid.captioning.captioner import Captioner
+from textreid.errors import ConfigError
+
+Backend = Literal["openai-compatible", "transformers", "describe", "simulated"]
+_FORMS = (
+    "NAME=URL#MODEL (any OpenAI-compatible server), NAME=transformers:MODEL (loaded here), "
+    "NAME=describe (no model) or NAME=simulated (synthetic corpora)"
+)
+
+
+@dataclass(frozen=True)
+class MLLM:
+    """A captioner before it is opened: ``urls`` are the endpoints that serve ``model``."""
+
+    name: str
+    backend: Backend
+    model: str
+    urls: tuple[str, ...] = ()
+
+    @property
+    def key_variable(self) -> str:
+        """The environment variable that may hold the key of its endpoints: ``QWEN_API_KEY`` for ``qwen``."""
+        return re.sub(r"[^A-Z0-9]", "_", self.name.upper()) + "_API_KEY"
+
+
+def read_mllms(specifications: Sequence[str]) -> tuple[MLLM, ...]:
+    """Read what ``--mllm`` was given; a name that comes again adds an endpoint of the same model.
+
+    Raises:
+        ConfigError: none, one that has no known form, or a name that stands for two models.
+    """
+    found: dict[str, MLLM] = {}
+    for specification in specifications:
+        one = _read(specification)
+        known = found.get(one.name)
+        if known is None:
+            found[one.name] = one
+        elif (known.backend, known.model) != (one.backend, one.model):
+            raise ConfigError(f"--mllm {one.name}: stands for {known.model!r} and for {one.model!r}; name them apart")
+        elif one.backend != "openai-compatible" or one.urls[0] in known.urls:
+            raise ConfigError(f"--mllm {one.name}: given twice")
+        else:
+            found[one.name] = MLLM(one.name, one.backend, one.model, (*known.urls, *one.urls))
+    if not found:
+        raise ConfigError(f"--mllm: needed at least once, as {_FORMS}")
+    return tuple(found.values())
+
+
+def _read(specification: str) -> MLLM:
+    name, equals, target = specification.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        # What stands there may hold a secret, so it is not repeated.
+        raise ConfigError(f"--mllm: no name of letters, digits, '.', '_' and '-' before '='; expected {_FORMS}")
+    if target == "describe":
+        return MLLM(name, "describe", "describe")
+    if target == "simulated":
+        return MLLM(name, "simulated", "simulated")
+    if target.startswith("transformers:") and target != "transformers:":
+        return MLLM(name, "transformers", target.removeprefix("transformers:"))
+    url, _, model = target.partition("#")
+    if not url.startswith(("http://", "https://")) or not model:
+        raise ConfigError(f"--mllm {name}: expected {_FORMS}")
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query:
+        raise ConfigError(
+            f"--mllm {name}: a URL must not hold a user, a password or a query; "
+            "give the key in the environment variable OPENAI_API_KEY, or one of its own"
+        )
+    return MLLM(name, "openai-compatible", model, (url.rstrip("/"),))
+
+
+def open_captioner(mllm: MLLM, images: Path) -> Captioner:
+    """The captioner of ``mllm`` for the files under ``images``; keys come from the environment.
+
+    Raises:
+        ConfigError: it cannot be made from what was given.
+        ArtifactError: a simulated one needs a synthetic corpus.
+    """
+    if mllm.backend == "simulated":
+        from textreid.captioning.backends.simulated import SimulatedMLLM
+        from textreid.datasets.synthetic import read_people
+
+        return SimulatedMLLM(mllm.name, read_people(images), root=images)
+    if mllm.backend == "openai-compatible":
+        from textreid.captioning.backends.openai_compatible import OpenAICompatible
+
+        variable = mllm.key_variable if mllm.key_variable in os.environ else None
+        return OpenAICompatible(mllm.name, mllm.model, mllm.urls, variable)
+    if mllm.backend == "describe":
+        from textreid.captioning.backends.describe import PixelDescriber
+
+        return PixelDescriber(mllm.name)
+    raise ConfigError(f"--mllm {mllm.name}: {mllm.backend} is not available")

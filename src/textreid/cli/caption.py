@@ -1,0 +1,113 @@
+"""``textreid caption``: a folder of images in, a caption table out."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from textreid.captioning.asking import Settings, Slot
+    from textreid.captioning.mllms import MLLM
+    from textreid.captioning.progress import Price, Tally
+    from textreid.captioning.selection import Selection
+
+
+def caption(
+    images: Path = typer.Argument(help="Folder of images; they are named relative to it."),
+    out: Path = typer.Option(..., help="Folder of the caption table; run the same command again to go on."),
+    mllm: list[str] = typer.Option(
+        [],
+        metavar="NAME=URL#MODEL",
+        help="Who writes: NAME=URL#MODEL (an OpenAI-compatible server; the same NAME again adds a server), "
+        "NAME=transformers:MODEL, NAME=describe or NAME=simulated. Repeat for more. Keys of servers come from the "
+        "environment: NAME_API_KEY, else OPENAI_API_KEY.",
+    ),
+    slots: str = typer.Option(
+        "static,dynamic", help="Captions of each image by each MLLM: some of static, dynamic, styled."
+    ),
+    templates: Path | None = typer.Option(None, help="Templates of the dynamic instruction, instead of our own."),
+    limit: int | None = typer.Option(None, min=1, help="Only the first images; without it, the job goes on to all."),
+    sample: int | None = typer.Option(None, min=1, help="Only a random sample of the images, drawn by --seed."),
+    seed: int = typer.Option(0, min=0, help="Of the templates, the sampling of the MLLMs, and --sample."),
+    asks: int = typer.Option(3, min=1, help="How often a caption is asked for while cleaning rejects it."),
+    max_failures: float = typer.Option(0.05, min=0, max=1, help="Share of captions that may be missing in the end."),
+    retry_failed: bool = typer.Option(False, "--retry-failed", help="Ask again for captions that stayed missing."),
+    in_flight: int = typer.Option(256, min=1, help="Images that an MLLM works on at once, at most."),
+    prices: Path | None = typer.Option(
+        None, help='TOML with a table a model: ["MODEL"] prompt = 0.1, completion = 0.4 (a million tokens), hour = 2.5.'
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show three images' requests and an estimate; send nothing."),
+    as_json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
+) -> None:
+    """Describe every image in one caption per MLLM and instruction; can be stopped and started again at any moment."""
+    from textreid.captioning.asking import Settings, slots_of
+    from textreid.captioning.mllms import read_mllms
+    from textreid.captioning.progress import read_prices
+    from textreid.captioning.selection import select_images
+    from textreid.captioning.templates import read_templates
+
+    mllms = read_mllms(mllm)
+    settings = Settings(seed, asks, max_failures, in_flight)
+    asked = slots_of([one.name for one in mllms], slots.split(","), read_templates(templates) if templates else None)
+    by_model = read_prices(prices) if prices else {}
+    by_name = {one.name: by_model[one.model] for one in mllms if one.model in by_model}
+    selection = select_images(images, limit, sample, seed)
+    _warn_of_names(selection)
+    if dry_run:
+        from textreid.captioning.preview import preview
+
+        sys.stdout.write(preview(selection.images, asked, settings, by_name))
+        return
+    tally = _run(images, selection, out, mllms, asked, settings, retry_failed, by_name)
+    sys.stderr.write(f"{tally.summary(by_name)}\n")
+    sys.stdout.write(json.dumps(tally.to_dict(by_name)) + "\n" if as_json else f"{out}\n")
+
+
+def _warn_of_names(selection: "Selection") -> None:
+    if selection.unusable:
+        sys.stderr.write(
+            f"{len(selection.unusable)} images are left out, for the table cannot hold their names; rename them:\n"
+        )
+        sys.stderr.writelines(f"  {name!a}\n" for name in selection.unusable)
+
+
+def _run(
+    images: Path,
+    selection: "Selection",
+    out: Path,
+    mllms: "tuple[MLLM, ...]",
+    slots: "list[Slot]",
+    settings: "Settings",
+    retry_failed: bool,
+    prices: "dict[str, Price]",
+) -> "Tally":
+    from textreid.captioning.job import caption_images
+    from textreid.captioning.mllms import open_captioner
+    from textreid.runlog import RunLog
+
+    captioners = [open_captioner(one, images) for one in mllms]
+    log = RunLog(out)
+    told_to_stop = False
+
+    def watch(tally: "Tally") -> None:
+        nonlocal told_to_stop
+        log.note(tally.line(prices))
+        log.advance(tally.done)
+        if tally.stopping and not told_to_stop:
+            told_to_stop = True
+            log.say("stopping when the calls under way are answered; once more stops at once and loses them")
+
+    with log.progress("captioning", len(selection.images) * len(slots)):
+        return caption_images(
+            images,
+            selection.images,
+            out,
+            captioners,
+            slots,
+            settings,
+            models={one.name: one.model for one in mllms},
+            retry_failed=retry_failed,
+            watch=watch,
+        )

@@ -1,0 +1,163 @@
+"""``textreid captions``: measure, clean, export and import caption tables."""
+
+from collections import Counter
+from collections.abc import Iterator
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from textreid.datasets.captions import CaptionRow
+
+captions = typer.Typer(help="Measure, clean, export and import captions.", no_args_is_help=True)
+
+_BY = ("corpus", "instruction", "mllm", "slot")
+
+
+@captions.command()
+def stats(
+    corpora: list[str] = typer.Argument(
+        metavar="[NAME=]PATH...", help="Caption tables, JSON files or folders of captions, to put side by side."
+    ),
+    by: str = typer.Option("corpus", help="One column a corpus, or for tables one an instruction, mllm or slot."),
+    sample: int = typer.Option(20_000, min=2, help="Captions to measure of each, at most."),
+    whole: bool = typer.Option(False, "--whole", help="Let the corpora differ in size; else the smallest sets it."),
+    once: bool = typer.Option(False, "--once", help="Count captions with equal texts in a corpus once."),
+    seed: int = typer.Option(0, min=0, help="Of the sample."),
+    plots: Path | None = typer.Option(None, metavar="FILE", help="Write the plots to this PNG file."),
+    json: bool = typer.Option(False, "--json", help="Print the figures as JSON, not a table."),
+) -> None:
+    """Measure how diverse captions are: sentence patterns, distinct-n, self-BLEU, lengths, attributes, openings."""
+    from rich.console import Console
+
+    from textreid.artifacts import write_bytes
+    from textreid.captioning.diversity import compare_corpora
+    from textreid.captioning.diversity_report import plot, render, to_report
+    from textreid.errors import CaptionError
+
+    if by not in _BY:
+        raise typer.BadParameter(f"--by {by}: expected one of {', '.join(_BY)}")
+    texts: dict[str, list[str]] = {}
+    for corpus in corpora:
+        before = sum(map(len, texts.values()))
+        for column, text in _texts(corpus, by, alone=len(corpora) == 1):
+            texts.setdefault(column, []).append(text)
+        if sum(map(len, texts.values())) == before:
+            raise CaptionError(f"{corpus}: holds no usable caption")
+    if once:
+        texts = {column: list(dict.fromkeys(column_texts)) for column, column_texts in texts.items()}
+    report = to_report(compare_corpora(texts, sample, seed=seed, equal_sizes=not whole), seed)
+    if plots:
+        write_bytes(plots, plot(report))
+    if json:
+        typer.echo(dumps(report, indent=2, ensure_ascii=False))
+    else:
+        Console().print(render(report))
+
+
+@captions.command()
+def clean(
+    table: Path = typer.Argument(help="A caption table."),
+    out: Path = typer.Argument(help="Folder of the cleaned table; must not exist."),
+    json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
+) -> None:
+    """Copy a table, judging every usable caption by the rules of cleaning; what was rejected before stays so."""
+    from dataclasses import replace
+
+    from textreid.captioning.cleaning import OK, status_of, tidy
+    from textreid.datasets.captions import write_captions
+    from textreid.datasets.growing_captions import caption_rows
+
+    counts: Counter[str] = Counter()
+
+    def judged() -> "Iterator[CaptionRow]":
+        for row in caption_rows(table):
+            status = status_of(row.caption) if row.status == OK else row.status
+            counts[status] += 1
+            yield replace(row, caption=tidy(row.caption), status=status)
+
+    write_captions(out, judged())
+    _print_counts(dict(counts.most_common()), json)
+
+
+@captions.command()
+def export(
+    table: Path = typer.Argument(help="A caption table."),
+    out: Path = typer.Argument(help="Folder to write; must not exist, or be empty."),
+    form: str = typer.Option(
+        "released", "--as", help="released (Ts-NAME.json and Td-NAME.json), cuhk (reid_raw.json) or datasets (Parquet)."
+    ),
+) -> None:
+    """Write the usable captions of a table in a form that other programs read."""
+    from textreid.captioning.export import export_captions
+
+    for file in export_captions(table, out, form):
+        typer.echo(file)
+
+
+@captions.command("import")
+def import_(
+    sources: list[str] = typer.Argument(
+        metavar="[NAME[/INSTRUCTION]=]PATH...",
+        help="Files or folders, and whose captions they hold: human=reid_raw.json, qwen/dynamic=folder. "
+        "Files named as in the release (Ts-qwen.json) need no name.",
+    ),
+    out: Path = typer.Option(..., metavar="FOLDER", help="Folder of the caption table; must not exist."),
+    images: Path | None = typer.Option(
+        None, metavar="FOLDER", help="The image root: images are found by path or base name. Else paths stay as given."
+    ),
+    max_rejected: float = typer.Option(0.05, min=0, max=1, metavar="SHARE", help="How much may be unusable."),
+    image_field: str | None = typer.Option(None, metavar="NAME", help="Field or column of the image's path."),
+    caption_field: str | None = typer.Option(None, metavar="NAME", help="Field or column of the caption or captions."),
+    json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
+) -> None:
+    """Make a caption table of the released JSON files, of CUHK-PEDES form, or of Hugging Face `datasets` folders."""
+    from dataclasses import replace
+
+    from textreid.captioning.interchange import Source, import_captions
+
+    parsed = [replace(Source.parse(source), image_field=image_field, caption_field=caption_field) for source in sources]
+    imported = import_captions(parsed, out, images, max_rejected)
+    _print_counts({"imported": imported.rows, **imported.left_out}, json)
+
+
+def _texts(corpus: str, by: str, alone: bool) -> Iterator[tuple[str, str]]:
+    """The usable captions of a corpus and the column each belongs to."""
+    from textreid.captioning.interchange import Source, captions_in
+    from textreid.datasets.growing_captions import caption_rows
+    from textreid.errors import CaptionError
+
+    name, separator, rest = corpus.partition("=")
+    path = Path(rest if separator and not Path(corpus).exists() else corpus)
+    label = name if separator and not Path(corpus).exists() else path.resolve().name
+    if not path.exists():
+        raise CaptionError(f"{path}: no such file or folder")
+    if not _is_table(path):
+        yield from ((label, text) for text in captions_in(Source(path, label)))
+        return
+    for row in caption_rows(path):
+        if row.status == "ok":
+            part = "" if by == "corpus" else getattr(row, by)
+            yield (part if alone and part else f"{label} {part}".strip()), row.caption
+
+
+def _is_table(path: Path) -> bool:
+    """Whether this is a caption table, complete or still growing; other folders of textreid have manifests too."""
+    from textreid.artifacts import MANIFEST, read_json
+    from textreid.datasets.captions import KIND
+    from textreid.datasets.growing_captions import JOB
+
+    if not (path / MANIFEST).is_file():
+        return (path / JOB).is_file()
+    manifest = read_json(path / MANIFEST)
+    return isinstance(manifest, dict) and manifest.get("kind") == KIND
+
+
+def _print_counts(counts: dict[str, Any], json: bool) -> None:
+    if json:
+        typer.echo(dumps(counts, indent=2))
+        return
+    for name, count in counts.items():
+        typer.echo(f"{name:<20} {count:>12,}")

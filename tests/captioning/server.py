@@ -1,0 +1,337 @@
+"""A small OpenAI-compatible server with adjustable latency, capacity and faults, for tests and benchmarks.
+
+It speaks HTTP/1.1 with kept-alive connections and the protocol of ``/v1/models`` and ``/v1/chat/completions``,
+pictures as data URIs included. Run as a program it prints its URL and serves until its input closes.
+"""
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import json
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from textreid.captioning.backends.picture import encode_picture
+from textreid.captioning.backends.simulated import SimulatedMLLM
+from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
+
+_REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
+_HTML = b"<!DOCTYPE html><html><body><h1>Welcome to nginx!</h1></body></html>"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a client asked."""
+
+    text: str
+    images: tuple[bytes, ...]
+    seed: int
+    model: str
+    body: Mapping[str, Any]
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        return tuple(sha256(image).hexdigest() for image in self.images)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How the server answers; the rates are shares of the chat requests.
+
+    Attributes:
+        latency: seconds from a request to its answer where nothing waits.
+        capacity: answers a second; more wait in a queue.
+        queue: longest such queue; beyond it, 429. None: no bound.
+        retry_after: seconds that a 429 asks to wait.
+        finish_reason: as the answer's choice tells it.
+    """
+
+    latency: float = 0.0
+    capacity: float | None = None
+    queue: int | None = None
+    retry_after: float = 0.05
+    finish_reason: str = "stop"
+    error_500: float = 0.0
+    too_many: float = 0.0
+    hang: float = 0.0
+    html: float = 0.0
+    truncated: float = 0.0
+    cut: float = 0.0
+    no_content: float = 0.0
+
+
+def stock_answer(question: Question) -> str:
+    """A sentence that depends on the picture, the seed and nothing else."""
+    return f"A man in a shirt number {sha256(repr((question.digests, question.seed)).encode()).hexdigest()[:8]}."
+
+
+def simulated_answer(captioner: SimulatedMLLM, pictures: Mapping[str, Path]) -> Callable[[Question], str]:
+    """Answers of a simulated MLLM that knows pictures by the digest of their JPEG."""
+    known = {instruction.text: instruction for instruction in (static_instruction(), *dynamic_instructions())}
+
+    def answer(question: Question) -> str:
+        instruction = known.get(question.text, Instruction("static", question.text))
+        path = pictures[question.digests[0]]
+        return captioner.describe(path, instruction, question.seed).text
+
+    return answer
+
+
+def digests_of(paths: Sequence[Path], longest_side: int) -> dict[str, Path]:
+    """Each file by the digest of the JPEG that a client sends for it."""
+    return {sha256(encode_picture(path, longest_side)).hexdigest(): path for path in paths}
+
+
+@dataclass
+class Server:
+    """Serves in a thread of its own between ``with`` and its end.
+
+    Attributes:
+        outcomes: how many chat requests ended how: "ok", "429", "500", ...
+        questions: the chat requests in the order of their arrival, as many as ``keep``.
+        most_at_once: the most chat requests that were under way at a time.
+    """
+
+    models: tuple[str, ...] = ("sim",)
+    key: str | None = None
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    answer: Callable[[Question], str] = stock_answer
+    lists_models: bool = True
+    keep: int = 10_000
+    seed: int = 0
+    port: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    questions: list[Question] = field(default_factory=list)
+    most_at_once: int = 0
+
+    def __post_init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._random = random.Random(self.seed)  # noqa: S311 - faults, not secrets
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._free_at = 0.0
+        self._under_way = 0
+        self._listener: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._call(self._listen())
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._call(self._hang_up())
+        self._call(_cancel_others())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def set(self, **changes: Any) -> None:
+        """Behave differently from the next request on."""
+        self.behaviour = replace(self.behaviour, **changes)
+
+    def die(self, seconds: float) -> None:
+        """Cut all connections and refuse new ones for a while."""
+        self._call(self._hang_up())
+        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, self._rise)
+
+    def _rise(self) -> None:
+        self._risen = self._loop.create_task(self._listen())
+
+    def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)
+
+    async def _listen(self) -> None:
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=1 << 26, backlog=4096)
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def _hang_up(self) -> None:
+        if self._listener:
+            self._listener.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        # The client, or `die`, may end the connection at any moment; being stopped is the end of a request that hangs.
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+                method, path, _ = head[0].split(" ", 2)
+                headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
+                await self._respond(writer, method, path, headers, body)
+                await writer.drain()
+        self._writers.discard(writer)
+        writer.close()
+
+    async def _respond(
+        self, writer: asyncio.StreamWriter, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> None:
+        if self.behaviour.html >= 1:
+            self.outcomes["html"] += 1
+            return _send(writer, 200, _HTML, "text/html")
+        given = headers.get("authorization", "")
+        if self.key is not None and given != f"Bearer {self.key}":
+            self.outcomes["401"] += 1
+            # Real servers echo what they were given, which is what a client must not pass on.
+            return _refuse(writer, 401, f"Incorrect API key provided: {given.removeprefix('Bearer ')}")
+        if (method, path) == ("GET", "/v1/models") and self.lists_models:
+            data = [{"id": name, "object": "model", "created": 0, "owned_by": "test"} for name in self.models]
+            return _send_json(writer, 200, {"object": "list", "data": data})
+        if (method, path) == ("POST", "/v1/chat/completions"):
+            if headers.get("content-type") != "application/json":
+                return _refuse(writer, 400, "Expected JSON")
+            self._under_way += 1
+            self.most_at_once = max(self.most_at_once, self._under_way)
+            try:
+                return await self._chat(writer, json.loads(body))
+            finally:
+                self._under_way -= 1
+        return _refuse(writer, 404, "Not Found")
+
+    async def _chat(self, writer: asyncio.StreamWriter, body: Mapping[str, Any]) -> None:
+        if body["model"] not in self.models:
+            self.outcomes["404"] += 1
+            return _refuse(writer, 404, f"The model `{body['model']}` does not exist.")
+        question = _question(body)
+        if len(self.questions) < self.keep:
+            self.questions.append(question)
+        behaviour, wait = self.behaviour, 0.0
+        if behaviour.capacity is not None:
+            now = time.monotonic()
+            wait = max(0.0, self._free_at - now)
+            if behaviour.queue is not None and wait * behaviour.capacity > behaviour.queue:
+                return self._refuse_for_now(writer)
+            self._free_at = now + wait + 1 / behaviour.capacity
+        fault = self._draw_fault()
+        if fault == "hang":
+            self.outcomes["hang"] += 1
+            await asyncio.sleep(3600)
+        if fault == "too_many":
+            return self._refuse_for_now(writer)
+        await asyncio.sleep(behaviour.latency + wait)
+        return self._finish_chat(writer, question, fault)
+
+    def _refuse_for_now(self, writer: asyncio.StreamWriter) -> None:
+        self.outcomes["429"] += 1
+        seconds = self.behaviour.retry_after
+        header = f"retry-after: {int(seconds)}" if seconds >= 1 else f"retry-after-ms: {int(1000 * seconds)}"
+        _refuse(writer, 429, "Rate limit reached", header)
+
+    def _draw_fault(self) -> str:
+        point = self._random.random()
+        for name in ("error_500", "too_many", "hang", "html", "truncated", "cut", "no_content"):
+            point -= getattr(self.behaviour, name)
+            if point < 0:
+                return name
+        return ""
+
+    def _finish_chat(self, writer: asyncio.StreamWriter, question: Question, fault: str) -> None:
+        self.outcomes[fault or "ok"] += 1
+        if fault == "error_500":
+            return _refuse(writer, 500, "Internal server error")
+        if fault == "html":
+            return _send(writer, 200, _HTML, "text/html")
+        text = None if fault == "no_content" else self.answer(question)
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": text},
+            "finish_reason": self.behaviour.finish_reason,
+        }
+        prompt, completion = 256 * len(question.images) + len(question.text) // 4, len((text or "").split())
+        usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        known = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": question.model}
+        answer = {**known, "choices": [choice], "usage": usage}
+        payload = json.dumps(answer).encode()
+        if fault == "truncated":
+            return _send(writer, 200, payload[: len(payload) // 2])
+        if fault == "cut":
+            _send(writer, 200, payload[: len(payload) // 2], length=len(payload))
+            return writer.close()
+        return _send(writer, 200, payload)
+
+
+def _question(body: Mapping[str, Any]) -> Question:
+    texts: list[str] = []
+    images: list[bytes] = []
+    for message in body["messages"]:
+        content: Any = message["content"]
+        parts: list[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        for part in parts:
+            if part["type"] == "text":
+                texts.append(part["text"])
+            else:
+                url: str = part["image_url"]["url"]
+                images.append(base64.b64decode(url.partition("base64,")[2], validate=True))
+    return Question("\n".join(texts), tuple(images), body.get("seed", 0), body["model"], body)
+
+
+def _refuse(writer: asyncio.StreamWriter, status: int, message: str, *headers: str) -> None:
+    _send_json(writer, status, {"error": {"message": message, "type": "error", "code": status}}, *headers)
+
+
+def _send_json(writer: asyncio.StreamWriter, status: int, content: object, *headers: str) -> None:
+    _send(writer, status, json.dumps(content).encode(), "application/json", *headers)
+
+
+def _send(
+    writer: asyncio.StreamWriter,
+    status: int,
+    body: bytes,
+    kind: str = "application/json",
+    *headers: str,
+    length: int | None = None,
+) -> None:
+    head = [
+        f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}",
+        f"content-type: {kind}",
+        f"content-length: {len(body) if length is None else length}",
+        *headers,
+    ]
+    writer.write("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+def _options() -> Iterator[tuple[str, float | None]]:
+    yield from {"latency": 0.2, "capacity": None, "queue": None, "error-500": 0.0, "too-many": 0.0, "hang": 0.0}.items()
+
+
+def main() -> None:
+    """Serve until standard input closes; every line read is answered with the outcomes and the CPU seconds so far."""
+    parser = argparse.ArgumentParser(description="A local OpenAI-compatible server with adjustable faults.")
+    for name, default in _options():
+        parser.add_argument(f"--{name}", type=float, default=default)
+    parser.add_argument("--port", type=int, default=0)
+    given = vars(parser.parse_args())
+    port = given.pop("port")
+    with Server(behaviour=Behaviour(**given), port=port, keep=0) as server:
+        print(server.url, flush=True)  # noqa: T201 - its address is its output
+        for line in sys.stdin:
+            if line.startswith("die "):
+                server.die(float(line.split()[1]))
+            report = {"outcomes": dict(server.outcomes), "cpu": time.process_time(), "at_once": server.most_at_once}
+            print(json.dumps(report), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
