@@ -259,19 +259,6 @@ def test_an_images_requests_meet_at_one_of_two_endpoints(pictures: list[Path]) -
     assert min(len(seen[0]), len(seen[1])) >= 2
 
 
-def test_concurrency_grows_to_the_capacity_and_not_far_beyond(pictures: list[Path]) -> None:
-    requests = [Request(static_instruction(), seed) for seed in range(100)]
-    options = ServingOptions(start_limit=2)
-    with Server(behaviour=Behaviour(latency=0.2, capacity=100.0, queue=30)) as server:
-        answers, _ = ask([server.url], pictures[:3], options, requests=requests)
-        refused = server.outcomes["429"]
-        most = server.most_at_once
-    assert len(captions(answers)) == 300
-    assert most <= 70
-    assert most >= 4
-    assert refused <= 12
-
-
 def test_what_is_wrong_at_first_contact_is_fatal_and_names_the_endpoint(
     pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
