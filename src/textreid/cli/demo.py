@@ -11,14 +11,12 @@ def demo(
     seed: int = typer.Option(0, min=0, help="Equal seeds give equal people, captions and training."),
 ) -> None:
     """Render people, caption, pretrain, evaluate, search and report: the whole job, no download, no GPU."""
-    from dataclasses import replace
-
     from rich.console import Console
     from rich.table import Table
 
     from textreid.demo import DemoSettings, run_demo
 
-    result = run_demo(out, replace(DemoSettings(), seed=seed), Console(stderr=True, highlight=False).print)
+    result = run_demo(out, DemoSettings(seed=seed), Console(stderr=True, highlight=False).print)
     scores = list(next(iter(result.figures.values())))
     table = Table(title="An unseen domain, in percent", title_justify="left")
     for name in ("", *scores):
