@@ -120,7 +120,7 @@ class Server:
         self._writers: set[asyncio.StreamWriter] = set()
         self._free_at = 0.0
         self._under_way = 0
-        self._listener: asyncio.Server | None = None
+        self._dead_until = 0.0
 
     @property
     def url(self) -> str:
@@ -144,12 +144,12 @@ class Server:
         self.behaviour = replace(self.behaviour, **changes)
 
     def die(self, seconds: float) -> None:
-        """Cut all connections and refuse new ones for a while."""
-        self._call(self._hang_up())
-        self._loop.call_soon_threadsafe(self._loop.call_later, seconds, self._rise)
+        """Cut all connections, and every new one at once, for a while.
 
-    def _rise(self) -> None:
-        self._risen = self._loop.create_task(self._listen())
+        It goes on to listen: else its own client could be given its port.
+        """
+        self._dead_until = time.monotonic() + seconds
+        self._call(self._cut_connections())
 
     def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)
@@ -159,12 +159,17 @@ class Server:
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def _hang_up(self) -> None:
-        if self._listener:
-            self._listener.close()
+        self._listener.close()
+        await self._cut_connections()
+
+    async def _cut_connections(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if time.monotonic() < self._dead_until:
+            writer.transport.abort()
+            return
         self._writers.add(writer)
         # The client, or `die`, may end the connection at any moment; being stopped is the end of a request that hangs.
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):

@@ -16,10 +16,14 @@ class Simulation:
         workers: how many the server works on at a time; others queue.
         queue: how many may queue; None for any number.
         batching: how much slower each answer gets with each other one worked on.
+        refusing: share of requests that it refuses for no reason.
     """
 
-    def __init__(self, service: float, workers: int, queue: int | None = None, batching: float = 0.0) -> None:
+    def __init__(
+        self, service: float, workers: int, queue: int | None = None, batching: float = 0.0, refusing: float = 0.0
+    ) -> None:
         self.service, self.workers, self.queue, self.batching = service, workers, queue, batching
+        self.refusing = refusing
         self.random = random.Random(5)  # noqa: S311 - jitter
         self.now, self.answered, self.refused = 0.0, 0, 0
 
@@ -35,11 +39,14 @@ class Simulation:
                 number = limit.start(len(ends) + 1)
                 waiting = [start for start in waiting if start > self.now]
                 begin = max(self.now, heapq.heappop(free))
-                if self.queue is not None and begin > self.now and len(waiting) >= self.queue:
+                full = self.queue is not None and begin > self.now and len(waiting) >= self.queue
+                if full or self.random.random() < self.refusing:
                     heapq.heappush(free, begin)
                     self.refused += 1
                     limit.refused(number)
-                    break
+                    if full:
+                        break
+                    continue
                 if begin > self.now:
                     waiting.append(begin)
                 busy = min(len(ends), self.workers)
@@ -99,9 +106,15 @@ def test_stays_within_its_bounds() -> None:
     limit = AdaptiveLimit(start=16, largest=20)
     Simulation(0.5, 100).run(limit, 60)
     assert limit.limit == 20
-    for _ in range(100):
+    for _ in range(1000):
         limit.refused(limit.start(1))
     assert limit.limit == 1
+
+
+@pytest.mark.parametrize("share", [0.002, 0.01])
+def test_refusals_that_have_nothing_to_do_with_load_do_not_starve_it(share: float) -> None:
+    simulation, limit = Simulation(0.5, 100, refusing=share), AdaptiveLimit()
+    assert simulation.run(limit, 150) >= 0.9 * 200
 
 
 def test_a_few_time_outs_change_nothing_but_many_do() -> None:

@@ -85,6 +85,7 @@ def open_captioner(mllm: MLLM, images: Path) -> Captioner:
     Raises:
         ConfigError: it cannot be made from what was given.
         ArtifactError: a simulated one needs a synthetic corpus.
+        ModelError: a local model cannot be loaded.
     """
     if mllm.backend == "simulated":
         from textreid.captioning.backends.simulated import SimulatedMLLM
@@ -100,4 +101,6 @@ def open_captioner(mllm: MLLM, images: Path) -> Captioner:
         from textreid.captioning.backends.describe import PixelDescriber
 
         return PixelDescriber(mllm.name)
-    raise ConfigError(f"--mllm {mllm.name}: {mllm.backend} is not available")
+    from textreid.captioning.backends.transformers_local import LocalMLLM
+
+    return LocalMLLM(mllm.name, mllm.model)

@@ -7,22 +7,27 @@ Latency alone would not do: on a server that batches, it grows long before the t
 """
 
 import math
+from statistics import median
 
-_LARGEST_STEP, _BOLD_STEP, _SMALLEST_STEP = 2.0, 1.4, 1.05
+_LARGEST_STEP, _BOLD_STEP, _FINE_STEP, _SMALLEST_STEP = 2.0, 1.4, 1.1, 1.05
 _FEW, _MANY = 16, 64  # answers that a decision on a large and on a small step waits for, at least
 _PATIENCE = 32  # most rounds at rest between two trials
 _RETREAT = 0.8
-_USEFUL = 0.25  # growth of throughput, as a share of the growth of the limit, that is worth having
-_CHANGED = 1.25  # ratio of two rounds' latencies at one limit that is no accident
+_USEFUL = 0.25  # growth of throughput, as a share of the growth of the limit, that a larger limit is worth
+_USELESS = 0.1  # loss of throughput, as a share of the loss of the limit, that a smaller limit is worth
+_CHANGED = 1.25  # ratio of two rounds' latencies at one limit that is no accident, if a third round confirms it
+_A_FEW = 2  # refusals that mean nothing
+_FORGIVEN = 0.05  # of a refusal, by every answer
 _HANGING = 0.1  # share of the limit whose time-outs count as the server saying that it is too much
 
 
 class AdaptiveLimit:
     """The limit, as a function of what became of the requests.
 
-    Time goes in rounds. A round ends when, after as many answers as the limit holds (they may have been waiting in
-    another round's queue), enough have come to judge by. Rounds at rest tell the latency at the limit, and a trial
-    round that at a larger or a smaller one.
+    Time goes in rounds. In a round at rest the latency at the limit is measured, and in a trial that at a larger or a
+    smaller one. Before a round measures, as many answers pass as the limit holds, for they may have waited in another
+    round's queue; before a trial of a larger limit the limit grows from answer to answer, since many requests at once
+    would be a burst that says nothing of the rate.
 
     Args:
         start: the first limit.
@@ -30,20 +35,18 @@ class AdaptiveLimit:
     """
 
     def __init__(self, start: int = 16, largest: int = 1024) -> None:
-        self._limit = float(min(start, largest))
         self._largest = float(largest)
-        self._rested: tuple[float, float] | None = None  # limit and mean latency of the round a trial is held against
+        self._limit = float(min(start, largest))
+        self._target = self._limit
+        self._rested: tuple[float, float] | None = None  # limit and latency of the latest round at rest
+        self._doubt: float | None = None  # the latency of a round that was unlike the one before
         self._trial = False
         self._up = True
         self._step = _LARGEST_STEP
         self._rest = 0
         self._patience = 1
-        self._first = 0  # the earliest request of this round, by number
         self._requests = 0
-        self._fitting = False  # whether the requests of this round ever filled the limit
-        self._settling = 0
-        self._latencies: list[float] = []
-        self._time_outs = 0
+        self._refusals = 0.0
         self._begin(self._limit)
 
     @property
@@ -59,60 +62,76 @@ class AdaptiveLimit:
 
     def answered(self, number: int, seconds: float) -> None:
         """Request ``number`` was answered after so many seconds."""
-        if number < self._first:
+        self._refusals = max(0.0, self._refusals - _FORGIVEN)
+        if self._limit < self._target:
+            self._limit = min(self._target, self._limit + self._growth)
+            if self._limit == self._target:
+                self._listen()
+        elif number < self._first:
             return
-        if self._settling:
+        elif self._settling:
             self._settling -= 1
-            return
-        self._latencies.append(seconds)
-        # The smaller the step, the more answers it takes to tell its effect from chance.
-        step = max(self._step - 1, 1 / self._limit)
-        if len(self._latencies) >= max(self._limit, _FEW, min(_MANY, 1.5 / step**2)):
-            self._judge(sum(self._latencies) / len(self._latencies))
+        else:
+            self._latencies.append(seconds)
+            # The smaller the step, the more answers it takes to tell its effect from chance.
+            step = max(self._step - 1, 1 / self._limit)
+            if len(self._latencies) >= max(self._limit, _FEW, min(_MANY, 1.5 / step**2)):
+                self._judge(median(self._latencies))
 
     def refused(self, number: int) -> None:
-        """Request ``number`` was one too many, the server said; those that went out with it say nothing new."""
-        if number < self._first:
-            return
-        if self._trial and self._rested and self._rested[0] < self._limit:
-            self._reject(self._rested[0])
-        else:
-            self._rest, self._trial, self._up = 1, False, True
-            self._step = max(_SMALLEST_STEP, math.sqrt(self._step))
-            self._begin(self._limit * _RETREAT)
+        """Request ``number`` was one too many, the server said; a few such answers are borne."""
+        if number >= self._first:
+            self._refusals += 1
+            if self._refusals > _A_FEW:
+                self._retreat()
 
     def timed_out(self, number: int) -> None:
         """Request ``number`` was given up; some do hang, but when many do, it was too much for the server."""
         if number >= self._first:
             self._time_outs += 1
-            if self._time_outs > max(4.0, _HANGING * self._limit):
-                self.refused(number)
+            if self._time_outs > max(2 * _A_FEW, _HANGING * self._limit):
+                self._retreat()
+
+    def _retreat(self) -> None:
+        if self._trial and self._rested and self._rested[0] < self._target:
+            self._reject(self._rested[0])
+        else:
+            self._rest, self._trial, self._up = 1, False, True
+            self._step = _finer(self._step)
+            self._begin(self._limit * _RETREAT)
 
     def _judge(self, latency: float) -> None:
-        if not self._trial:
-            if (
-                self._rested
-                and self._rested[0] == self._limit
-                and not 1 / _CHANGED < latency / self._rested[1] < _CHANGED
-            ):
-                # The server has become another one: what was learnt of it is out of date.
-                self._up, self._step = latency < self._rested[1], max(self._step, _BOLD_STEP)
-                self._rest, self._patience = 0, 1
-            self._rested = (self._limit, latency)
-            self._rest -= 1
-            # A limit that was never reached was not tried: there is nothing to learn from another one.
-            if self._rest > 0 or not self._fitting:
-                self._begin(self._limit)
-            else:
-                self._try()
+        if self._trial:
+            self._judge_trial(latency)
             return
+        if self._is_unlike_before(latency):
+            if self._doubt is None or not _alike(latency, self._doubt):
+                self._doubt = latency
+                self._begin(self._limit)  # a pause of the machine, or a change? measure again
+                return
+            # The server has become another one: what was learnt of it is out of date.
+            self._up = self._rested is None or latency < self._rested[1]
+            self._step, self._rest, self._patience = _BOLD_STEP, 0, 1
+        self._doubt = None
+        self._rested = (self._limit, latency)
+        self._rest -= 1
+        # A limit that was never reached was not tried: there is nothing to learn from another one.
+        if self._rest > 0 or not self._fitting:
+            self._begin(self._limit)
+        else:
+            self._try()
+
+    def _is_unlike_before(self, latency: float) -> bool:
+        return self._rested is not None and self._rested[0] == self._limit and not _alike(latency, self._rested[1])
+
+    def _judge_trial(self, latency: float) -> None:
         before, latency_before = self._rested or (self._limit, latency)
         larger = math.log(self._limit / before)
         faster = larger - math.log(latency / latency_before)
         # Up: the added requests did some work. Down: those taken away had done next to none.
-        if faster > _USEFUL * larger:
+        if faster > (_USEFUL if self._up else _USELESS) * larger:
             self._rested = (self._limit, latency)
-            self._step = min(_LARGEST_STEP, self._step**2)
+            self._step = min(_LARGEST_STEP if self._up else max(self._step, _FINE_STEP), self._step**2)
             self._patience = 1
             self._try()
         else:
@@ -120,26 +139,48 @@ class AdaptiveLimit:
 
     def _try(self) -> None:
         """Begin a round at the next limit to try."""
-        step = self._step if self._up else 1 / self._step
-        target = max(self._limit * step, self._limit + 1) if self._up else min(self._limit * step, self._limit - 1)
-        if not 1 <= target <= self._largest:
-            target = min(max(target, 1.0), self._largest)
-            if target == self._limit:
-                return self._reject(self._limit)
-        self._trial = True
-        return self._begin(target)
+        target = max(self._limit * self._step, self._limit + 1) if self._up else self._limit / self._step
+        target = min(max(target if self._up else min(target, self._limit - 1), 1.0), self._largest)
+        if target == self._limit:
+            self._step = _SMALLEST_STEP
+            self._reject(self._limit)
+        else:
+            self._trial = True
+            self._begin(target)
 
     def _reject(self, limit: float) -> None:
-        """Go back to ``limit``, rest, and then try a smaller step the other way."""
-        self._step = max(_SMALLEST_STEP, math.sqrt(self._step))
-        self._rest, self._patience = self._patience, min(_PATIENCE, 2 * self._patience)
-        self._trial, self._up = False, not self._up
+        """Go back to ``limit``, rest, and try a smaller step; when steps are fine, the other way."""
+        fine = self._step <= _FINE_STEP
+        self._step = _finer(self._step)
+        self._rest = self._patience
+        if fine or not self._up:
+            self._up = not self._up
+            self._step = min(self._step, _FINE_STEP)
+            self._patience = min(_PATIENCE, 2 * self._patience)
+        self._trial = False
         self._begin(limit)
 
     def _begin(self, limit: float) -> None:
-        self._limit = min(max(limit, 1.0), self._largest)
+        """Begin a round at ``limit``, at once if it is not above the present one, else by and by."""
+        self._target = min(max(limit, 1.0), self._largest)
+        self._limit = min(self._limit, self._target)
+        # Each of the requests under way makes room for some more when it is answered.
+        self._growth = (self._target - self._limit) / self._limit
+        self._listen()
+
+    def _listen(self) -> None:
+        """What went out before says nothing of the present limit."""
         self._first = self._requests + 1
         self._fitting = False
         self._settling = self.limit
-        self._latencies = []
+        self._latencies: list[float] = []
         self._time_outs = 0
+        self._refusals = 0.0
+
+
+def _finer(step: float) -> float:
+    return max(_SMALLEST_STEP, math.sqrt(step))
+
+
+def _alike(latency: float, other: float) -> bool:
+    return 1 / _CHANGED < latency / other < _CHANGED

@@ -25,6 +25,7 @@ from textreid.errors import ConfigError, ImageError
 KEY_VARIABLE = "OPENAI_API_KEY"
 _NO_KEY = "none"  # local servers want none, but the client wants one
 _FIRST_CONTACT_ATTEMPTS = 3
+_LANES = 16
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class OpenAICompatible:
         if not self.endpoints:
             raise ConfigError(f"{name}: no URL of an endpoint; write one such as http://localhost:8000/v1")
         self._dispatcher = Dispatcher(self.endpoints, self.options.outage)
-        self._clients = {endpoint: self._client(endpoint) for endpoint in self.endpoints}
+        self._clients = {endpoint: self._lanes(endpoint) for endpoint in self.endpoints}
         self._contact: asyncio.Task[CaptionFailure | None] | None = None
 
     def __repr__(self) -> str:
@@ -127,23 +128,27 @@ class OpenAICompatible:
 
     async def aclose(self) -> None:
         """Close the connections; no request is under way."""
-        for client in self._clients.values():
-            await client.close()
+        for lanes in self._clients.values():
+            for client in lanes:
+                await client.close()
 
-    def _client(self, endpoint: Endpoint) -> openai.AsyncOpenAI:
+    def _lanes(self, endpoint: Endpoint) -> tuple[openai.AsyncOpenAI, ...]:
+        """Clients that share the requests to an endpoint: each looks through all its connections at every request."""
         # The dispatcher alone decides how many connections there are, and tenacity how often to try.
         timeout = httpx2.Timeout(self.options.timeout, connect=min(10.0, self.options.timeout))
-        transport = openai.DefaultAsyncHttpxClient(
-            timeout=timeout,
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
-            follow_redirects=False,
-        )
-        return openai.AsyncOpenAI(
-            api_key=self._secret.value or _NO_KEY,
-            base_url=endpoint.url,
-            timeout=timeout,
-            max_retries=0,
-            http_client=transport,
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        certificates = httpx2.create_ssl_context()
+        return tuple(
+            openai.AsyncOpenAI(
+                api_key=self._secret.value or _NO_KEY,
+                base_url=endpoint.url,
+                timeout=timeout,
+                max_retries=0,
+                http_client=openai.DefaultAsyncHttpxClient(
+                    timeout=timeout, limits=limits, verify=certificates, follow_redirects=False
+                ),
+            )
+            for _ in range(_LANES)
         )
 
     async def _answer(self, picture: str, request: Request, home: Endpoint) -> Caption | CaptionFailure:
@@ -179,7 +184,7 @@ class OpenAICompatible:
         ticket = await self._dispatcher.acquire(home)
         endpoint = ticket.endpoint
         try:
-            caption = await self._ask(endpoint, content, seed)
+            caption = await self._ask(endpoint, content, seed, ticket.number)
         except AttemptError as error:
             endpoint.outcomes[error.failure.kind] += 1
             self._note(ticket, error)
@@ -201,7 +206,9 @@ class OpenAICompatible:
         else:
             ticket.endpoint.recovered()
 
-    async def _ask(self, endpoint: Endpoint, content: object, seed: int, max_tokens: int | None = None) -> Caption:
+    async def _ask(
+        self, endpoint: Endpoint, content: object, seed: int, lane: int = 0, max_tokens: int | None = None
+    ) -> Caption:
         body = {
             "model": self.model,
             "messages": [{"role": "user", "content": content}],
@@ -213,7 +220,7 @@ class OpenAICompatible:
         try:
             # Not chat.completions.create: it would validate each field of what is known to be right, at a cost in CPU
             # time like that of sending it.
-            response = await self._clients[endpoint].post(
+            response = await self._clients[endpoint][lane % _LANES].post(
                 "/chat/completions", cast_to=httpx2.Response, content=json.dumps(body).encode()
             )
             return read_answer(endpoint.url, response.headers.get("content-type", ""), response.text)
@@ -235,7 +242,7 @@ class OpenAICompatible:
     async def _ask_for_the_model(self, endpoint: Endpoint) -> None:
         names: tuple[str, ...] = ()
         try:
-            response = await self._clients[endpoint].get("/models", cast_to=httpx2.Response)
+            response = await self._clients[endpoint][0].get("/models", cast_to=httpx2.Response)
             names = read_models(endpoint.url, response.headers.get("content-type", ""), response.text)
         except openai.OpenAIError as error:
             failure = failure_of(error, endpoint.url, self._secret)
