@@ -1,6 +1,5 @@
 """``--mllm``: which captioner stands behind a name."""
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from textreid.captioning.backends.keys import key_variable
 from textreid.captioning.captioner import Captioner
 from textreid.errors import ConfigError
 
@@ -26,11 +26,6 @@ class MLLM:
     backend: Backend
     model: str
     urls: tuple[str, ...] = ()
-
-    @property
-    def key_variable(self) -> str:
-        """The environment variable that may hold the key of its endpoints: ``QWEN_API_KEY`` for ``qwen``."""
-        return re.sub(r"[^A-Z0-9]", "_", self.name.upper()) + "_API_KEY"
 
 
 def read_mllms(specifications: Sequence[str]) -> tuple[MLLM, ...]:
@@ -74,7 +69,7 @@ def _read(specification: str) -> MLLM:
     if parts.username or parts.password or parts.query:
         raise ConfigError(
             f"--mllm {name}: a URL must not hold a user, a password or a query; "
-            "give the key in the environment variable OPENAI_API_KEY, or one of its own"
+            f"give the key in the environment variable {key_variable(name)}"
         )
     return MLLM(name, "openai-compatible", model, (url.rstrip("/"),))
 
@@ -95,8 +90,7 @@ def open_captioner(mllm: MLLM, images: Path) -> Captioner:
     if mllm.backend == "openai-compatible":
         from textreid.captioning.backends.openai_compatible import OpenAICompatible
 
-        variable = mllm.key_variable if mllm.key_variable in os.environ else None
-        return OpenAICompatible(mllm.name, mllm.model, mllm.urls, variable)
+        return OpenAICompatible(mllm.name, mllm.model, mllm.urls)
     if mllm.backend == "describe":
         from textreid.captioning.backends.describe import PixelDescriber
 
