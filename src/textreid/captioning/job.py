@@ -1,9 +1,11 @@
 """The captioning job: every image, every slot, once; to be stopped and started again at any moment."""
 
 import asyncio
+import gc
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,8 @@ def caption_images(
             table.drop(lambda status: status.startswith(FAILED))
         job = _Job(root, images, table, slots, settings, watch)
         try:
-            asyncio.run(job.run(captioners))
+            with _short_collections():
+                asyncio.run(job.run(captioners))
         except KeyboardInterrupt:
             job.stopping = True
         if job.stopping and job.tally.done < job.tally.total:
@@ -254,6 +257,17 @@ class _Job:
 
         for number in _SIGNALS:
             loop.add_signal_handler(number, stop)
+
+
+@contextmanager
+def _short_collections() -> Iterator[None]:
+    """Leave what is there already to no garbage collection: each would hold up everything for some 0.2 s."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -2,17 +2,16 @@
 
 import asyncio
 import json
+import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
-from tenacity.wait import wait_random_exponential
 
 from textreid.captioning.backends.adaptive_limit import AdaptiveLimit
 from textreid.captioning.backends.answers import AttemptError, failure_of, read_answer, read_models, refusal_of
@@ -24,6 +23,7 @@ from textreid.errors import ConfigError, ImageError
 from textreid.version import __version__
 
 _FIRST_CONTACT_ATTEMPTS = 3
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -133,27 +133,24 @@ class OpenAICompatible:
             {"type": "text", "text": request.instruction.text},
         ]
         try:
-            return await self._retrying(self.options.attempts)(self._attempt, content, request.seed, home)
+            return await self._retrying(self.options.attempts, lambda: self._attempt(content, request.seed, home))
         except AttemptError as error:
             return error.failure
         except EndpointDownError:
             down = ", ".join(endpoint.url for endpoint in self.endpoints)
             return CaptionFailure("endpoint-down", f"no answer for {self.options.outage:g} s: {down}")
 
-    def _retrying(self, attempts: int) -> AsyncRetrying:
-        backoff = wait_random_exponential(multiplier=self.options.backoff, max=self.options.longest_wait)
-
-        def wait(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked = error.retry_after if isinstance(error, AttemptError) else 0.0
-            return asked + backoff(state) if asked else backoff(state)
-
-        return AsyncRetrying(
-            stop=stop_after_attempt(attempts), wait=wait, retry=retry_if_exception(self._is_passing), reraise=True
-        )
-
-    def _is_passing(self, error: BaseException) -> bool:
-        return isinstance(error, AttemptError) and error.passing and error.retry_after <= self.options.longest_wait
+    async def _retrying(self, attempts: int, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """The result of the first ``attempt`` that succeeds; what is not passing, or the last failure, is raised."""
+        for number in range(attempts - 1):
+            try:
+                return await attempt()
+            except AttemptError as error:
+                if not error.passing or error.retry_after > self.options.longest_wait:
+                    raise
+                backoff = min(self.options.longest_wait, self.options.backoff * 2**number)
+                await asyncio.sleep(error.retry_after + random.uniform(0, backoff))  # noqa: S311 - jitter
+        return await attempt()
 
     async def _attempt(self, content: Sequence[Mapping[str, Any]], seed: int, home: Endpoint) -> Caption:
         ticket = await self._dispatcher.acquire(home)
@@ -181,9 +178,7 @@ class OpenAICompatible:
         else:
             ticket.endpoint.recovered()
 
-    async def _ask(
-        self, endpoint: Endpoint, content: object, seed: int, max_tokens: int | None = None
-    ) -> Caption:
+    async def _ask(self, endpoint: Endpoint, content: object, seed: int, max_tokens: int | None = None) -> Caption:
         body = {
             "model": self.model,
             "messages": [{"role": "user", "content": content}],
@@ -203,7 +198,7 @@ class OpenAICompatible:
     async def _contact_one(self, endpoint: Endpoint) -> CaptionFailure | None:
         """None too where the endpoint is there but has trouble that may pass."""
         try:
-            await self._retrying(_FIRST_CONTACT_ATTEMPTS)(self._ask_for_the_model, endpoint)
+            await self._retrying(_FIRST_CONTACT_ATTEMPTS, lambda: self._ask_for_the_model(endpoint))
         except AttemptError as error:
             return error.at_first_contact()
         return None
@@ -226,7 +221,7 @@ class OpenAICompatible:
 class _Lines:
     """The connections to one endpoint, each with a client of its own: a shared one looks through all at every request.
 
-    Only the dispatcher decides how many there are, and only tenacity how often to try.
+    Only the dispatcher decides how many there are.
     """
 
     def __init__(self, name: str, url: str, timeout: float) -> None:
