@@ -122,7 +122,7 @@ def read_answer(url: str, response: httpx2.Response, key: Key) -> Caption:
         raise AttemptError(CaptionFailure("no-choices", f"{url}: an answer without a choice{said}"), passing=True)
     if first.get("finish_reason") == "length":
         raise AttemptError(
-            CaptionFailure("cut-off", f"{url}: the answer reached the most tokens allowed; raise max_tokens"),
+            CaptionFailure("cut-off", f"{url}: the answer reached the most tokens allowed; raise --max-tokens"),
             passing=False,
         )
     if first.get("finish_reason") == "content_filter":

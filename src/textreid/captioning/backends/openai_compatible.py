@@ -128,7 +128,7 @@ class OpenAICompatible:
 
     async def _answer(self, picture: str, request: Request, home: Endpoint) -> Caption | CaptionFailure:
         # The picture comes first: an image's requests then share a prefix that the server may keep.
-        content = [
+        content: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": picture}},
             {"type": "text", "text": request.instruction.text},
         ]
