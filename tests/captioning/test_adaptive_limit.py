@@ -123,4 +123,4 @@ def test_a_few_time_outs_change_nothing_but_many_do() -> None:
         limit.timed_out(limit.start(1))
     assert limit.limit == 100
     limit.timed_out(limit.start(1))
-    assert limit.limit == 80
+    assert limit.limit == 75
