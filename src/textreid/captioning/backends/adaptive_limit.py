@@ -16,6 +16,7 @@ _PATIENCE = 32  # most rounds at rest between two trials
 _RETREAT, _FIRST_RETREAT = 0.9, 0.75
 _RECENT = 8  # answers whose latency can end the fast start
 _SLOWER = 1.5  # times the first latency, when it does; up to the capacity the bursts of a doubling limit wait for less
+_LONGEST_START = 10_000  # answers
 _GRADUAL = 0.5  # requests by which one answer raises the limit towards a trial, at most
 _WELL_WORTH = 0.7  # growth of throughput that shows that a refusal was not for the limit
 _USEFUL = 0.25  # growth of throughput, as a share of the growth of the limit, that a larger limit is worth
@@ -55,6 +56,7 @@ class AdaptiveLimit:
         self._refusals = 0.0
         self._ceiling = self._largest  # where the server refused, until that is forgotten
         self._sent: list[int] | None = []  # how many were under way at each request of the fast start; None after it
+        self._first_latency = 0.0
         self._begin(self._limit)
 
     @property
@@ -114,7 +116,9 @@ class AdaptiveLimit:
             among = median(count for count, _ in self._answers[-_RECENT:])
             self._end_start(among * self._first_latency / recent)
             return
-        if self._fitting:
+        if len(self._answers) > _LONGEST_START:
+            self._end_start(self._limit)
+        elif self._fitting:
             self._limit = self._target = min(self._limit + 1, self._largest)
 
     def _end_start(self, limit: float) -> None:
