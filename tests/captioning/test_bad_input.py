@@ -92,18 +92,18 @@ def test_a_missing_key_names_its_variable(crops: Path, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("fault", "path", "model", "message"),
+    ("html", "path", "model", "message"),
     [
-        ({}, "/v2", "sim", "does not know the model 'sim'.*is the URL right, up to /v1"),
-        ({}, "/v1", "sum", "does not know the model 'sum'.*it serves: sim"),
-        ({"html": 1.0}, "/v1", "sim", "answers with text/html, not JSON; is the URL right"),
+        (0.0, "/v2", "sim", "does not know the model 'sim'.*is the URL right, up to /v1"),
+        (0.0, "/v1", "sum", "does not know the model 'sum'.*it serves: sim"),
+        (1.0, "/v1", "sim", "answers with text/html, not JSON; is the URL right"),
     ],
 )
 def test_a_wrong_address_or_model_is_told_and_leaves_nothing_in_the_way(
-    fault: Mapping[str, float], path: str, model: str, message: str, crops: Path, tmp_path: Path
+    html: float, path: str, model: str, message: str, crops: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    with Server(behaviour=Behaviour(**fault)) as server:
+    with Server(behaviour=Behaviour(html=html)) as server:
         with pytest.raises(CaptionError, match=message):
             caption(crops, out, server.url.replace("/v1", path), model=model)
         server.set(html=0.0)
