@@ -113,10 +113,6 @@ def test_served_captions_survive_a_kill_and_train_a_model(data: Path, tmp_path: 
         counts = json.loads(textreid(*asked, "--json"))
     assert counts["statuses"] == {"ok": total}
     assert counts["this_run"]["captions"] == total - len(saved)
-    assert {name: use["completion_tokens"] > 0 for name, use in counts["this_run"]["tokens"].items()} == {
-        "qwen": True,
-        "shikra": True,
-    }
 
     rows = list(caption_rows(out))
     assert len(rows) == len({(row.image, row.slot) for row in rows}) == total
@@ -184,6 +180,7 @@ def test_the_server_refuses_what_it_cannot_answer(data: Path, tmp_path: Path) ->
         assert "not of the corpus" in refused.message
         users, refused = answers_of(url, known, [Request(dynamic_instructions({"own": own})[0], 1), unknown_slot])
         assert users.text.startswith("Seen: ")
+        assert min(users.usage.prompt_tokens, users.usage.completion_tokens) > 0
         assert "vehicle" in refused.message
 
 
