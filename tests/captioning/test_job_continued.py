@@ -8,9 +8,8 @@ from tests.captioning.scripted import GOOD, LATER, NEVER, Place, Scripted
 
 from textreid.artifacts import read_manifest
 from textreid.captioning.asking import Settings, Slot, slots_of
-from textreid.captioning.captioner import Usage
-from textreid.captioning.job import CaptioningStoppedError, caption_images
-from textreid.captioning.progress import Tally
+from textreid.captioning.captioner import CaptionFailure, Usage
+from textreid.captioning.job import caption_images
 from textreid.captioning.spending import read_spent
 from textreid.datasets.captions import read_captions
 from textreid.errors import CaptionError, ResumeError
@@ -67,14 +66,13 @@ def test_only_the_failed_slots_of_this_job_are_asked_again(place: Place) -> None
 
 
 def test_rows_that_the_disk_altered_are_told_and_asked_for_again(place: Place) -> None:
-    def stop(tally: Tally) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(CaptioningStoppedError):
-        place.run(Scripted(place.root), images=40, settings=Settings(in_flight=20), watch=stop)
+    fatal = CaptionFailure("refused-key", "it wants a key", fatal=True)
+    captioner = Scripted(place.root, lambda image, *_: fatal if image == "8.jpg" else GOOD)
+    with pytest.raises(CaptionError, match="it wants a key"):
+        place.run(captioner, images=40, settings=Settings(in_flight=1))
     journal = place.out / "journal-00000.jsonl"
     lines = journal.read_bytes().splitlines(keepends=True)
-    assert len(lines) >= 10
+    assert len(lines) == 16
     journal.write_bytes(b"".join([*lines[:3], lines[3].replace(b"red", b"rad"), *lines[4:]]))
     tally = place.run(Scripted(place.root), images=40)
     assert tally.damaged == tally.to_dict({})["damaged"] == 1
