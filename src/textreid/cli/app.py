@@ -10,6 +10,7 @@ from textreid.cli.cache import cache
 from textreid.cli.caption import caption
 from textreid.cli.captions import captions
 from textreid.cli.demo import demo
+from textreid.cli.doctor import doctor
 from textreid.cli.evaluate import evaluate
 from textreid.cli.pretrain import pretrain
 from textreid.cli.search import search
@@ -45,6 +46,7 @@ def _global_options(
 
 # The story, in its order; then all of it at once, and what it left behind.
 app.command()(synthesize)
+app.command()(doctor)
 app.command()(caption)
 app.command()(pretrain)
 app.command()(evaluate)

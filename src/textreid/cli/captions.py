@@ -144,15 +144,11 @@ def _texts(corpus: str, by: str, alone: bool) -> Iterator[tuple[str, str]]:
 
 
 def _is_table(path: Path) -> bool:
-    """Whether this is a caption table, complete or still growing; other folders of textreid have manifests too."""
-    from textreid.artifacts import MANIFEST, read_json
-    from textreid.datasets.captions import KIND
+    """Whether this is a caption table, complete or still growing."""
+    from textreid.datasets.captions import is_caption_table
     from textreid.datasets.growing_captions import JOB
 
-    if not (path / MANIFEST).is_file():
-        return (path / JOB).is_file()
-    manifest = read_json(path / MANIFEST)
-    return isinstance(manifest, dict) and manifest.get("kind") == KIND
+    return is_caption_table(path) or (path / JOB).is_file()
 
 
 def _print_counts(counts: dict[str, Any], json: bool) -> None:
