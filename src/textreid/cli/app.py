@@ -12,6 +12,7 @@ from textreid.cli.captions import captions
 from textreid.cli.demo import demo
 from textreid.cli.doctor import doctor
 from textreid.cli.evaluate import evaluate
+from textreid.cli.finetune import finetune
 from textreid.cli.pretrain import pretrain
 from textreid.cli.search import search
 from textreid.cli.synthesize import synthesize
@@ -49,6 +50,7 @@ app.command()(synthesize)
 app.command()(doctor)
 app.command()(caption)
 app.command()(pretrain)
+app.command()(finetune)
 app.command()(evaluate)
 app.command()(search)
 app.command()(demo)

@@ -34,6 +34,7 @@ def write_card(run: "Run", metrics: Path) -> str:
         f"| image, patch | {model.image_height} by {model.image_width}, {model.patch_size} |",
         f"| weights at the start | {model.weights or 'random'} |",
         f"| images, captions | {start['images']:,}, {start['captions']:,} ({start['captions_rejected']:,} rejected) |",
+        f"| captions by | {', '.join(start['sources'])} |",
         f"| identities | {start['identities']:,} |" if start["identities"] else "| identities | unknown |",
         f"| unreadable images, left out | {len(run.images.quarantined):,} |",
         f"| data fingerprint | `{start['data']}` |",

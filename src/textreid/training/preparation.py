@@ -183,7 +183,7 @@ def _figures(config: Config) -> tuple[str, ...]:
 
 def _open_selection(config: Config, validated_on: str | None, found: Checkpoint | None, log: RunLog) -> Selection:
     records = read_records(log.path) if found else []
-    return Selection.from_records(config.training.select, validated_on or "nothing", records)
+    return Selection.from_records(config.training.select, validated_on, records)
 
 
 def _open_folder(out: Path, resume: bool, checkpoints: Checkpoints, log: RunLog) -> Checkpoint | None:
@@ -239,6 +239,7 @@ def _introduce(run: Run, data: TrainingSet, left_out: list[str], log: RunLog) ->
         "captions_rejected": data.rejected,
         "captions_cut": run.captions.truncated,
         "identities": data.identities,
+        "sources": list(data.sources),
         "losses_left_out": left_out,
         "version": __version__,
         "commit": source_commit(),

@@ -23,15 +23,17 @@ class Selection:
 
     Attributes:
         rule: of ``training.select``.
-        validated_on: the validation set, in words.
+        validated_on: the validation set, in words; None where there is none.
     """
 
     rule: Literal["last", "validation"]
-    validated_on: str
+    validated_on: str | None
     seen: list[Validated] = field(default_factory=list)
 
     @classmethod
-    def from_records(cls, rule: Literal["last", "validation"], on: str, records: Iterable[Mapping[str, Any]]) -> Self:
+    def from_records(
+        cls, rule: Literal["last", "validation"], on: str | None, records: Iterable[Mapping[str, Any]]
+    ) -> Self:
         """The selection as it stood when the log held ``records``."""
         selection = cls(rule, on)
         for record in records:
@@ -79,5 +81,7 @@ class Selection:
         return f"epoch {best.epoch:g}, by its {FIGURE} on validation ({measured})"
 
     def selected_on(self) -> str:
-        """For the model folder: the data that chose among the models of the run."""
-        return f"{self.validated_on} ({FIGURE})" if self.kept_step else "nothing: the last step"
+        """For the model folder: the data that chose among the models of the run, or was watched."""
+        if self.kept_step:
+            return f"{self.validated_on} ({FIGURE})"
+        return "nothing: the last step" + (f"; watched: {self.validated_on}" if self.validated_on else "")

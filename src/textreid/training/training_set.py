@@ -12,6 +12,8 @@ from textreid.datasets.records import Benchmark
 from textreid.errors import DataError
 from textreid.training.sampler import Indices
 
+_LOST_CAPTIONS = frozenset({"empty", "no-words", "not-unicode"})
+
 
 @dataclass(frozen=True)
 class TrainingSet:
@@ -25,6 +27,7 @@ class TrainingSet:
         labels: (I,) images with equal labels are positives of each other's captions. Those below ``identities`` are
             identities; the others stand for one image each.
         identities: number of known identities; 0 where nobody annotated them.
+        sources: who wrote the captions: names of MLLMs, or of the data set that people annotated.
         rejected: captions that were left out when the data was read.
         fingerprint: equal for equal paths, captions and labels; says nothing about the contents of image files.
 
@@ -38,6 +41,7 @@ class TrainingSet:
     captions: pa.LargeStringArray
     labels: Indices
     identities: int
+    sources: tuple[str, ...]
     rejected: int
     fingerprint: str
 
@@ -65,6 +69,7 @@ def captioned_images(images: Path, captions: Path) -> TrainingSet:
         captions=table.captions,
         labels=np.arange(len(table.images)),
         identities=0,
+        sources=tuple(dict.fromkeys(slot.split("/")[0] for slot in table.slots)),
         rejected=sum(table.rejected.values()),
         fingerprint=table.fingerprint,
     )
@@ -89,6 +94,7 @@ def annotated_people(benchmark: Benchmark) -> TrainingSet:
         captions=pa.array([caption for record, _ in described for caption in record.captions], pa.large_string()),
         labels=np.array([code for _, code in described], dtype=np.int64),
         identities=len(known),
-        rejected=sum(rejection.reason != "absent" for rejection in benchmark.rejected),
+        sources=(benchmark.name,),
+        rejected=sum(rejection.reason in _LOST_CAPTIONS for rejection in benchmark.rejected),
         fingerprint=fingerprint([[record.image, code, list(record.captions)] for record, code in described]),
     )
