@@ -107,9 +107,9 @@ def _print(report: dict[str, Any]) -> None:
     from rich.console import Console
 
     from textreid.evaluation.report import report_tables
-    from textreid.evaluation.tables import to_terminal
+    from textreid.evaluation.tables import least_width, to_terminal
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 160)  # a file has no edge
-    console.print(to_terminal(report_tables(report)))
+    console, tables = Console(), report_tables(report)
+    # Rather a line that the terminal breaks than a figure that is cut.
+    console.width = max(console.width, least_width(tables))
+    console.print(to_terminal(tables))

@@ -41,7 +41,7 @@ class QueryMetrics:
     inverse_negative_penalty: Doubles
 
     def scores(self) -> dict[str, Doubles]:
-        """The five figures of each query by their usual names, (Q',) each: `RetrievalMetrics.scores` has their means."""
+        """The five figures of each query by name, (Q',) each: their means are `RetrievalMetrics.scores`."""
         hits = {f"R{depth}": (self.rank <= depth).astype(np.float64) for depth in (1, 5, 10)}
         return {**hits, "mAP": self.average_precision, "mINP": self.inverse_negative_penalty}
 

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+_LONGEST_WORD = 20  # that the terminal does not break
 _MINUS = re.compile(r"(?<!\w)-(?=\d)")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#])")
 _LATEX = {
@@ -20,7 +22,7 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text.
+    """Cells of text; a line break in one counts in the terminal and is a space elsewhere.
 
     Attributes:
         title: a line above it.
@@ -46,16 +48,36 @@ def to_terminal(tables: Sequence[Table]) -> RenderableType:
     """For `rich.console.Console.print`; cells are no markup."""
     parts: list[RenderableType] = []
     for table in tables:
-        drawn = RichTable(title=Text(table.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
         for number, column in enumerate(table.columns):
             words = number in table.texts
-            drawn.add_column(Text(column), justify="left" if words else "right", no_wrap=not words)
+            heading = Text(column if words else column.replace(" ", "\n"))
+            drawn.add_column(heading, justify="left" if words else "right", no_wrap=not words)
         for group in table.groups:
             for row in group:
                 drawn.add_row(*map(Text, row))
             drawn.add_section()
-        parts += [drawn, *(Text(note) for note in table.notes), Text("")]
+        parts += [Text(table.title, "bold"), drawn, *(Text(note) for note in table.notes), Text("")]
     return Group(*parts[:-1])
+
+
+def least_width(tables: Sequence[Table]) -> int:
+    """How wide a terminal must be for every figure to keep its line, and every word that is not very long."""
+    return max(map(_least_width, tables), default=0)
+
+
+def _least_width(table: Table) -> int:
+    figures, texts = 0, [0]
+    for number, column in enumerate(table.columns):
+        cells = [row[number] for row in chain(*table.groups)]
+        if number in table.texts:
+            words = chain(column.split(), *(cell.split() for cell in cells))
+            texts.append(max((min(len(word), _LONGEST_WORD) for word in words), default=0))
+        else:
+            lines = chain(column.split(), *(cell.splitlines() for cell in cells))
+            figures += max(map(len, lines), default=0)
+    # rich gives the columns of words one width when room is short
+    return figures + len(table.texts) * max(texts) + 3 * len(table.columns)
 
 
 def to_markdown(title: str, tables: Sequence[Table]) -> str:

@@ -10,7 +10,7 @@ _NOTES = (
     "points. Such sentences differ in other ways too: a gap is a symptom.",
     "without it: points of R1 and mAP that sentences lose when the word is taken out of them (up to 300 a word), with "
     "95 % intervals.",
-    "used: yes, where the interval of the lost mAP lies above 0; misleads, where it lies below; unclear, where it holds "
+    "used: yes, where the interval of the lost mAP is above 0; misleads, where it is below; unclear, where it holds "
     "0: the model is blind to the word, or the sentences are too few to tell.",
 )
 
