@@ -1,22 +1,21 @@
 """``textreid finetune``: a model and described people in, a better model for such people out."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from textreid.cli.benchmark_argument import read_named
 from textreid.errors import ConfigError
 
 if TYPE_CHECKING:
     from textreid.config import Config
     from textreid.datasets.records import Benchmark
-    from textreid.models import Model
+    from textreid.evaluation.selection import Validation
 
 _BENCHMARK = "cuhk-pedes=, icfg-pedes= or rstpreid= and the folder as it is distributed; without a name your own data: "
 _BENCHMARK += "a folder in CUHK-PEDES form, or a table."
-_SEED = 0  # of the people set aside: the same for all runs, so that their figures compare
 
 
 def finetune(
@@ -41,29 +40,20 @@ def finetune(
     """
     if (benchmark is None) == (images is None) or (images is None) != (captions is None):
         raise ConfigError("give either --benchmark, or --images and --captions")
-    annotated = _read(benchmark) if benchmark else None
-    watched = _validation_split(_read(validate)) if validate else None
+    annotated = read_named(benchmark) if benchmark else None
+    other = read_named(validate) if validate else None
     settings = _settings(model, config, assignments, out if resume else None)
+    watched = _validation(annotated, other, settings.training.select == "validation")
 
     from textreid.training.recipe import train
     from textreid.training.training_set import annotated_people, captioned_images
 
     if annotated:
-        people, own = _divide(annotated, set_aside=watched is None and settings.training.select == "validation")
-        data, watched = annotated_people(people), watched or own
+        data = annotated_people(_people(annotated, aside=watched is not None and other is None))
     elif images and captions:
         data = captioned_images(images, captions)
-    train(settings, data, out, resume, *(_evaluation(watched) if watched else ()))
+    train(settings, data, out, resume, watched, watched.words if watched else None)
     typer.echo(out / "model")
-
-
-def _read(argument: str) -> "Benchmark":
-    from textreid.datasets.benchmarks import GENERIC, read_benchmark
-
-    name, equals, path = argument.partition("=")
-    if not equals or Path(argument).exists():
-        name, path = GENERIC, argument
-    return read_benchmark(name, Path(path))
 
 
 def _settings(model: str, file: Path | None, assignments: list[str], resumed: Path | None) -> "Config":
@@ -81,21 +71,18 @@ def _settings(model: str, file: Path | None, assignments: list[str], resumed: Pa
     return (Config.load(file, settings) if file else settings).override(assignments)
 
 
-def _divide(benchmark: "Benchmark", set_aside: bool) -> "tuple[Benchmark, Benchmark | None]":
-    """The people to train on, and the validation split; one is set aside if there is none and it is asked for."""
-    people = benchmark.split("train")
-    if "val" in benchmark.splits:
-        return people, benchmark.split("val")
-    return people.validation_split(_SEED) if set_aside else (people, None)
+def _validation(annotated: "Benchmark | None", other: "Benchmark | None", chooses: bool) -> "Validation | None":
+    """What is measured after each epoch; people are set aside for it only where the epoch is chosen by it."""
+    from textreid.evaluation.selection import OWN_VALIDATION, validation
+
+    if other:
+        return validation(other)
+    return validation(annotated) if annotated and (chooses or OWN_VALIDATION in annotated.splits) else None
 
 
-def _validation_split(benchmark: "Benchmark") -> "Benchmark":
-    return benchmark.split("val") if "val" in benchmark.splits else benchmark.split("train").validation_split(_SEED)[1]
+def _people(annotated: "Benchmark", aside: bool) -> "Benchmark":
+    """The people to train on: without those that `_validation` set aside."""
+    from textreid.evaluation.selection import OWN_VALIDATION, SEED
 
-
-def _evaluation(part: "Benchmark") -> "tuple[Callable[[Model], Mapping[str, float]], str]":
-    from textreid.evaluation import evaluate_model
-
-    split = part.records[0].split
-    kind = "the validation split" if split == "val" else f"10 % of the training people (seed {_SEED})"
-    return lambda model: evaluate_model(model, part, split).scores(), f"{kind} of {part.name}"
+    people = annotated.split("train")
+    return people.validation_split(SEED)[0] if aside and OWN_VALIDATION not in annotated.splits else people

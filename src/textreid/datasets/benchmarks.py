@@ -1,5 +1,6 @@
 """Benchmarks by name: one entry that reads them all, and how large each of them should be."""
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +87,9 @@ def read_benchmark(name: str, path: Path, max_rejected: float = MAX_REJECTED) ->
     if name == GENERIC:
         return _read_generic(path, max_rejected)
     if name not in PUBLISHED:
-        raise ConfigError(f"benchmark {name!r}: no such benchmark; known: {', '.join(FORMS)}")
+        near = difflib.get_close_matches(name, FORMS, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(FORMS)}"
+        raise ConfigError(f"benchmark {name!r}: no such benchmark{hint}")
     known = PUBLISHED[name]
     if not known.layout.find(path):
         other = form_of(path)

@@ -145,7 +145,7 @@ def _pretrain(out: Path, settings: DemoSettings, unseen: Benchmark) -> Figures:
 
     pretrain(settings.config(), out / "people", out / "captions", out / "run", evaluate=evaluate)
     return {
-        "random order (expected)": measured[0].chance,
+        "random order (expected)": measured[0].text_to_image.chance,
         "before training": measured[0].scores(),
         "after training": measured[-1].scores(),
     }

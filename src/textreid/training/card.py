@@ -46,7 +46,8 @@ def write_card(run: "Run", metrics: Path) -> str:
         f"| seed | {training.seed} |",
         f"| device, precision | {start['device']}, {start['dtype']} |",
         f"| last loss | {trained[-1]['loss']:.4f} |" if trained else "| last loss | none logged |",
-        f"| selection | {run.selection.describe()} |",
+        f"| selected on | {run.selection.selected_on()} |",
+        f"| last and best epoch | {run.selection.describe() or 'not measured'} |",
     ]
     if validations:
         kept = run.selection.kept_step or validations[-1]["step"]

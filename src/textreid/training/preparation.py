@@ -10,6 +10,7 @@ from textreid.artifacts import fingerprint, write_json
 from textreid.config import Config
 from textreid.errors import ArtifactError, ConfigError, ResumeError
 from textreid.models import Model, Tokenizer, initialize, load_model
+from textreid.models.folder import training_text_of
 from textreid.runlog import RunLog, read_records
 from textreid.training.card import source_commit
 from textreid.training.checkpoint import Checkpoint, Checkpoints, Identity
@@ -104,10 +105,11 @@ def prepare(
     else:
         write_json(out / "config.json", used.to_dict())
     log.keep_until(found.step if found else -1)
+    records = read_records(log.path) if found else []
     run = Run(
         config=used,
         compute=compute,
-        model=Model(network.encoder, tokenizer),
+        model=Model(network.encoder, tokenizer, training_text=_training_text(config, data, records)),
         network=network,
         optimizer=optimizer,
         sampler=sampler,
@@ -117,7 +119,7 @@ def prepare(
         noise=_open_noise(used, out, found, len(data), tokenizer.text_length),
         totals=totals,
         checkpoints=checkpoints,
-        selection=_open_selection(used, validated_on, found, log),
+        selection=Selection.from_records(training.select, validated_on, records),
         start=found.step if found else 0,
         resumed=found is not None,
     )
@@ -181,11 +183,6 @@ def _figures(config: Config) -> tuple[str, ...]:
     return ("loss", *config.losses.weights(), "mask_rate", *noise)
 
 
-def _open_selection(config: Config, validated_on: str | None, found: Checkpoint | None, log: RunLog) -> Selection:
-    records = read_records(log.path) if found else []
-    return Selection.from_records(config.training.select, validated_on, records)
-
-
 def _open_folder(out: Path, resume: bool, checkpoints: Checkpoints, log: RunLog) -> Checkpoint | None:
     """The checkpoint to go on from, or None at the beginning of a run."""
     if not resume:
@@ -211,6 +208,18 @@ def _make_tokenizer(config: Config, data: TrainingSet) -> Tokenizer:
 
 def _count_parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _training_text(config: Config, data: TrainingSet, records: list[dict[str, Any]]) -> tuple[str, ...] | None:
+    """What the starting weights learned from, and who wrote the captions; None where the former is not known.
+
+    A run that goes on has it in its log: the weights it began with need not be at hand any more.
+    """
+    for record in records:
+        if record["event"] == "start":
+            return None if record["training_text"] is None else tuple(record["training_text"])
+    before = training_text_of(config.model.weights)
+    return None if before is None else tuple(dict.fromkeys([*before, *data.sources]))
 
 
 def _open_noise(config: Config, out: Path, found: Checkpoint | None, pairs: int, length: int) -> NoiseTable | None:
@@ -240,6 +249,7 @@ def _introduce(run: Run, data: TrainingSet, left_out: list[str], log: RunLog) ->
         "captions_cut": run.captions.truncated,
         "identities": data.identities,
         "sources": list(data.sources),
+        "training_text": run.model.training_text,
         "losses_left_out": left_out,
         "version": __version__,
         "commit": source_commit(),

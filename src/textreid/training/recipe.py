@@ -40,7 +40,7 @@ def pretrain(
     out: Path,
     resume: bool = False,
     evaluate: Evaluate | None = None,
-    validated_on: str = "a validation set",
+    validated_on: str | None = None,
     log: RunLog | None = None,
 ) -> Model:
     """`train` on the images below ``images`` with the captions of the caption table ``captions``."""
@@ -53,7 +53,7 @@ def finetune(
     out: Path,
     resume: bool = False,
     evaluate: Evaluate | None = None,
-    validated_on: str = "a validation set",
+    validated_on: str | None = None,
     log: RunLog | None = None,
 ) -> Model:
     """`train` on the annotated images ``people``, the training split of a benchmark."""
@@ -66,7 +66,7 @@ def train(
     out: Path,
     resume: bool = False,
     evaluate: Evaluate | None = None,
-    validated_on: str = "a validation set",
+    validated_on: str | None = None,
     log: RunLog | None = None,
 ) -> Model:
     """Train a dual encoder and save it to ``out/model``.
@@ -77,7 +77,7 @@ def train(
         out: the run folder; must be new, unless ``resume``.
         resume: continue the run in ``out`` from its newest checkpoint, with the same settings and data.
         evaluate: measures the model before the first step and at ends of epochs; its figures go to the log.
-        validated_on: what ``evaluate`` measures on, for the model's card.
+        validated_on: the data that ``evaluate`` measures on, in words; the model folder and every report of it say so.
         log: where records and the console view go; ``out/metrics.jsonl`` and standard error when None.
 
     Raises:
@@ -88,7 +88,7 @@ def train(
         TextReidError: the loss is no longer finite.
     """
     log = log or RunLog(out)
-    run = prepare(config, data, out, resume, log, validated_on if evaluate else None)
+    run = prepare(config, data, out, resume, log, (validated_on or "a validation set") if evaluate else None)
     with StopRequest(log.say) as stop, log.progress("train", run.steps, run.start):
         reached = _train(run, evaluate, log, stop)
     if reached < run.steps:
@@ -96,7 +96,9 @@ def train(
     run.keep_selected()
     run.model.save(out / "model", write_card(run, log.path), replace=True)
     plot_run(log.path)
-    log.say(f"model: {out / 'model'}, {run.selection.describe()}")
+    if run.selection.seen:
+        log.say(f"{run.selection.describe()}; selected on {run.model.selected_on}")
+    log.say(f"model: {out / 'model'}")
     return run.model
 
 

@@ -67,18 +67,16 @@ class Selection:
         return self.best.step if self.best and self.rule == "validation" else None
 
     def describe(self) -> str:
-        """Both candidates, and which is kept; for a reader."""
+        """R1 of the last model and of the best, for a reader; empty where none was measured."""
         if not self.best:
-            return "the last step; no validation figure was used to choose it"
+            return ""
         best, last = self.best, self.seen[-1]
-        measured = (
-            f"{FIGURE} {last.score:.4g} after epoch {last.epoch:g}, the last"
-            + (", and best" if best is last else f"; best: {best.score:.4g} after epoch {best.epoch:g}")
-            + f", on {self.validated_on}"
+        if best is last:
+            return f"{FIGURE} {last.score:.4g} after epoch {last.epoch:g}, the last and best"
+        return (
+            f"{FIGURE} {last.score:.4g} after epoch {last.epoch:g}, the last; "
+            f"best {best.score:.4g} after epoch {best.epoch:g}"
         )
-        if self.rule == "last":
-            return f"the last step; no validation figure was used to choose it ({measured})"
-        return f"epoch {best.epoch:g}, by its {FIGURE} on validation ({measured})"
 
     def selected_on(self) -> str:
         """For the model folder: the data that chose among the models of the run, or was watched."""
