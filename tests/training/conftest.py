@@ -20,8 +20,6 @@ COLOURS = {
     "black": (15, 15, 15), "yellow": (230, 220, 40), "purple": (120, 30, 140), "orange": (240, 140, 20),
 }  # fmt: skip
 OUTFITS = list(itertools.product(COLOURS, COLOURS))
-# The same colours by other words, for a domain whose sentences the first corpus does not teach.
-OTHER_WORDS = dict(zip(COLOURS, ("crimson", "olive", "navy", "ivory", "dark", "gold", "violet", "amber"), strict=True))
 PATTERNS = ("a {} top over {} trousers", "the trousers are {1}, the top is {0}")
 
 ConfigMaker = Callable[..., Config]
@@ -34,10 +32,10 @@ class Corpus:
     outfits: list[tuple[str, str]]  # of each image, in the order of their names
 
 
-def draw_outfit(outfit: tuple[str, str], rng: np.random.Generator, warmth: float = 0.0) -> Image.Image:
-    """Two blocks of colour with noise; ``warmth`` casts them."""
+def draw_outfit(outfit: tuple[str, str], rng: np.random.Generator, warm: bool = False) -> Image.Image:
+    """Two blocks of colour with noise; ``warm`` light shifts them."""
     pixels = np.concatenate([np.full((16, 16, 3), COLOURS[colour]) for colour in outfit])
-    cast = warmth * np.array([40, 0, -40])
+    cast = np.array([80, 0, -80]) if warm else 0
     return Image.fromarray(np.clip(pixels + cast + rng.normal(0, 12, pixels.shape), 0, 255).astype(np.uint8))
 
 
@@ -62,7 +60,7 @@ def write_corpus(folder: Path, images: int, seed: int = 0, broken: tuple[int, ..
 
 
 def write_people(folder: Path, splits: dict[str, int], images_each: int, seed: int = 0) -> Path:
-    """A folder in CUHK-PEDES form: an outfit is an identity; warm pictures, and sentences with other words.
+    """A folder in CUHK-PEDES form: an outfit is an identity; pictures have a warm cast, sentences another pattern.
 
     ``splits`` gives the number of identities of each; nobody is in two.
     """
@@ -72,11 +70,11 @@ def write_people(folder: Path, splits: dict[str, int], images_each: int, seed: i
     names = [split for split, count in splits.items() for _ in range(count)]
     entries = []
     for identity, (split, outfit) in enumerate(zip(names, order, strict=False)):
-        top, bottom = (OTHER_WORDS[colour] for colour in outfit)
+        top, bottom = outfit
         captions = [f"{top} shirt and {bottom} pants", f"wears {bottom} pants below a {top} shirt"]
         for shot in range(images_each):
             name = f"{identity:03}_{shot}.png"
-            draw_outfit(outfit, rng, warmth=1.0).save(folder / "imgs" / name)
+            draw_outfit(outfit, rng, warm=True).save(folder / "imgs" / name)
             # Numbers of identities skip, as they do in the benchmarks.
             entries.append({"split": split, "captions": captions, "file_path": name, "id": 10 * identity + 3})
     (folder / "reid_raw.json").write_text(json.dumps(entries))
