@@ -96,7 +96,8 @@ def test_learns_a_new_domain_and_finds_people_it_has_never_seen(
     ).override(
         [
             *NO_CHANGES, "augmentation.pad=1", "training.epochs=20", "training.batch_size=32",
-            "optimizer.learning_rate=0.002", "optimizer.warmup_epochs=1", "training.precision=fp32",
+            "optimizer.learning_rate=0.002", "optimizer.warmup_epochs=1", "training.validate_every=5",
+            "training.precision=fp32",
         ]
     )  # fmt: skip
     assert set(settings.losses.weights()) == {"sdm", "id", "mlm"}

@@ -260,6 +260,11 @@ def test_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
     assert rates[4:] == sorted(rates[4:], reverse=True)
 
 
+def test_the_warm_up_may_be_told_in_steps() -> None:
+    config = OptimizerConfig(learning_rate=1.0, warmup_start=0.2, warmup_epochs=9, warmup_steps=2)
+    assert [learning_rate(step, 24, 4, config) for step in range(3)] == pytest.approx([0.6, 1.0, 1.0])
+
+
 def test_every_line_of_the_log_is_json(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
     train(small_config("training.epochs=1"), corpus, tmp_path / "run")
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
