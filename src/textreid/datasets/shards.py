@@ -26,6 +26,8 @@ FORMAT_VERSION = 1
 IMAGES, CAPTIONS = "imgs", "captions"
 LARGEST_MEMBER = 64 << 20  # bytes; a crop has some thousand
 
+_END_BYTES = 1024
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -99,23 +101,17 @@ def unpack_shards(
 
     Raises:
         AnnotationError: a shard is damaged (says after how many samples); some samples have identity and split and
-            others not (names one); or more is left out than allowed.
-        CaptionError: there is no caption at all.
+            others not (names one); no sample has a caption; or more is left out than allowed.
         ArtifactError: ``out`` exists already, or cannot be written.
     """
     unpacked = Unpacked()
     facts: dict[str, Any] = {}
     with new_folder(out, KIND, FORMAT_VERSION, facts=facts) as partial:
         with (partial / ANNOTATION_TABLE).open("w", encoding="utf-8") as annotations:
-            write_captions(partial / CAPTIONS, _unpack(shards, partial, annotations, writer, unpacked))
+            rows = _unpack(shards, partial, annotations, writer, unpacked)
+            write_captions(partial / CAPTIONS, chain(rows, _check(shards, unpacked, max_rejected)))
         if not unpacked.annotated:
             (partial / ANNOTATION_TABLE).unlink()
-        left_out = unpacked.left_out.total()
-        if left_out > max_rejected * (left_out + unpacked.samples):
-            raise AnnotationError(
-                f"{shards[0].parent}: {left_out} of {left_out + unpacked.samples} samples cannot be used (allowed: "
-                f"{max_rejected:.0%}): {listed(unpacked.examples)}"
-            )
         facts |= {"samples": unpacked.samples, "captions": unpacked.captions, "left_out": dict(unpacked.left_out)}
     return unpacked
 
@@ -148,11 +144,25 @@ def _unpack(
                 yield CaptionRow(image, slot, caption, writer, "static", "", "", 0)
 
 
+def _check(shards: Sequence[Path], unpacked: Unpacked, max_rejected: float) -> Iterator[CaptionRow]:
+    """No more rows, but an error where too much was left out."""
+    left_out = unpacked.left_out.total()
+    if left_out > max_rejected * (left_out + unpacked.samples):
+        raise AnnotationError(
+            f"{shards[0].parent}: {left_out} of {left_out + unpacked.samples} samples cannot be used (allowed: "
+            f"{max_rejected:.0%}): {listed(unpacked.examples)}"
+        )
+    if not unpacked.captions:
+        raise AnnotationError(f"{shards[0].parent}: no sample of these shards has a caption")
+    yield from ()
+
+
 def _samples(shard: Path, unpacked: Unpacked) -> Iterator[Sample]:
     """The usable samples of a shard; the others are counted."""
     seen: set[str] = set()
     try:
-        with tarfile.open(shard, "r|*") as tar:
+        _check_end(shard)
+        with tarfile.open(shard, "r|") as tar:
             for key, members in groupby((member for member in tar if member.isfile()), lambda m: _key(m.name)):
                 parts = {_suffix(member.name): _content(tar, member) for member in members}
                 try:
@@ -166,6 +176,18 @@ def _samples(shard: Path, unpacked: Unpacked) -> Iterator[Sample]:
         raise AnnotationError(
             f"{shard}: damaged or cut off after {len(seen)} samples: {error}; fetch it again"
         ) from error
+
+
+def _check_end(shard: Path) -> None:
+    """A tar file ends with zeros; without them `tarfile` takes one that was cut between two members for whole."""
+    with shard.open("rb") as stream:
+        if stream.read(6).startswith(_COMPRESSED):
+            raise AnnotationError(
+                f"{shard}: is compressed; decompress it first (the images in it are compressed already)"
+            )
+        stream.seek(max(0, shard.stat().st_size - _END_BYTES))
+        if any(stream.read()):
+            raise tarfile.ReadError("has no end mark")
 
 
 def _key(name: str) -> str:
