@@ -63,7 +63,9 @@ class Diagnosis:
             "splits": {name: asdict(counts) for name, counts in self.splits.items()},
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
             "findings": [
-                asdict(finding) | asdict(RULES[finding.rule]) | {"minutes": finding.minutes}
+                {"rule": finding.rule, "count": finding.count, "examples": list(finding.examples)}
+                | asdict(RULES[finding.rule])
+                | {"minutes": finding.minutes}
                 for finding in self.findings
             ],
             "sizes": self.sizes,
@@ -108,7 +110,7 @@ def _examine_benchmark(path: Path, benchmark: Benchmark, progress: Progress | No
     root = benchmark.image_root
     present = (image.relative_to(root).as_posix() for image in list_images(root))
     verdicts = check_counts(benchmark)
-    wrong = [verdict.text for verdict in verdicts if not verdict.as_published]
+    wrong = sum(not verdict.as_published for verdict in verdicts)
     absent = [rejection.image for rejection in benchmark.rejected]
     usable = replace(benchmark, records=tuple(r for r in benchmark.records if r.image in seen.pictures))
     return Diagnosis(
@@ -117,7 +119,7 @@ def _examine_benchmark(path: Path, benchmark: Benchmark, progress: Progress | No
         {split: count(benchmark, split) for split in benchmark.splits},
         verdicts,
         _worst_first(
-            [Finding("counts", len(wrong), tuple(wrong))] if wrong else [],
+            [Finding("counts", wrong, ())] if wrong else [],
             in_annotations(benchmark),
             in_pictures(seen, benchmark),
             unlisted(present, [*listed, *absent]),
@@ -192,7 +194,7 @@ def _refuse_what_must_be_imported(path: Path) -> None:
     released = sorted(path.glob("T[sd]-*.json")) if path.is_dir() else []
     if released:
         raise DataError(
-            f"{path}: released captions are imported first: textreid captions import {path}/T*.json --images IMAGES "
+            f"{path}: released captions are imported first: textreid captions import {path} --images IMAGES "
             "--out TABLE, then textreid doctor TABLE --images IMAGES"
         )
     if path.is_file():
