@@ -41,8 +41,10 @@ def test_the_size_of_icfg_pedes() -> None:
     assert 0 < found["mINP"] < found["mAP"]
 
 
-def ends(values: npt.NDArray[Any], people: npt.NDArray[np.int64], **options: int) -> list[float]:
-    found: list[float] = interval(bootstrap_means(values[:, None].astype(float), people, **options))[0].tolist()
+def ends(values: npt.NDArray[Any], people: npt.NDArray[np.int64], resamples: int = 1000, seed: int = 0) -> list[float]:
+    found: list[float] = interval(
+        bootstrap_means(values[:, None].astype(float), people, resamples=resamples, seed=seed)
+    )[0].tolist()
     return found
 
 
