@@ -102,7 +102,7 @@ def import_(
     sources: list[str] = typer.Argument(
         metavar="[NAME[/INSTRUCTION]=]PATH...",
         help="Files or folders, and whose captions they hold: human=reid_raw.json, qwen/dynamic=folder. "
-        "Files named as in the release (Ts-qwen.json) need no name.",
+        "Files named as in the release (Ts-qwen.json), and a folder of them, need no name.",
     ),
     out: Path = typer.Option(..., metavar="FOLDER", help="Folder of the caption table; must not exist."),
     images: Path | None = typer.Option(
@@ -118,7 +118,11 @@ def import_(
 
     from textreid.captioning.interchange import Source, import_captions
 
-    parsed = [replace(Source.parse(source), image_field=image_field, caption_field=caption_field) for source in sources]
+    parsed = [
+        replace(source, image_field=image_field, caption_field=caption_field)
+        for text in sources
+        for source in Source.parse_all(text)
+    ]
     imported = import_captions(parsed, out, images, max_rejected)
     _print_counts({"imported": imported.rows, **imported.left_out}, json)
 
@@ -144,15 +148,11 @@ def _texts(corpus: str, by: str, alone: bool) -> Iterator[tuple[str, str]]:
 
 
 def _is_table(path: Path) -> bool:
-    """Whether this is a caption table, complete or still growing; other folders of textreid have manifests too."""
-    from textreid.artifacts import MANIFEST, read_json
-    from textreid.datasets.captions import KIND
+    """Whether this is a caption table, complete or still growing."""
+    from textreid.datasets.captions import is_caption_table
     from textreid.datasets.growing_captions import JOB
 
-    if not (path / MANIFEST).is_file():
-        return (path / JOB).is_file()
-    manifest = read_json(path / MANIFEST)
-    return isinstance(manifest, dict) and manifest.get("kind") == KIND
+    return is_caption_table(path) or (path / JOB).is_file()
 
 
 def _print_counts(counts: dict[str, Any], json: bool) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -82,7 +82,7 @@ class Benchmark:
             digest.update(line.encode())
         return digest.hexdigest()
 
-    def canonical_lines(self, digests: dict[str, str] | None = None) -> Iterator[str]:
+    def canonical_lines(self, digests: Mapping[str, str] | None = None) -> Iterator[str]:
         """One line of JSON an image, sorted by image path: what fingerprints and manifests are made of.
 
         Args:
