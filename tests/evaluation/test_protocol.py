@@ -69,6 +69,7 @@ def test_it_measures_what_the_metrics_measure(benchmark_of: Callable[[int], Benc
         assert forward.intervals[name][0] <= value <= forward.intervals[name][1]
     assert (evaluation.model, evaluation.fingerprint, evaluation.selected_on) == ("mean", "mean colour", "nothing")
     assert evaluation.training_text == ("painters",)
+    assert evaluation.data == benchmark.split("test").list_fingerprint
 
 
 def test_images_ask_too_on_request(benchmark_of: Callable[[int], Benchmark]) -> None:
