@@ -12,7 +12,7 @@ CELLS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl
 
 def printed(tables: list[Table], width: int) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=width).print(to_terminal(tables))
+    Console(file=stream, width=width).print(to_terminal(tables, width))
     return stream.getvalue()
 
 
@@ -24,12 +24,13 @@ def test_rows_fit_the_columns() -> None:
 FIGURES = st.lists(st.lists(st.from_regex(r"\A[0-9.]{1,9}\Z"), min_size=5, max_size=5), min_size=1, max_size=4)
 
 
-@given(FIGURES, st.text("ab ", min_size=1, max_size=60))
+@given(FIGURES, st.lists(st.text("ab", min_size=1, max_size=20), max_size=6).map(" ".join))
 def test_no_figure_is_cut_at_the_least_width(rows: list[list[str]], words: str) -> None:
     table = Table("t", ["", *"vwxyz", "more words"], [[(words, *row, words) for row in rows]], texts=frozenset({0, 6}))
     lines = printed([table], least_width([table])).splitlines()
     found = [figure for line in lines for figure in line.split() if figure[0] in "0123456789."]
     assert sorted(found) == sorted(figure for row in rows for figure in row)
+    assert "…" not in "".join(lines)
 
 
 @given(st.lists(CELLS, min_size=2, max_size=2), CELLS)
