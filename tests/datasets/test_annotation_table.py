@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from textreid.datasets.benchmarks import read_benchmark
+from textreid.datasets.doctor import examine
 from textreid.datasets.records import Record, Rejection
 from textreid.errors import AnnotationError
 
@@ -60,7 +61,7 @@ def refusal(table: Path) -> str:
 @pytest.mark.parametrize("give_folder", [True, False])
 def test_the_three_formats_give_the_same_records(suffix: str, give_folder: bool, tmp_path: Path) -> None:
     table = write(tmp_path / "mine" / f"annotations{suffix}", ROWS)
-    benchmark = read_benchmark("generic", table.parent if give_folder else table, max_rejected=0.25)
+    benchmark = read_benchmark("generic", table.parent if give_folder else table)
     assert benchmark.records == RECORDS
     assert (benchmark.name, benchmark.form, benchmark.image_root) == ("mine", "generic", tmp_path / "mine")
     assert benchmark.rejected == (Rejection(3, "people/c.jpg", "test", "no-captions"),)
@@ -189,4 +190,12 @@ def test_rows_of_one_image_must_agree(tmp_path: Path) -> None:
     benchmark = read_benchmark("generic", table, max_rejected=0.5)
     assert benchmark.records == RECORDS[:1]
     assert benchmark.rejected == (Rejection(1, "people/a.jpg", "test", "contradicting"),)
-    assert "1 of 3 images cannot be used" in refusal(table)
+    assert "1 of 3 rows cannot be used" in refusal(table)
+
+
+def test_an_absent_image_counts_once_in_a_diagnosis(tmp_path: Path) -> None:
+    table = write(tmp_path / "annotations.csv", ROWS)
+    (tmp_path / "people" / "a.jpg").unlink()
+    absent = [finding for finding in examine(table).findings if finding.rule == "absent"]
+    assert [(finding.count, finding.examples) for finding in absent] == [(1, ("people/a.jpg (absent)",))]
+    assert "2 of 4 rows cannot be used (allowed: 5%): people/a.jpg (absent)" in refusal(table)

@@ -40,7 +40,7 @@ def shard(path: Path, members: Mapping[str, Any], mode: str = "w") -> Path:
 def two_shards(folder: Path) -> list[Path]:
     def sample(number: int, key: str, person: int) -> dict[str, Any]:
         return {
-            f"{key}.jpg": jpeg(100 * number + person),
+            f"{key}.jpg": jpeg(100 * number + 40 * person),
             f"{key}.txt": f"Person {person} of shard {number}.\n",
             f"{key}.json": {"identity": person, "split": "test", "width": 16},
         }
@@ -66,7 +66,7 @@ def test_samples_become_images_captions_and_annotations(tmp_path: Path) -> None:
     assert (table.slots, len(table)) == (("qwen/static",), 6)
     images = [read_image(out / "imgs" / image) for image in table.images]
     assert [image.size for image in images] == [(16, 32)] * 6
-    assert (out / "imgs" / "000001" / "0002.jpg").read_bytes() == jpeg(102)
+    assert (out / "imgs" / "000001" / "0002.jpg").read_bytes() == jpeg(180)
     facts = read_manifest(out, "unpacked-shards", 1)["facts"]
     assert facts == {"samples": 6, "captions": 6, "left_out": {}}
 

@@ -63,7 +63,9 @@ class Diagnosis:
             "splits": {name: asdict(counts) for name, counts in self.splits.items()},
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
             "findings": [
-                asdict(finding) | asdict(RULES[finding.rule]) | {"minutes": finding.minutes}
+                {"rule": finding.rule, "count": finding.count, "examples": list(finding.examples)}
+                | asdict(RULES[finding.rule])
+                | {"minutes": finding.minutes}
                 for finding in self.findings
             ],
             "sizes": self.sizes,

@@ -15,7 +15,7 @@ _NAMED = 5  # problems spelled out in one message
 _LOST_IMAGES = ("absent", "contradicting")
 _DRIVE = re.compile("[A-Za-z]:")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LOST_CAPTIONS = ("no-captions", "empty", "no-words", "not-unicode")
+_LOST_CAPTIONS = ("empty", "no-words", "not-unicode")
 
 
 class Entry(NamedTuple):
@@ -73,7 +73,7 @@ def to_benchmark(annotations: Annotations, name: str, form: str, max_rejected: f
     for number, entry in enumerate(annotations.entries):
         _collect(number, entry, annotations.many_an_image, exists, collected, rejected)
     _check_images(annotations, rejected, max_rejected)
-    captions = sum(max(1, len(entry.captions)) for entry in annotations.entries)
+    captions = sum(len(entry.captions) for entry in annotations.entries)
     _check_share(annotations.source, rejected, _LOST_CAPTIONS, captions, "captions", max_rejected)
     return Benchmark(name, annotations.image_root, tuple(collected.values()), tuple(rejected), form)
 
@@ -191,8 +191,9 @@ def _refuse(caption: str) -> Reason | None:
 
 
 def _check_images(annotations: Annotations, rejected: list[Rejection], allowed: float) -> None:
+    what = "rows" if annotations.many_an_image else "images"
     try:
-        _check_share(annotations.source, rejected, _LOST_IMAGES, len(annotations.entries), "images", allowed)
+        _check_share(annotations.source, rejected, _LOST_IMAGES, len(annotations.entries), what, allowed)
     except AnnotationError as error:
         absent = next((r.image for r in rejected if r.reason == "absent"), None)
         if absent is None:
@@ -212,7 +213,7 @@ def _check_share(
     source: Path, rejected: list[Rejection], reasons: Sequence[str], total: int, what: str, allowed: float
 ) -> None:
     lost = [rejection for rejection in rejected if rejection.reason in reasons]
-    if len(lost) > allowed * total or len(lost) == total:
+    if lost and (len(lost) > allowed * total or len(lost) == total):
         named = listed([f"{rejection.image} ({rejection.reason})" for rejection in lost])
         raise AnnotationError(
             f"{source}: {len(lost)} of {total} {what} cannot be used (allowed: {allowed:.0%}): {named}"
