@@ -15,6 +15,7 @@ from textreid.artifacts import MANIFEST
 from textreid.config import ModelConfig
 from textreid.errors import ConfigError, ModelError
 from textreid.models.clip_checkpoint import CONFIG, download, read_clip
+from textreid.models.compute import Precision, choose_compute
 from textreid.models.dual_encoder import DualEncoder
 from textreid.models.folder import BUNDLED, WEIGHTS, check_shapes, open_folder
 from textreid.models.model import Model
@@ -37,7 +38,10 @@ class _Source(NamedTuple):
 
 
 def load_model(
-    name_or_path: str | Path | None = None, image_size: tuple[int, int] | None = None, device: str | None = None
+    name_or_path: str | Path | None = None,
+    image_size: tuple[int, int] | None = None,
+    device: str | None = None,
+    precision: Precision = "fp32",
 ) -> Model:
     """Load a model.
 
@@ -47,18 +51,20 @@ def load_model(
         image_size: (height, width) in pixels that images shall be resized to in place of the model's own; its
             position table is interpolated, which is logged.
         device: where it encodes, as torch names it (``"cpu"``, ``"cuda:1"``); None is the GPU if torch sees one.
+        precision: of its features. ``"fp32"`` agrees between machines; ``"bf16"`` is about twice as fast on processors
+            that multiply it and differs by about 0.001 in cosine; ``"auto"`` is bf16 on those, else fp32.
 
     Raises:
         ModelError: there is no such model, or its files are damaged or do not fit each other.
         ArtifactError: the model folder is incomplete, truncated, or of another format version.
         DownloadError: the hub cannot be reached, or has no such model.
-        ConfigError: ``image_size`` is not a multiple of the patch size.
+        ConfigError: ``image_size`` is not a multiple of the patch size, or the GPU cannot compute bf16.
     """
     source = _read(name_or_path)
     if image_size is not None:
         source = _fit(source, replace(source.config, image_height=image_size[0], image_width=image_size[1]))
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Model(_build(source).to(place), source.tokenizer, source.selected_on)
+    place = choose_compute(precision, device).device
+    return Model(_build(source).to(place), source.tokenizer, source.selected_on, precision)
 
 
 def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:

@@ -11,11 +11,11 @@ from textreid.config import Config
 from textreid.datasets.captions import CaptionTable, read_captions
 from textreid.errors import ArtifactError, ResumeError
 from textreid.models import Model, Tokenizer, initialize, load_model
+from textreid.models.compute import Compute, choose_compute
 from textreid.runlog import RunLog
 from textreid.training.card import source_commit
 from textreid.training.checkpoint import Checkpoint, Checkpoints, Identity
 from textreid.training.data import ImageStore, TokenizedCaptions, should_cache, tokenize
-from textreid.training.device import Compute, choose_compute
 from textreid.training.noise_table import NoiseTable
 from textreid.training.sampler import Sampler
 from textreid.training.totals import Totals
