@@ -65,6 +65,11 @@ class ModelConfig:
             raise ConfigError("; ".join(errors))
         return cast("Self", model)
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches of an image."""
+        return self.image_height // self.patch_size, self.image_width // self.patch_size
+
     def contradictions(self) -> list[str]:
         """Settings that are each allowed but do not fit together, one sentence each."""
         found = []

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,7 @@ class Model:
     """A dual encoder with its tokenizer.
 
     In float32, the default, machines agree up to rounding. In bfloat16, which some processors multiply twice as fast,
-    features differ from those by about 0.001 in cosine; the bundled and the saved weights are the same.
+    features differ from those by about 0.001 in cosine; what is saved, and the fingerprint, are the same.
 
     Attributes:
         encoder: the network, on any device.
@@ -154,14 +155,13 @@ class Model:
 
     def _encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> list[torch.Tensor]:
         """Features (n, D) of length 1, on the device, in parts; a GPU may still be computing them."""
-        shape = self.config
-        tokens = 1 + (shape.image_height // shape.patch_size) * (shape.image_width // shape.patch_size)
+        tokens = 1 + math.prod(self.config.grid)
         parts = -(-len(pixels) // self._at_once(tokens, max(1, len(pixels))))
 
         def encode(part: npt.NDArray[np.uint8]) -> torch.Tensor:
             scaled = self._on_device(part).float() / 255
             mean, deviation = (
-                scaled.new_tensor(values).view(3, 1, 1) for values in (shape.pixel_mean, shape.pixel_std)
+                scaled.new_tensor(values).view(3, 1, 1) for values in (self.config.pixel_mean, self.config.pixel_std)
             )
             normal = (scaled - mean) / deviation
             return self._network.encode_image(normal.to(self._network.visual_projection.weight.dtype))

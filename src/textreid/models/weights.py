@@ -139,7 +139,7 @@ def _fit(source: _Source, config: ModelConfig) -> _Source:
     if problems := config.contradictions():
         raise ConfigError("; ".join(problems))
     weights = dict(source.weights)
-    before, after = _grid(source.config), _grid(config)
+    before, after = source.config.grid, config.grid
     if before != after and _VISION_POSITIONS in weights:
         _LOG.warning("%s: position table resized from %dx%d to %dx%d patches", source.name, *before, *after)
         weights[_VISION_POSITIONS] = resize_positions(weights[_VISION_POSITIONS], before, after)
@@ -162,7 +162,3 @@ def resize_positions(table: torch.Tensor, before: tuple[int, int], after: tuple[
     grid = table[1:].T.reshape(1, -1, *before)
     resized = nn.functional.interpolate(grid, size=after, mode="bilinear", align_corners=False)
     return torch.cat([table[:1], resized.flatten(2)[0].T])
-
-
-def _grid(config: ModelConfig) -> tuple[int, int]:
-    return config.image_height // config.patch_size, config.image_width // config.patch_size
