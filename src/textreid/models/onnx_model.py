@@ -3,7 +3,6 @@
 import importlib.util
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,8 @@ from textreid.models.folder import TOKENIZER
 from textreid.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from onnxruntime import InferenceSession
     from PIL import Image
 
