@@ -118,7 +118,7 @@ def measure(way: str, folder: Path) -> dict[str, Any]:
 def loop_images(model: Model, pictures: list[Path]) -> Floats:
     """What one writes first: decode, resize, normalise, encode, batch by batch."""
     config, parts = model.config, []
-    mean, deviation = np.float32(config.pixel_mean), np.float32(config.pixel_std)
+    mean, deviation = (np.array(values, np.float32) for values in (config.pixel_mean, config.pixel_std))
     for first in range(0, len(pictures), _LOOP_BATCH):
         batch = []
         for path in pictures[first : first + _LOOP_BATCH]:

@@ -175,7 +175,7 @@ learned, and it changes no feature.
 
 ## Licence
 
-{f"Of the weights: {license_id}." if license_id else "Of the weights: not stated by who converted them. Ask before you redistribute."}
+Of the weights: {license_id or "not stated by who converted them; ask before you pass them on"}.
 Data and published checkpoints that they were made from may carry terms of their own.
 
 ## Intended use and limits

@@ -109,10 +109,12 @@ class Model:
             raise TypeError("encode_texts takes a list of sentences, not one")
         tokens = self.tokenizer.encode(texts)
         by_length = np.argsort(tokens.lengths, kind="stable")[::-1]  # little padding; the long ones do not come last
-        batches = []
-        while (done := sum(map(len, batches))) < len(texts):
-            rows = by_length[done : done + self._at_once(int(tokens.lengths[by_length[done]]), batch_size)]
-            batches.append(rows)
+        batches: list[npt.NDArray[np.int64]] = []
+        done = 0
+        while done < len(texts):
+            size = self._at_once(int(tokens.lengths[by_length[done]]), batch_size)
+            batches.append(by_length[done : done + size])
+            done += size
 
         def encode(rows: npt.NDArray[np.int64]) -> torch.Tensor:
             lengths = tokens.lengths[rows]

@@ -65,6 +65,9 @@ def export_onnx(
 class _ImageGraph(nn.Module):
     """Pixels (N, H, W, 3) uint8 to unit features (N, D)."""
 
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
     def __init__(self, model: "Model") -> None:
         super().__init__()
         self.encoder = model.encoder
