@@ -79,7 +79,7 @@ def check_shapes(found: Shapes, expected: Shapes, where: str) -> None:
         if names
     ]
     if problems:
-        raise ModelError(f"{where}: the tensors do not fit the configuration: {'; '.join(problems)}")
+        raise ModelError(f"{where}: the tensors do not fit the model: {'; '.join(problems)}")
 
 
 def text_tower_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
