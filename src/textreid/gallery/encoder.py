@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from textreid.artifacts import MANIFEST
 from textreid.errors import CaptionError
-from textreid.models.folder import BUNDLED
+from textreid.models.folder import BUNDLED, is_model_folder
 from textreid.models.query_encoder import QueryEncoder
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class GalleryEncoder:
         self._source = BUNDLED if self.name == BUNDLED.name else name_or_path
         self._model: Model | None = None
         self._queries: QueryEncoder | Model
-        if self._source and (Path(self._source) / MANIFEST).is_file():
+        if self._source and is_model_folder(Path(self._source)):
             self._queries = QueryEncoder.load(self._source)
         else:
             self._source = name_or_path

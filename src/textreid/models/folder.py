@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from textreid.artifacts import read_json, read_manifest
+from textreid.artifacts import MANIFEST, read_json, read_manifest
 from textreid.config import ModelConfig
 from textreid.errors import ConfigError, ModelError
 from textreid.models.tokenizer import Tokenizer
 
 KIND, FORMAT_VERSION = "model", 1
+REPOSITORY_KIND, REPOSITORY_VERSION = "hugging face repository", 1  # in transformers' format, read as such
 CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "card.md"
 BUNDLED = Path(__file__).parent / "bundled" / "tiny"
 
@@ -48,6 +49,14 @@ def open_folder(path: Path) -> ModelFolder:
     return ModelFolder(path, config, tokenizer, fingerprint, manifest.get("selected_on"))
 
 
+def is_model_folder(path: Path) -> bool:
+    """Whether a folder has a manifest, and it is not the one of an exported Hugging Face repository."""
+    if not (path / MANIFEST).is_file():
+        return False
+    manifest = read_json(path / MANIFEST)
+    return not (isinstance(manifest, dict) and manifest.get("kind") == REPOSITORY_KIND)
+
+
 def check_tokenizer(tokenizer: Tokenizer, config: ModelConfig, where: str) -> None:
     """Raise `ModelError` if the tokenizer gives ids or lengths that the text tower does not take."""
     if tokenizer.vocabulary_size != config.vocabulary_size:
@@ -79,7 +88,7 @@ def check_shapes(found: Shapes, expected: Shapes, where: str) -> None:
         if names
     ]
     if problems:
-        raise ModelError(f"{where}: the tensors do not fit the configuration: {'; '.join(problems)}")
+        raise ModelError(f"{where}: the tensors do not fit the model: {'; '.join(problems)}")
 
 
 def text_tower_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -9,18 +9,17 @@ from safetensors.torch import save
 from textreid.artifacts import new_folder, write_bytes, write_json, write_text
 from textreid.config import ModelConfig
 from textreid.errors import ModelError
-from textreid.models.folder import CONFIG, TOKENIZER, WEIGHTS
+from textreid.models.checkpoints.configs import OWN_SECTION, PIXELS
+from textreid.models.checkpoints.layouts import VISION_POSITIONS
+from textreid.models.folder import CONFIG, REPOSITORY_KIND, REPOSITORY_VERSION, TOKENIZER, WEIGHTS
 from textreid.models.square_positions import to_square
 
 if TYPE_CHECKING:
     from textreid.models.model import Model
     from textreid.models.tokenizer import Tokenizer
 
-KIND, FORMAT_VERSION = "hugging face repository", 1
-OWN_SECTION = "textreid"  # of config.json: what transformers' CLIP has no place for
-README, PIXELS, TOKENIZER_CONFIG = "README.md", "preprocessor_config.json", "tokenizer_config.json"
+README, TOKENIZER_CONFIG = "README.md", "tokenizer_config.json"
 
-_POSITIONS = "vision_model.embeddings.position_embedding.weight"
 _LOGIT_SCALE = 3.912023  # ln(1 / 0.02), the temperature of Tan et al. 2024; it scales scores and changes no feature
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
@@ -51,10 +50,10 @@ def export_huggingface(
             "convert it to onnx or to a model folder"
         )
     state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.encoder.state_dict().items()}
-    state[_POSITIONS] = to_square(state[_POSITIONS], config.grid).contiguous()
+    state[VISION_POSITIONS] = to_square(state[VISION_POSITIONS], config.grid).contiguous()
     state["logit_scale"] = torch.tensor(_LOGIT_SCALE)
     facts = {"fingerprint": model.fingerprint, "selected_on": model.selected_on}
-    with new_folder(Path(path), KIND, FORMAT_VERSION, replace=replace, **facts) as folder:
+    with new_folder(Path(path), REPOSITORY_KIND, REPOSITORY_VERSION, replace=replace, **facts) as folder:
         write_json(folder / CONFIG, _config(config, model.tokenizer, model.selected_on))
         write_bytes(folder / WEIGHTS, save(state, metadata={"format": "pt"}))
         model.tokenizer.save(folder / TOKENIZER)
