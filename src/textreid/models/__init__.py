@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from textreid.models.checkpoints.report import KeyReport
     from textreid.models.dual_encoder import DualEncoder, Encoded
     from textreid.models.model import Model
+    from textreid.models.onnx_model import OnnxModel
     from textreid.models.query_encoder import QueryEncoder
     from textreid.models.tokenizer import TokenBatch, Tokenizer
     from textreid.models.weights import import_model, initialize, load_model
@@ -15,6 +16,7 @@ _HOME = {
     "Encoded": "dual_encoder",
     "KeyReport": "checkpoints.report",
     "Model": "model",
+    "OnnxModel": "onnx_model",
     "QueryEncoder": "query_encoder",
     "TokenBatch": "tokenizer",
     "Tokenizer": "tokenizer",
@@ -28,6 +30,7 @@ __all__ = [
     "Encoded",
     "KeyReport",
     "Model",
+    "OnnxModel",
     "QueryEncoder",
     "TokenBatch",
     "Tokenizer",

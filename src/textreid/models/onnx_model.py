@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
     from PIL import Image
 
-KIND, FORMAT_VERSION = "onnx model", 1
+KIND, FORMAT_VERSION = "converted model", 1
 IMAGE, TEXT, PREPROCESSING = "image.onnx", "text.onnx", "preprocessing.json"
 
 _BATCH = 16

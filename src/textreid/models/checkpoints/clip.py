@@ -85,12 +85,13 @@ def _restore(source: Source, own: Own) -> Source:
     """The model that textreid wrote in transformers' format: its image size, with the positions that belong to it."""
     height, width = own.image_size
     config = replace(source.config, image_height=height, image_width=width, tokenizer=own.tokenizer)
-    table = from_square(source.weights[VISION_POSITIONS], config.grid)
-    report = source.report.with_resized(
-        VISION_POSITIONS, "{0}x{0} to {1}x{2} patches".format(max(config.grid), *config.grid)
-    )
-    weights = {**source.weights, VISION_POSITIONS: table}
-    return source._replace(config=config, weights=weights, report=report, selected_on=own.selected_on)
+    weights, report = dict(source.weights), source.report
+    if height != width:
+        weights[VISION_POSITIONS] = from_square(weights[VISION_POSITIONS], config.grid)
+        report = report.with_resized(
+            VISION_POSITIONS, "{0}x{0} to {1}x{2} patches".format(max(config.grid), *config.grid)
+        )
+    return Source(config, source.tokenizer, weights, report, own.selected_on)
 
 
 def _weights_in(folder: Path) -> Path:
