@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +19,12 @@ SENTENCES = ["A woman, red jacket & blue jeans.", "", "man " * 60, "a photo of a
 
 
 def with_patches(config: ModelConfig, tokenizer: Tokenizer, height: int, width: int) -> Model:
-    kind = "clip" if tokenizer.vocabulary_size == 49_408 else "own"
     shape = replace(
         config,
         stem="patch",
         image_height=height,
         image_width=width,
-        tokenizer=kind,
+        tokenizer="clip" if tokenizer.vocabulary_size == 49_408 else "own",
         vocabulary_size=tokenizer.vocabulary_size,
         text_length=tokenizer.text_length,
         activation="quick_gelu",
@@ -48,7 +48,8 @@ def test_transformers_gives_the_same_features(
     folder = tmp_path / "exported"
     export_huggingface(model, folder, "# Card\n\nMade of nothing.\n", license_id="mit")
 
-    clip, report = CLIPModel.from_pretrained(folder, output_loading_info=True)
+    loaded: Any = CLIPModel.from_pretrained(folder, output_loading_info=True)
+    clip, report = loaded
     assert not any(report.values()), report
     pixels = CLIPImageProcessor.from_pretrained(folder)(pictures, return_tensors="pt")
     texts = AutoTokenizer.from_pretrained(folder)(SENTENCES, padding=True, truncation=True, return_tensors="pt")
@@ -87,7 +88,7 @@ def test_what_transformers_cannot_hold_is_refused(model: Model, tmp_path: Path) 
 def test_a_search_takes_the_folder(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
     model = with_patches(config, tokenizer, 96, 32)
     export_huggingface(model, tmp_path / "out", "# Card\n")
-    vector, _ = GalleryEncoder(tmp_path / "out").encode_query("red jacket")
+    vector, _ = GalleryEncoder(tmp_path / "out", "fp32").encode_query("red jacket")
     assert vector == pytest.approx(model.encode_texts(["red jacket"])[0], abs=1e-6)
 
 

@@ -13,7 +13,7 @@ import textreid
 from textreid.artifacts import read_json
 from textreid.config import ModelConfig
 from textreid.errors import ArtifactError, ModelError
-from textreid.models import Model, OnnxModel, Tokenizer, initialize, onnx_model
+from textreid.models import Model, OnnxModel, Tokenizer, initialize
 from textreid.models.onnx_export import export_onnx
 
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
@@ -136,6 +136,6 @@ def test_what_is_missing_is_named(random_folder: Path, tmp_path: Path, monkeypat
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(ArtifactError, match="not a converted model folder"):
         OnnxModel.load(tmp_path)
-    monkeypatch.setattr(onnx_model.importlib.util, "find_spec", {}.get)
+    monkeypatch.setattr("importlib.util.find_spec", {}.get)
     with pytest.raises(ModelError, match=r"pip install 'textreid\[onnx\]'"):
         OnnxModel.load(random_folder)
