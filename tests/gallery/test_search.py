@@ -182,7 +182,7 @@ def test_an_interrupted_search_is_continued(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search_folder(QUERY, folder, model=model_folder, cache=cache, report=interrupt)
+        search_folder(QUERY, folder, model=model_folder, precision="fp32", cache=cache, report=interrupt)
     assert cache.status().embeddings == 64
     result, work = search(folder)
     assert work["embed"] == 150 - 64

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from textreid.datasets.records import Benchmark
     from textreid.evaluation.agreement import Agreement
     from textreid.models import Model
     from textreid.models.onnx_model import OnnxModel
@@ -81,16 +80,15 @@ def _export_onnx(model: "Model", out: Path, card: str, int8: bool, measure: Path
         export_onnx(model, out, lambda _: card)
         return None
     found: list[Agreement] = []
+    with TemporaryDirectory() as scratch:
+        # A wrong folder is told before the export, which takes seconds.
+        benchmark = read_cuhk_form(measure).split("test") if measure else draw_benchmark(Path(scratch) / "drawn")
 
-    def measured_card(exported: "OnnxModel") -> str:
-        with TemporaryDirectory() as scratch:
-            benchmark: Benchmark = (
-                read_cuhk_form(measure).split("test") if measure else draw_benchmark(Path(scratch) / "drawn")
-            )
+        def measured_card(exported: "OnnxModel") -> str:
             found.append(measure_agreement(model, exported, benchmark))
-        return f"{card}\n## Loss by 8-bit integers\n\n{found[0].to_markdown()}\n"
+            return f"{card}\n## Loss by 8-bit integers\n\n{found[0].to_markdown()}\n"
 
-    export_onnx(model, out, measured_card, int8=True)
+        export_onnx(model, out, measured_card, int8=True)
     return found[0]
 
 
