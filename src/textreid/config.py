@@ -32,7 +32,7 @@ def _within(default: Any, low: float, high: float = float("inf")) -> Any:
 class ModelConfig:
     """Shape of the dual encoder. The defaults are CLIP ViT-B/16 at 384×128 (Tan et al. 2024, §4.1)."""
 
-    weights: str | None = None  # where training starts: a model folder, a CLIP folder or hub name; None is random
+    weights: str | None = None  # where training starts: anything that `load_model` takes; None is random
     image_height: int = _within(384, 8)
     image_width: int = _within(128, 8)
     patch_size: int = _within(16, 1)

@@ -201,15 +201,17 @@ def test_incomplete_and_foreign_folders_are_refused(folder: Path, tmp_path: Path
         load_model(folder)
     (folder / "manifest.json").unlink()
     (folder / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"neither manifest\.json nor config\.json"):
+    with pytest.raises(ModelError, match=r"no manifest\.json, and no file of weights: not a model folder"):
         load_model(folder)
-    with pytest.raises(ModelError, match="no such folder"):
+    with pytest.raises(ModelError, match="no such file or folder"):
         load_model(tmp_path / "nowhere")
-    with pytest.raises(ModelError, match="no such folder"):
+    with pytest.raises(ModelError, match="no such file or folder"):
         load_model("/no/where/at/all")
-    (tmp_path / "ViT-B-16.pt").write_bytes(b"x")
-    with pytest.raises(ModelError, match="a file; give a model folder"):
-        load_model(tmp_path / "ViT-B-16.pt")
+
+
+def test_a_file_of_a_model_folder_is_not_the_model(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.safetensors: part of a model folder; give the folder"):
+        load_model(folder / "model.safetensors")
 
 
 def test_a_build_without_the_bundled_model_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -28,10 +28,10 @@ _TELLING = {  # tensors that tell the sizes, with their numbers of dimensions
 }  # fmt: skip
 _PERSON = (2, 3)  # height by width of a person's crop, where the patches are no square
 # What open_clip may say of a tower: sizes (and what matters in training only), and CLIP's own way of doing things.
-_SIZES = frozenset(
-    {"image_size", "layers", "width", "patch_size", "head_width", "heads", "context_length", "vocab_size"}
-)
-_SIZES |= {"patch_dropout"}
+_SIZES = {
+    "image_size", "patch_size", "patch_dropout", "layers", "width", "head_width", "heads",
+    "context_length", "vocab_size",
+}  # fmt: skip
 _OPTIONS = {
     "vision_cfg": {"mlp_ratio": 4.0, "pool_type": "tok"},
     "text_cfg": {"mlp_ratio": 4.0, "pool_type": "argmax", "proj_type": "linear"},

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,7 +67,9 @@ def read_file(path: Path) -> Stored:
         if kind == "TorchScript archive":
             tensors, activation = read_torchscript(path, root)
             return _plain(kind, tensors, {})._replace(activation=activation)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "PyTorch archive")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # what it cannot read, it refuses
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "PyTorch archive")
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path}: cannot be read without running code, and none was run: {_wish(error)}") from error
     except (OSError, SafetensorError, zipfile.BadZipFile) as error:
