@@ -1,6 +1,7 @@
 """``textreid convert`` as a user meets it, in this process: torch is imported once."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from textreid.cli.app import app
+from textreid.config import ModelConfig
 from textreid.datasets.synthetic import write_corpus
-from textreid.models import Model, OnnxModel, load_model
+from textreid.models import Model, OnnxModel, Tokenizer, initialize, load_model
 
 
 def run(*arguments: str | Path) -> Result:
@@ -31,9 +33,11 @@ def test_to_a_model_folder_of_another_image_size(folder: Path, tmp_path: Path, p
     assert "for images of 96 by 32 pixels" in card
 
 
-def test_int8_is_measured_on_the_given_benchmark(folder: Path, tmp_path: Path, model: Model) -> None:
+def test_int8_is_measured_on_the_given_benchmark(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    model = Model(initialize(replace(config, stem="patch", vision_layers=1, text_layers=1), seed=6), tokenizer)
+    model.save(tmp_path / "exact", "# Small\n")
     write_corpus(tmp_path / "people", "station", 6, 2, seed=3)
-    result = run(folder, tmp_path / "out", "--to", "onnx", "--int8", "--measure", tmp_path / "people")
+    result = run(tmp_path / "exact", tmp_path / "out", "--to", "onnx", "--int8", "--measure", tmp_path / "people")
     assert result.exit_code == 0, result.output
     paths = sorted((tmp_path / "people" / "imgs").iterdir())
     exported = OnnxModel.load(tmp_path / "out")

@@ -169,9 +169,9 @@ with torch.inference_mode():
 print(output.text_embeds @ output.image_embeds.T)  # cosine similarities
 ```
 {positions}
-Text that is not plain ASCII, or holds an HTML entity, is to be cleaned first, as CLIP's release does and its tokenizer in
-transformers does not: `html.unescape(html.unescape(ftfy.fix_text(text))).lower()`. `logit_scale` is ln(1 / 0.02): it was
-not learned, and it changes no feature.
+Text that is not plain ASCII, or holds an HTML entity, is to be cleaned first, as CLIP's release does and its tokenizer
+in transformers does not: `html.unescape(html.unescape(ftfy.fix_text(text))).lower()`. `logit_scale` is ln(1 / 0.02):
+it was not learned, and it changes no feature.
 
 ## Licence
 

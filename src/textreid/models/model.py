@@ -38,7 +38,7 @@ class Model:
     """A dual encoder with its tokenizer.
 
     In float32, the default, machines agree up to rounding. In bfloat16, which some processors multiply twice as fast,
-    features differ from those by about 0.001 in cosine; what is saved, and the fingerprint, are the same.
+    features differ from those by about 0.0001 in cosine; what is saved, and the fingerprint, are the same.
 
     Attributes:
         encoder: the network, on any device.

@@ -131,8 +131,8 @@ def _preprocessing(model: "Model") -> dict[str, Any]:
             "pad_id": 0,
             "start_id": tokenizer.start_id,
             "end_id": tokenizer.end_id,
-            "before": "text that is not plain ASCII, or holds an HTML entity, is cleaned as CLIP does, which tokenizer.json "
-            "cannot express; in Python: html.unescape(html.unescape(ftfy.fix_text(text))).lower()",
+            "before": "text that is not plain ASCII, or holds an HTML entity, is cleaned as CLIP does, which "
+            "tokenizer.json cannot express; in Python: html.unescape(html.unescape(ftfy.fix_text(text))).lower()",
         },
         "output": f"features: (N, {config.embedding_dim}) float32 of length 1; a product of two is their cosine",
     }

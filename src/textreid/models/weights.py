@@ -48,7 +48,7 @@ def load_model(
             position table is interpolated, which is logged.
         device: where it encodes, as torch names it (``"cpu"``, ``"cuda:1"``); None is the GPU if torch sees one.
         precision: of its features. ``"fp32"`` agrees between machines; ``"bf16"`` is about twice as fast on processors
-            that multiply it and differs by about 0.001 in cosine; ``"auto"`` is bf16 on those, else fp32.
+            that multiply it and differs by about 0.0001 in cosine; ``"auto"`` is bf16 on those, else fp32.
         activation: of the network; needed for weights that do not tell it, and checked for those that do.
 
     Raises:
