@@ -91,9 +91,12 @@ def required(*packages: str) -> None:
 
 
 def _session(path: Path) -> "InferenceSession":
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, SessionOptions
 
+    options = SessionOptions()
+    # Threads that wait for each other by spinning stand still as soon as another program wants the cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return InferenceSession(path, providers=["CPUExecutionProvider"])
+        return InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime has no common type for its errors
         raise ModelError(f"{path}: cannot be read: {error}") from error
