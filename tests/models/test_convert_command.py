@@ -23,6 +23,7 @@ def test_to_a_model_folder_of_another_image_size(folder: Path, tmp_path: Path, p
     result = run(folder, tmp_path / "out", "--image-size", "96x32", "--json")
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
+    assert "position_embedding.weight resized from 4x2 to 6x2 patches" in result.stderr
     converted = load_model(tmp_path / "out")
     assert (said["form"], said["fingerprint"]) == ("model", converted.fingerprint)
     assert said["bytes"] == sum(file.stat().st_size for file in (tmp_path / "out").iterdir())

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -27,6 +27,9 @@ def convert(
     image_size: str | None = typer.Option(
         None, "--image-size", metavar="HxW", help="Fit the model to images of so many pixels, as in 384x128."
     ),
+    activation: Literal["gelu", "quick_gelu"] | None = typer.Option(
+        None, "--activation", help="Of a checkpoint that does not tell its own."
+    ),
     int8: bool = typer.Option(False, "--int8", help="ONNX: multiply 8-bit integers, and measure what that loses."),
     measure: Path | None = typer.Option(
         None, "--measure", metavar="FOLDER", help="Measure it on this benchmark (its test split), not on drawn people."
@@ -38,14 +41,15 @@ def convert(
 ) -> None:
     """Write a model in another form: a folder of textreid, ONNX, or a repository for the Hugging Face hub.
 
-    The features stay the same, except with --int8, whose loss is measured, printed and written into the card.
+    What became of each tensor of the source is told on stderr. The features stay the same, except with --int8, whose loss is measured, printed and written into the card.
     """
     size = _parse_size(image_size)
     _check_options(to, int8, measure, license_id)
-    from textreid.models import load_model
+    from textreid.models import import_model
     from textreid.models.origin import describe_origin
 
-    model = load_model(source, image_size=size, device="cpu")
+    model, report = import_model(source, image_size=size, device="cpu", activation=activation)
+    typer.echo(str(report), err=True)
     card = describe_origin(source, model)
     facts: dict[str, Any] = {"out": str(out), "form": to.value, "fingerprint": model.fingerprint}
     if to is Form.MODEL:
