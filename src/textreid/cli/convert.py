@@ -41,7 +41,8 @@ def convert(
 ) -> None:
     """Write a model in another form: a folder of textreid, ONNX, or a repository for the Hugging Face hub.
 
-    What became of each tensor of the source is told on stderr. The features stay the same, except with --int8, whose loss is measured, printed and written into the card.
+    What became of each tensor of the source is told on stderr. The features stay the same, except with
+    --int8, whose loss is measured, printed and written into the card.
     """
     size = _parse_size(image_size)
     _check_options(to, int8, measure, license_id)
