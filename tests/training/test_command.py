@@ -58,31 +58,50 @@ def test_trains_with_the_settings_given(
     assert said.endswith("run: exists already; continue it with --resume, or choose another folder\n")
 
 
-def test_measures_on_a_folder_in_cuhk_form(
-    textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", settings: Path, tmp_path: Path
-) -> None:
-    benchmark = tmp_path / "benchmark"
-    benchmark.mkdir()
-    (benchmark / "imgs").symlink_to(corpus.images)
+@pytest.fixture
+def benchmark(corpus: "Corpus", tmp_path: Path) -> Path:
+    """The images of the corpus as a benchmark: two thirds of its people to train on, the others to test on."""
+    folder = tmp_path / "benchmark"
+    folder.mkdir()
+    (folder / "imgs").symlink_to(corpus.images)
     entries = [
         {
-            "split": "test",
+            "split": "train" if row % 3 else "test",
             "captions": [f"a {top} top over {bottom} trousers"],
             "file_path": f"{row:04}.png",
             "id": row + 1,
         }
         for row, (top, bottom) in enumerate(corpus.outfits)
     ]
-    (benchmark / "reid_raw.json").write_text(json.dumps(entries))
+    (folder / "reid_raw.json").write_text(json.dumps(entries))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "watched"),
+    [
+        ([], "10% of the training people (seed 0) of benchmark"),
+        (["--validate-on-test"], "the TEST split of benchmark"),
+    ],
+)
+def test_measures_on_the_validation_split_and_stamps_a_look_at_test(
+    textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", settings: Path, benchmark: Path, tmp_path: Path,
+    options: list[str], watched: str,
+) -> None:  # fmt: skip
+    out = tmp_path / "run"
     code, _, said = textreid(
-        "pretrain", "--images", corpus.images, "--captions", corpus.captions, "--out", tmp_path / "run",
-        "--config", settings, "--validate", benchmark,
+        "pretrain", "--images", corpus.images, "--captions", corpus.captions, "--out", out, "--config", settings,
+        "--validate", benchmark, *options,
     )  # fmt: skip
     assert code == 0
     assert [line.split(":")[0] for line in said.splitlines()[1:4]] == ["epoch 0", "epoch 1", "epoch 2"]
-    assert sorted(path.name for path in (tmp_path / "run" / "plots").iterdir()) == [
+    assert sorted(path.name for path in (out / "plots").iterdir()) == [
         "learning_rate.png", "loss.png", "mask_rate.png", "validation.png",
     ]  # fmt: skip
+    model = load_model(out / "model")
+    assert model.selected_on == f"nothing: the last step; watched: {watched}"
+    assert model.training_text == ("m",)
+    assert f"| selected on | {model.selected_on} |" in (out / "model" / "card.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -91,6 +110,8 @@ def test_measures_on_a_folder_in_cuhk_form(
         (["--set", "training.epoch=3"], "training.epoch: no such setting; did you mean training.epochs?"),
         (["--preset", "tin"], "no preset 'tin'; did you mean 'tiny'?"),
         (["--masking", "all"], "'all' is not one of 'nam', 'em', 'none'"),
+        (["--validate-on-test"], "--validate-on-test needs --validate"),
+        (["--validate", "cuhk=data"], "benchmark 'cuhk': no such benchmark; did you mean 'cuhk-pedes'?"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_two(

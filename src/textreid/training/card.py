@@ -9,7 +9,7 @@ from textreid.runlog import read_records
 _ROOT = Path(__file__).parents[3]
 
 
-def write_card(config: Config, metrics: Path, quarantined: Mapping[int, str]) -> str:
+def write_card(config: Config, metrics: Path, quarantined: Mapping[int, str], selected_on: str) -> str:
     """The text of ``card.md`` for the model at the end of the run whose log is ``metrics``."""
     records = read_records(metrics)
     start = next(record for record in reversed(records) if record["event"] in ("start", "resume"))
@@ -41,7 +41,7 @@ def write_card(config: Config, metrics: Path, quarantined: Mapping[int, str]) ->
         f"| seed | {training.seed} |",
         f"| device, precision | {start['device']}, {start['dtype']} |",
         f"| last loss | {trained[-1]['loss']:.4f} |" if trained else "| last loss | none logged |",
-        "| selection | the last step; no validation figure was used to choose it |",
+        f"| selected on | {selected_on} |",
     ]
     if validations:
         figures = {name: value for name, value in validations[-1].items() if name not in ("event", "step", "epoch")}

@@ -11,6 +11,7 @@ from textreid.config import Config
 from textreid.datasets.captions import CaptionTable, read_captions
 from textreid.errors import ArtifactError, ResumeError
 from textreid.models import Model, Tokenizer, initialize, load_model
+from textreid.models.folder import training_text_of
 from textreid.runlog import RunLog
 from textreid.training.card import source_commit
 from textreid.training.checkpoint import Checkpoint, Checkpoints, Identity
@@ -85,7 +86,7 @@ def prepare(config: Config, images: Path, captions: Path, out: Path, resume: boo
     run = Run(
         config=config,
         compute=compute,
-        model=Model(encoder, tokenizer),
+        model=Model(encoder, tokenizer, training_text=_training_text(config, table)),
         optimizer=optimizer,
         sampler=Sampler(
             table.image_index, training.batch_size, training.epoch_unit, training.captions_per_image, training.seed
@@ -139,6 +140,15 @@ def _make_optimizer(encoder: torch.nn.Module, config: Config) -> torch.optim.Opt
         weight_decay=settings.weight_decay,
         fused=True,
     )
+
+
+def _training_text(config: Config, table: CaptionTable) -> tuple[str, ...] | None:
+    """What the starting weights learned from, and the MLLMs of the captions; None where the former is not known."""
+    try:
+        before = training_text_of(config.model.weights)
+    except ArtifactError:  # a run is continued, and the weights it began with are not at hand any more
+        return None
+    return None if before is None else tuple(dict.fromkeys([*before, *(slot.split("/")[0] for slot in table.slots)]))
 
 
 def _open_noise(config: Config, out: Path, found: Checkpoint | None, pairs: int, length: int) -> NoiseTable | None:

@@ -37,6 +37,7 @@ def pretrain(
     out: Path,
     resume: bool = False,
     evaluate: Evaluate | None = None,
+    watched: str | None = None,
     log: RunLog | None = None,
 ) -> Model:
     """Train a dual encoder on captioned images and save it to ``out/model``.
@@ -48,6 +49,7 @@ def pretrain(
         out: the run folder; must be new, unless ``resume``.
         resume: continue the run in ``out`` from its newest checkpoint, with the same settings and data.
         evaluate: measures the model before the first step and at ends of epochs; its figures go to the log.
+        watched: the data that ``evaluate`` measures on, in words; the model folder and every report of it say so.
         log: where records and the console view go; ``out/metrics.jsonl`` and standard error when None.
 
     Raises:
@@ -63,8 +65,9 @@ def pretrain(
         reached = _train(run, evaluate, log, stop)
     if reached < run.steps:
         raise RunStoppedError(f"stopped after step {reached} of {run.steps}; {out} is saved, go on with --resume")
-    run.model.selected_on = "nothing: the last step"
-    run.model.save(out / "model", write_card(run.config, log.path, run.images.quarantined), replace=True)
+    run.model.selected_on = "nothing: the last step" + (f"; watched: {watched}" if watched else "")
+    card = write_card(run.config, log.path, run.images.quarantined, run.model.selected_on)
+    run.model.save(out / "model", card, replace=True)
     plot_run(log.path)
     log.say(f"model: {out / 'model'}")
     return run.model
