@@ -253,7 +253,7 @@ def test_no_endpoint_for_too_long_is_a_failure(pictures: list[Path]) -> None:
 def test_an_images_requests_meet_at_one_of_two_endpoints(pictures: list[Path]) -> None:
     with Server(behaviour=Behaviour(latency=0.01)) as first, Server(behaviour=Behaviour(latency=0.01)) as second:
         answers, _ = ask([first.url, second.url], pictures)
-        seen = [{question.digests for question in server.questions} for server in (first, second)]
+        seen = [{question.images for question in server.questions} for server in (first, second)]
     assert len(captions(answers)) == 16
     assert len(seen[0]) + len(seen[1]) == 8  # no picture went to both
     assert min(len(seen[0]), len(seen[1])) >= 2

@@ -205,6 +205,18 @@ class GrowingTable:
             _sync_folder(self.folder)
 
 
+def is_table(folder: Path) -> bool:
+    """Whether this is a caption table, complete or still growing; other folders of textreid have manifests too.
+
+    Raises:
+        ArtifactError: its manifest cannot be read.
+    """
+    if not (folder / MANIFEST).is_file():
+        return (folder / JOB).is_file()
+    manifest = read_json(folder / MANIFEST)
+    return isinstance(manifest, dict) and manifest.get("kind") == captions.KIND
+
+
 def caption_rows(folder: Path) -> Iterator[CaptionRow]:
     """Every row of a table, complete or still growing, whatever its status; another process may be writing to it.
 
