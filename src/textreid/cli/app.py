@@ -15,6 +15,7 @@ from textreid.cli.doctor import doctor
 from textreid.cli.evaluate import evaluate
 from textreid.cli.finetune import finetune
 from textreid.cli.pretrain import pretrain
+from textreid.cli.reproduce import reproduce
 from textreid.cli.search import search
 from textreid.cli.synthesize import synthesize
 from textreid.cli.templates import templates
@@ -58,6 +59,7 @@ app.command()(evaluate)
 app.command()(convert)
 app.command()(search)
 app.command()(demo)
+app.command()(reproduce)
 app.add_typer(captions, name="captions")
 app.add_typer(templates, name="templates")
 app.add_typer(cache, name="cache")
