@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from io import StringIO
 from json import dumps
 from pathlib import Path
 from shlex import join
@@ -76,10 +77,10 @@ def _paths(data: list[str], drawn: bool) -> dict[str, Path]:
 
 
 def _execute(arguments: Sequence[str]) -> None:
-    """Run another command in this process; what it prints is not the data of this one."""
+    """Run another command in this process. What it prints on stdout is in its files too, and dropped."""
     from textreid.cli.app import app
 
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(StringIO()):
         app(args=list(arguments), prog_name="textreid", standalone_mode=False)
 
 

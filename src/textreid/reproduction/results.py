@@ -136,27 +136,26 @@ def _paper_table(results: Mapping[str, Any], benchmark: str) -> Table:
 
 def _drawn_table(results: Mapping[str, Any], benchmark: str) -> Table:
     reference = next((row for row in results["rows"] if row["id"] == results["reference"]), None)
+    compared = reference["measured"].get(benchmark, {}) if reference else {}
     rows = []
     for row in results["rows"]:
         measured = row["measured"].get(benchmark, {})
-        cells = [row["label"]]
-        for score in _SCORES:
-            cells += _mean_and_interval([values[score] for values in measured.values()])
+        cells = [row["label"], *(_with_interval([values[score] for values in measured.values()]) for score in _SCORES)]
         if reference:
-            cells.append(_paired(measured, reference["measured"].get(benchmark, {})) if row is not reference else "")
+            cells.append("" if row is reference else _paired(measured, compared))
         rows.append([*cells, _percent(row["published"].get("cuhk-pedes", {}).get("R1"))])
-    columns = ["", *(part for score in _SCORES for part in (score, f"{score} interval"))]
+    columns = ["", *_SCORES, *(["R1 difference"] if reference else []), "published CUHK-PEDES R1"]
+    notes = _notes(results, benchmark)
     if reference:
-        columns.append(f"R1 - {reference['label']}")
-    columns.append("published R1 on CUHK-PEDES")
-    return Table(f"{results['title']}: drawn people of {benchmark}, %", columns, [rows], _notes(results, benchmark))
+        notes.append(f"R1 difference: row - '{reference['label']}', of equal seeds: the same people and captions")
+    return Table(f"{results['title']}: drawn people of {benchmark}, %", columns, [rows], notes)
 
 
-def _mean_and_interval(values: Sequence[float]) -> list[str]:
+def _with_interval(values: Sequence[float]) -> str:
     if not values:
-        return ["", ""]
+        return ""
     ends = interval(values)
-    return [_percent(fmean(values)), f"[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else ""]
+    return _percent(fmean(values)) + (f"\n[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else "")
 
 
 def _paired(measured: Mapping[str, _Values], reference: Mapping[str, _Values]) -> str:
@@ -165,7 +164,7 @@ def _paired(measured: Mapping[str, _Values], reference: Mapping[str, _Values]) -
     if not differences:
         return ""
     ends = interval(differences)
-    return _points(fmean(differences)) + (f" [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]" if ends else "")
+    return _points(fmean(differences)) + (f"\n[{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]" if ends else "")
 
 
 def _notes(results: Mapping[str, Any], benchmark: str) -> list[str]:
@@ -176,7 +175,7 @@ def _notes(results: Mapping[str, Any], benchmark: str) -> list[str]:
     if seeds:
         lines.append(f"means over seeds {', '.join(sorted(seeds, key=int))}")
     if len(seeds) > 1:
-        lines.append("[low, high]: 95 % interval of a mean over seeds, by Student's t; differences are of equal seeds")
+        lines.append("[low, high]: 95 % interval of a mean over seeds, by Student's t")
     if results["drawn"]:
         lines.append("drawn people, a tiny network from random weights: nothing here is a figure of the paper's method")
     lines += [f"not measured: {row['label']}" for row in results["rows"] if not row["measured"].get(benchmark)]

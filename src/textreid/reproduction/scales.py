@@ -7,7 +7,7 @@ from textreid.reproduction.experiments import LUPERSON_MLLM, Row
 
 _TINY_TOWERS = (
     "model.image_height=64", "model.image_width=32", "model.vision_width=96", "model.vision_layers=2",
-    "model.vision_heads=3", "model.text_width=96", "model.text_layers=2", "model.text_heads=3",
+    "model.vision_heads=3", "model.text_width=64", "model.text_layers=2", "model.text_heads=2",
     "model.text_length=48", "model.embedding_dim=128", "model.vocabulary_size=1024",
 )  # fmt: skip
 
@@ -76,7 +76,8 @@ MINI = Scale(
     # One caption a step whatever the number of slots: rows differ in what is said, not in how long they learn.
     pretrain=(
         *_TINY_TOWERS, "masking.layer=2", "optimizer.warmup_epochs=1", "training.epochs=8", "training.batch_size=64",
-        "training.captions_per_image=1",
+        "training.captions_per_image=1", "augmentation.pad=2", "augmentation.erase=0", "augmentation.scale=0",
+        "augmentation.colour=0.1", "augmentation.blur=0",
     ),
     finetune=("training.epochs=6", "training.select=last", "optimizer.learning_rate=1e-4", "optimizer.warmup_epochs=1"),
     benchmarks=("campus", "station"),
