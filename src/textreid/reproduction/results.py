@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from textreid.artifacts import read_json, write_bytes, write_json, write_text
+from textreid.datasets.benchmarks import PUBLISHED
 from textreid.evaluation.published import DIRECT_TRANSFER, published_rows
 from textreid.evaluation.tables import Table, to_latex, to_markdown
 from textreid.reproduction.experiments import Row
@@ -37,6 +38,7 @@ def to_results(plan: Plan) -> dict[str, Any]:
     """Gather the reports of the rows that are done."""
     rows: dict[str, dict[str, Any]] = {}
     chance: dict[str, list[float]] = {}
+    not_comparable: dict[str, str] = {}
     for planned in plan.rows:
         row = planned.row
         entry = rows.setdefault(
@@ -57,11 +59,16 @@ def to_results(plan: Plan) -> dict[str, Any]:
         )
         if not planned.report.is_file():
             continue
-        for evaluation in read_json(planned.report)["evaluations"]:
+        report = read_json(planned.report)
+        names = {one["benchmark"]: _name(one["benchmark"], one["form"]) for one in report["evaluations"]}
+        not_comparable |= {
+            names[one["benchmark"]]: why for one in report["published"] if (why := one["not_comparable"])
+        }
+        for evaluation in report["evaluations"]:
             direction = evaluation["text_to_image"]
-            by_seed = entry["measured"].setdefault(evaluation["benchmark"], {})
+            by_seed = entry["measured"].setdefault(names[evaluation["benchmark"]], {})
             by_seed[str(planned.seed)] = {name: direction["scores"][name] for name in _SCORES}
-            chance.setdefault(evaluation["benchmark"], []).append(direction["chance"]["R1"])
+            chance.setdefault(names[evaluation["benchmark"]], []).append(direction["chance"]["R1"])
     return {
         "kind": "reproduction",
         "format_version": FORMAT_VERSION,
@@ -73,6 +80,7 @@ def to_results(plan: Plan) -> dict[str, Any]:
         "drawn": plan.scale.drawn,
         "reference": plan.experiment.reference,
         "x": plan.experiment.x,
+        "not_comparable": not_comparable,
         "chance": {benchmark: fmean(values) for benchmark, values in chance.items()},
         "rows": list(rows.values()),
     }
@@ -108,6 +116,11 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     return fmean(values) - half, fmean(values) + half
 
 
+def _name(benchmark: str, form: str) -> str:
+    """What `textreid evaluate --benchmark` calls it; drawn people have the name of their folder."""
+    return form if form in PUBLISHED else benchmark
+
+
 def _position(row: Row, plan: Plan) -> float | None:
     """Where a row stands along the axis of a figure."""
     setting, scale = plan.experiment.x, plan.scale
@@ -128,7 +141,8 @@ def _paper_table(results: Mapping[str, Any], benchmark: str) -> Table:
         for score in _SCORES:
             mean = fmean(values[score] for values in measured.values()) if measured else None
             known = published.get(score)
-            cells += [_percent(known), _percent(mean), "" if mean is None or known is None else _points(mean - known)]
+            comparable = mean is not None and known is not None and benchmark not in results["not_comparable"]
+            cells += [_percent(known), _percent(mean), _points(mean - known) if comparable else ""]
         rows.append(cells)
     columns = ["", *(f"{score} {what}" for score in _SCORES for what in ("published", "measured", "difference"))]
     return Table(f"{results['title']}: {benchmark}, %", columns, [rows], _notes(results, benchmark))
@@ -178,6 +192,8 @@ def _notes(results: Mapping[str, Any], benchmark: str) -> list[str]:
         lines.append("[low, high]: 95 % interval of a mean over seeds, by Student's t")
     if results["drawn"]:
         lines.append("drawn people, a tiny network from random weights: nothing here is a figure of the paper's method")
+    if benchmark in results["not_comparable"]:
+        lines.append(results["not_comparable"][benchmark])
     lines += [f"not measured: {row['label']}" for row in results["rows"] if not row["measured"].get(benchmark)]
     return lines
 

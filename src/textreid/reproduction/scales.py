@@ -75,7 +75,7 @@ MINI = Scale(
     preset="tiny",
     # One caption a step whatever the number of slots: rows differ in what is said, not in how long they learn.
     pretrain=(
-        *_TINY_TOWERS, "masking.layer=2", "optimizer.warmup_epochs=1", "training.epochs=8", "training.batch_size=64",
+        *_TINY_TOWERS, "masking.layer=2", "optimizer.warmup_epochs=1", "training.epochs=16", "training.batch_size=64",
         "training.captions_per_image=1", "augmentation.pad=2", "augmentation.erase=0", "augmentation.scale=0",
         "augmentation.colour=0.1", "augmentation.blur=0",
     ),
@@ -83,7 +83,7 @@ MINI = Scale(
     benchmarks=("campus", "station"),
     seeds=3,
     drawn=True,
-    images=5_000,
+    images=2_400,
     test_people=100,
     tuning_people=150,
 )  # fmt: skip
@@ -95,6 +95,6 @@ QUICK = replace(
     images=80,
     test_people=6,
     tuning_people=8,
-    share=80 / 5_000,
+    share=80 / 2_400,
     seeds=2,
 )
