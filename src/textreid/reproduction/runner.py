@@ -39,15 +39,16 @@ def _why_left_out(row: PlannedRow) -> str:
 def _run_step(folder: Path, step: Step, execute: Execute, say: Say) -> None:
     note = folder / "steps" / ("-".join(step.makes.relative_to(folder).parts) + ".json")
     arguments = list(step.arguments)
-    if note.exists() and read_json(note)["arguments"] != arguments:
-        raise ArtifactError(
-            f"{step.makes.parent}: made by other arguments of textreid than it would be now ({note} has them); "
-            "choose another folder with --out, or remove both"
-        )
+    if note.exists() or step.makes.exists():
+        made_by = read_json(note)["arguments"] if note.exists() else None
+        if made_by != arguments:
+            raise ArtifactError(
+                f"{step.makes.parent}: made by other arguments of textreid than it would be now (see {note}); choose "
+                "another folder with --out, or remove both"
+            )
     if step.makes.exists():
         return
-    if not note.exists():
-        write_json(note, {"arguments": arguments})
+    write_json(note, {"arguments": arguments})
     resumed = ["--resume"] if step.run and (step.run / _CONFIG).is_file() else []
     say("$ textreid " + " ".join([*arguments, *resumed]))
     start = time.monotonic()
