@@ -303,7 +303,7 @@ def test_a_name_that_is_no_unicode(search: Search, make_crops: MakeCrops) -> Non
 def test_a_missing_model_is_an_error(search: Search, make_crops: MakeCrops, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nothing: no such file or folder"):
         search(make_crops(1), model=tmp_path / "nothing")
-    with pytest.raises(ModelError, match=r"neither manifest\.json nor config\.json"):
+    with pytest.raises(ModelError, match=r"no manifest\.json, and no file of weights"):
         search(make_crops(1), model=tmp_path)
 
 
