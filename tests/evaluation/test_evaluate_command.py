@@ -116,7 +116,7 @@ def test_json_is_the_report(textreid: Textreid) -> None:
         (["nowhere", "--dataset", "data"], 1, "nowhere: no such file or folder"),
         (["model", "--benchmark", "cuhk-pede=data"], 2, "did you mean 'cuhk-pedes'?"),
         (["model", "--benchmark", "icfg-pedes=data"], 1, "read it as cuhk-pedes"),
-        (["model", "--dataset", "nowhere"], 1, "nowhere: no such file or folder"),
+        (["model", "--dataset", "nowhere"], 1, "nowhere: no such folder"),
         (["model", "--dataset", "data", "--dataset", "data"], 2, "two benchmarks of one name: data, data"),
         (["model", "model", "--dataset", "data"], 2, "a model is named twice"),
         (["model"], 2, "--benchmark"),
