@@ -16,6 +16,7 @@ import pytest
 
 from textreid.captioning.asking import Settings, Slot, requests_for, slots_of
 from textreid.captioning.captioner import Caption, Captioner, CaptionFailure, Request, Usage
+from textreid.captioning.engine import LocalEngine
 from textreid.captioning.job import caption_images
 from textreid.captioning.progress import Tally
 from textreid.captioning.selection import select_images
@@ -78,7 +79,7 @@ class Place:
         names = [f"{number}.jpg" for number in range(images)]
         slots = slots_of([captioner.name], kinds)
         return caption_images(
-            self.root, names, self.out, [captioner], slots, settings or Settings(),
+            self.root, names, self.out, LocalEngine([captioner]), slots, settings or Settings(),
             retry_failed=retry_failed, watch=watch,
         )  # fmt: skip
 
@@ -98,7 +99,7 @@ def test_every_image_gets_one_caption_a_slot_with_its_provenance(place: Place) -
     captioners = [Scripted(place.root, name=name) for name in ("qwen", "shikra")]
     slots = slots_of(["qwen", "shikra"], ["static", "dynamic"])
     names = [f"{number}.jpg" for number in range(30)]
-    tally = caption_images(place.root, names, place.out, captioners, slots, Settings(seed=3))
+    tally = caption_images(place.root, names, place.out, LocalEngine(captioners), slots, Settings(seed=3))
     rows = place.rows()
     assert set(rows) == {(name, slot.name) for name in names for slot in slots}
     for slot in slots:
@@ -306,7 +307,7 @@ def test_files_with_hard_names_are_captioned_or_named(tmp_path: Path) -> None:
     assert sorted(selection.images) == sorted(names)
     assert sorted(selection.unusable) == ["C:drive.jpg", "caf\\xe9.jpg"]
     slots = slots_of(["qwen"], ["static"])
-    caption_images(root, selection.images, tmp_path / "out", [Scripted(root)], slots, Settings())
+    caption_images(root, selection.images, tmp_path / "out", LocalEngine([Scripted(root)]), slots, Settings())
     assert set(read_captions(tmp_path / "out").images) == set(names)
 
 
@@ -315,6 +316,7 @@ import asyncio, sys
 from pathlib import Path
 from textreid.captioning.asking import Settings, slots_of
 from textreid.captioning.captioner import Caption
+from textreid.captioning.engine import LocalEngine
 from textreid.captioning.job import caption_images
 
 class Slow:
@@ -331,8 +333,8 @@ names = [f"{n}.jpg" for n in range(int(sys.argv[3]))]
 def watch(tally):
     print(tally.done, flush=True)
 try:
-    caption_images(Path("/nowhere"), names, Path(sys.argv[1]), [Slow()], slots_of(["slow"], ["static", "dynamic"]),
-                   Settings(in_flight=4), watch=watch)
+    caption_images(Path("/nowhere"), names, Path(sys.argv[1]), LocalEngine([Slow()]),
+                   slots_of(["slow"], ["static", "dynamic"]), Settings(in_flight=4), watch=watch)
 except Exception as error:
     print(error, file=sys.stderr)
     sys.exit(getattr(error, "exit_code", 9))

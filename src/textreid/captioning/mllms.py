@@ -4,14 +4,17 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from textreid.captioning.captioner import Captioner
+from textreid.captioning.engine import Engine, LocalEngine
 from textreid.errors import ConfigError
 
 Backend = Literal["openai-compatible", "transformers", "describe", "simulated"]
+EngineName = Literal["local", "ray"]
 _FORMS = (
     "NAME=URL#MODEL (any OpenAI-compatible server), NAME=transformers:MODEL (loaded here), "
     "NAME=describe (no model) or NAME=simulated (synthetic corpora)"
@@ -77,6 +80,37 @@ def _read(specification: str) -> MLLM:
             "give the key in the environment variable OPENAI_API_KEY, or one of its own"
         )
     return MLLM(name, "openai-compatible", model, (url.rstrip("/"),))
+
+
+def open_engine(
+    mllms: Sequence[MLLM], images: Path, engine: EngineName = "local", address: str | None = None,
+    workers: int | None = None,
+) -> Engine:  # fmt: skip
+    """What asks ``mllms`` about the files under ``images``: this process, or the workers of a Ray cluster.
+
+    Raises:
+        ConfigError: as `open_captioner`, as `RayEngine`, or options of Ray without it.
+    """
+    if engine == "local":
+        if address or workers:
+            raise ConfigError("--ray-address and --workers: need --engine ray")
+        return LocalEngine(open_captioners(mllms, images))
+    from textreid.captioning.ray_engine import RayEngine
+
+    # Relative to this process; workers have another working directory.
+    opener = partial(open_captioners, mllms, images.resolve())
+    return RayEngine(opener, address=address, workers=workers, keys=_keys_of(mllms))
+
+
+def open_captioners(mllms: Sequence[MLLM], images: Path) -> list[Captioner]:
+    """`open_captioner` of each."""
+    return [open_captioner(mllm, images) for mllm in mllms]
+
+
+def _keys_of(mllms: Sequence[MLLM]) -> dict[str, str]:
+    """The environment variables that may hold keys of ``mllms``, with their values."""
+    names = {name for one in mllms if one.urls for name in (one.key_variable, "OPENAI_API_KEY")}
+    return {name: os.environ[name] for name in sorted(names & os.environ.keys())}
 
 
 def open_captioner(mllm: MLLM, images: Path) -> Captioner:

@@ -3,15 +3,18 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from textreid.captioning.asking import Settings, Slot
+    from textreid.captioning.engine import Engine
     from textreid.captioning.mllms import MLLM
     from textreid.captioning.progress import Price, Tally
     from textreid.captioning.selection import Selection
+
+EngineName = Literal["local", "ray"]
 
 
 def caption(
@@ -35,6 +38,11 @@ def caption(
     max_failures: float = typer.Option(0.05, min=0, max=1, help="Share of captions that may be missing in the end."),
     retry_failed: bool = typer.Option(False, "--retry-failed", help="Ask again for captions that stayed missing."),
     in_flight: int = typer.Option(256, min=1, help="Images that an MLLM works on at once, at most."),
+    engine: EngineName = typer.Option("local", help="Who asks: this process, or the workers of a Ray cluster."),
+    ray_address: str | None = typer.Option(
+        None, metavar="HOST:PORT", help="The cluster of --engine ray; without it Ray is started on this machine."
+    ),
+    workers: int | None = typer.Option(None, min=1, help="Processes of --engine ray; one a CPU when not given."),
     prices: Path | None = typer.Option(
         None, help='TOML with a table a model: ["MODEL"] prompt = 0.1, completion = 0.4 (a million tokens), hour = 2.5.'
     ),
@@ -43,7 +51,7 @@ def caption(
 ) -> None:
     """Describe every image in one caption per MLLM and instruction; can be stopped and started again at any moment."""
     from textreid.captioning.asking import Settings, slots_of
-    from textreid.captioning.mllms import read_mllms
+    from textreid.captioning.mllms import open_engine, read_mllms
     from textreid.captioning.progress import read_prices
     from textreid.captioning.selection import select_images
     from textreid.captioning.templates import read_templates
@@ -60,7 +68,8 @@ def caption(
 
         sys.stdout.write(preview(selection.images, asked, settings, by_name))
         return
-    tally = _run(images, selection, out, mllms, asked, settings, retry_failed, by_name)
+    asker = open_engine(mllms, images, engine, ray_address, workers)
+    tally = _run(images, selection, out, asker, mllms, asked, settings, retry_failed, by_name)
     sys.stderr.write(f"{tally.summary(by_name)}\n")
     sys.stdout.write(json.dumps(tally.to_dict(by_name)) + "\n" if as_json else f"{out}\n")
 
@@ -77,6 +86,7 @@ def _run(
     images: Path,
     selection: "Selection",
     out: Path,
+    engine: "Engine",
     mllms: "tuple[MLLM, ...]",
     slots: "list[Slot]",
     settings: "Settings",
@@ -84,10 +94,8 @@ def _run(
     prices: "dict[str, Price]",
 ) -> "Tally":
     from textreid.captioning.job import caption_images
-    from textreid.captioning.mllms import open_captioner
     from textreid.runlog import RunLog
 
-    captioners = [open_captioner(one, images) for one in mllms]
     log = RunLog(out)
     told_to_stop = False
 
@@ -104,7 +112,7 @@ def _run(
             images,
             selection.images,
             out,
-            captioners,
+            engine,
             slots,
             settings,
             models={one.name: one.model for one in mllms},

@@ -1,0 +1,76 @@
+"""Ray, started here for one command or found where it runs already; only the ray engine comes here."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from textreid.errors import ConfigError
+
+_PATIENCE = 5.0  # seconds for the first connection to a cluster
+
+
+def connect(address: str | None, workers: int | None) -> bool:
+    """Start Ray on this machine with ``workers`` CPUs (all of them when None), or join the cluster at ``address``.
+
+    Nothing of it shows: no dashboard, no log lines, no report of usage to Ray's makers. A Ray that this process is
+    connected to already is used as it is.
+
+    Returns:
+        Whether it is ours to shut down.
+
+    Raises:
+        ConfigError: ray is not installed, or there is no cluster at ``address``.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of this process and what it starts: the console is ours
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ConfigError(f'--engine ray: {error}; install the extra: pip install "textreid[cluster]"') from error
+    if ray.is_initialized():
+        return False
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address:
+        _look_for(address)
+    try:
+        with _silence():
+            if address:
+                ray.init(address, **quiet)
+            else:
+                ray.init(num_cpus=workers, include_dashboard=False, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        place = f"--ray-address {address}" if address else "Ray cannot be started here"
+        raise ConfigError(f"{place}: {str(error).strip().splitlines()[0]}") from error
+    return True
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the C++ part of Ray, which tells of its own log level, from standard error."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _look_for(address: str) -> None:
+    """Fail at once, and not after a minute, where nobody listens."""
+    host, colon, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not colon or not port.isdecimal() or "/" in host:
+        raise ConfigError(
+            f'--ray-address {address}: expected HOST:PORT of the head node, or "auto"; '
+            "this command must run on a machine of the cluster"
+        )
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"--ray-address {address}: no Ray cluster answers there: {error}") from error
