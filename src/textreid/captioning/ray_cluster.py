@@ -9,6 +9,12 @@ from contextlib import contextmanager
 from textreid.errors import ConfigError
 
 _PATIENCE = 5.0  # seconds for the first connection to a cluster
+_MANNERS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # else its news would come on standard output
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # else it would start anew, unasked, when it was lost
+}
 
 
 def connect(address: str | None, workers: int | None) -> bool:
@@ -23,8 +29,8 @@ def connect(address: str | None, workers: int | None) -> bool:
     Raises:
         ConfigError: ray is not installed, or there is no cluster at ``address``.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of this process and what it starts: the console is ours
+    for name, value in _MANNERS.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
         import ray.data
@@ -45,6 +51,16 @@ def connect(address: str | None, workers: int | None) -> bool:
         place = f"--ray-address {address}" if address else "Ray cannot be started here"
         raise ConfigError(f"{place}: {str(error).strip().splitlines()[0]}") from error
     return True
+
+
+def doors() -> list[tuple[str, int]]:
+    """Host and port of the cluster's head and of its part on this machine; without either, nothing goes on."""
+    import ray
+
+    context = ray.get_runtime_context()
+    here = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+    host, _, port = context.gcs_address.rpartition(":")
+    return [(host, int(port)), (here["NodeManagerAddress"], here["NodeManagerPort"])]
 
 
 @contextmanager

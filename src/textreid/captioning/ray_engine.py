@@ -9,7 +9,7 @@ import os
 import pickle
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -23,13 +23,13 @@ import pyarrow as pa
 from textreid.captioning.asking import Answer, Settings, Slot, caption_image
 from textreid.captioning.captioner import Captioner
 from textreid.captioning.engine import Job
-from textreid.captioning.ray_cluster import connect
+from textreid.captioning.ray_cluster import connect, doors
 from textreid.errors import CaptionError, ConfigError
 
 _BATCH = 16  # images whose answers travel together
 _BLOCKS = 2_000  # at most; each costs the driver milliseconds
 _BATCHES_AT_ONCE = 4  # of one call of a worker, by Ray Data's own default
-_HEARTBEAT, _PATIENCE = 5.0, 60.0  # seconds
+_HEARTBEAT, _PATIENCE = 2.0, 30.0  # seconds
 
 T = TypeVar("T")
 _Image = tuple[int, str, Sequence[int]]  # its number, its name, and the columns of the slots that it lacks
@@ -50,6 +50,10 @@ class _Result:
     answers: Sequence[tuple[int, list[Answer]]] = ()
     drained: int | None = None
     error: Exception | None = None
+
+
+class ClusterLostError(CaptionError):
+    """The Ray cluster has gone in the middle of a job."""
 
 
 class RayEngine:
@@ -94,11 +98,15 @@ class RayEngine:
         with _clear_errors():
             desk = ray.remote(num_cpus=0)(_Desk).remote()
             await desk.hold.remote(self._keys)
-        async with asyncio.TaskGroup() as group:
-            attendants = [group.create_task(each) for each in (_watch(desk), _stop(job, desk))]
-            await self._deliver(job, await _in_thread(lambda: self._captioned(job, work, desk)))
-            for attendant in attendants:
-                attendant.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                attendants = [group.create_task(each) for each in (_watch(doors()), _stop(job, desk))]
+                await self._deliver(job, await _in_thread(lambda: self._captioned(job, work, desk)))
+                for attendant in attendants:
+                    attendant.cancel()
+        except* ClusterLostError:
+            self._ours = False  # there is nothing left to shut down, and Ray would wait for it
+            raise
 
     async def aclose(self) -> None:
         """Let go of the cluster; a Ray that was started here ends."""
@@ -258,26 +266,42 @@ def _quiet_context() -> Any:
     return context
 
 
-async def _read(dataset: Any) -> AsyncIterator[_Result]:
-    batches = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+async def _read(dataset: Any) -> AsyncGenerator[_Result, None]:
+    blocks = _blocks(dataset)
     try:
         while True:
             with _clear_errors():
-                batch = await _in_thread(lambda: next(batches, None))
-            if batch is None:
+                block = await _in_thread(lambda: next(blocks, None))
+            if block is None:
                 return
-            for payload in batch["result"].to_pylist():
+            for payload in block["result"].to_pylist():
                 yield pickle.loads(payload)  # noqa: S301 - from our own workers
     finally:
-        with suppress(ValueError):  # it is being read at this moment: it ends with its reader
-            batches.close()
+        with suppress(ValueError):  # it is being read at this moment, and ends with its reader
+            blocks.close()
 
 
-async def _watch(desk: Any) -> None:
-    """Find out when the cluster has gone: Ray itself would wait for it, and then end this process."""
+def _blocks(dataset: Any) -> Generator[pa.Table, None, None]:
+    import ray.exceptions
+
+    blocks = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
+    try:
+        for block in blocks:  # noqa: UP028 - it would close them by itself
+            yield block
+    finally:
+        with suppress(ray.exceptions.RayError):  # the cluster may have gone
+            blocks.close()
+
+
+async def _watch(places: Sequence[tuple[str, int]]) -> None:
+    """Find out when the cluster has gone: Ray itself would wait for it, and then end this process without a word."""
     while True:
-        with _clear_errors():
-            await asyncio.wait_for(asyncio.wrap_future(desk.ping.remote().future()), _PATIENCE)
+        for host, port in places:
+            try:
+                _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _PATIENCE)
+            except OSError as error:
+                raise _lost(f"{host}:{port} does not answer any more") from error
+            writer.close()
         await asyncio.sleep(_HEARTBEAT)
 
 
@@ -296,9 +320,11 @@ def _clear_errors() -> Iterator[None]:
         yield
     except (ray.exceptions.RayError, ConnectionError, TimeoutError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise CaptionError(
-            f"the Ray cluster failed: {reason}; what was written stays: run the same command to go on"
-        ) from error
+        raise _lost(reason) from error
+
+
+def _lost(reason: str) -> ClusterLostError:
+    return ClusterLostError(f"the Ray cluster failed: {reason}; what was written stays: run the same command to go on")
 
 
 async def _in_thread(call: Callable[[], T]) -> T:
