@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from textreid.captioning.asking import Settings, Slot, requests_for, slots_of
+from textreid.captioning.asking import Answer, Settings, Slot, requests_for, slots_of
 from textreid.captioning.captioner import Caption, Captioner, CaptionFailure, Request, Usage
-from textreid.captioning.engine import LocalEngine
+from textreid.captioning.engine import Job, LocalEngine
 from textreid.captioning.job import caption_images
 from textreid.captioning.progress import Tally
 from textreid.captioning.selection import select_images
@@ -316,7 +316,7 @@ import asyncio, sys
 from pathlib import Path
 from textreid.captioning.asking import Settings, slots_of
 from textreid.captioning.captioner import Caption
-from textreid.captioning.engine import LocalEngine
+from textreid.captioning.engine import Job, LocalEngine
 from textreid.captioning.job import caption_images
 
 class Slow:
@@ -399,6 +399,31 @@ def test_stopped_it_finishes_what_is_under_way_and_says_how_to_go_on(tmp_path: P
     assert {f"{row.image} {row.slot}" for row in rows} == set(log.read_text().splitlines())
     assert f"stopped; {len(rows)} of 1000 captions are saved in {out}: run the same command to go on" in errors
     assert 0 < len(rows) < 1000
+
+
+class Careless:
+    """An engine that delivers the first image twice and the last one never."""
+
+    async def run(self, job: Job) -> None:
+        works = list(job.pending({"qwen"}))
+        for work in [works[0], *works[:-1]]:
+            answers = [
+                Answer(CaptionRow(work.image, slot.name, GOOD.text, "qwen", "static", "", "", 0, "ok"))
+                for slot in work.slots
+            ]
+            await job.deliver(work.number, answers)
+
+    async def aclose(self) -> None:
+        pass
+
+
+def test_what_comes_twice_is_written_once_and_what_never_comes_is_missed(place: Place) -> None:
+    names, slots = [f"{number}.jpg" for number in range(6)], slots_of(["qwen"], ["static", "dynamic"])
+    with pytest.raises(CaptionError, match=r"2 of 12 captions came back neither written nor failed; .* to go on"):
+        caption_images(place.root, names, place.out, Careless(), slots, Settings())
+    assert len(place.rows()) == 10
+    place.run(Scripted(place.root))
+    assert len(read_captions(place.out)) == 12
 
 
 def test_it_works_outside_the_main_thread(place: Place) -> None:

@@ -13,10 +13,11 @@ from textreid.captioning.captioner import Captioner
 from textreid.captioning.engine import Engine, LocalEngine
 from textreid.errors import ConfigError
 
-Backend = Literal["openai-compatible", "transformers", "describe", "simulated"]
+Backend = Literal["openai-compatible", "transformers", "describe", "simulated", "vllm"]
 EngineName = Literal["local", "ray"]
 _FORMS = (
     "NAME=URL#MODEL (any OpenAI-compatible server), NAME=transformers:MODEL (loaded here), "
+    "NAME=vllm:MODEL (in a Ray cluster with GPUs), "
     "NAME=describe (no model) or NAME=simulated (synthetic corpora)"
 )
 
@@ -70,6 +71,8 @@ def _read(specification: str) -> MLLM:
         return MLLM(name, "simulated", "simulated")
     if target.startswith("transformers:") and target != "transformers:":
         return MLLM(name, "transformers", target.removeprefix("transformers:"))
+    if target.startswith("vllm:") and target != "vllm:":
+        return MLLM(name, "vllm", target.removeprefix("vllm:"))
     url, _, model = target.partition("#")
     if not url.startswith(("http://", "https://")) or not model:
         raise ConfigError(f"--mllm {name}: expected {_FORMS}")
@@ -83,9 +86,13 @@ def _read(specification: str) -> MLLM:
 
 
 def open_engine(
-    mllms: Sequence[MLLM], images: Path, engine: EngineName = "local", address: str | None = None,
+    mllms: Sequence[MLLM],
+    images: Path,
+    engine: EngineName = "local",
+    address: str | None = None,
     workers: int | None = None,
-) -> Engine:  # fmt: skip
+    tensor_parallel: int = 1,
+) -> Engine:
     """What asks ``mllms`` about the files under ``images``: this process, or the workers of a Ray cluster.
 
     Raises:
@@ -95,11 +102,17 @@ def open_engine(
         if address or workers:
             raise ConfigError("--ray-address and --workers: need --engine ray")
         return LocalEngine(open_captioners(mllms, images))
-    from textreid.captioning.ray_engine import RayEngine
+    from textreid.captioning.cluster.engine import RayEngine
+    from textreid.captioning.cluster.vllm_batch import BatchMLLM, VLLMProcessor
 
     # Relative to this process; workers have another working directory.
-    opener = partial(open_captioners, mllms, images.resolve())
-    return RayEngine(opener, address=address, workers=workers, keys=_keys_of(mllms))
+    opener = partial(open_captioners, [one for one in mllms if one.backend != "vllm"], images.resolve())
+    processors = {one.name: VLLMProcessor(one.model, tensor_parallel) for one in mllms if one.backend == "vllm"}
+    batch_mllms = [BatchMLLM(name, processor) for name, processor in processors.items()]
+    found = RayEngine(opener, address=address, workers=workers, keys=_keys_of(mllms), batch_mllms=batch_mllms)
+    for processor in processors.values():
+        processor.check()
+    return found
 
 
 def open_captioners(mllms: Sequence[MLLM], images: Path) -> list[Captioner]:
@@ -121,6 +134,8 @@ def open_captioner(mllm: MLLM, images: Path) -> Captioner:
         ArtifactError: a simulated one needs a synthetic corpus.
         ModelError: a local model cannot be loaded.
     """
+    if mllm.backend == "vllm":
+        raise ConfigError(f"--mllm {mllm.name}: vllm needs --engine ray; or run `vllm serve` and give its URL")
     if mllm.backend == "simulated":
         from textreid.captioning.backends.simulated import SimulatedMLLM
         from textreid.datasets.synthetic import read_people

@@ -24,8 +24,8 @@ def caption(
         [],
         metavar="NAME=URL#MODEL",
         help="Who writes: NAME=URL#MODEL (an OpenAI-compatible server; the same NAME again adds a server), "
-        "NAME=transformers:MODEL, NAME=describe or NAME=simulated. Repeat for more. Keys of servers come from the "
-        "environment: NAME_API_KEY, else OPENAI_API_KEY.",
+        "NAME=transformers:MODEL, NAME=vllm:MODEL (with --engine ray, on GPUs), NAME=describe or NAME=simulated. "
+        "Repeat for more. Keys of servers come from the environment: NAME_API_KEY, else OPENAI_API_KEY.",
     ),
     slots: str = typer.Option(
         "static,dynamic", help="Captions of each image by each MLLM: some of static, dynamic, styled."
@@ -43,6 +43,7 @@ def caption(
         None, metavar="HOST:PORT", help="The cluster of --engine ray; without it Ray is started on this machine."
     ),
     workers: int | None = typer.Option(None, min=1, help="Processes of --engine ray; one a CPU when not given."),
+    tensor_parallel: int = typer.Option(1, min=1, help="GPUs that one copy of a vllm: model is spread over."),
     prices: Path | None = typer.Option(
         None, help='TOML with a table a model: ["MODEL"] prompt = 0.1, completion = 0.4 (a million tokens), hour = 2.5.'
     ),
@@ -68,7 +69,7 @@ def caption(
 
         sys.stdout.write(preview(selection.images, asked, settings, by_name))
         return
-    asker = open_engine(mllms, images, engine, ray_address, workers)
+    asker = open_engine(mllms, images, engine, ray_address, workers, tensor_parallel)
     tally = _run(images, selection, out, asker, mllms, asked, settings, retry_failed, by_name)
     sys.stderr.write(f"{tally.summary(by_name)}\n")
     sys.stdout.write(json.dumps(tally.to_dict(by_name)) + "\n" if as_json else f"{out}\n")

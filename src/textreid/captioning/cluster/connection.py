@@ -1,20 +1,26 @@
-"""Ray, started here for one command or found where it runs already; only the ray engine comes here."""
+"""Ray, started here for one command or found where it runs already."""
 
+import asyncio
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from textreid.errors import ConfigError
+from textreid.errors import CaptionError, ConfigError
 
-_PATIENCE = 5.0  # seconds for the first connection to a cluster
+_PATIENCE = 5.0  # seconds for a connection
+_HEARTBEAT = 2.0  # seconds
 _MANNERS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # else its news would come on standard output
     "RAY_ENABLE_AUTO_CONNECT": "0",  # else it would start anew, unasked, when it was lost
 }
+
+
+class ClusterLostError(CaptionError):
+    """The Ray cluster has gone in the middle of a job."""
 
 
 def connect(address: str | None, workers: int | None) -> bool:
@@ -36,11 +42,11 @@ def connect(address: str | None, workers: int | None) -> bool:
         import ray.data
     except ImportError as error:
         raise ConfigError(f'--engine ray: {error}; install the extra: pip install "textreid[cluster]"') from error
+    if address:
+        _look_for(address)
     if ray.is_initialized():
         return False
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address:
-        _look_for(address)
     try:
         with _silence():
             if address:
@@ -90,3 +96,31 @@ def _look_for(address: str) -> None:
         socket.create_connection((host, int(port)), _PATIENCE).close()
     except (OSError, OverflowError) as error:
         raise ConfigError(f"--ray-address {address}: no Ray cluster answers there: {error}") from error
+
+
+async def watch(places: Sequence[tuple[str, int]]) -> None:
+    """Find out when the cluster has gone: Ray itself would wait for it, and then end this process without a word."""
+    while True:
+        for host, port in places:
+            try:
+                _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _PATIENCE)
+            except OSError as error:
+                raise _lost(f"{host}:{port} does not answer any more") from error
+            writer.close()
+        await asyncio.sleep(_HEARTBEAT)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn what Ray raises into one line."""
+    import ray.exceptions
+
+    try:
+        yield
+    except (ray.exceptions.RayError, ConnectionError, TimeoutError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise _lost(reason) from error
+
+
+def _lost(reason: str) -> ClusterLostError:
+    return ClusterLostError(f"the Ray cluster failed: {reason}; what was written stays: run the same command to go on")
