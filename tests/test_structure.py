@@ -24,6 +24,7 @@ ROOMS = {
     "gallery": {"base", "datasets", "models", "evaluation", "gallery"},
     "demo": {"base", "datasets", "captioning", "models", "training", "evaluation", "gallery", "demo"},
     "cli": {"base", "datasets", "captioning", "models", "training", "evaluation", "gallery", "demo", "cli"},
+    "__main__": {"cli"},
 }
 LONGEST_FILE = 400
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "manager", "misc"}

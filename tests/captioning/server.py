@@ -1,12 +1,11 @@
 """A small OpenAI-compatible server with adjustable latency, capacity and faults, for tests and benchmarks.
 
-It speaks HTTP/1.1 with kept-alive connections and the protocol of ``/v1/models`` and ``/v1/chat/completions``,
-pictures as data URIs included. Run as a program it prints its URL and serves until its input closes.
+It speaks HTTP/1.1 with kept-alive connections and the protocol of ``examples/mllm_server.py``, pictures as data URIs
+included. Run as a program it prints its URL and serves until its input closes.
 """
 
 import argparse
 import asyncio
-import base64
 import contextlib
 import json
 import random
@@ -14,34 +13,16 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from textreid.captioning.backends.picture import encode_picture
-from textreid.captioning.backends.simulated import SimulatedMLLM
-from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
+from examples.mllm_server import Question, completion, model_list, read_question, refusal
 
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 _HTML = b"<!DOCTYPE html><html><body><h1>Welcome to nginx!</h1></body></html>"
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a client asked."""
-
-    text: str
-    images: tuple[bytes, ...]
-    seed: int
-    model: str
-    body: Mapping[str, Any]
-
-    @property
-    def digests(self) -> tuple[str, ...]:
-        return tuple(sha256(image).hexdigest() for image in self.images)
 
 
 @dataclass(frozen=True)
@@ -72,24 +53,7 @@ class Behaviour:
 
 def stock_answer(question: Question) -> str:
     """A sentence that depends on the picture, the seed and nothing else."""
-    return f"A man in a shirt number {sha256(repr((question.digests, question.seed)).encode()).hexdigest()[:8]}."
-
-
-def simulated_answer(captioner: SimulatedMLLM, pictures: Mapping[str, Path]) -> Callable[[Question], str]:
-    """Answers of a simulated MLLM that knows pictures by the digest of their JPEG."""
-    known = {instruction.text: instruction for instruction in (static_instruction(), *dynamic_instructions())}
-
-    def answer(question: Question) -> str:
-        instruction = known.get(question.text, Instruction("static", question.text))
-        path = pictures[question.digests[0]]
-        return captioner.describe(path, instruction, question.seed).text
-
-    return answer
-
-
-def digests_of(paths: Sequence[Path], longest_side: int) -> dict[str, Path]:
-    """Each file by the digest of the JPEG that a client sends for it."""
-    return {sha256(encode_picture(path, longest_side)).hexdigest(): path for path in paths}
+    return f"A man in a shirt number {sha256(repr((question.images, question.seed)).encode()).hexdigest()[:8]}."
 
 
 @dataclass
@@ -100,6 +64,7 @@ class Server:
         outcomes: how many chat requests ended how: "ok", "429", "500", ...
         questions: the chat requests in the order of their arrival, as many as ``keep``.
         most_at_once: the most chat requests that were under way at a time.
+        headers: of each request, as many as ``keep``; names in lower case.
     """
 
     models: tuple[str, ...] = ("sim",)
@@ -113,6 +78,7 @@ class Server:
     outcomes: Counter[str] = field(default_factory=Counter)
     questions: list[Question] = field(default_factory=list)
     most_at_once: int = 0
+    headers: list[Mapping[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -186,6 +152,8 @@ class Server:
     async def _respond(
         self, writer: asyncio.StreamWriter, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> None:
+        if len(self.headers) < self.keep:
+            self.headers.append(headers)
         if self.behaviour.html >= 1:
             self.outcomes["html"] += 1
             return _send(writer, 200, _HTML, "text/html")
@@ -195,8 +163,7 @@ class Server:
             # Real servers echo what they were given, which is what a client must not pass on.
             return _refuse(writer, 401, f"Incorrect API key provided: {given.removeprefix('Bearer ')}")
         if (method, path) == ("GET", "/v1/models") and self.lists_models:
-            data = [{"id": name, "object": "model", "created": 0, "owned_by": "test"} for name in self.models]
-            return _send_json(writer, 200, {"object": "list", "data": data})
+            return _send_json(writer, 200, model_list(self.models))
         if (method, path) == ("POST", "/v1/chat/completions"):
             if headers.get("content-type") != "application/json":
                 return _refuse(writer, 400, "Expected JSON")
@@ -212,7 +179,7 @@ class Server:
         if body["model"] not in self.models:
             self.outcomes["404"] += 1
             return _refuse(writer, 404, f"The model `{body['model']}` does not exist.")
-        question = _question(body)
+        question = read_question(body)
         if len(self.questions) < self.keep:
             self.questions.append(question)
         behaviour, wait = self.behaviour, 0.0
@@ -252,16 +219,7 @@ class Server:
         if fault == "html":
             return _send(writer, 200, _HTML, "text/html")
         text = None if fault == "no_content" else self.answer(question)
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": text},
-            "finish_reason": self.behaviour.finish_reason,
-        }
-        prompt, completion = 256 * len(question.images) + len(question.text) // 4, len((text or "").split())
-        usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-        known = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": question.model}
-        answer = {**known, "choices": [choice], "usage": usage}
-        payload = json.dumps(answer).encode()
+        payload = json.dumps(completion(question, text, self.behaviour.finish_reason)).encode()
         if fault == "truncated":
             return _send(writer, 200, payload[: len(payload) // 2])
         if fault == "cut":
@@ -270,23 +228,8 @@ class Server:
         return _send(writer, 200, payload)
 
 
-def _question(body: Mapping[str, Any]) -> Question:
-    texts: list[str] = []
-    images: list[bytes] = []
-    for message in body["messages"]:
-        content: Any = message["content"]
-        parts: list[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        for part in parts:
-            if part["type"] == "text":
-                texts.append(part["text"])
-            else:
-                url: str = part["image_url"]["url"]
-                images.append(base64.b64decode(url.partition("base64,")[2], validate=True))
-    return Question("\n".join(texts), tuple(images), body.get("seed", 0), body["model"], body)
-
-
 def _refuse(writer: asyncio.StreamWriter, status: int, message: str, *headers: str) -> None:
-    _send_json(writer, status, {"error": {"message": message, "type": "error", "code": status}}, *headers)
+    _send_json(writer, status, refusal(status, message), *headers)
 
 
 def _send_json(writer: asyncio.StreamWriter, status: int, content: object, *headers: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from textreid.captioning.export import FORMS, export_captions
 from textreid.captioning.interchange import Source, captions_in, import_captions
 from textreid.datasets.captions import CaptionRow, read_captions, write_captions
+from textreid.datasets.growing_captions import GrowingTable, caption_rows
 from textreid.errors import ArtifactError, CaptionError
 
 NAMES = ("a b.jpg", "c'd.jpg", 'e"f.jpg', "ü-😀.jpg")
@@ -50,6 +51,22 @@ def test_the_four_released_files(tmp_path: Path, images: Path) -> None:
     assert table.slots == ("qwen/dynamic", "qwen/static", "shikra/dynamic", "shikra/static")
     assert table.images == tuple(sorted(f"cam1/{name}" for name in NAMES))
     assert ("cam1/a b.jpg", "shikra/dynamic", "Td-shikra says: a man, a b.jpg.") in contents(tmp_path / "captions")
+
+
+def test_tables_of_one_mllm_after_another_become_one(tmp_path: Path) -> None:
+    rows = [
+        CaptionRow("a.jpg", "qwen/static", "A man in red.", "qwen", "static", "", "ab12", 3),
+        CaptionRow("a.jpg", "intern/dynamic", "A woman in blue.", "intern", "dynamic", "t7", "cd34", 5),
+        CaptionRow("b.jpg", "intern/dynamic", "Sorry.", "intern", "dynamic", "t8", "ef56", 6, "refusal"),
+    ]
+    write_captions(tmp_path / "one", rows[:1])
+    with GrowingTable(tmp_path / "two", {"images": "x"}) as table:
+        table.append(rows[1:])
+    tables = [Source.parse(str(tmp_path / name)) for name in ("one", "two")]
+    assert import_captions(tables, tmp_path / "both").rows == 3
+    assert list(caption_rows(tmp_path / "both")) == rows
+    with pytest.raises(CaptionError, match=r"'a.jpg' has more than one caption in slot 'qwen/static'"):
+        import_captions([tables[0], tables[0]], tmp_path / "twice")
 
 
 @pytest.mark.parametrize(

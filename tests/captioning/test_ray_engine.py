@@ -19,14 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.captioning.server import Question, Server, stock_answer
+from examples.mllm_server import Question
+from tests.captioning.server import Server, stock_answer
 
 from textreid.captioning.asking import Settings, slots_of
 from textreid.captioning.captioner import Caption, Captioner, CaptionFailure, Request
 from textreid.captioning.cluster.connection import connect
 from textreid.captioning.cluster.engine import RayEngine
 from textreid.captioning.cluster.reading import batch_of
-from textreid.captioning.cluster.vllm_batch import BatchMLLM, VLLMProcessor, answer_columns, caption_of, chat_rows
+from textreid.captioning.cluster.vllm_batch import (
+    BatchMLLM,
+    Sampling,
+    VLLMProcessor,
+    answer_columns,
+    caption_of,
+    chat_rows,
+)
 from textreid.captioning.job import caption_images
 from textreid.captioning.mllms import open_engine, read_mllms
 from textreid.captioning.progress import Tally
@@ -67,7 +75,7 @@ def caption(root: Path, out: Path, engine: str, *mllms: str, limit: int | None =
         root,
         select_images(root, limit).images,
         out,
-        open_engine(chosen, root, "ray" if engine == "ray" else "local"),
+        open_engine(chosen, root, engine="ray" if engine == "ray" else "local"),
         slots_of([one.name for one in chosen], SLOTS),
         Settings(seed=5, in_flight=8),
         models={one.name: one.model for one in chosen},
@@ -277,7 +285,7 @@ def test_a_dead_cluster_is_one_line(tmp_path: Path) -> None:
 def test_an_unknown_cluster_is_told_at_once(tmp_path: Path, address: str, message: str) -> None:
     began = time.monotonic()
     with pytest.raises(ConfigError, match=f"--ray-address {re.escape(address)}: {message}"):
-        open_engine(read_mllms(["d=describe"]), tmp_path, "ray", address)
+        open_engine(read_mllms(["d=describe"]), tmp_path, engine="ray", address=address)
     assert time.monotonic() - began < 6
 
 
@@ -325,19 +333,19 @@ def test_the_command_is_quiet_and_ends_what_it_started(corpus: Path, tmp_path: P
 
 def test_options_of_ray_need_ray(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="need --engine ray"):
-        open_engine(read_mllms(["d=describe"]), tmp_path, "local", workers=2)
+        open_engine(read_mllms(["d=describe"]), tmp_path, engine="local", workers=2)
     with pytest.raises(ConfigError, match="--mllm q: vllm needs --engine ray"):
-        open_engine(read_mllms(["q=vllm:Qwen/VL"]), tmp_path, "local")
+        open_engine(read_mllms(["q=vllm:Qwen/VL"]), tmp_path, engine="local")
 
 
 def test_vllm_wants_vllm_and_gpus(ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_mllms(["q=vllm:Qwen/VL"])[0].backend == "vllm"
     with pytest.raises(ConfigError, match=r'vllm:Qwen/VL: vLLM is not installed; pip install "ray\[llm\]"'):
-        open_engine(read_mllms(["q=vllm:Qwen/VL"]), tmp_path, "ray")
+        open_engine(read_mllms(["q=vllm:Qwen/VL"]), tmp_path, engine="ray")
     (tmp_path / "vllm.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match="needs 2 GPUs, and the Ray cluster has 0"):
-        open_engine(read_mllms(["q=vllm:Qwen/VL"]), tmp_path, "ray", tensor_parallel=2)
+        open_engine(read_mllms(["q=vllm:Qwen/VL"]), tmp_path, engine="ray", tensor_parallel=2)
 
 
 def test_the_vllm_processor_has_the_stages_of_a_picture_and_its_text(ray: Any, tmp_path: Path) -> None:
@@ -355,13 +363,13 @@ def test_a_chat_request_shows_the_picture_and_then_asks(corpus: Path) -> None:
     image = select_images(corpus).images[0]
     work = {"work": pickle.dumps([(7, image, [0, 1]), (8, "no such file.jpg", [0])])}
     assert len(batch_of(work["work"])) == 2
-    rows = chat_rows(work, corpus, slots, Settings(), turn=0)
+    rows = chat_rows(work, corpus, slots, Settings(), 0, Sampling())
     assert [(row["number"], row["column"]) for row in rows] == [(7, 0), (7, 1)]
     first, second = (row["messages"][0]["content"] for row in rows)
     assert [part["type"] for part in first] == ["image_url", "text"]
     assert first[0] == second[0]  # what the prefix cache can serve
     assert first[1] != second[1]
-    again = chat_rows(work, corpus, slots, Settings(), turn=1)
+    again = chat_rows(work, corpus, slots, Settings(), 1, Sampling())
     assert again[1]["messages"] != rows[1]["messages"]
     assert again[0]["sampling_params"]["seed"] != rows[0]["sampling_params"]["seed"]
 
@@ -411,7 +419,7 @@ def test_the_batch_pipeline_asks_again_and_counts_what_cannot_be_read(ray: Any, 
     assert asked == {"static": 40, "dynamic": 80}
     assert tally.statuses == {"ok": 80, "failed-unreadable-image": 2}
     assert tally.rejected == {"unfilled-slot": 40}
-    assert tally.usage["q"].prompt_tokens > 120 * 256
+    assert tally.spent_now["q"].usage.prompt_tokens > 120 * 256
     rows = rows_of(tmp_path / "out")
     assert len(rows) == 82
     assert all(question.images for question in server.questions)

@@ -22,13 +22,17 @@ _FIGURES: dict[str, Callable[[_Corpus], str]] = {
     "distinct-1 %": lambda c: _percent(c["distinct"]["1"]),
     "distinct-2 %": lambda c: _percent(c["distinct"]["2"]),
     "distinct-3 %": lambda c: _percent(c["distinct"]["3"]),
-    "self-BLEU-4 % (lower is more diverse)": lambda c: _percent(c["self_bleu"]),
+    "self-BLEU-4 %": lambda c: _percent(c["self_bleu"]),
     "sentence patterns": lambda c: f"{c['patterns']:,}",
-    "entropy of the patterns, bits": lambda c: f"{c['pattern_entropy']:.2f}",
-    "share of the ten commonest openings %": lambda c: _percent(c["openings_share"]),
+    "pattern entropy, bits": lambda c: f"{c['pattern_entropy']:.2f}",
+    "ten openings %": lambda c: _percent(c["openings_share"]),
     "words, mean ± sd": lambda c: f"{c['words']['mean']:.1f} ± {c['words']['sd']:.1f}",
-    "words, 5th to 95th percentile": lambda c: f"{c['words']['p5']:.0f} to {c['words']['p95']:.0f}",
+    "words, 5 to 95 %": lambda c: f"{c['words']['p5']:.0f} to {c['words']['p95']:.0f}",
 }
+_LEGEND = (
+    "self-BLEU: of a caption against all others; lower is more diverse. "
+    "Ten openings: share of the captions that begin with one of the ten commonest."
+)
 
 
 def to_report(corpora: Sequence[Diversity], seed: int) -> dict[str, Any]:
@@ -50,7 +54,8 @@ def render(report: Mapping[str, Any]) -> "RenderableType":
     from rich.table import Table
 
     corpora = _corpora(report)
-    table = Table("", title="Diversity of captions", title_justify="left")
+    table = Table(title="Diversity of captions", caption=_LEGEND, title_justify="left", caption_justify="left")
+    table.add_column(no_wrap=True)
     for corpus in corpora:
         table.add_column(str(corpus["name"]), justify="right")
     for label, figure in _FIGURES.items():
@@ -80,11 +85,13 @@ def plot(report: Mapping[str, Any]) -> bytes:
         shares = [100 * share for _, share in corpus["common_patterns"]]
         ranks.loglog(range(1, len(shares) + 1), shares, label=corpus["name"])
     lengths.xaxis.get_major_locator().set_params(integer=True)
-    lengths.set(xlabel="words", ylabel="% of captions", ylim=(0, None), xlim=(0, None))
-    ranks.set(xlabel="rank of the sentence pattern", ylabel="% of captions")
-    _bars(
-        coverage, corpora, {name: ("coverage", name) for name in corpora[0]["coverage"]}, "% of captions that mention"
-    )
+    lengths.set(title="Length", xlabel="words", ylabel="% of captions", ylim=(0, None), xlim=(0, None))
+    ranks.set(title="Sentence patterns: flat is diverse", xlabel="rank of the pattern", ylabel="% of captions")
+    for axis in (ranks.xaxis, ranks.yaxis):
+        axis.set_major_formatter("{x:g}")
+    coverage.set(title="What they mention")
+    _bars(coverage, corpora, {name: ("coverage", name) for name in corpora[0]["coverage"]}, "% of captions")
+    overlap.set(title="Words in common: high distinct-n, low self-BLEU is diverse")
     scores: dict[str, tuple[str, ...]] = {f"distinct-{n}": ("distinct", n) for n in corpora[0]["distinct"]}
     _bars(overlap, corpora, {**scores, "self-BLEU": ("self_bleu",)}, "%")
     for axes in (lengths, ranks, coverage, overlap):

@@ -1,4 +1,4 @@
-"""Captions that others wrote, into a caption table: the released JSON files, CUHK-PEDES form, Hugging Face folders."""
+"""Into one caption table: the released JSON files, CUHK-PEDES form, Hugging Face folders, other caption tables."""
 
 import re
 from collections import Counter
@@ -10,6 +10,7 @@ from typing import Any
 from textreid.captioning.instructions import KINDS
 from textreid.captioning.json_entries import json_entries
 from textreid.datasets.captions import CaptionRow, write_captions
+from textreid.datasets.growing_captions import caption_rows, is_table
 from textreid.datasets.images import list_images
 from textreid.errors import CaptionError
 
@@ -32,9 +33,9 @@ class Source:
     """A file or folder of captions, and who wrote them how.
 
     Attributes:
-        path: a JSON object of captions by image path; a JSON list of entries in CUHK-PEDES form; or a folder with
-            Arrow or Parquet files as the ``datasets`` library writes them.
-        mllm: the writer; the first half of the slot.
+        path: a JSON object of captions by image path; a JSON list of entries in CUHK-PEDES form; a folder with Arrow
+            or Parquet files as the ``datasets`` library writes them; or a caption table, whose rows stay as they are.
+        mllm: the writer; the first half of the slot. Empty for a table, which names its own.
         instruction: ``"static"`` (which captions without any instruction count as) or ``"dynamic"``.
         image_field, caption_field: names of the fields or columns; None: the first one that is there of
             `IMAGE_FIELDS` and `CAPTION_FIELDS`.
@@ -48,11 +49,13 @@ class Source:
 
     @classmethod
     def parse(cls, text: str) -> "Source":
-        """The source that ``"NAME/static=PATH"``, ``"NAME=PATH"`` or the path of a released file stands for.
+        """The source that ``"NAME/static=PATH"``, ``"NAME=PATH"``, or the path of a released file or table stands for.
 
         Raises:
             CaptionError: it is none of these.
         """
+        if is_table(Path(text)):
+            return cls(Path(text), "")
         given = _SOURCE.fullmatch(text)
         released = _RELEASED_NAME.fullmatch(Path(text).name)
         if released and (not given or Path(text).exists()):
@@ -60,12 +63,23 @@ class Source:
         if not given:
             raise CaptionError(
                 f"{text}: say whose captions these are, as in 'human={text}' or 'qwen/dynamic={text}'; only files "
-                "with a released name such as Ts-qwen.json need no name"
+                "with a released name such as Ts-qwen.json, and caption tables, need no name"
             )
         kind = given[2] or KINDS[0]
         if kind not in KINDS:
             raise CaptionError(f"{text}: no instruction {kind!r}; known: {', '.join(KINDS)}")
         return cls(Path(given[3]), given[1], kind)
+
+    @classmethod
+    def parse_all(cls, text: str) -> "list[Source]":
+        """The sources that ``text`` stands for: as `parse`, or all released files in the folder of that name.
+
+        Raises:
+            CaptionError: it is neither.
+        """
+        folder = Path(text)
+        files = sorted(file for file in folder.glob("T*.json") if _RELEASED_NAME.fullmatch(file.name))
+        return [cls.parse(str(file)) for file in files] or [cls.parse(text)]
 
 
 @dataclass
@@ -100,7 +114,7 @@ def import_captions(
         sources: where the captions are.
         out: folder to write; must not exist.
         images: the image root. An image is found by its path below the root, or else by its base name. None: paths
-            are taken as they are, and must be relative.
+            are taken as they are, and must be relative. Those of a table always are.
         max_rejected: share of the entries that may be left out.
 
     Raises:
@@ -132,34 +146,39 @@ def _rows(
     sources: Sequence[Source], root: "_Root | None", imported: Imported, max_rejected: float
 ) -> Iterator[CaptionRow]:
     for source in sources:
-        described: set[tuple[str, str]] = set()
-        for image, captions, slot in _entries(source):
-            path = _place(image, source, root, imported)
-            if path is None:
-                continue
-            if not captions:
-                imported.leave_out("no-captions", path)
-            own_slot = slot or f"{source.mllm}/{source.instruction}"
-            if (path, own_slot) in described:
-                raise CaptionError(
-                    f"{source.path}: entry {image!r} and an earlier one both describe {path!r} in slot {own_slot!r}; "
-                    "images are told apart by base name where their paths do not match: keep one entry an image"
-                )
-            described.add((path, own_slot))
-            for number, caption in enumerate(captions, 1):
-                if not isinstance(caption, str):
-                    imported.leave_out("not-text", path)
-                elif not _is_unicode(caption):
-                    imported.leave_out("not-unicode", path)
-                else:
-                    imported.rows += 1
-                    yield _row(path, own_slot if number == 1 else f"{own_slot}-{number}", caption)
+        for row in _described(source, root, imported) if source.mllm else caption_rows(source.path):
+            imported.rows += 1
+            yield row
     left_out = imported.left_out.total()
     if left_out > max_rejected * (imported.rows + left_out):
         raise CaptionError(
             f"{left_out} of {imported.rows + left_out} captions cannot be used (allowed: {max_rejected:.0%}): "
             f"{', '.join(imported.examples)}"
         )
+
+
+def _described(source: Source, root: "_Root | None", imported: Imported) -> Iterator[CaptionRow]:
+    described: set[tuple[str, str]] = set()
+    for image, captions, slot in _entries(source):
+        path = _place(image, source, root, imported)
+        if path is None:
+            continue
+        if not captions:
+            imported.leave_out("no-captions", path)
+        own_slot = slot or f"{source.mllm}/{source.instruction}"
+        if (path, own_slot) in described:
+            raise CaptionError(
+                f"{source.path}: entry {image!r} and an earlier one both describe {path!r} in slot {own_slot!r}; "
+                "images are told apart by base name where their paths do not match: keep one entry an image"
+            )
+        described.add((path, own_slot))
+        for number, caption in enumerate(captions, 1):
+            if not isinstance(caption, str):
+                imported.leave_out("not-text", path)
+            elif not _is_unicode(caption):
+                imported.leave_out("not-unicode", path)
+            else:
+                yield _row(path, own_slot if number == 1 else f"{own_slot}-{number}", caption)
 
 
 def _row(image: str, slot: str, caption: str) -> CaptionRow:

@@ -102,7 +102,7 @@ def import_(
     sources: list[str] = typer.Argument(
         metavar="[NAME[/INSTRUCTION]=]PATH...",
         help="Files or folders, and whose captions they hold: human=reid_raw.json, qwen/dynamic=folder. "
-        "Files named as in the release (Ts-qwen.json) need no name.",
+        "Files named as in the release (Ts-qwen.json), folders of them and caption tables need no name.",
     ),
     out: Path = typer.Option(..., metavar="FOLDER", help="Folder of the caption table; must not exist."),
     images: Path | None = typer.Option(
@@ -113,12 +113,16 @@ def import_(
     caption_field: str | None = typer.Option(None, metavar="NAME", help="Field or column of the caption or captions."),
     json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
 ) -> None:
-    """Make a caption table of the released JSON files, of CUHK-PEDES form, or of Hugging Face `datasets` folders."""
+    """Make one caption table of the released JSON files, CUHK-PEDES form, `datasets` folders, or several tables."""
     from dataclasses import replace
 
     from textreid.captioning.interchange import Source, import_captions
 
-    parsed = [replace(Source.parse(source), image_field=image_field, caption_field=caption_field) for source in sources]
+    parsed = [
+        replace(source, image_field=image_field, caption_field=caption_field)
+        for text in sources
+        for source in Source.parse_all(text)
+    ]
     imported = import_captions(parsed, out, images, max_rejected)
     _print_counts({"imported": imported.rows, **imported.left_out}, json)
 
@@ -126,7 +130,7 @@ def import_(
 def _texts(corpus: str, by: str, alone: bool) -> Iterator[tuple[str, str]]:
     """The usable captions of a corpus and the column each belongs to."""
     from textreid.captioning.interchange import Source, captions_in
-    from textreid.datasets.growing_captions import caption_rows
+    from textreid.datasets.growing_captions import caption_rows, is_table
     from textreid.errors import CaptionError
 
     name, separator, rest = corpus.partition("=")
@@ -134,25 +138,13 @@ def _texts(corpus: str, by: str, alone: bool) -> Iterator[tuple[str, str]]:
     label = name if separator and not Path(corpus).exists() else path.resolve().name
     if not path.exists():
         raise CaptionError(f"{path}: no such file or folder")
-    if not _is_table(path):
+    if not is_table(path):
         yield from ((label, text) for text in captions_in(Source(path, label)))
         return
     for row in caption_rows(path):
         if row.status == "ok":
             part = "" if by == "corpus" else getattr(row, by)
             yield (part if alone and part else f"{label} {part}".strip()), row.caption
-
-
-def _is_table(path: Path) -> bool:
-    """Whether this is a caption table, complete or still growing; other folders of textreid have manifests too."""
-    from textreid.artifacts import MANIFEST, read_json
-    from textreid.datasets.captions import KIND
-    from textreid.datasets.growing_captions import JOB
-
-    if not (path / MANIFEST).is_file():
-        return (path / JOB).is_file()
-    manifest = read_json(path / MANIFEST)
-    return isinstance(manifest, dict) and manifest.get("kind") == KIND
 
 
 def _print_counts(counts: dict[str, Any], json: bool) -> None:

@@ -6,7 +6,7 @@ A rejected caption is asked for again when all images have had their turn, so th
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from itertools import groupby
@@ -22,12 +22,18 @@ from textreid.captioning.cluster.reading import Image, batch_of, data_set, in_th
 from textreid.captioning.engine import Job, Work
 from textreid.errors import ConfigError, ImageError
 
-_LONGEST_SIDE = 448  # pixels of a picture, at most
-_MAX_TOKENS = 160  # of an answer
-_TEMPERATURE = 0.7
 _MAX_MODEL_LENGTH = 4096  # tokens of picture, instruction and answer: many models' own limit would fill the GPU
 _BATCH = 32
 _ERROR = "__inference_error__"  # Ray Data's name for the column
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an MLLM is asked: pixels of the longer side of a picture and tokens of an answer, at most; temperature."""
+
+    longest_side: int = 448
+    max_tokens: int = 160
+    temperature: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -38,10 +44,12 @@ class BatchMLLM:
         name: the first half of its slots.
         processor: from nothing to a function from a data set of `chat_rows` to one of rows with ``number``, ``column``
             and `answer_columns`.
+        sampling: how it is asked.
     """
 
     name: str
     processor: Callable[[], Callable[[Any], Any]]
+    sampling: Sampling = field(default_factory=Sampling)
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class VLLMProcessor:
 
 
 def chat_rows(
-    row: Mapping[str, Any], root: Path, slots: Sequence[Slot], settings: Settings, turn: int
+    row: Mapping[str, Any], root: Path, slots: Sequence[Slot], settings: Settings, turn: int, sampling: Sampling
 ) -> list[dict[str, Any]]:
     """The chat requests of a batch of images; an image that cannot be read has none.
 
@@ -106,15 +114,25 @@ def chat_rows(
     rows = []
     for number, image, columns in batch_of(row["work"]):
         try:
-            picture = {"type": "image_url", "image_url": {"url": data_uri(encode_picture(root / image, _LONGEST_SIDE))}}
+            picture = data_uri(encode_picture(root / image, sampling.longest_side))
         except ImageError:
             continue
         for column in columns:
             request = requests_for(image, slots[column], settings)[turn]
-            text = {"type": "text", "text": request.instruction.text}
-            sampling = {"temperature": _TEMPERATURE, "max_tokens": _MAX_TOKENS, "seed": request.seed}
-            messages = [{"role": "user", "content": [picture, text]}]
-            rows.append({"number": number, "column": column, "messages": messages, "sampling_params": sampling})
+            content = [
+                {"type": "image_url", "image_url": {"url": picture}},
+                {"type": "text", "text": request.instruction.text},
+            ]
+            rows.append(
+                {
+                    "number": number,
+                    "column": column,
+                    "messages": [{"role": "user", "content": content}],
+                    "sampling_params": {
+                        "temperature": sampling.temperature, "max_tokens": sampling.max_tokens, "seed": request.seed,
+                    },
+                }
+            )  # fmt: skip
     return rows
 
 
@@ -170,20 +188,20 @@ async def ask_in_batches(mllm: BatchMLLM, job: Job) -> None:
             for number, keys in groupby(sorted(rejected), key=itemgetter(0))
         ]
     for one in job.pending({mllm.name}):
-        await job.deliver(one.number, await in_thread(partial(_without_answer, job, one)))
+        await job.deliver(one.number, await in_thread(partial(_without_answer, mllm, job, one)))
 
 
 def _answered(mllm: BatchMLLM, job: Job, images: Sequence[Image], turn: int) -> Any:
     """The data set of answers; nothing happens before it is read."""
-    told = {"root": job.root.resolve(), "slots": job.slots, "settings": job.settings, "turn": turn}
-    return mllm.processor()(data_set(images).flat_map(chat_rows, fn_kwargs=told))
+    told = (job.root.resolve(), job.slots, job.settings, turn, mllm.sampling)
+    return mllm.processor()(data_set(images).flat_map(chat_rows, fn_args=told))
 
 
-def _without_answer(job: Job, work: Work) -> list[Answer]:
+def _without_answer(mllm: BatchMLLM, job: Job, work: Work) -> list[Answer]:
     """Why nothing came back."""
     failure = CaptionFailure("no-answer", f"{work.image}: the engine gave no answer")
     try:
-        encode_picture(job.root / work.image, _LONGEST_SIDE)
+        encode_picture(job.root / work.image, mllm.sampling.longest_side)
     except ImageError as error:
         failure = CaptionFailure("unreadable-image", str(error), permanent=True)
     requests = [requests_for(work.image, slot, job.settings)[0] for slot in work.slots]

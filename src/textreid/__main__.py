@@ -1,0 +1,6 @@
+"""``python -m textreid`` is the command ``textreid``."""
+
+from textreid.cli import main
+
+if __name__ == "__main__":
+    main()
