@@ -15,6 +15,7 @@ _MANNERS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # else its news would come on standard output
+    "RAY_worker_niceness": "0",  # workers are as nice as this process, and not nicer by 15
     "RAY_ENABLE_AUTO_CONNECT": "0",  # else it would start anew, unasked, when it was lost
 }
 
