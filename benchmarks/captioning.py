@@ -32,6 +32,7 @@ from PIL import Image
 
 from textreid.captioning.asking import Settings, slots_of
 from textreid.captioning.backends.openai_compatible import OpenAICompatible, ServingOptions
+from textreid.captioning.engine import LocalEngine
 from textreid.captioning.instructions import dynamic_instructions, static_instruction
 from textreid.captioning.job import caption_images
 from textreid.captioning.progress import Tally
@@ -66,7 +67,13 @@ def ours(url: str, images: Path, out: Path) -> dict[str, Any]:
     names = [path.name for path in list_images(images)]
     captioner = OpenAICompatible("sim", "sim", [url], options=ServingOptions(timeout=_TIMEOUT))
     tally = caption_images(
-        images, names, out, [captioner], slots_of(["sim"], ["static", "dynamic"]), Settings(asks=1), watch=watch
+        images,
+        names,
+        out,
+        LocalEngine([captioner]),
+        slots_of(["sim"], ["static", "dynamic"]),
+        Settings(asks=1),
+        watch=watch,
     )
     requests = captioner.outcomes()[url]
     return {"captions": tally.done, "new": tally.saved_now, "steady": steady_rate(marks), "requests": requests}
