@@ -1,4 +1,4 @@
-"""Who does the asking of a captioning job: this process, or (`textreid.captioning.ray_engine`) many."""
+"""Who does the asking of a captioning job: this process, or (`textreid.captioning.cluster.engine`) many."""
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
