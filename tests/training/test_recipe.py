@@ -100,7 +100,7 @@ def test_leaves_a_whole_run_folder(small_config: MakeConfig, corpus: "Corpus", t
     for fact in (
         first["data"],
         "nam, p 0.15, layer 2",
-        "the last step; no validation figure",
+        "| selected on | nothing: the last step; watched: a validation set |",
         "r1: 0.25",
         "| seed | 0 |",
     ):
