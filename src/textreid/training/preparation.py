@@ -10,12 +10,12 @@ from textreid.artifacts import fingerprint, write_json
 from textreid.config import Config
 from textreid.errors import ArtifactError, ConfigError, ResumeError
 from textreid.models import Model, Tokenizer, initialize, load_model
+from textreid.models.compute import Compute, choose_compute
 from textreid.models.folder import training_text_of
 from textreid.runlog import RunLog, read_records
 from textreid.training.card import source_commit
 from textreid.training.checkpoint import Checkpoint, Checkpoints, Identity
 from textreid.training.data import ImageStore, TokenizedCaptions, should_cache, tokenize
-from textreid.training.device import Compute, choose_compute
 from textreid.training.network import TrainedNetwork
 from textreid.training.noise_table import NoiseTable
 from textreid.training.optimizer import make_optimizer, warmup_steps
