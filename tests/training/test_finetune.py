@@ -81,7 +81,7 @@ class KillingLog(RunLog):
 def test_learns_a_new_domain_and_finds_people_it_has_never_seen(
     small_config: MakeConfig, make_corpus: Callable[..., "Corpus"], people: Benchmark, tmp_path: Path
 ) -> None:
-    """Other light and other sentences: R1 on 20 unseen people rises from 0.13 to 0.48 (seed 0)."""
+    """Other light and other sentences: R1 on 20 unseen people rises from 0.13 to 0.58 (seed 0, float32 on a CPU)."""
     corpus = make_corpus(tmp_path / "seen", images=400, seed=1)
     start = pretrain(
         small_config(
