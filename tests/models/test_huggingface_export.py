@@ -34,7 +34,7 @@ def with_patches(config: ModelConfig, tokenizer: Tokenizer, height: int, width: 
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    return Model(encoder, tokenizer, selected_on="a validation split")
+    return Model(encoder, tokenizer, selected_on="a validation split", training_text=("qwen", "shikra"))
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (96, 32), (64, 32), (48, 80)])
@@ -62,6 +62,7 @@ def test_transformers_gives_the_same_features(
     again = load_model(folder)
     assert replace(again.config, weights=None) == model.config
     assert again.selected_on == "a validation split"
+    assert again.training_text == ("qwen", "shikra")
     assert np.abs(again.encode_images(pictures) - images).max() < 1e-5
     assert np.array_equal(again.encode_texts(SENTENCES), words)
 

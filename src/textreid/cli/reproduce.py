@@ -59,17 +59,15 @@ def reproduce(
 
 def _paths(data: list[str], drawn: bool) -> dict[str, Path]:
     """Names and paths of ``--data``, each known and there."""
-    known = [
-        "luperson", "luperson-mllm", "clip", "cuhk-pedes", "icfg-pedes", "rstpreid",
-        "mals", "mals-images", "luperson-t", "luperson-t-images",
-    ]  # fmt: skip
+    from textreid.reproduction import DATA
+
     if data and drawn:
         raise ConfigError("--data is for --scale paper; the miniature draws its people")
     found = {}
     for one in data:
         key, equals, path = one.partition("=")
-        if not equals or key not in known:
-            raise ConfigError(f"--data {one}: expected NAME=PATH, NAME one of {', '.join(known)}")
+        if not equals or key not in DATA:
+            raise ConfigError(f"--data {one}: expected NAME=PATH, NAME one of {', '.join(DATA)}")
         if not Path(path).exists():
             raise ConfigError(f"--data {one}: no such file or folder")
         found[key] = Path(path)

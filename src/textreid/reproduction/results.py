@@ -187,7 +187,7 @@ def _notes(results: Mapping[str, Any], benchmark: str) -> list[str]:
         lines.append(f"random order: R1 {_percent(results['chance'][benchmark])}")
     seeds = {seed for row in results["rows"] for seed in row["measured"].get(benchmark, {})}
     if seeds:
-        lines.append(f"means over seeds {', '.join(sorted(seeds, key=int))}")
+        lines.append(f"seeds: {', '.join(sorted(seeds, key=int))}")
     if len(seeds) > 1:
         lines.append("[low, high]: 95 % interval of a mean over seeds, by Student's t")
     if results["drawn"]:

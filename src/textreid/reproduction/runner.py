@@ -6,7 +6,8 @@ from pathlib import Path
 
 from textreid.artifacts import read_json, write_json
 from textreid.errors import ArtifactError, ConfigError
-from textreid.reproduction.plans import Plan, PlannedRow, Step
+from textreid.reproduction.plans import Plan, PlannedRow
+from textreid.reproduction.sources import Step
 
 Execute = Callable[[Sequence[str]], object]  # runs `textreid` with these arguments; raises where that fails
 Say = Callable[[str], None]
