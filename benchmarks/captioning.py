@@ -258,10 +258,15 @@ def crash(folder: Path, images: Path, arguments: argparse.Namespace) -> None:
             running.communicate()
             paid = report_of(process)["outcomes"].get("ok", 0)
             figures = result_of(start(program, url, images, out))
-            if "failed" not in figures:
-                figures["new"] = figures["captions"]
-                print(f"{program}: {paid} captions were paid for when it was killed")
-            show("crash", program, figures, report_of(process), before)
+            if "failed" in figures:
+                show("crash", program, figures, report_of(process), before)
+                continue
+            twice = report_of(process)["outcomes"]["ok"] - figures["captions"]
+            print(
+                f"{program:<9}{paid} of {figures['captions']} captions were paid for when it was killed; "
+                f"the second run took {figures['seconds']:.1f} s; {twice} captions were paid for twice",
+                flush=True,
+            )
 
 
 def main() -> None:
