@@ -13,7 +13,8 @@ from textreid.datasets.captions import read_captions
 from textreid.errors import ArtifactError, DataError, TextReidError
 from textreid.models import Model, load_model
 from textreid.runlog import RunLog, read_records
-from textreid.training.recipe import learning_rate, pretrain
+from textreid.training.optimizer import learning_rate
+from textreid.training.recipe import pretrain
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -257,6 +258,11 @@ def test_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
     assert rates[14] == pytest.approx(0.55)  # half-way down
     assert rates[23] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 19 / 20)) / 2)
     assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_the_warm_up_may_be_told_in_steps() -> None:
+    config = OptimizerConfig(learning_rate=1.0, warmup_start=0.2, warmup_epochs=9, warmup_steps=2)
+    assert [learning_rate(step, 24, 4, config) for step in range(3)] == pytest.approx([0.6, 1.0, 1.0])
 
 
 def test_every_line_of_the_log_is_json(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ from textreid.cli.cache import cache
 from textreid.cli.caption import caption
 from textreid.cli.captions import captions
 from textreid.cli.demo import demo
+from textreid.cli.doctor import doctor
 from textreid.cli.evaluate import evaluate
+from textreid.cli.finetune import finetune
 from textreid.cli.pretrain import pretrain
 from textreid.cli.search import search
 from textreid.cli.synthesize import synthesize
 from textreid.cli.templates import templates
+from textreid.cli.unpack import unpack
 from textreid.errors import TextReidError
 from textreid.version import __version__
 
@@ -45,8 +48,11 @@ def _global_options(
 
 # The story, in its order; then all of it at once, and what it left behind.
 app.command()(synthesize)
+app.command()(unpack)
+app.command()(doctor)
 app.command()(caption)
 app.command()(pretrain)
+app.command()(finetune)
 app.command()(evaluate)
 app.command()(search)
 app.command()(demo)
