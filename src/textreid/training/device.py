@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from textreid.errors import ConfigError
+from textreid.training.processes import local_processes, local_rank
 
 
 class Compute(NamedTuple):
@@ -23,11 +24,17 @@ def choose_compute(precision: Literal["auto", "fp32", "bf16"]) -> Compute:
     """The GPU if there is one, else the CPU; bfloat16 where the hardware multiplies it.
 
     Raises:
-        ConfigError: bf16 is asked for on a GPU that cannot compute it.
+        ConfigError: bf16 is asked for on a GPU that cannot compute it, or this machine has fewer GPUs than processes.
     """
     if torch.cuda.is_available():
+        if torch.cuda.device_count() < local_processes():
+            raise ConfigError(
+                f"torchrun: {local_processes()} processes on this machine with {torch.cuda.device_count()} GPUs; "
+                "start one for each (--nproc-per-node)"
+            )
+        torch.cuda.set_device(local_rank())
         name, fast = torch.cuda.get_device_name(), torch.cuda.is_bf16_supported(including_emulation=False)
-        device = torch.device("cuda")
+        device = torch.device("cuda", local_rank())
     else:
         name, fast = "no GPU; this CPU", _cpu_multiplies_bf16()
         device = torch.device("cpu")
