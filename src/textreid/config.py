@@ -33,7 +33,7 @@ def _within(default: Any, low: float, high: float = float("inf")) -> Any:
 class ModelConfig:
     """Shape of the dual encoder. The defaults are CLIP ViT-B/16 at 384×128 (Tan et al. 2024, §4.1)."""
 
-    weights: str | None = None  # where training starts: a model folder, a CLIP folder or hub name; None is random
+    weights: str | None = None  # where training starts: anything that `load_model` takes; None is random
     image_height: int = _within(384, 8)
     image_width: int = _within(128, 8)
     patch_size: int = _within(16, 1)
@@ -65,6 +65,11 @@ class ModelConfig:
         if errors:
             raise ConfigError("; ".join(errors))
         return cast("Self", model)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches of an image."""
+        return self.image_height // self.patch_size, self.image_width // self.patch_size
 
     def contradictions(self) -> list[str]:
         """Settings that are each allowed but do not fit together, one sentence each."""

@@ -14,7 +14,6 @@ from tests.training.together import free_port, run_together
 from textreid.config import Config
 from textreid.datasets.annotations import read_cuhk_form
 from textreid.runlog import RunLog, read_records
-from textreid.training import recipe
 from textreid.training.recipe import finetune, pretrain
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ RUN = ("training.batch_size=13", "training.epochs=2", "training.checkpoint_every
 def train_all(configs: dict[str, Config], ports: dict[str, int], corpus: Path, people: Path, out: Path) -> list[str]:
     """In each process: the runs called ``nam…`` pre-train, the others fine-tune; returns what was trained."""
     torch.set_num_threads(1)
-    recipe.plot_run = lambda metrics: []  # type: ignore[assignment,return-value]
+    pytest.MonkeyPatch().setattr("textreid.training.recipe.plot_run", lambda metrics: [])
     for name, config in configs.items():
         os.environ["MASTER_PORT"] = str(ports[name])
         folder = out / name

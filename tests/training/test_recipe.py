@@ -91,7 +91,7 @@ def test_leaves_a_whole_run_folder(small_config: MakeConfig, corpus: "Corpus", t
     first = records[0]
     assert (first["event"], first["step"], first["device"], first["dtype"]) == ("start", 0, "cpu", "float32")
     assert (first["steps"], first["seed"], first["images"], first["captions"]) == (12, 0, 60, 120)
-    assert first["reason"] == "training.precision is fp32"
+    assert first["reason"] == "precision is fp32"
     assert first["parameters"] == sum(parameter.numel() for parameter in model.encoder.parameters())
     assert [(r["event"], r["step"]) for r in records[1:]] == [
         ("validation", 0), ("train", 5), ("validation", 8), ("train", 10), ("train", 12), ("validation", 12),
@@ -100,7 +100,7 @@ def test_leaves_a_whole_run_folder(small_config: MakeConfig, corpus: "Corpus", t
     for fact in (
         first["data"],
         "nam, p 0.15, layer 2",
-        "the last step; no validation figure",
+        "| selected on | nothing: the last step; watched: a validation set |",
         "r1: 0.25",
         "| seed | 0 |",
     ):

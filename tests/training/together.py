@@ -26,7 +26,7 @@ def free_port() -> int:
 def start(count: int, work: Callable[..., Any], *arguments: Any) -> list[tuple[BaseProcess, Connection]]:
     """Start ``work(*arguments)`` in ``count`` processes; its result comes through the connection."""
     port = free_port()
-    started = []
+    started: list[tuple[BaseProcess, Connection]] = []
     for rank in range(count):
         receiver, sender = _CONTEXT.Pipe(duplex=False)
         process = _CONTEXT.Process(target=_run, args=(sender, rank, count, port, work, arguments))

@@ -9,6 +9,7 @@ import typer
 from textreid.cli.cache import cache
 from textreid.cli.caption import caption
 from textreid.cli.captions import captions
+from textreid.cli.convert import convert
 from textreid.cli.demo import demo
 from textreid.cli.doctor import doctor
 from textreid.cli.evaluate import evaluate
@@ -54,6 +55,7 @@ app.command()(caption)
 app.command()(pretrain)
 app.command()(finetune)
 app.command()(evaluate)
+app.command()(convert)
 app.command()(search)
 app.command()(demo)
 app.add_typer(captions, name="captions")

@@ -102,7 +102,7 @@ def import_(
     sources: list[str] = typer.Argument(
         metavar="[NAME[/INSTRUCTION]=]PATH...",
         help="Files or folders, and whose captions they hold: human=reid_raw.json, qwen/dynamic=folder. "
-        "Files named as in the release (Ts-qwen.json), a folder of them, and caption tables need no name.",
+        "Files named as in the release (Ts-qwen.json), folders of them and caption tables need no name.",
     ),
     out: Path = typer.Option(..., metavar="FOLDER", help="Folder of the caption table; must not exist."),
     images: Path | None = typer.Option(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from textreid.datasets.benchmarks import GENERIC, PUBLISHED, Counts, form_of, read_benchmark
-from textreid.datasets.captions import is_caption_table, read_captions
+from textreid.datasets.captions import read_captions
 from textreid.datasets.counts import Verdict, check_counts, count
 from textreid.datasets.findings import RULES, Finding, in_annotations, in_captions, in_pictures, sizes, unlisted
+from textreid.datasets.growing_captions import is_table
 from textreid.datasets.images import list_images
 from textreid.datasets.manifest import Manifest, benchmark_manifest, folder_manifest, table_manifest
 from textreid.datasets.records import Benchmark
@@ -92,7 +93,7 @@ def examine(
         CaptionError: the caption table cannot be read.
         DataError: there is nothing here that could be examined; says what to do with shards and released files.
     """
-    if form is None and is_caption_table(path):
+    if form is None and is_table(path):
         return _examine_table(path, images, progress)
     if images is not None:
         raise DataError(f"{path}: an image root is needed for a caption table only, and this is none")

@@ -19,21 +19,21 @@ _ERASE_TRIES = 10
 
 
 class Changes(NamedTuple):
-    """What happens to each of ``B`` images: random numbers in [0, 1), drawn once and used as often as it is needed.
+    """What happens to each of ``B`` images: random numbers in [0, 1), drawn once and used as often as needed.
 
-    A change that the settings leave out is None.
+    A change that the settings leave out has no columns.
     """
 
     move: Tensor  # (B, 4): zoom, shift down, shift right, flip
-    blur: Tensor | None  # (B, 2): whether, and how much (the same for all)
-    colour: Tensor | None  # (B, 7): brightness, contrast, saturation, cast of three channels, gamma
-    noise: Tensor | None  # (B, 1): strength
-    grain: Tensor | None  # (B,) int64: seed of the noise itself, which takes as much memory as the images
-    erase: Tensor | None  # (B, tries, 5): area, aspect, top, left, whether
+    blur: Tensor  # (B, 2): whether, and how much (the same for all)
+    colour: Tensor  # (B, 7): brightness, contrast, saturation, cast of three channels, gamma
+    noise: Tensor  # (B, 1): strength
+    grain: Tensor  # (B,) int64: seed of the noise itself, which takes as much memory as the images
+    erase: Tensor  # (B, tries, 5): area, aspect, top, left, whether
 
     def of(self, images: slice) -> Self:
         """The changes of some of the images."""
-        return type(self)(*(None if draws is None else draws[images] for draws in self))
+        return type(self)(*(draws[images] for draws in self))
 
 
 def draw_changes(count: int, config: AugmentationConfig, generator: torch.Generator) -> Changes:
@@ -42,15 +42,16 @@ def draw_changes(count: int, config: AugmentationConfig, generator: torch.Genera
     def draw(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, device=generator.device)
 
+    none = torch.zeros((count, 0), device=generator.device)
     move = draw(4, count).T
-    blur = draw(count + 1) if config.blur else None
+    blur = draw(count + 1) if config.blur else none
     return Changes(
         move=move,
-        blur=None if blur is None else torch.stack([blur[:-1], blur[-1].expand(count)], dim=1),
-        colour=torch.cat([draw(count, channels) for channels in (1, 1, 1, 3, 1)], dim=1) if config.colour else None,
-        noise=draw(count, 1) if config.noise else None,
-        grain=torch.randint(1 << 62, (count,), generator=generator, device=generator.device) if config.noise else None,
-        erase=draw(5, count, _ERASE_TRIES).permute(1, 2, 0) if config.erase else None,
+        blur=torch.stack([blur[:-1], blur[-1].expand(count)], dim=1) if config.blur else none,
+        colour=torch.cat([draw(count, channels) for channels in (1, 1, 1, 3, 1)], dim=1) if config.colour else none,
+        noise=draw(count, 1) if config.noise else none,
+        grain=torch.randint(1 << 62, (count,), generator=generator, device=generator.device) if config.noise else none,
+        erase=draw(5, count, _ERASE_TRIES).permute(1, 2, 0) if config.erase else none,
     )
 
 
@@ -74,17 +75,17 @@ def augment(
         (B, 3, H, W) float32: pixels in [0, 1] less the mean, over the standard deviation.
     """
     images = _move(pixels.float() / 255, config, changes.move)
-    if changes.blur is not None and len(images):
+    if config.blur and len(images):
         images = _lose_resolution(images, config.blur, changes.blur)
-    if changes.colour is not None:
+    if config.colour:
         images = _recolour(images, config.colour, changes.colour)
-    if changes.noise is not None and changes.grain is not None:
+    if config.noise:
         images = images + config.noise * changes.noise[:, :, None, None] * _grain(images, changes.grain)
     if config.blur or config.colour or config.noise:
         images = images.clamp(0, 1)
     shift, scale = (images.new_tensor(values).view(3, 1, 1) for values in (mean, std))
     images = (images - shift) / scale
-    if changes.erase is not None:
+    if config.erase:
         images = _erase(images, config, changes.erase)
     return images
 

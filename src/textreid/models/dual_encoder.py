@@ -4,6 +4,7 @@ Parameters carry the names of Hugging Face's ``CLIPModel``, so that its state di
 convolutional stem is ours.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -117,7 +118,7 @@ class DualEncoder(nn.Module):
 
 def _ends(tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """The end token (texts, width) of each text, of tokens (texts, T, width)."""
-    return tokens[torch.arange(len(tokens), device=tokens.device), lengths - 1]
+    return tokens[torch.arange(tokens.shape[0], device=tokens.device), lengths - 1]
 
 
 class _VisionTower(nn.Module):
@@ -175,8 +176,7 @@ class _VisionEmbeddings(nn.Module):
         width, patch = config.vision_width, config.patch_size
         self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
         self.patch_embedding = _convolutions(width, patch) if config.stem == "convolutional" else _patches(width, patch)
-        grid = (config.image_height // patch) * (config.image_width // patch)
-        self.position_embedding = nn.Embedding(1 + grid, width)
+        self.position_embedding = nn.Embedding(1 + math.prod(config.grid), width)
         nn.init.normal_(self.position_embedding.weight, std=width**-0.5)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -184,7 +184,7 @@ class _VisionEmbeddings(nn.Module):
         # In this memory format the CPU convolves faster, and patches come out as rows.
         channels_last = pixels.contiguous(memory_format=torch.channels_last)
         patches = self.patch_embedding(channels_last).flatten(2).transpose(1, 2)
-        cls = self.class_embedding.to(patches.dtype).expand(len(pixels), 1, -1)
+        cls = self.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         return torch.cat([cls, patches], dim=1) + self.position_embedding.weight
 
 

@@ -62,7 +62,8 @@ class Batch(NamedTuple):
     def captions_by_process(self) -> list[int]:
         """How many captions each process works on."""
         edges = np.concatenate([[0], np.cumsum(self.shares)])
-        return np.diff(np.searchsorted(self.owners, edges)).tolist()
+        counts: list[int] = np.diff(np.searchsorted(self.owners, edges)).tolist()
+        return counts
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ from textreid.artifacts import fingerprint, write_json
 from textreid.config import Config
 from textreid.errors import ArtifactError, ConfigError, ResumeError
 from textreid.models import Model, Tokenizer, initialize, load_model
+from textreid.models.compute import Compute, choose_compute
 from textreid.models.folder import training_text_of
 from textreid.runlog import RunLog, read_records
 from textreid.training.card import source_commit
 from textreid.training.checkpoint import Checkpoint, Checkpoints, Identity
 from textreid.training.data import ImageStore, TokenizedCaptions, should_cache, tokenize
-from textreid.training.device import Compute, choose_compute
 from textreid.training.network import TrainedNetwork
 from textreid.training.noise_table import NoiseTable
 from textreid.training.optimizer import make_optimizer, warmup_steps
-from textreid.training.processes import Processes, local_processes
+from textreid.training.processes import Processes, local_processes, own_gpu
 from textreid.training.sampler import Sampler
 from textreid.training.selection import Selection
 from textreid.training.totals import Totals
@@ -89,20 +89,20 @@ def prepare(
     resume: bool,
     log: RunLog,
     processes: Processes,
-    validated_on: str | None = None,
+    watched: str | None = None,
 ) -> Run:
     """Read the data, build or restore the network; arguments and errors are those of `textreid.training.recipe.train`.
 
-    ``validated_on`` is None where nothing will be validated. Only the first process touches ``out``.
+    ``watched`` is None where nothing will be validated. Only the first process touches ``out``.
     """
     training = config.training
     sampler = Sampler(
         data.image_index, training.batch_size, training.epoch_unit, training.captions_per_image, training.seed
     )
-    _refuse_unfit(config, data, sampler, validated_on, processes)
-    compute = choose_compute(training.precision)
+    _refuse_unfit(config, data, sampler, watched, processes)
+    compute = choose_compute(training.precision, own_gpu())
     store = ImageStore(data.root, data.images, config.model.image_height, config.model.image_width)
-    identity = _identify(config, data, store, compute, validated_on, processes)
+    identity = _identify(config, data, store, compute, watched, processes)
     _refuse_other_starts(processes, identity)
     checkpoints = Checkpoints(out, training.keep_checkpoints, identity)
     found, tokenizer, records = processes.from_first(lambda: _open(config, data, out, resume, checkpoints, log))
@@ -129,7 +129,7 @@ def prepare(
         noise=_open_noise(used, out, found, len(data), tokenizer.text_length) if processes.is_first else None,
         totals=totals,
         checkpoints=checkpoints,
-        selection=Selection.from_records(training.select, validated_on, records),
+        selection=Selection.from_records(training.select, watched, records),
         start=found.step if found else 0,
         resumed=found is not None,
     )
@@ -145,13 +145,13 @@ def _identify(
     data: TrainingSet,
     images: ImageStore,
     compute: Compute,
-    validated_on: str | None,
+    watched: str | None,
     processes: Processes,
 ) -> Identity:
     return Identity(
         config=config.to_dict(),
         data=fingerprint([data.fingerprint, list(images.names), images.sizes]),
-        validated_on=validated_on if config.training.select == "validation" else None,
+        watched=watched if config.training.select == "validation" else None,
         compute=f"{compute.device.type}, {compute.dtype}",
         processes=processes.count,
     )
@@ -196,7 +196,7 @@ def _join(run: Run) -> torch.nn.Module:
 
 
 def _refuse_unfit(
-    config: Config, data: TrainingSet, sampler: Sampler, validated_on: str | None, processes: Processes
+    config: Config, data: TrainingSet, sampler: Sampler, watched: str | None, processes: Processes
 ) -> None:
     """Raise ConfigError with every setting that does not fit the data."""
     training, found = config.training, []
@@ -212,7 +212,7 @@ def _refuse_unfit(
         found.append(f"optimizer.warmup_steps: {config.optimizer.warmup_steps}, but the run has only {steps} steps")
     if config.losses.weights().keys() == {"id"} and not data.identities:
         found.append("losses.id: the only loss, but the data has no identities; set losses.sdm=1")
-    if training.select == "validation" and validated_on is None:
+    if training.select == "validation" and watched is None:
         found.append(
             "training.select: validation, but there is no validation set; give one, or set training.select=last"
         )

@@ -10,16 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from textreid.errors import ProcessError, TextReidError
+from textreid.errors import ConfigError, ProcessError, TextReidError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
 
 T = TypeVar("T")
 
@@ -146,7 +150,7 @@ def processes_of_run(timeout: int) -> Iterator[Processes]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes()
         return
-    store, rank, count = next(iter(dist.rendezvous("env://")))
+    store, rank, count = next(iter(rendezvous("env://")))
     store.set(f"{_HERE}/{rank}", "")
     store.wait([f"{_HERE}/{other}" for other in range(count)], _PATIENCE)  # some read their data more slowly
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -167,7 +171,7 @@ def processes_of_run(timeout: int) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-def _report(store: dist.Store, rank: int) -> bool:
+def _report(store: "Store", rank: int) -> bool:
     """Whether this process is the first that has something to report."""
     try:
         return bool(store.compare_set(_REPORT, "", str(rank)).decode() == str(rank))
@@ -180,7 +184,7 @@ def _is_of_connection(error: Exception) -> bool:
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
-def _describe_loss(store: dist.Store, rank: int, count: int, timeout: int) -> str:
+def _describe_loss(store: "Store", rank: int, count: int, timeout: int) -> str:
     try:
         store.set(f"{_LEFT}/{rank}", "")
         time.sleep(_LAST_WORDS)
@@ -204,6 +208,19 @@ def local_processes() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def local_rank() -> int:
-    """Number of this process among those on this machine."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+def own_gpu() -> str | None:
+    """The GPU of this process, one of several on a machine with GPUs; None where there is nothing to choose.
+
+    Raises:
+        ConfigError: this machine has fewer GPUs than processes of the run.
+    """
+    if local_processes() == 1 or not torch.cuda.is_available():
+        return None
+    if torch.cuda.device_count() < local_processes():
+        raise ConfigError(
+            f"torchrun: {local_processes()} processes on this machine with {torch.cuda.device_count()} GPUs; "
+            "start one for each (--nproc-per-node)"
+        )
+    rank = int(os.environ["LOCAL_RANK"])
+    torch.cuda.set_device(rank)
+    return f"cuda:{rank}"
