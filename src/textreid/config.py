@@ -157,6 +157,8 @@ class TrainingConfig:
     seed: int = _within(0, 0)
     epochs: int = _within(30, 1)
     batch_size: int = _within(512, 2)  # pairs, or images where epoch_unit is image
+    micro_batch: int = _within(0, 0)  # images a pass of a process: less memory, more time, same result; 0: all of them
+    activation_checkpointing: bool = False  # recompute the towers' layers in the backward pass: less memory, more time
     epoch_unit: Literal["pair", "image"] = "pair"  # an epoch sees every pair once, or every image once
     captions_per_image: int = _within(1, 1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -165,7 +167,8 @@ class TrainingConfig:
     log_every: int = _within(10, 1)  # steps
     validate_every: int = _within(1, 1)  # epochs
     select: Literal["last", "validation"] = "last"  # the model that is kept: the last, or the best R1 on validation
-    workers: int = _within(2, 0)  # threads that read images ahead
+    workers: int = _within(2, 0)  # threads of a process that read images ahead
+    timeout: int = _within(45, 1)  # seconds after which a process that gives no answer counts as hung
     cache_images: Literal["auto", "on", "off"] = "auto"  # keep decoded images in memory; auto: if they fit a quarter
 
 

@@ -100,6 +100,19 @@ class RunLog:
             write_text(self.path, "".join(f"{line}\n" for line in kept))
 
 
+class NoLog(RunLog):
+    """The log of a process that leaves the talking to another: writes nothing, shows nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, console=False)
+
+    def record(self, event: str, step: int, **values: Any) -> None:
+        """Do nothing."""
+
+    def keep_until(self, step: int) -> None:
+        """Do nothing."""
+
+
 def read_records(path: Path) -> list[dict[str, Any]]:
     """All records of a ``metrics.jsonl``, without a last line that is cut off.
 

@@ -138,8 +138,8 @@ def open_engine(
         ConfigError: as `open_captioner`, as `RayEngine`, or options of Ray without it.
     """
     if engine == "local":
-        if address or workers:
-            raise ConfigError("--ray-address and --workers: need --engine ray")
+        if address or workers or tensor_parallel > 1:
+            raise ConfigError("--ray-address, --workers and --tensor-parallel: need --engine ray")
         return LocalEngine(open_captioners(mllms, images, asking))
     from textreid.captioning.cluster.engine import RayEngine
     from textreid.captioning.cluster.vllm_batch import BatchMLLM, Sampling, VLLMProcessor
@@ -149,7 +149,10 @@ def open_engine(
     processors = {one.name: VLLMProcessor(one.model, tensor_parallel) for one in mllms if one.backend == "vllm"}
     sampling = Sampling(**(asking or Asking()).options("vllm"))
     batch_mllms = [BatchMLLM(name, processor, sampling) for name, processor in processors.items()]
-    found = RayEngine(opener, address=address, workers=workers, keys=_keys_of(mllms), batch_mllms=batch_mllms)
+    found = RayEngine(
+        opener, address=address, workers=workers, keys=_keys_of(mllms), batch_mllms=batch_mllms,
+        on_gpu=any(one.backend == "transformers" for one in mllms),
+    )  # fmt: skip
     for processor in processors.values():
         processor.check()
     return found

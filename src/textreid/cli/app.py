@@ -74,7 +74,8 @@ def main() -> None:
     except (TextReidError, typer.TyperException) as error:
         if debug:
             traceback.print_exc()
-        sys.stderr.write(f"textreid: {_one_line(error)}\n")
+        if not getattr(error, "reported", False):
+            sys.stderr.write(f"textreid: {_one_line(error)}\n")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of a pipe went away: say nothing, now or when Python closes stdout.

@@ -45,6 +45,7 @@ def finetune(
     settings = _settings(model, config, assignments, out if resume else None)
     watched = _validation(annotated, other, settings.training.select == "validation")
 
+    from textreid.training.processes import first_of_run
     from textreid.training.recipe import train
     from textreid.training.training_set import annotated_people, captioned_images
 
@@ -53,7 +54,8 @@ def finetune(
     elif images and captions:
         data = captioned_images(images, captions)
     train(settings, data, out, resume, watched, watched.words if watched else None)
-    typer.echo(out / "model")
+    if first_of_run():
+        typer.echo(out / "model")
 
 
 def _settings(model: str, file: Path | None, assignments: list[str], resumed: Path | None) -> "Config":

@@ -48,10 +48,12 @@ def pretrain(
         raise typer.BadParameter("--validate-on-test needs --validate, the benchmark to measure on")
     watched = _validation(validate, validate_on_test) if validate else None
 
+    from textreid.training.processes import first_of_run
     from textreid.training.recipe import pretrain as run
 
     run(settings, images, captions, out, resume, watched, watched.words if watched else None)
-    typer.echo(out / "model")
+    if first_of_run():
+        typer.echo(out / "model")
 
 
 def _validation(benchmark: str, on_test: bool) -> "Validation":

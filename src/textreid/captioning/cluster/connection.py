@@ -119,8 +119,8 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except (ray.exceptions.RayError, ConnectionError, TimeoutError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise _lost(reason) from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise _lost(lines[-1] if "creation task" in lines[0] else lines[0]) from error
 
 
 def _lost(reason: str) -> ClusterLostError:

@@ -56,8 +56,9 @@ class RayEngine:
         open_captioners: makes them in a worker; must be picklable.
         address: ``"host:port"`` or ``"auto"`` of a running cluster, whose machines must have the same textreid and
             see the images under the same path; None starts Ray here.
-        workers: processes; the number of CPUs of the cluster when None.
+        workers: processes; one for each CPU of the cluster, or GPU where they use them, when None.
         keys: environment variables that the captioners read.
+        on_gpu: whether each worker gets a GPU of its own, where there are any.
         batch_mllms: MLLMs that Ray Data's LLM batch API runs, after the captioners.
 
     Raises:
@@ -71,13 +72,16 @@ class RayEngine:
         address: str | None = None,
         workers: int | None = None,
         keys: Mapping[str, str] | None = None,
+        on_gpu: bool = False,
         batch_mllms: Sequence[BatchMLLM] = (),
     ) -> None:
         self._open, self._keys, self._batch_mllms = open_captioners, dict(keys or {}), batch_mllms
         self._ours = connect(address, workers)
         import ray
 
-        self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        resources = ray.cluster_resources()
+        self._gpus = 1 if on_gpu and resources.get("GPU", 0) >= 1 else 0
+        self.workers = workers or max(1, int(resources.get("GPU" if self._gpus else "CPU", 1)))
 
     async def run(self, job: Job) -> None:
         """Ask once for everything that ``job`` lacks, and deliver every answer."""
@@ -131,6 +135,7 @@ class RayEngine:
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=1,
+            num_gpus=self._gpus,
             compute=ray.data.ActorPoolStrategy(
                 size=workers, max_tasks_in_flight_per_actor=2 * calls, max_concurrent_calls_per_actor=calls
             ),
