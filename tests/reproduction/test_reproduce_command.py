@@ -44,7 +44,7 @@ def kill_in_training(arguments: list[str], run: Path) -> None:
         [sys.executable, "-m", "textreid", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list(run.glob("step-*/manifest.json")):
         assert process.poll() is None, "ended before its first checkpoint"
         assert time.monotonic() < deadline
