@@ -27,6 +27,7 @@ from textreid.runlog import RunLog
 from textreid.training.data import Batch, batches
 from textreid.training.preparation import Run, prepare
 from textreid.training.recipe import take_step
+from textreid.training.training_set import captioned_images
 
 SENTENCE = (
     "the person wears a dark red jacket over grey trousers with white shoes and carries small black bag on left "
@@ -59,7 +60,8 @@ def prepare_both(folder: Path, batch: int, seed: int, precision: str) -> tuple[R
             f"training.precision={precision}",
         ]
     )
-    nam = prepare(config, folder / "imgs", folder / "captions", folder / "run", False, RunLog(folder / "run", False))
+    data = captioned_images(folder / "imgs", folder / "captions")
+    nam = prepare(config, data, folder / "run", False, RunLog(folder / "run", False))
     return nam, replace(nam, config=config.override(["masking.method=em"]), noise=None)
 
 
@@ -86,7 +88,7 @@ def main() -> None:
         folder = Path(name)
         write_data(folder, options.batch * 4, options.seed)
         nam, em = prepare_both(folder, options.batch, options.seed, options.precision)
-        nam.model.encoder.train()
+        nam.network.train()
         stream = batches(nam.sampler, nam.images, nam.captions, 0, options.pairs + 1, workers=0)
         times = []
         tokens = []

@@ -193,6 +193,8 @@ def values_of(hint: Any, limits: Any) -> st.SearchStrategy[Any]:
         return st.floats(low, min(high, 1e12))
     if hint == str | None:
         return st.none() | st.text()
+    if hint == int | None:
+        return st.none() | st.integers(int(low), 10**9)
     return st.sampled_from(get_args(hint))
 
 

@@ -21,9 +21,9 @@ def test_the_drawing_shows_the_tree() -> None:
         parents[depth:] = [name]
         drawn[name] = parents[depth - 1] if depth else "Exception"
     assert drawn == {error.__name__: error.__bases__[0].__name__ for error in CLASSES}
-    assert len(drawn) == 10
+    assert len(drawn) == 11
 
 
 @pytest.mark.parametrize("error", CLASSES)
 def test_exit_codes(error: type[errors.TextReidError]) -> None:
-    assert error.exit_code == (2 if error is errors.ConfigError else 1)
+    assert error.exit_code == {errors.ConfigError: 2, errors.RunStoppedError: 130}.get(error, 1)

@@ -21,6 +21,7 @@ def test_the_public_names_are_these() -> None:
         "Model",
         "ModelError",
         "ResumeError",
+        "RunStoppedError",
         "TextReidError",
         "__version__",
         "load_model",

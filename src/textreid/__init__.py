@@ -19,6 +19,7 @@ from textreid.errors import (
     ImageError,
     ModelError,
     ResumeError,
+    RunStoppedError,
     TextReidError,
 )
 from textreid.version import __version__
@@ -36,6 +37,7 @@ __all__ = [
     "Model",
     "ModelError",
     "ResumeError",
+    "RunStoppedError",
     "TextReidError",
     "__version__",
     "load_model",

@@ -20,6 +20,7 @@ from textreid.errors import ConfigError
 
 CLIP_PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+LOSSES = ("sdm", "itc", "cmpm", "id", "mlm")
 _LARGEST = 1e300  # a whole number above it has no place in a float
 
 
@@ -96,11 +97,18 @@ class MaskingConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the losses in the sum that is minimised; 0 leaves a loss out."""
+    """Weights of the losses in the sum that is minimised; 0 leaves a loss out. See `textreid.training.losses`."""
 
     sdm: float = _within(1.0, 0.0)
     itc: float = _within(0.0, 0.0)
-    temperature: float = _within(0.02, 1e-4)
+    cmpm: float = _within(0.0, 0.0)
+    id: float = _within(0.0, 0.0)  # needs data with identities
+    mlm: float = _within(0.0, 0.0)  # needs masked words
+    temperature: float = _within(0.02, 1e-4)  # of sdm and itc
+
+    def weights(self) -> dict[str, float]:
+        """The losses that take part, by name."""
+        return {name: weight for name in LOSSES if (weight := getattr(self, name))}
 
 
 @dataclass(frozen=True)
@@ -111,11 +119,15 @@ class OptimizerConfig:
     warmup_start: float = _within(1e-6, 0.0)
     final_learning_rate: float = _within(0.0, 0.0)
     warmup_epochs: float = _within(5.0, 0.0)
+    warmup_steps: int | None = _within(None, 0)  # in place of warmup_epochs
     beta1: float = _within(0.9, 0.0, 0.999999)
     beta2: float = _within(0.999, 0.0, 0.999999)
     epsilon: float = _within(1e-8, 0.0)
     weight_decay: float = _within(4e-5, 0.0)
     clip_norm: float = _within(0.0, 0.0)  # 0: gradients are not clipped
+    head_rate: float = _within(5.0, 0.0)  # times learning_rate: the new layers of the id and mlm losses
+    bias_rate: float = _within(1.0, 0.0)  # times learning_rate: the biases of the towers
+    decay_biases: bool = True
 
 
 @dataclass(frozen=True)
@@ -147,6 +159,7 @@ class TrainingConfig:
     keep_checkpoints: int = _within(2, 1)
     log_every: int = _within(10, 1)  # steps
     validate_every: int = _within(1, 1)  # epochs
+    select: Literal["last", "validation"] = "last"  # the model that is kept: the last, or the best R1 on validation
     workers: int = _within(2, 0)  # threads that read images ahead
     cache_images: Literal["auto", "on", "off"] = "auto"  # keep decoded images in memory; auto: if they fit a quarter
 
@@ -232,13 +245,18 @@ class Config:
         if masking.method == "nam" and masking.layer > min(model.vision_layers, model.text_layers):
             layers = min(model.vision_layers, model.text_layers)
             found.append(f"masking.layer: {masking.layer}, but the shallower tower has {layers} layers")
-        if self.losses.sdm == 0 and self.losses.itc == 0:
+        if not self.losses.weights():
             found.append("losses: every weight is 0, nothing would be learned")
+        if self.losses.mlm and (masking.method == "none" or not masking.probability):
+            found.append(
+                "losses.mlm: predicts masked words, but masking.method is none or masking.probability 0; "
+                "set masking.method=em and masking.probability=0.15"
+            )
         if self.training.epoch_unit == "pair" and self.training.captions_per_image > 1:
             found.append("training.captions_per_image: above 1 needs training.epoch_unit image")
         if augmentation.erase_area_low > augmentation.erase_area_high:
             found.append("augmentation.erase_area_low is above augmentation.erase_area_high")
-        if self.optimizer.warmup_epochs >= self.training.epochs:
+        if self.optimizer.warmup_steps is None and self.optimizer.warmup_epochs >= self.training.epochs:
             found.append(
                 f"optimizer.warmup_epochs: {self.optimizer.warmup_epochs} leaves nothing of the "
                 f"{self.training.epochs} epochs of training.epochs"

@@ -11,7 +11,8 @@
     ├── ArtifactError            a file or folder textreid wrote is incomplete, foreign or of another version
     │   ├── ModelError           a model folder or checkpoint does not fit the model it is loaded into
     │   └── ResumeError          a run cannot be continued with what was given
-    └── DownloadError            a hub could not be reached or does not have what was asked for
+    ├── DownloadError            a hub could not be reached or does not have what was asked for
+    └── RunStoppedError          a run was asked to stop, and what it had done is saved; exit code 130
 
 A message says what is wrong, where, and what to do about it.
 """
@@ -59,3 +60,9 @@ class ResumeError(ArtifactError):
 
 class DownloadError(TextReidError):
     """A hub could not be reached, or does not have what was asked for."""
+
+
+class RunStoppedError(TextReidError):
+    """A run was asked to stop; it did, and what it had done is saved."""
+
+    exit_code = 130

@@ -52,7 +52,20 @@ def paper() -> Config:
     return Config(model=ModelConfig(weights="openai/clip-vit-base-patch16"))
 
 
-PRESETS: dict[str, Callable[[], Config]] = {"tiny": tiny, "clip-vit-b16": paper, "paper": paper}
+def finetune() -> Config:
+    """Fine-tuning on annotated people (the recipe of IRRA, Jiang & Ye, CVPR 2023; Tan et al. 2024, supplement).
+
+    Words are masked evenly for every loss, as in the release. ``model`` is that of the weights it starts from.
+    """
+    return Config(
+        masking=MaskingConfig(method="em"),
+        losses=LossConfig(sdm=1.0, id=1.0, mlm=1.0),
+        optimizer=OptimizerConfig(head_rate=5.0, bias_rate=2.0, decay_biases=False),
+        training=TrainingConfig(epochs=60, batch_size=64, select="validation"),
+    )
+
+
+PRESETS: dict[str, Callable[[], Config]] = {"tiny": tiny, "clip-vit-b16": paper, "paper": paper, "finetune": finetune}
 
 
 def preset(name: str) -> Config:

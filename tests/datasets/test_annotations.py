@@ -101,8 +101,10 @@ def test_a_missing_field_is_named(field: str, tmp_path: Path) -> None:
         (entry(image="C:/people/a.png"), "is absolute"),
         (entry(image="../a.png"), "leaves imgs/"),
         (entry(image="sub/../../a.png"), "leaves imgs/"),
-        (entry(image="sub\\a.png"), "has backslashes; write forward slashes"),
-        (entry(image="..\\a.png"), "has backslashes"),
+        (entry(image="C:\\people\\a.png"), "is absolute"),
+        (entry(image="\\a.png"), "is absolute"),
+        (entry(image="..\\a.png"), "leaves imgs/"),
+        (entry(image="sub\\"), "is not the path of a file"),
         (entry(image="a.png\0"), "is not the path of a file"),
         (entry(image="sub/"), "is not the path of a file"),
         (["split", "test"], "entry 1: expected an object, got a list"),
@@ -115,11 +117,30 @@ def test_a_wrong_value_is_named_with_its_entry(changed: Any, message: str, tmp_p
     assert message in found
 
 
-@pytest.mark.parametrize("again", ["a.png", "./a.png", "sub/.//b.png"])
-def test_an_image_listed_twice_is_refused(again: str, tmp_path: Path) -> None:
-    entries = [entry("a.png"), entry("sub/b.png", 1), entry(again, 2)]
-    first = 0 if again.endswith("a.png") else 1
-    assert f"is the image of entry {first} already" in refusal(write(tmp_path, entries, ["a.png", "sub/b.png"]))
+def test_a_path_written_on_windows_is_read(tmp_path: Path) -> None:
+    benchmark = read_cuhk_form(write(tmp_path, [entry("cam_a\\a.png"), entry(".\\b.png")], ["cam_a/a.png", "b.png"]))
+    assert [record.image for record in benchmark.records] == ["cam_a/a.png", "b.png"]
+
+
+@pytest.mark.parametrize("again", ["a.png", "./a.png", "sub/.//b.png", "sub\\b.png"])
+def test_an_image_listed_again_gets_the_further_captions(again: str, tmp_path: Path) -> None:
+    captions = {"a.png": ["a man in red"], "sub/b.png": ["a man in red"]}
+    entries = [entry("a.png"), entry("sub/b.png"), entry(again, captions=("seen from behind",))]
+    benchmark = read_cuhk_form(write(tmp_path, entries, ["a.png", "sub/b.png"]))
+    image = "a.png" if again.endswith("a.png") else "sub/b.png"
+    captions[image].append("seen from behind")
+    assert {record.image: list(record.captions) for record in benchmark.records} == captions
+    assert benchmark.rejected == (Rejection(2, image, "test", "repeated"),)
+
+
+@pytest.mark.parametrize("change", [{"identity": 5}, {"split": "train"}])
+def test_an_image_of_two_people_or_splits_keeps_the_first(change: dict[str, Any], tmp_path: Path) -> None:
+    entries = [entry("a.png"), entry("a.png", captions=("another",), **change)]
+    folder = write(tmp_path, entries)
+    benchmark = read_cuhk_form(folder, max_rejected=0.5)
+    assert benchmark.records == (Record("a.png", 0, ("a man in red",), "test"),)
+    assert [(r.entry, r.reason) for r in benchmark.rejected] == [(1, "contradicting")]
+    assert "1 of 2 images cannot be used (allowed: 5%): a.png (contradicting)" in refusal(folder)
 
 
 def test_many_problems_make_a_short_message(tmp_path: Path) -> None:
@@ -191,14 +212,16 @@ def test_nothing_left_is_an_error_whatever_is_allowed(tmp_path: Path) -> None:
         ("", "/data has; give that folder"),
         ("data/reid_raw.json", "is a file; give the folder that holds imgs/ and reid_raw.json"),
         ("nowhere", "no such folder"),
-        ("data/imgs/sub", "has no imgs/ and no reid_raw.json"),
+        ("data/imgs/sub", "/data has; give that folder"),
+        ("data/imgs/sub/deep/deeper", "has no imgs/ and no reid_raw.json; both are needed"),
     ],
 )
 def test_a_folder_beside_the_right_one_is_told_apart(given: str, message: str, tmp_path: Path) -> None:
     write(tmp_path / "data", [entry("sub/a.png")], ["sub/a.png"])
+    (tmp_path / "data" / "imgs" / "sub" / "deep" / "deeper").mkdir(parents=True)
     assert message in refusal(tmp_path / given)
 
 
 def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
     (tmp_path / "reid_raw.json").write_text("[]", encoding="utf-8")
-    assert refusal(tmp_path).endswith("has no imgs/; CUHK-PEDES form needs both")
+    assert refusal(tmp_path).endswith("has no imgs/; both are needed")

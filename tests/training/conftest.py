@@ -1,6 +1,7 @@
 """A corpus a small model learns in seconds (two blocks of colour, and sentences that name them), and that model."""
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,13 @@ class Corpus:
     outfits: list[tuple[str, str]]  # of each image, in the order of their names
 
 
+def draw_outfit(outfit: tuple[str, str], rng: np.random.Generator, warm: bool = False) -> Image.Image:
+    """Two blocks of colour with noise; ``warm`` light shifts them."""
+    pixels = np.concatenate([np.full((16, 16, 3), COLOURS[colour]) for colour in outfit])
+    cast = np.array([80, 0, -80]) if warm else 0
+    return Image.fromarray(np.clip(pixels + cast + rng.normal(0, 12, pixels.shape), 0, 255).astype(np.uint8))
+
+
 def write_corpus(folder: Path, images: int, seed: int = 0, broken: tuple[int, ...] = ()) -> Corpus:
     """``images`` pictures with two captions each; those with an index in ``broken`` cannot be decoded."""
     rng = np.random.default_rng(seed)
@@ -40,9 +48,7 @@ def write_corpus(folder: Path, images: int, seed: int = 0, broken: tuple[int, ..
     rows = []
     for index, outfit in enumerate(outfits):
         name = f"{index:04}.png"
-        pixels = np.concatenate([np.full((16, 16, 3), COLOURS[colour]) for colour in outfit])
-        noisy = np.clip(pixels + rng.normal(0, 12, pixels.shape), 0, 255).astype(np.uint8)
-        Image.fromarray(noisy).save(root / name)
+        draw_outfit(outfit, rng).save(root / name)
         if index in broken:
             (root / name).write_bytes((root / name).read_bytes()[:100])
         rows += [
@@ -51,6 +57,28 @@ def write_corpus(folder: Path, images: int, seed: int = 0, broken: tuple[int, ..
         ]
     write_captions(folder / "captions", rows)
     return Corpus(root, folder / "captions", outfits)
+
+
+def write_people(folder: Path, splits: dict[str, int], images_each: int, seed: int = 0) -> Path:
+    """A folder in CUHK-PEDES form: an outfit is an identity; pictures have a warm cast, sentences another pattern.
+
+    ``splits`` gives the number of identities of each; nobody is in two.
+    """
+    rng = np.random.default_rng(seed)
+    (folder / "imgs").mkdir(parents=True)
+    order = [OUTFITS[index] for index in rng.permutation(len(OUTFITS))]
+    names = [split for split, count in splits.items() for _ in range(count)]
+    entries = []
+    for identity, (split, outfit) in enumerate(zip(names, order, strict=False)):
+        top, bottom = outfit
+        captions = [f"{top} shirt and {bottom} pants", f"wears {bottom} pants below a {top} shirt"]
+        for shot in range(images_each):
+            name = f"{identity:03}_{shot}.png"
+            draw_outfit(outfit, rng, warm=True).save(folder / "imgs" / name)
+            # Numbers of identities skip, as they do in the benchmarks.
+            entries.append({"split": split, "captions": captions, "file_path": name, "id": 10 * identity + 3})
+    (folder / "reid_raw.json").write_text(json.dumps(entries))
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -78,6 +106,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 @pytest.fixture(scope="session")
 def make_corpus() -> Callable[..., Corpus]:
     return write_corpus
+
+
+@pytest.fixture(scope="session")
+def make_people() -> Callable[..., Path]:
+    return write_people
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ def all_batches(corpus: "Corpus", workers: int, cached: bool, start: int = 0, si
     table, store = table_and_store(corpus)
     if cached:
         store.fill_cache(workers, lambda _: None)
-    tokens = tokenize(table, Tokenizer.clip())
+    tokens = tokenize(table.captions, Tokenizer.clip())
     sampler = Sampler(table.image_index, size, "image", 2, seed=0)
     return list(batches(sampler, store, tokens, start, 2 * sampler.steps_per_epoch, workers))
 
@@ -46,7 +46,7 @@ def test_token_rows_equal_the_tokenizer(corpus: "Corpus", monkeypatch: pytest.Mo
     monkeypatch.setattr(data, "_CHUNK", 7)
     table, _ = table_and_store(corpus)
     tokenizer = Tokenizer.clip(text_length=10)
-    tokens = tokenize(table, tokenizer)
+    tokens = tokenize(table.captions, tokenizer)
     assert tokens.tokens.dtype == np.uint16
     pairs = np.array([119, 0, 7, 6, 13, 14, 0])
     ids, lengths = tokens.rows(pairs)
@@ -60,7 +60,7 @@ def test_a_caption_without_a_word_is_refused(corpus: "Corpus") -> None:
     table, _ = table_and_store(corpus)
     tokenizer = Tokenizer.clip(text_length=2)
     with pytest.raises(CaptionError, match="has no word to learn from"):
-        tokenize(table, tokenizer)
+        tokenize(table.captions, tokenizer)
 
 
 @pytest.mark.parametrize(("workers", "cached"), [(0, False), (1, False), (3, False), (0, True), (2, True)])
@@ -77,11 +77,11 @@ def test_a_batch_holds_the_images_of_its_captions(corpus: "Corpus") -> None:
     table, _ = table_and_store(corpus)
     seen = 0
     for batch in all_batches(corpus, 2, False):
-        for image, label in zip(batch.pixels, batch.labels.tolist(), strict=True):
+        for image, label in zip(batch.pixels, batch.images.tolist(), strict=True):
             expected = to_pixels(read_image(corpus.images / table.images[label]), 32, 16)
             assert (image == expected).all()
             seen += 1
-        assert (table.image_index[batch.pairs] == batch.labels[batch.owners]).all()
+        assert (table.image_index[batch.pairs] == batch.images[batch.owners]).all()
     assert seen == 120
 
 
@@ -94,12 +94,12 @@ def test_batches_go_on_from_any_step(corpus: "Corpus") -> None:
 
 def test_unreadable_images_leave_with_their_captions_and_are_named(broken: "Corpus") -> None:
     table, store = table_and_store(broken)
-    tokens = tokenize(table, Tokenizer.clip())
+    tokens = tokenize(table.captions, Tokenizer.clip())
     sampler = Sampler(table.image_index, 64, "image", 2, seed=0)
     found = list(batches(sampler, store, tokens, 0, sampler.steps_per_epoch, 2))
     assert sorted(store.quarantined) == [130, 131]
     assert "0130.png: " in store.quarantined[130]
-    assert sorted(np.concatenate([b.labels for b in found]).tolist()) == sorted(set(range(200)) - {130, 131})
+    assert sorted(np.concatenate([b.images for b in found]).tolist()) == sorted(set(range(200)) - {130, 131})
     for batch in found:
         assert np.bincount(batch.owners).tolist() == [2] * len(batch.pixels)
 
@@ -139,14 +139,14 @@ def test_images_are_read_ahead_of_the_step_that_needs_them(corpus: "Corpus", mon
         return reading(indices)
 
     monkeypatch.setattr(store, "read", noted_read)
-    with closing(batches(sampler, store, tokenize(table, Tokenizer.clip()), 0, 12, workers=2)) as stream:
+    with closing(batches(sampler, store, tokenize(table.captions, Tokenizer.clip()), 0, 12, workers=2)) as stream:
         next(stream)
         assert third_read.wait(timeout=30)  # while the first batch is still in use
 
 
 def test_stopping_early_leaves_no_work_behind(corpus: "Corpus", monkeypatch: pytest.MonkeyPatch) -> None:
     table, store = table_and_store(corpus)
-    tokens = tokenize(table, Tokenizer.clip())
+    tokens = tokenize(table.captions, Tokenizer.clip())
     sampler = Sampler(table.image_index, 4, "image", 1, seed=0)
     reads = 0
     reading = store.read

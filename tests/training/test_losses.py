@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from textreid.training.losses import itc, sdm
+from textreid.training.losses import cmpm, identity, itc, masked_words, sdm
 
 Loss = Callable[..., Tensor]
 LOSSES = pytest.mark.parametrize("loss", [sdm, itc])
@@ -128,3 +128,89 @@ def test_refuses_shapes_that_do_not_fit(
 ) -> None:
     with pytest.raises(ValueError, match=r"features must be|a label per feature"):
         loss(torch.ones(image_shape), torch.ones(text_shape), torch.arange(labels))
+
+
+def slow_projection_loss(images: Tensor, texts: Tensor, labels: list[int], text_labels: list[int]) -> float:
+    """The equations of cross-modal projection matching, one number at a time."""
+    total = 0.0
+    for rows, row_labels, columns, column_labels in (
+        (images, labels, texts, text_labels),
+        (texts, text_labels, images, labels),
+    ):
+        for row, label in zip(rows.double().tolist(), row_labels, strict=True):
+            powers = [math.exp(math.hypot(*row) * cosine(row, column)) for column in columns.double().tolist()]
+            for power, column_label in zip(powers, column_labels, strict=True):
+                p, q = power / sum(powers), (column_label == label) / column_labels.count(label)
+                total += p * math.log(p / (q + 1e-8)) / len(row_labels)
+    return total
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4], [0, 0, 1, 2, 1], [7, 7, 7, 7, 7]])
+def test_projection_matching_equals_a_slow_loop(labels: list[int]) -> None:
+    images, texts = features(5, 8, 1), 3 * features(5, 8, 2)
+    expected = slow_projection_loss(images, texts, labels, labels)
+    assert float(cmpm(images, texts, torch.tensor(labels))) == pytest.approx(expected, rel=1e-5)
+    owners = [0, 0, 1, 2, 3, 4, 4]
+    of_texts = [labels[owner] for owner in owners]
+    more = features(7, 8, 3)
+    expected = slow_projection_loss(images, more, labels, of_texts)
+    found = cmpm(images, more, torch.tensor(labels), torch.tensor(of_texts))
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_projection_matching_by_hand_needs_the_length_of_features() -> None:
+    # Images of length 2 project onto their own text at 2, texts of length 1 onto their own image at 1.
+    def one_row(length: float) -> float:
+        p = math.exp(length) / (math.exp(length) + 1)
+        return p * math.log(p) + (1 - p) * math.log((1 - p) / 1e-8)
+
+    found = cmpm(2 * torch.eye(2), torch.eye(2), torch.tensor([0, 1]))
+    assert float(found) == pytest.approx(one_row(2.0) + one_row(1.0), rel=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert float(cmpm(2 * torch.eye(2), torch.eye(2), torch.tensor([0, 1]))) == float(found)
+    with pytest.raises(ValueError, match="a label per feature"):
+        cmpm(torch.eye(2), torch.eye(2), torch.tensor([0]))
+
+
+def slow_cross_entropy(scores: Tensor, labels: list[int]) -> float:
+    """Mean over the rows whose label is a column; 0 without one."""
+    values = [
+        math.log(sum(math.exp(value) for value in row)) - row[label]
+        for row, label in zip(scores.double().tolist(), labels, strict=True)
+        if 0 <= label < len(row)
+    ]
+    return sum(values) / len(values) if values else 0.0
+
+
+@pytest.mark.parametrize("labels", [[0, 3, 2, 0], [0, 4, 17, 1], [4, -1, 5, 9]])
+def test_identity_is_the_mean_over_both_modalities_of_known_people(labels: list[int]) -> None:
+    images, texts, owners = features(4, 4, 1), features(6, 4, 2), [0, 0, 1, 2, 3, 3]
+    of_texts = [labels[owner] for owner in owners]
+    images.requires_grad_()
+    found = identity(images, texts, torch.tensor(labels), torch.tensor(of_texts))
+    expected = (slow_cross_entropy(images.detach(), labels) + slow_cross_entropy(texts, of_texts)) / 2
+    assert found.item() == pytest.approx(expected, rel=1e-5, abs=1e-12)
+    torch.autograd.backward(found)
+    assert images.grad is not None
+    learned = (images.grad.abs().sum(dim=1) > 0).tolist()
+    assert learned == [0 <= label < 4 for label in labels]
+
+
+def test_identity_by_hand() -> None:
+    # The image gives its person 3/4, the text 1/2.
+    images, texts = torch.tensor([[math.log(3), 0.0]]), torch.zeros(1, 2)
+    assert float(identity(images, texts, torch.tensor([0]))) == pytest.approx((math.log(4 / 3) + math.log(2)) / 2)
+    with pytest.raises(ValueError, match="a label per feature"):
+        identity(images, texts, torch.tensor([0, 1]))
+
+
+def test_masked_words_equal_a_slow_loop_and_need_none() -> None:
+    scores, ids = features(6, 11, 4), [0, 10, 3, 3, 7, 1]
+    assert float(masked_words(scores, torch.tensor(ids))) == pytest.approx(slow_cross_entropy(scores, ids), rel=1e-5)
+    nothing = torch.zeros(0, 11, requires_grad=True)
+    loss = masked_words(nothing, torch.zeros(0, dtype=torch.long))
+    torch.autograd.backward(loss)
+    assert loss.item() == 0
+    assert masked_words(scores.bfloat16(), torch.tensor(ids)).dtype == torch.float32
+    with pytest.raises(ValueError, match="an id per row"):
+        masked_words(scores, torch.tensor([1]))

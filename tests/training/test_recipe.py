@@ -13,7 +13,8 @@ from textreid.datasets.captions import read_captions
 from textreid.errors import ArtifactError, DataError, TextReidError
 from textreid.models import Model, load_model
 from textreid.runlog import RunLog, read_records
-from textreid.training.recipe import learning_rate, pretrain
+from textreid.training.optimizer import learning_rate
+from textreid.training.recipe import pretrain
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus

@@ -18,11 +18,10 @@ import numpy as np
 import pytest
 
 from textreid.config import Config
-from textreid.errors import ArtifactError, ResumeError
+from textreid.errors import ArtifactError, ResumeError, RunStoppedError
 from textreid.models import Model
 from textreid.runlog import RunLog, read_records
 from textreid.training import interrupt
-from textreid.training.interrupt import RunStoppedError
 from textreid.training.recipe import pretrain
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class EventfulLog(RunLog):
         yield
 
     def advance(self, done: int) -> None:
-        if self._task == "pretrain" and done == self._step:
+        if self._task == "train" and done == self._step:
             self._event()
 
 

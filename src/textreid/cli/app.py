@@ -10,7 +10,9 @@ from textreid.cli.cache import cache
 from textreid.cli.caption import caption
 from textreid.cli.captions import captions
 from textreid.cli.demo import demo
+from textreid.cli.doctor import doctor
 from textreid.cli.evaluate import evaluate
+from textreid.cli.finetune import finetune
 from textreid.cli.pretrain import pretrain
 from textreid.cli.search import search
 from textreid.cli.synthesize import synthesize
@@ -45,8 +47,10 @@ def _global_options(
 
 # The story, in its order; then all of it at once, and what it left behind.
 app.command()(synthesize)
+app.command()(doctor)
 app.command()(caption)
 app.command()(pretrain)
+app.command()(finetune)
 app.command()(evaluate)
 app.command()(search)
 app.command()(demo)

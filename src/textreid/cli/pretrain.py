@@ -1,6 +1,5 @@
 """``textreid pretrain``: captioned images in, a model folder out."""
 
-from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from textreid.models import Model
+    from textreid.evaluation.selection import Validation
 
 
 class Masking(StrEnum):
@@ -28,7 +27,12 @@ def pretrain(
     masking: Masking | None = typer.Option(None, help="nam: noisy words more often; em: all alike; none."),
     assignments: list[str] = typer.Option([], "--set", metavar="SECTION.NAME=VALUE", help="Override one setting."),
     resume: bool = typer.Option(False, "--resume", help="Continue the run in OUT from its last checkpoint."),
-    validate: Path | None = typer.Option(None, help="Folder in CUHK-PEDES form to measure on after each epoch."),
+    validate: str | None = typer.Option(
+        None, metavar="[NAME=]PATH", help="Measure on this benchmark's validation split after each epoch."
+    ),
+    validate_on_test: bool = typer.Option(
+        False, "--validate-on-test", help="Measure on its test split instead; the model and every report of it say so."
+    ),
 ) -> None:
     """Train a model on captioned images, with Noise-Aware Masking."""
     from textreid.config import Config
@@ -40,18 +44,18 @@ def pretrain(
     if masking:
         assignments = [*assignments, f"masking.method={masking.value}"]
     settings = settings.override(assignments)
-    evaluate = _evaluation(validate) if validate else None
+    if validate_on_test and validate is None:
+        raise typer.BadParameter("--validate-on-test needs --validate, the benchmark to measure on")
+    watched = _validation(validate, validate_on_test) if validate else None
 
     from textreid.training.recipe import pretrain as run
 
-    run(settings, images, captions, out, resume, evaluate)
+    run(settings, images, captions, out, resume, watched, watched.words if watched else None)
     typer.echo(out / "model")
 
 
-def _evaluation(folder: Path) -> "Callable[[Model], Mapping[str, float]]":
-    from textreid.datasets.annotations import read_cuhk_form
-    from textreid.evaluation import evaluate_model
+def _validation(benchmark: str, on_test: bool) -> "Validation":
+    from textreid.cli.benchmark_argument import read_named
+    from textreid.evaluation.selection import validation
 
-    benchmark = read_cuhk_form(folder)
-    split = "val" if any(record.split == "val" for record in benchmark.records) else "test"
-    return lambda model: evaluate_model(model, benchmark, split).scores()
+    return validation(read_named(benchmark), on_test)

@@ -1,75 +1,95 @@
-"""Reads a benchmark's annotation file, checks every entry of it, and says what was left out.
-
-CUHK-PEDES form (Li et al., CVPR 2017) is a folder with the images under ``imgs/`` and a list of entries
-``{"split", "captions", "file_path", "id"}`` in ``reid_raw.json``.
-"""
+"""Reads folders of images under ``imgs/`` with one JSON list of entries: CUHK-PEDES and the sets that took its form."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from textreid.datasets.records import Benchmark, Reason, Record, Rejection
+from textreid.datasets.entries import MAX_REJECTED, MISSING, Annotations, Entry, kind, listed, to_benchmark
+from textreid.datasets.records import Benchmark
 from textreid.errors import AnnotationError
 
 IMAGES = "imgs"
 ANNOTATIONS = "reid_raw.json"
-MAX_REJECTED = 0.05
-_NAMED = 5  # problems spelled out in one message
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a data set keeps its annotations.
+
+    Attributes:
+        files: names of the annotation file; the first is the usual one.
+        path_field: what its entries call the path of the image.
+    """
+
+    files: tuple[str, ...] = (ANNOTATIONS,)
+    path_field: str = "file_path"
+
+    def find(self, folder: Path) -> Path | None:
+        """The annotation file of a folder of this layout, or None if the folder has another."""
+        if not (folder / IMAGES).is_dir():
+            return None
+        return next((folder / name for name in self.files if (folder / name).is_file()), None)
+
+
+CUHK = Layout()
 
 
 def read_cuhk_form(folder: Path, max_rejected: float = MAX_REJECTED) -> Benchmark:
-    """Read a folder in CUHK-PEDES form.
+    """Read one's own folder in CUHK-PEDES form: as `read_annotated_folder`, named after the folder."""
+    return read_annotated_folder(folder, CUHK, Path(folder).resolve().name, "generic", max_rejected)
+
+
+def read_annotated_folder(
+    folder: Path, layout: Layout, name: str, form: str, max_rejected: float = MAX_REJECTED
+) -> Benchmark:
+    """Read a folder that holds ``imgs/`` and a list of ``{"split", "captions", "file_path", "id"}``.
 
     Identities are whole numbers from 0 and may skip. Images may lie in sub-folders of ``imgs/``. Captions that
     are empty or hold no letter or digit are left out; an image that keeps none stays in the gallery. Images that
-    are listed but absent are left out with their captions. Both are counted in ``rejected``.
+    are listed but absent are left out with their captions. An image that is listed again with the same identity and
+    split gets the further captions. All of it is counted in ``rejected``.
 
     Args:
-        folder: holds ``imgs/`` and ``reid_raw.json``.
+        folder: holds ``imgs/`` and the annotation file.
+        layout: how that file is called.
+        name: of the benchmark.
+        form: what it is read as.
         max_rejected: share of the images, and of the captions, that may be left out.
 
     Raises:
-        AnnotationError: the folder has another form; the file is not JSON (names the line); an entry lacks a
-            field, has one of a wrong type, a path that leaves ``imgs/``, or the path of an earlier entry (names
-            entry and field); or more is left out than allowed.
+        AnnotationError: the folder has another form (says which folder nearby has the right one); the file is not
+            JSON (names the line); an entry lacks a field, has one of a wrong type or a path that leaves ``imgs/``
+            (names entry and field); or more is left out than allowed.
     """
     folder = Path(folder)
-    _check_folder(folder)
-    source = folder / ANNOTATIONS
-    entries = _read_entries(source)
-    problems = list(_problems(entries))
-    if problems:
-        raise AnnotationError(f"{source}: {_listed(problems)}")
-    records: list[Record] = []
-    rejected: list[Rejection] = []
-    for index, entry in enumerate(entries):
-        record, left_out = _read_record(index, entry, folder / IMAGES)
-        rejected += left_out
-        records += [record] if record else []
-    _check_share(source, [r for r in rejected if r.reason == "absent"], len(entries), "images", max_rejected)
-    captions = sum(max(1, len(entry["captions"])) for entry in entries)
-    _check_share(source, [r for r in rejected if r.reason != "absent"], captions, "captions", max_rejected)
-    return Benchmark(folder.resolve().name, folder / IMAGES, tuple(records), tuple(rejected))
+    source = layout.find(folder) or _refuse_folder(folder, layout)
+    fields = Entry(layout.path_field, "id", "captions", "split")
+    entries = [Entry(*(entry.get(field, MISSING) for field in fields)) for entry in _read_entries(source)]
+    annotations = Annotations(source, folder / IMAGES, entries, "entry {}".format, fields)
+    return to_benchmark(annotations, name, form, max_rejected)
 
 
-def _check_folder(folder: Path) -> None:
-    if (folder / ANNOTATIONS).is_file() and (folder / IMAGES).is_dir():
-        return
+def _refuse_folder(folder: Path, layout: Layout) -> Path:
+    """Raise the error that tells a user with the wrong folder which is the right one."""
+    usual = layout.files[0]
     if not folder.exists():
         raise AnnotationError(f"{folder}: no such folder")
     if folder.is_file():
-        raise AnnotationError(f"{folder}: is a file; give the folder that holds {IMAGES}/ and {ANNOTATIONS}")
-    for other in [folder.resolve().parent, *sorted(folder.glob("*/"))]:
-        if (other / ANNOTATIONS).is_file() and (other / IMAGES).is_dir():
-            raise AnnotationError(f"{folder}: has no {ANNOTATIONS}, but {other} has; give that folder")
-    missing = ([] if (folder / IMAGES).is_dir() else [f"{IMAGES}/"]) + (
-        [] if (folder / ANNOTATIONS).is_file() else [ANNOTATIONS]
+        raise AnnotationError(f"{folder}: is a file; give the folder that holds {IMAGES}/ and {usual}")
+    here = folder.resolve()
+    below = (
+        path.parent for depth in ("*", "*/*") for name in layout.files for path in sorted(here.glob(f"{depth}/{name}"))
     )
-    raise AnnotationError(f"{folder}: has no {' and no '.join(missing)}; CUHK-PEDES form needs both")
+    for other in [*list(here.parents)[:2], *below]:
+        if layout.find(other):
+            raise AnnotationError(f"{folder}: has no {usual}, but {other} has; give that folder")
+    present = [(folder / IMAGES).is_dir(), any((folder / name).is_file() for name in layout.files)]
+    missing = [what for what, there in zip((f"{IMAGES}/", usual), present, strict=True) if not there]
+    raise AnnotationError(f"{folder}: has no {' and no '.join(missing)}; both are needed")
 
 
-def _read_entries(source: Path) -> list[Any]:
+def _read_entries(source: Path) -> list[dict[str, Any]]:
     try:
         entries = json.loads(source.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -83,98 +103,16 @@ def _read_entries(source: Path) -> list[Any]:
     except ValueError as error:
         raise AnnotationError(f"{source}: not JSON: {error}") from error
     if not isinstance(entries, list):
-        raise AnnotationError(f"{source}: holds {_kind(entries)}; expected a list of entries, one an image")
+        raise AnnotationError(f"{source}: holds {kind(entries)}; expected a list of entries, one an image")
     if not entries:
         raise AnnotationError(f"{source}: the list of entries is empty")
-    if not any(isinstance(entry, dict) and "split" in entry for entry in entries):
+    foreign = [
+        f"entry {n}: expected an object, got {kind(e)}" for n, e in enumerate(entries) if not isinstance(e, dict)
+    ]
+    if foreign:
+        raise AnnotationError(f"{source}: {listed(foreign)}")
+    if not any("split" in entry for entry in entries):
         raise AnnotationError(
             f'{source}: no entry has a field "split"; add "split": "test" to those that are to be evaluated'
         )
     return entries
-
-
-def _problems(entries: list[Any]) -> Iterator[str]:
-    """What is wrong with the entries, one sentence a field."""
-    seen: dict[PurePosixPath, int] = {}
-    for index, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            yield f"entry {index}: expected an object, got {_kind(entry)}"
-            continue
-        for field, check in _FIELDS.items():
-            problem = check(entry[field]) if field in entry else "missing"
-            if problem:
-                yield f'entry {index}, "{field}": {problem}'
-            elif field == "file_path":
-                first = seen.setdefault(PurePosixPath(entry[field]), index)
-                if first != index:
-                    yield f'entry {index}, "{field}": {entry[field]!r} is the image of entry {first} already'
-
-
-def _check_split(value: Any) -> str:
-    return "" if isinstance(value, str) and value.strip() else f"expected the name of a split, got {_kind(value)}"
-
-
-def _check_id(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int):
-        return f"expected a whole number, got {_kind(value)}"
-    return "" if 0 <= value < 2**63 else f"expected a whole number from 0, got {value}"
-
-
-def _check_captions(value: Any) -> str:
-    if not isinstance(value, list):
-        return f"expected a list of texts, got {_kind(value)}"
-    wrong = [f"[{i}] is {_kind(caption)}" for i, caption in enumerate(value) if not isinstance(caption, str)]
-    return f"expected a list of texts, but {', '.join(wrong[:_NAMED])}" if wrong else ""
-
-
-def _check_path(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        return f"expected a path, got {_kind(value)}"
-    if "\\" in value:
-        return f"{value!r} has backslashes; write forward slashes"
-    if "\0" in value or value.endswith("/"):
-        return f"{value!r} is not the path of a file"
-    if value.startswith("/") or PureWindowsPath(value).drive:
-        return f"{value!r} is absolute; write it relative to {IMAGES}/"
-    if ".." in PurePosixPath(value).parts:
-        return f"{value!r} leaves {IMAGES}/; write it without '..'"
-    return ""
-
-
-_FIELDS = {"split": _check_split, "captions": _check_captions, "file_path": _check_path, "id": _check_id}
-
-
-def _read_record(index: int, entry: dict[str, Any], root: Path) -> tuple[Record | None, list[Rejection]]:
-    image, split = str(PurePosixPath(entry["file_path"])), entry["split"]
-    if not (root / image).is_file():
-        return None, [Rejection(index, image, split, "absent")]
-    reasons: list[Reason | None] = [_refuse(caption) for caption in entry["captions"]] or ["no-captions"]
-    kept = tuple(c for c, reason in zip(entry["captions"], reasons, strict=False) if reason is None)
-    rejected = [Rejection(index, image, split, reason) for reason in reasons if reason is not None]
-    return Record(image, entry["id"], kept, split), rejected
-
-
-def _refuse(caption: str) -> Reason | None:
-    if not caption.strip():
-        return "empty"
-    if any("\ud800" <= character <= "\udfff" for character in caption):
-        return "not-unicode"
-    return None if any(character.isalnum() for character in caption) else "no-words"
-
-
-def _check_share(source: Path, rejected: list[Rejection], total: int, what: str, allowed: float) -> None:
-    if len(rejected) > allowed * total or len(rejected) == total:
-        named = _listed([f"{r.image} ({r.reason})" for r in rejected])
-        raise AnnotationError(
-            f"{source}: {len(rejected)} of {total} {what} cannot be used (allowed: {allowed:.0%}): {named}"
-        )
-
-
-def _listed(items: list[str]) -> str:
-    more = f"; and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
-    return "; ".join(items[:_NAMED]) + more
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
-    return names.get(type(value)) or f"{value!r:.60}"

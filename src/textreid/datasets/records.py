@@ -1,13 +1,19 @@
 """What a benchmark is made of, whatever file it was read from."""
 
+import hashlib
+import json
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from textreid.errors import AnnotationError
 
-Reason = Literal["absent", "no-captions", "empty", "no-words", "not-unicode"]
+Reason = Literal["absent", "contradicting", "repeated", "no-captions", "empty", "no-words", "not-unicode"]
+
+VALIDATION = "validation"
+VALIDATION_SHARE = 0.1  # of the training identities (Tan et al. 2024, supplement)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +34,11 @@ class Record:
 class Rejection:
     """One thing that was left out, and the rule that did so.
 
-    ``absent`` leaves out an image with its captions; ``empty`` (nothing but white space),
-    ``no-words`` (no letter or digit) and ``not-unicode`` (half a character) leave out one caption; ``no-captions``
-    is an image that came without any. ``entry`` counts from 0 in the annotation file.
+    ``absent`` (no such file) and ``contradicting`` (an earlier entry gives the same image to another person or split)
+    leave out an entry with its captions; ``repeated`` is an entry that agrees with an earlier one of its image, which
+    got its captions; ``empty`` (nothing but white space), ``no-words`` (no letter or digit) and ``not-unicode`` (half
+    a character) leave out one caption; ``no-captions`` is an image that came without any. ``entry`` counts from 0 in
+    the annotation file.
     """
 
     entry: int
@@ -46,19 +54,50 @@ class Benchmark:
     Attributes:
         name: of the data set.
         image_root: folder that the records' image paths are relative to.
-        records: in the order of the annotation file.
+        records: in the order of the annotation file, each image once.
         rejected: what was left out of ``records``.
+        form: what it was read as, a key of `textreid.datasets.benchmarks.FORMS`.
     """
 
     name: str
     image_root: Path
     records: tuple[Record, ...]
     rejected: tuple[Rejection, ...] = ()
+    form: str = "generic"
 
     @property
     def splits(self) -> dict[str, int]:
         """Number of images of each split, in the order of first appearance."""
         return dict(Counter(record.split for record in self.records))
+
+    @property
+    def list_fingerprint(self) -> str:
+        """SHA-256 of what is *listed*: image paths, identities, splits and captions, in canonical order.
+
+        It does not depend on the order or the form of the annotation file, nor on where the images lie, and says
+        nothing about their content: see `textreid.datasets.manifest.content_fingerprint`.
+        """
+        digest = hashlib.sha256()
+        for line in self.canonical_lines():
+            digest.update(line.encode())
+        return digest.hexdigest()
+
+    def canonical_lines(self, digests: Mapping[str, str] | None = None) -> Iterator[str]:
+        """One line of JSON an image, sorted by image path: what fingerprints and manifests are made of.
+
+        Args:
+            digests: of the content of each image, by its path; put at the end of its line.
+        """
+        for record in sorted(self.records, key=lambda record: record.image):
+            line: dict[str, Any] = {
+                "image": record.image,
+                "identity": record.identity,
+                "split": record.split,
+                "captions": record.captions,
+            }
+            if digests is not None:
+                line["sha256"] = digests[record.image]
+            yield json.dumps(line, separators=(",", ":")) + "\n"
 
     def split(self, name: str) -> Self:
         """The part of the benchmark that belongs to one split.
@@ -73,3 +112,32 @@ class Benchmark:
         return replace(
             self, records=records, rejected=tuple(rejection for rejection in self.rejected if rejection.split == name)
         )
+
+    def validation_split(self, seed: int, share: float = VALIDATION_SHARE) -> tuple[Self, Self]:
+        """Set some people aside: the rest, and a part whose records are of split ``"validation"``.
+
+        Nobody is in both. Who is set aside depends on the seed and on the set of identities only, and not on the
+        order of the records. Take it of ``benchmark.split("train")``.
+
+        Args:
+            seed: of the choice.
+            share: of the identities; rounded, but at least one.
+
+        Raises:
+            AnnotationError: there are fewer than two people, or the share would leave none for the rest.
+        """
+        identities = {record.identity for record in self.records}
+        count = max(1, round(share * len(identities)))
+        if count >= len(identities):
+            raise AnnotationError(
+                f"{self.name}: setting {share:.0%} of {len(identities)} people aside for validation leaves nobody to "
+                "train on"
+            )
+        chosen = set(sorted(identities, key=lambda identity: _lot(seed, identity))[:count])
+        rest = tuple(record for record in self.records if record.identity not in chosen)
+        aside = tuple(replace(record, split=VALIDATION) for record in self.records if record.identity in chosen)
+        return replace(self, records=rest), replace(self, records=aside, rejected=())
+
+
+def _lot(seed: int, identity: int) -> bytes:
+    return hashlib.sha256(f"validation {seed} {identity}".encode()).digest()

@@ -6,6 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 Indices = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
+
+RESAMPLES, SEED, LEVEL = 1000, 0, 0.95
+_BLOCK_BYTES = 16 << 20  # of draws held at once
 
 
 def random_ranking(relevant: Indices, gallery: int) -> dict[str, float]:
@@ -36,23 +40,51 @@ def _expected(relevant: int, gallery: int) -> dict[str, float]:
     return {"R1": hit(1), "R5": hit(5), "R10": hit(10), "mAP": precision, "mINP": penalty}
 
 
-def bootstrap_interval(
-    values: npt.NDArray[Any], groups: npt.NDArray[Any], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile interval of the mean of ``values`` when whole groups are drawn again with replacement.
+def bootstrap_means(
+    values: npt.NDArray[Any],
+    groups: npt.NDArray[Any],
+    where: npt.NDArray[np.bool_] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Doubles:
+    """Means of ``values`` when whole groups are drawn again with replacement: (resamples, K).
 
-    The captions of one identity succeed and fail together, so drawing single queries would claim too much.
+    The captions of one identity succeed and fail together, so drawing single queries would claim too much. Calls
+    with the same groups draw alike: the difference of their means is that of a paired comparison.
 
     Args:
-        values: (Q,) one value a query.
+        values: (Q, K) one row a query.
         groups: (Q,) identity of each query.
-        level: coverage.
+        where: (Q, K) which of the values count; all when None. A mean over none of them is not a number.
         resamples: number of drawn samples.
         seed: of the draws.
     """
     codes = np.unique(groups, return_inverse=True)[1]
-    sums, counts = np.bincount(codes, values), np.bincount(codes)
-    drawn = np.random.default_rng(seed).integers(0, len(counts), (resamples, len(counts)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    count = int(codes.max()) + 1
+    counted = np.ones(values.shape) if where is None else where.astype(np.float64)
+    sums = _sum_by_group(values * counted, codes, count)
+    sizes = _sum_by_group(counted, codes, count)
+    generator = np.random.default_rng(seed)
+    means = np.empty((resamples, values.shape[1]))
+    block = max(1, _BLOCK_BYTES // (8 * count))
+    for first in range(0, resamples, block):
+        rows = min(block, resamples - first)
+        drawn = generator.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            means[first : first + rows] = (times @ sums) / (times @ sizes)
+    return means
+
+
+def interval(means: Doubles, level: float = LEVEL) -> Doubles:
+    """Percentile interval of each column of resampled means (resamples, K): (K, 2)."""
+    ends = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return np.ascontiguousarray(ends.T)
+
+
+def _sum_by_group(values: Doubles, codes: Indices, count: int) -> Doubles:
+    sums = np.empty((count, values.shape[1]))
+    for column, each in enumerate(values.T):
+        sums[:, column] = np.bincount(codes, each, count)
+    return sums

@@ -47,6 +47,9 @@ class ColourBaseline:
     Features are (N, 4 bands × colour words) and are not normalised.
     """
 
+    selected_on = "nothing: it does not learn"
+    training_text: tuple[str, ...] = ()
+
     def __init__(self) -> None:
         self._index = {key: i for i, key in enumerate((band, word) for band in BANDS for word in COLOUR_WORDS)}
         names = list(_BASIC)

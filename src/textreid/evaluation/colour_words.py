@@ -44,7 +44,7 @@ COLOUR_WORDS: dict[str, tuple[str, ...]] = {
     "dark pink": ("magenta",),
     "blonde": ("tan", "beige"),
 }
-_SAME = {
+SAME = {
     "gray": "grey", "greyish": "grey", "grayish": "grey", "ash": "grey", "slate": "charcoal", "ivory": "cream",
     "khaki": "tan", "camel": "tan", "sand": "beige", "chocolate": "dark brown", "brunette": "brown",
     "maroon": "burgundy", "wine": "burgundy", "crimson": "red", "scarlet": "red", "mustard": "yellow",
@@ -60,8 +60,10 @@ _PHRASES = {
 }  # fmt: skip
 
 BANDS = ("head", "torso", "legs", "feet")
-_NOUNS = {
-    ("head",): "hair haired hat cap beanie hood headscarf helmet bun ponytail",
+HAIR = "hair haired bun ponytail"
+HEADWEAR = "hat cap beanie hood headscarf helmet"
+NOUNS = {
+    ("head",): f"{HAIR} {HEADWEAR}",
     ("torso",): (
         "shirt tshirt top blouse sweater jumper pullover hoodie jacket vest blazer cardigan polo sweatshirt jersey "
         "tee parka anorak windbreaker tunic tank sleeves"
@@ -73,15 +75,14 @@ _NOUNS = {
     ("feet",): "shoes shoe trainers sneakers boots sandals heels slippers flats loafers footwear",
 }
 # Things that have a colour of their own but do not fill a band: their colours are read and dropped.
-_OTHER = (
-    "bag backpack rucksack handbag purse suitcase satchel scarf tie umbrella belt phone glasses sunglasses socks "
-    "gloves logo print bottle papers luggage case collar skin skinned complexion background"
-)
+BELONGINGS = "bag backpack rucksack handbag purse suitcase satchel umbrella phone bottle papers luggage case"
+ACCESSORIES = "scarf tie belt glasses sunglasses socks gloves"
+_OTHER = f"{BELONGINGS} {ACCESSORIES} logo print collar skin skinned complexion background"
 # What ends a noun phrase: colours that wait here belong to the garment before, as in "her jacket is red, ...".
 _ENDS = ". , ; : ! ? a an the his her their its with wearing wears over under"
 _TOKEN = re.compile(r"[a-z]+|[.,;:!?]")
 _PARTS: dict[str, tuple[str, ...]] = dict.fromkeys(_OTHER.split(), ())
-_PARTS |= {noun: bands for bands, nouns in _NOUNS.items() for noun in nouns.split()}
+_PARTS |= {noun: bands for bands, nouns in NOUNS.items() for noun in nouns.split()}
 _STOPS = frozenset(_ENDS.split())
 _SENTENCE_ENDS = frozenset(".;!?")
 
@@ -114,7 +115,7 @@ def _walk(tokens: list[str]) -> Iterator[Mention]:
     waiting: list[str] = []  # colours that no garment has taken yet
     bare: str | None = None  # the latest garment, while it has no colour
     for token in [*tokens, "."]:
-        word = _SAME.get(token, token)
+        word = SAME.get(token, token)
         if word in COLOUR_WORDS:
             shade = waiting.pop() if waiting and waiting[-1] in ("dark", "light") else ""
             waiting += [f"{shade} {word}" if f"{shade} {word}" in COLOUR_WORDS else word]

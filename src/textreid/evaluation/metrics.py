@@ -40,6 +40,11 @@ class QueryMetrics:
     average_precision: Doubles
     inverse_negative_penalty: Doubles
 
+    def scores(self) -> dict[str, Doubles]:
+        """The five figures of each query by name, (Q',) each: their means are `RetrievalMetrics.scores`."""
+        hits = {f"R{depth}": (self.rank <= depth).astype(np.float64) for depth in (1, 5, 10)}
+        return {**hits, "mAP": self.average_precision, "mINP": self.inverse_negative_penalty}
+
 
 @dataclass(frozen=True)
 class RetrievalMetrics:
@@ -119,12 +124,13 @@ def retrieval_metrics(
     block = min(block or max(1, _BLOCK_BYTES // (4 * len(gallery))), len(matched))
     starts, ends = starts[matched], ends[matched]
     values = _from_ranks(matched, _ranks(queries[matched], gallery, starts, ends, block), ends - starts)
+    r1, r5, r10, mean_precision, minp = (float(each.mean()) for each in values.scores().values())
     return RetrievalMetrics(
-        r1=float(np.mean(values.rank <= 1)),
-        r5=float(np.mean(values.rank <= 5)),
-        r10=float(np.mean(values.rank <= 10)),
-        map=float(values.average_precision.mean()),
-        minp=float(values.inverse_negative_penalty.mean()),
+        r1=r1,
+        r5=r5,
+        r10=r10,
+        map=mean_precision,
+        minp=minp,
         queries=len(matched),
         gallery=len(gallery),
         without_match=tuple(np.setdiff1d(np.arange(len(queries)), matched).tolist()),

@@ -1,38 +1,52 @@
-"""Text-to-image evaluation of a model on a benchmark: every caption of a split asks, every image of it answers."""
+"""The protocol: every caption of a split asks and every image of it answers, and on request the other way round."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from textreid.artifacts import fingerprint
-from textreid.datasets.images import read_image
-from textreid.datasets.records import Benchmark, Record
-from textreid.errors import DataError, ImageError
-from textreid.evaluation.chance import bootstrap_interval, random_ranking
-from textreid.evaluation.metrics import RetrievalMetrics, retrieval_metrics
+from textreid.datasets.records import Benchmark
+from textreid.evaluation.chance import bootstrap_means, interval, random_ranking
+from textreid.evaluation.encoding import MAX_UNREADABLE, EncodedSplit, Encoder, Floats, Indices, encode_split
+from textreid.evaluation.metrics import QueryMetrics, RetrievalMetrics, retrieval_metrics
+from textreid.evaluation.words import WordRecall, word_recall
 
-MAX_UNREADABLE = 0.05
-_BATCH = 512  # images handed to the model at once
 _EXAMPLES = 5  # of what was left out, named in the report
 
 
-class Encoder(Protocol):
-    """What can be evaluated: `textreid.Model`, or anything else that encodes both sides into one space."""
+@dataclass(frozen=True)
+class Retrieval:
+    """One direction: what was measured, how sure it is, and what chance would give.
+
+    Attributes:
+        metrics: with the values of each query.
+        intervals: 95 % bootstrap interval over identities of each score.
+        chance: expectation of a random ranking of the same gallery for the same queries.
+    """
+
+    metrics: RetrievalMetrics
+    intervals: dict[str, tuple[float, float]]
+    chance: dict[str, float]
 
     @property
-    def fingerprint(self) -> str:
-        """Equal for encoders that encode alike."""
+    def per_query(self) -> QueryMetrics:
+        """The values of each query that has a match."""
+        if self.metrics.per_query is None:
+            raise ValueError("metrics without the values of each query")
+        return self.metrics.per_query
 
-    def encode_images(self, images: Sequence[Path], /) -> npt.NDArray[np.float32]:
-        """(N, D) features of N image files; raises `ImageError` where one cannot be read."""
-
-    def encode_texts(self, texts: Sequence[str], /) -> npt.NDArray[np.float32]:
-        """(N, D) features of N texts."""
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "queries": self.metrics.queries,
+            "queries_without_match": len(self.metrics.without_match),
+            "gallery": self.metrics.gallery,
+            "scores": self.metrics.scores(),
+            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
+            "chance": self.chance,
+        }
 
 
 @dataclass(frozen=True)
@@ -40,23 +54,25 @@ class Evaluation:
     """What was measured, of which model, on exactly which data.
 
     Attributes:
-        name: of the model, as a reader knows it.
-        fingerprint: of the model.
+        model, fingerprint: its name, as a reader knows it, and what tells it from all others.
         selected_on: data that chose the checkpoint, or None where that is not recorded.
-        benchmark, split: what it was measured on.
-        images, captions, identities: sizes of the gallery, of the set of queries, and of the gallery's people.
+        training_text: where the sentences it learned from come from, or None where that is not recorded.
+        benchmark, form, split: what it was measured on; the form is that of `textreid.datasets.benchmarks`.
+        images, captions, identities: sizes of the gallery, of the set of sentences, and of the gallery's people.
         data: fingerprint of the list of images, identities and captions that were used.
         rejected: number of things left out, by reason.
         rejected_examples: the first few of them.
-        metrics: what was measured.
-        intervals: 95 % bootstrap interval, over identities, of R1 and mAP.
-        chance: expectation of a random ranking of the same gallery for the same queries.
+        text_to_image: sentences ask, images answer.
+        image_to_text: images ask, sentences answer; on request.
+        words: how well sentences with each attribute word do; on request.
     """
 
-    name: str
+    model: str
     fingerprint: str
     selected_on: str | None
+    training_text: tuple[str, ...] | None
     benchmark: str
+    form: str
     split: str
     images: int
     captions: int
@@ -64,21 +80,23 @@ class Evaluation:
     data: str
     rejected: dict[str, int]
     rejected_examples: tuple[str, ...]
-    metrics: RetrievalMetrics
-    intervals: dict[str, tuple[float, float]]
-    chance: dict[str, float]
+    text_to_image: Retrieval
+    image_to_text: Retrieval | None = None
+    words: tuple[WordRecall, ...] | None = None
 
     def scores(self) -> dict[str, float]:
-        """R1, R5, R10, mAP and mINP as fractions of 1."""
-        return self.metrics.scores()
+        """R1, R5, R10, mAP and mINP of text to image, as fractions of 1."""
+        return self.text_to_image.metrics.scores()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, as `textreid.evaluation.report` reads them."""
         return {
-            "name": self.name,
+            "model": self.model,
             "fingerprint": self.fingerprint,
             "selected_on": self.selected_on,
+            "training_text": None if self.training_text is None else list(self.training_text),
             "benchmark": self.benchmark,
+            "form": self.form,
             "split": self.split,
             "images": self.images,
             "captions": self.captions,
@@ -86,11 +104,9 @@ class Evaluation:
             "data": self.data,
             "rejected": self.rejected,
             "rejected_examples": list(self.rejected_examples),
-            "queries": self.metrics.queries,
-            "queries_without_match": len(self.metrics.without_match),
-            "scores": self.scores(),
-            "intervals": {name: list(ends) for name, ends in self.intervals.items()},
-            "chance": self.chance,
+            "text_to_image": self.text_to_image.to_dict(),
+            "image_to_text": self.image_to_text.to_dict() if self.image_to_text else None,
+            "words": None if self.words is None else [word.to_dict() for word in self.words],
         }
 
 
@@ -100,90 +116,64 @@ def evaluate_model(
     split: str = "test",
     *,
     name: str = "model",
-    selected_on: str | None = None,
     max_unreadable: float = MAX_UNREADABLE,
 ) -> Evaluation:
-    """Measure text-to-image retrieval on one split.
-
-    Images that cannot be read are left out with their captions, and counted.
-
-    Args:
-        model: encodes both sides.
-        benchmark: as `textreid.datasets.annotations.read_cuhk_form` reads it.
-        split: which part of it.
-        name: of the model, for the report.
-        selected_on: data that chose the checkpoint, for the report.
-        max_unreadable: share of the images that may be unreadable.
+    """Encode one split and measure text-to-image retrieval on it; see `encode_split` and `measure`.
 
     Raises:
         AnnotationError: there is no such split.
-        DataError: more of its images than allowed cannot be read, or no image of it has a usable caption.
+        DataError: too many of its images cannot be read, it has no caption, or features are not finite.
     """
-    part = benchmark.split(split)
-    records, gallery, unreadable = _encode_gallery(model, part, max_unreadable)
-    asked = [(caption, record.identity) for record in records for caption in record.captions]
-    if not asked:
-        raise DataError(f"{part.name}: no image of split {split!r} has a usable caption")
-    captions, identities = zip(*asked, strict=True)
-    owners = [record.identity for record in records]
-    metrics = retrieval_metrics(model.encode_texts(captions), gallery, identities, owners, per_query=True)
-    each = metrics.per_query
-    if each is None:
-        raise RuntimeError("values of each query were asked for")
-    groups = np.array(identities)[each.query]
-    left_out = [(r.image, r.reason) for r in part.rejected] + [(image, "unreadable") for image in unreadable]
+    encoded = encode_split(model, benchmark.split(split), max_unreadable=max_unreadable)
+    return measure(model, encoded, name=name)
+
+
+def measure(
+    model: Encoder, encoded: EncodedSplit, *, name: str, image_to_text: bool = False, words: bool = False
+) -> Evaluation:
+    """Rank and count.
+
+    Args:
+        model: that encoded the split.
+        encoded: the split.
+        name: of the model, for the report.
+        image_to_text: whether to measure that direction too.
+        words: whether to measure each attribute word; encodes up to some thousands of shortened sentences.
+
+    Raises:
+        DataError: features are not finite, or no sentence has an image of its identity.
+    """
+    owners, identities = encoded.owners, encoded.identities
+    forward = _retrieve(encoded.texts, encoded.images, identities, owners)
     return Evaluation(
-        name=name,
+        model=name,
         fingerprint=model.fingerprint,
-        selected_on=selected_on,
-        benchmark=part.name,
-        split=split,
-        images=len(records),
-        captions=len(captions),
-        identities=len(set(owners)),
-        data=fingerprint([[record.image, record.identity, record.captions] for record in records]),
-        rejected=dict(Counter(reason for _, reason in left_out)),
-        rejected_examples=tuple(f"{image} ({reason})" for image, reason in left_out[:_EXAMPLES]),
-        metrics=metrics,
-        intervals={
-            "R1": bootstrap_interval(each.rank == 1, groups),
-            "mAP": bootstrap_interval(each.average_precision, groups),
-        },
-        chance=random_ranking(each.relevant, len(records)),
+        selected_on=model.selected_on,
+        training_text=model.training_text,
+        benchmark=encoded.name,
+        form=encoded.form,
+        split=encoded.records[0].split,
+        images=len(encoded.records),
+        captions=len(encoded.sentences),
+        identities=len(np.unique(owners)),
+        data=fingerprint([[record.image, record.identity, record.captions] for record in encoded.records]),
+        rejected=dict(Counter(reason for _, reason in encoded.left_out)),
+        rejected_examples=tuple(f"{image} ({reason})" for image, reason in encoded.left_out[:_EXAMPLES]),
+        text_to_image=forward,
+        image_to_text=_retrieve(encoded.images, encoded.texts, owners, identities) if image_to_text else None,
+        words=word_recall(model, encoded, forward.per_query) if words else None,
     )
 
 
-def _encode_gallery(
-    model: Encoder, part: Benchmark, max_unreadable: float
-) -> tuple[list[Record], npt.NDArray[np.float32], list[str]]:
-    """The records whose image can be read, their features, and the images that cannot."""
-    records: list[Record] = []
-    features: list[npt.NDArray[np.float32]] = []
-    problems: dict[str, ImageError] = {}
-    for first in range(0, len(part.records), _BATCH):
-        batch = part.records[first : first + _BATCH]
-        try:
-            features.append(model.encode_images([part.image_root / record.image for record in batch]))
-        except ImageError:
-            problems |= _unreadable(part.image_root, batch)
-            batch = tuple(record for record in batch if record.image not in problems)
-            if batch:
-                features.append(model.encode_images([part.image_root / record.image for record in batch]))
-        records += batch
-    if not records or len(problems) > max_unreadable * len(part.records):
-        raise DataError(
-            f"{part.image_root}: {len(problems)} of {len(part.records)} images cannot be read "
-            f"(allowed: {max_unreadable:.0%}); the first: {next(iter(problems.values()))}"
-        )
-    return records, np.concatenate(features), list(problems)
-
-
-def _unreadable(root: Path, records: Sequence[Record]) -> dict[str, ImageError]:
-    """The images that cannot be read, and why."""
-    problems = {}
-    for record in records:
-        try:
-            read_image(root / record.image)
-        except ImageError as error:
-            problems[record.image] = error
-    return problems
+def _retrieve(queries: Floats, gallery: Floats, query_ids: Indices, gallery_ids: Indices) -> Retrieval:
+    metrics = retrieval_metrics(queries, gallery, query_ids, gallery_ids, per_query=True)
+    each = metrics.per_query
+    if each is None:
+        raise RuntimeError("values of each query were asked for")
+    values = each.scores()
+    ends = interval(bootstrap_means(np.stack(list(values.values()), axis=1), query_ids[each.query]))
+    return Retrieval(
+        metrics=metrics,
+        intervals={score: (float(low), float(high)) for score, (low, high) in zip(values, ends, strict=True)},
+        chance=random_ranking(each.relevant, metrics.gallery),
+    )

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from textreid.models.cross_modal_head import CrossModalHead
     from textreid.models.dual_encoder import DualEncoder, Encoded
     from textreid.models.model import Model
     from textreid.models.query_encoder import QueryEncoder
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from textreid.models.weights import initialize, load_model
 
 _HOME = {
+    "CrossModalHead": "cross_modal_head",
     "DualEncoder": "dual_encoder",
     "Encoded": "dual_encoder",
     "Model": "model",
@@ -20,7 +22,17 @@ _HOME = {
     "load_model": "weights",
 }
 
-__all__ = ["DualEncoder", "Encoded", "Model", "QueryEncoder", "TokenBatch", "Tokenizer", "initialize", "load_model"]
+__all__ = [
+    "CrossModalHead",
+    "DualEncoder",
+    "Encoded",
+    "Model",
+    "QueryEncoder",
+    "TokenBatch",
+    "Tokenizer",
+    "initialize",
+    "load_model",
+]
 
 
 def __getattr__(name: str) -> Any:

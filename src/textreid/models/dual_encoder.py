@@ -25,11 +25,15 @@ class Encoded(NamedTuple):
         text_features: one (D,) for each text, not normalised.
         patch_tokens: (B, M, D) of the same image pass at the asked layer, CLS excluded, after the tower's final
             norm and projection; detached.
+        image_tokens: (B, 1 + M, D) of the last layer, CLS first, projected likewise; None if they were not asked for.
+        text_tokens: (texts, T, D) likewise.
     """
 
     image_features: torch.Tensor
     text_features: torch.Tensor
     patch_tokens: torch.Tensor
+    image_tokens: torch.Tensor | None = None
+    text_tokens: torch.Tensor | None = None
 
 
 class DualEncoder(nn.Module):
@@ -48,31 +52,40 @@ class DualEncoder(nn.Module):
         nn.init.normal_(self.visual_projection.weight, std=config.vision_width**-0.5)
         nn.init.normal_(self.text_projection.weight, std=config.text_width**-0.5)
 
-    def forward(self, pixels: torch.Tensor, ids: torch.Tensor, lengths: torch.Tensor, token_layer: int) -> Encoded:
-        """Encode B images and their texts; one image pass serves both the features and the patch tokens.
+    def forward(
+        self,
+        pixels: torch.Tensor,
+        ids: torch.Tensor,
+        lengths: torch.Tensor,
+        token_layer: int,
+        all_tokens: bool = False,
+    ) -> Encoded:
+        """Encode B images and their texts; one pass of each tower serves the features and the tokens.
 
         Args:
             pixels: (B, 3, H, W) float, normalised with the configuration's mean and deviation.
             ids: (texts, T) token ids, T at most the configuration's ``text_length``.
             lengths: (texts,) tokens of each text, start and end included.
             token_layer: the layer of the patch tokens, counted from 1.
+            all_tokens: whether to give the tokens of the last layer too.
         """
         last, inner = self.vision_model(pixels, token_layer)
         with torch.no_grad():
-            patches = self.visual_projection(self.vision_model.post_layernorm(inner[:, 1:]))
-        return Encoded(self._image_features(last), self.encode_text(ids, lengths), patches)
+            patches = self._project_image(inner[:, 1:])
+        hidden = self.text_model(ids, self.config.text_layers)
+        if not all_tokens:
+            return Encoded(self._project_image(last[:, 0]), self._project_text(_ends(hidden, lengths)), patches)
+        images, texts = self._project_image(last), self._project_text(hidden)
+        return Encoded(images[:, 0], _ends(texts, lengths), patches, images, texts)
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
         """Image features (B, D), not normalised, of pixels (B, 3, H, W): the projected CLS token."""
         last, _ = self.vision_model(pixels, self.config.vision_layers)
-        return self._image_features(last)
+        return self._project_image(last[:, 0])
 
     def encode_text(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Text features (B, D), not normalised, of ids (B, T): the projected end token, at ``lengths - 1``."""
-        hidden = self.text_model(ids, self.config.text_layers)
-        ends = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]
-        features: torch.Tensor = self.text_projection(self.text_model.final_layer_norm(ends))
-        return features
+        return self._project_text(_ends(self.text_model(ids, self.config.text_layers), lengths))
 
     def text_tokens(self, ids: torch.Tensor, lengths: torch.Tensor, layer: int) -> torch.Tensor:
         """Text tokens (B, T, D) at ``layer`` (from 1), after the tower's final norm and projection.
@@ -81,13 +94,24 @@ class DualEncoder(nn.Module):
         """
         longest = int(lengths.max())
         hidden = self.text_model(ids[:, :longest], layer)
-        tokens = self.text_projection(self.text_model.final_layer_norm(hidden))
+        tokens = self._project_text(hidden)
         inside = torch.arange(longest, device=ids.device) < lengths[:, None]
         return nn.functional.pad(tokens * inside[..., None], (0, 0, 0, ids.shape[1] - longest))
 
-    def _image_features(self, hidden: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self.visual_projection(self.vision_model.post_layernorm(hidden[:, 0]))
+    def _project_image(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states (..., width) of the image tower in the shared space (..., D)."""
+        features: torch.Tensor = self.visual_projection(self.vision_model.post_layernorm(hidden))
         return features
+
+    def _project_text(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states (..., width) of the text tower in the shared space (..., D)."""
+        features: torch.Tensor = self.text_projection(self.text_model.final_layer_norm(hidden))
+        return features
+
+
+def _ends(tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The end token (texts, width) of each text, of tokens (texts, T, width)."""
+    return tokens[torch.arange(len(tokens), device=tokens.device), lengths - 1]
 
 
 class _VisionTower(nn.Module):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from textreid.artifacts import read_json, read_manifest
+from textreid.artifacts import MANIFEST, read_json, read_manifest
 from textreid.config import ModelConfig
 from textreid.errors import ConfigError, ModelError
 from textreid.models.tokenizer import Tokenizer
@@ -26,6 +26,7 @@ class ModelFolder(NamedTuple):
     tokenizer: Tokenizer
     fingerprint: str
     selected_on: str | None
+    training_text: tuple[str, ...] | None
 
 
 def open_folder(path: Path) -> ModelFolder:
@@ -45,7 +46,26 @@ def open_folder(path: Path) -> ModelFolder:
         raise ModelError(f"{path / CONFIG}: {error}") from error
     tokenizer = Tokenizer.load(path / TOKENIZER)
     check_tokenizer(tokenizer, config, str(path))
-    return ModelFolder(path, config, tokenizer, fingerprint, manifest.get("selected_on"))
+    texts = manifest.get("training_text")
+    training_text = None if texts is None else tuple(map(str, texts))
+    return ModelFolder(path, config, tokenizer, fingerprint, manifest.get("selected_on"), training_text)
+
+
+def training_text_of(weights: Path | str | None) -> tuple[str, ...] | None:
+    """Where the sentences behind some weights come from, as `Model.training_text`; none for random weights (None).
+
+    OpenAI's CLIP, by its name on the hub, stands for itself: pairs from the web. Of other foreign weights nothing is
+    known.
+
+    Raises:
+        ArtifactError, ModelError: as `open_folder`, where ``weights`` is a model folder.
+    """
+    if weights is None:
+        return ()
+    path = BUNDLED if weights == "tiny" else Path(weights)
+    if (path / MANIFEST).is_file():
+        return open_folder(path).training_text
+    return (str(weights),) if str(weights).startswith("openai/clip-") and not path.exists() else None
 
 
 def check_tokenizer(tokenizer: Tokenizer, config: ModelConfig, where: str) -> None:

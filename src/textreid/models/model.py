@@ -38,14 +38,23 @@ class Model:
         tokenizer: text to token ids.
         config: the shape of the network and the normalisation of its pixels.
         selected_on: the data that chose this checkpoint among others, in words; None where nobody recorded it.
+        training_text: where the sentences it learned from come from (names of data sets, of MLLMs, of the weights it
+            started from); None where nobody recorded it.
     """
 
-    def __init__(self, encoder: DualEncoder, tokenizer: Tokenizer, selected_on: str | None = None) -> None:
+    def __init__(
+        self,
+        encoder: DualEncoder,
+        tokenizer: Tokenizer,
+        selected_on: str | None = None,
+        training_text: tuple[str, ...] | None = None,
+    ) -> None:
         check_tokenizer(tokenizer, encoder.config, "model")
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.config: ModelConfig = encoder.config
         self.selected_on = selected_on
+        self.training_text = training_text
 
     @property
     def device(self) -> torch.device:
@@ -117,7 +126,12 @@ class Model:
         if broken:
             raise ModelError(f"{path}: not saved: {len(broken)} tensors are not finite in {dtype}, first {broken[0]}")
         mark = _fingerprint(state, self.config, self.tokenizer)
-        facts = {"fingerprint": mark, "dtype": dtype, "selected_on": self.selected_on}
+        facts = {
+            "fingerprint": mark,
+            "dtype": dtype,
+            "selected_on": self.selected_on,
+            "training_text": self.training_text,
+        }
         with new_folder(Path(path), KIND, FORMAT_VERSION, replace=replace, **facts) as folder:
             write_json(folder / CONFIG, asdict(self.config))
             write_bytes(folder / WEIGHTS, save(state))

@@ -16,7 +16,7 @@ from textreid.config import ModelConfig
 from textreid.errors import ConfigError, ModelError
 from textreid.models.clip_checkpoint import CONFIG, download, read_clip
 from textreid.models.dual_encoder import DualEncoder
-from textreid.models.folder import BUNDLED, WEIGHTS, check_shapes, open_folder
+from textreid.models.folder import BUNDLED, WEIGHTS, check_shapes, open_folder, training_text_of
 from textreid.models.model import Model
 from textreid.models.tokenizer import Tokenizer
 
@@ -58,7 +58,8 @@ def load_model(
     if image_size is not None:
         source = _fit(source, replace(source.config, image_height=image_size[0], image_width=image_size[1]))
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Model(_build(source).to(place), source.tokenizer, source.selected_on)
+    texts = training_text_of("tiny" if name_or_path is None else name_or_path)
+    return Model(_build(source).to(place), source.tokenizer, source.selected_on, texts)
 
 
 def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:

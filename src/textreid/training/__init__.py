@@ -3,19 +3,21 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from textreid.training.interrupt import RunStoppedError
-    from textreid.training.losses import itc, sdm
+    from textreid.training.losses import cmpm, identity, itc, masked_words, sdm
     from textreid.training.masking import MaskedTokens, mask_tokens, masking_probabilities, noise_levels
     from textreid.training.noise_table import NoiseTable
     from textreid.training.plots import plot_run
-    from textreid.training.recipe import pretrain
+    from textreid.training.recipe import finetune, pretrain
 
 _HOME = {
     "MaskedTokens": "masking",
     "NoiseTable": "noise_table",
-    "RunStoppedError": "interrupt",
+    "cmpm": "losses",
+    "finetune": "recipe",
+    "identity": "losses",
     "itc": "losses",
     "mask_tokens": "masking",
+    "masked_words": "losses",
     "masking_probabilities": "masking",
     "noise_levels": "masking",
     "plot_run": "plots",
@@ -26,9 +28,12 @@ _HOME = {
 __all__ = [
     "MaskedTokens",
     "NoiseTable",
-    "RunStoppedError",
+    "cmpm",
+    "finetune",
+    "identity",
     "itc",
     "mask_tokens",
+    "masked_words",
     "masking_probabilities",
     "noise_levels",
     "plot_run",

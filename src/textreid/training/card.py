@@ -1,24 +1,28 @@
 """The model card: what a trained model is, where it comes from, and what was measured."""
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from textreid.config import Config
+from textreid.config import OptimizerConfig
 from textreid.runlog import read_records
+
+if TYPE_CHECKING:
+    from textreid.training.preparation import Run
 
 _ROOT = Path(__file__).parents[3]
 
 
-def write_card(config: Config, metrics: Path, quarantined: Mapping[int, str]) -> str:
-    """The text of ``card.md`` for the model at the end of the run whose log is ``metrics``."""
+def write_card(run: "Run", metrics: Path) -> str:
+    """The text of ``card.md`` for the model at the end of ``run``, whose log is ``metrics``."""
+    config = run.config
     records = read_records(metrics)
     start = next(record for record in reversed(records) if record["event"] in ("start", "resume"))
     validations = [record for record in records if record["event"] == "validation"]
     trained = [record for record in records if record["event"] == "train"]
-    losses = ", ".join(
-        f"{name} * {weight:g}" for name, weight in (("SDM", config.losses.sdm), ("ITC", config.losses.itc)) if weight
-    )
+    losses = ", ".join(f"{name.upper()} * {weight:g}" for name, weight in config.losses.weights().items())
+    without = "".join(f"; {name.upper()} off: the data has no identities" for name in start["losses_left_out"])
     model, training, masking = config.model, config.training, config.masking
+    layer = f", layer {masking.layer}" if masking.method == "nam" else ""
     lines = [
         "# Model card",
         "",
@@ -31,26 +35,35 @@ def write_card(config: Config, metrics: Path, quarantined: Mapping[int, str]) ->
         f"| image, patch | {model.image_height} by {model.image_width}, {model.patch_size} |",
         f"| weights at the start | {model.weights or 'random'} |",
         f"| images, captions | {start['images']:,}, {start['captions']:,} ({start['captions_rejected']:,} rejected) |",
-        f"| unreadable images, left out | {len(quarantined):,} |",
+        f"| captions by | {', '.join(start['sources'])} |",
+        f"| identities | {start['identities']:,} |" if start["identities"] else "| identities | unknown |",
+        f"| unreadable images, left out | {len(run.images.quarantined):,} |",
         f"| data fingerprint | `{start['data']}` |",
-        f"| losses | {losses}, temperature {config.losses.temperature:g} |",
-        f"| masking | {masking.method}, p {masking.probability:g}, layer {masking.layer} |",
+        f"| losses | {losses}, temperature {config.losses.temperature:g}{without} |",
+        f"| masking | {masking.method}, p {masking.probability:g}{layer} |",
         f"| epochs | {training.epochs} over every {training.epoch_unit} |",
         f"| steps, batch | {start['steps']:,}, {training.batch_size} |",
-        f"| learning rate, warm-up | {config.optimizer.learning_rate:g}, {config.optimizer.warmup_epochs:g} epochs |",
+        f"| learning rate, warm-up | {config.optimizer.learning_rate:g}, {_warmup(config.optimizer)} |",
         f"| seed | {training.seed} |",
         f"| device, precision | {start['device']}, {start['dtype']} |",
         f"| last loss | {trained[-1]['loss']:.4f} |" if trained else "| last loss | none logged |",
-        "| selection | the last step; no validation figure was used to choose it |",
+        f"| selected on | {run.selection.selected_on()} |",
+        f"| last and best epoch | {run.selection.describe() or 'not measured'} |",
     ]
     if validations:
-        figures = {name: value for name, value in validations[-1].items() if name not in ("event", "step", "epoch")}
-        lines += ["", "Measured on the validation set of the run after the last step:", ""]
+        kept = run.selection.kept_step or validations[-1]["step"]
+        of_kept = next(record for record in validations if record["step"] == kept)
+        figures = {name: value for name, value in of_kept.items() if name not in ("event", "step", "epoch")}
+        lines += ["", f"This model (step {kept}) on {run.selection.validated_on}:", ""]
         lines += [
             f"- {name}: {value:.4g}" if isinstance(value, float) else f"- {name}: {value}"
             for name, value in figures.items()
         ]
     return "\n".join(lines) + "\n"
+
+
+def _warmup(config: OptimizerConfig) -> str:
+    return f"{config.warmup_epochs:g} epochs" if config.warmup_steps is None else f"{config.warmup_steps} steps"
 
 
 def source_commit() -> str | None:

@@ -7,7 +7,9 @@ another number adds up in another order.
 
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from textreid.errors import ArtifactError, ResumeError
 from textreid.models.tokenizer import Tokenizer
 from textreid.training.noise_table import NoiseTable
 
-_KIND, _FORMAT_VERSION = "checkpoint", 1
+_KIND, _FORMAT_VERSION = "checkpoint", 2
 _WEIGHTS, _OPTIMIZER, _TOTALS = "weights.safetensors", "optimizer.safetensors", "totals.safetensors"
 _TOKENIZER, _NOISE, _STATE = "tokenizer.json", "noise.npy", "state.json"
 _HARMLESS = frozenset(  # settings that may change between the parts of a run: they leave the weights alone
@@ -36,6 +38,7 @@ class Identity:
 
     config: dict[str, Any]
     data: str
+    validated_on: str | None  # the validation set, where it chooses the model
     compute: str  # device and precision
 
 
@@ -48,33 +51,30 @@ class Checkpoints:
         self.identity = identity
 
     def save(
-        self, step: int, encoder: nn.Module, optimizer: torch.optim.Optimizer, tokenizer: Tokenizer,
-        noise: NoiseTable | None, totals: Tensor,
+        self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer, tokenizer: Tokenizer,
+        noise: NoiseTable | None, totals: Tensor, kept_step: int | None = None,
     ) -> Path:  # fmt: skip
-        """Write the state after ``step`` steps, then remove the oldest checkpoints beyond ``keep``.
+        """Write the state after ``step`` steps, then remove the oldest checkpoints beyond ``keep`` and ``kept_step``.
 
         Raises:
             ArtifactError: it cannot be written (the disk is full); the former checkpoints stay.
         """
-        path = self._folder / f"step-{step:08}"
-        identity = self.identity
+        path = self._path(step)
         with new_folder(path, _KIND, _FORMAT_VERSION, replace=True, step=step) as partial:
             try:
-                save_file(_contiguous(encoder.state_dict()), partial / _WEIGHTS)
-                save_file(_moments(encoder, optimizer), partial / _OPTIMIZER)
+                save_file(_contiguous(network.state_dict()), partial / _WEIGHTS)
+                save_file(_moments(network, optimizer), partial / _OPTIMIZER)
                 save_file({"totals": totals.cpu()}, partial / _TOTALS)
             except SafetensorError as error:
                 raise ArtifactError(f"{path}: cannot be written: {error}") from error
             tokenizer.save(partial / _TOKENIZER)
             if noise:
                 noise.save(partial / _NOISE)
-            write_json(
-                partial / _STATE,
-                {"step": step, "config": identity.config, "data": identity.data, "compute": identity.compute},
-            )
+            write_json(partial / _STATE, {"step": step, **asdict(self.identity)})
             _flush(partial)
         for old in self._paths()[: -self._keep]:
-            shutil.rmtree(old)
+            if kept_step is None or old != self._path(kept_step):
+                shutil.rmtree(old)
         return path
 
     def newest(self) -> "Checkpoint | None":
@@ -97,6 +97,18 @@ class Checkpoints:
         self._refuse_other_run(paths[-1], state)
         return Checkpoint(paths[-1], state["step"])
 
+    def at(self, step: int) -> "Checkpoint":
+        """The whole checkpoint after ``step`` steps.
+
+        Raises:
+            ArtifactError: it is missing or damaged.
+        """
+        read_manifest(self._path(step), _KIND, _FORMAT_VERSION)
+        return Checkpoint(self._path(step), step)
+
+    def _path(self, step: int) -> Path:
+        return self._folder / f"step-{step:08}"
+
     def _paths(self) -> list[Path]:
         return sorted(path for path in self._folder.glob("step-*") if (path / MANIFEST).is_file())
 
@@ -105,10 +117,14 @@ class Checkpoints:
             f"{section}.{name} was {state['config'].get(section, {}).get(name)!r}, is {value!r}"
             for section, values in self.identity.config.items()
             for name, value in values.items()
-            if f"{section}.{name}" not in _HARMLESS and state["config"].get(section, {}).get(name) != value
+            if f"{section}.{name}" not in self._harmless() and state["config"].get(section, {}).get(name) != value
         ]
         if state["data"] != self.identity.data:
             differing.append("the captions or images are others")
+        if state["validated_on"] != self.identity.validated_on:
+            differing.append(
+                f"it chose its model on {state['validated_on']}, this does on {self.identity.validated_on}"
+            )
         if state["compute"] != self.identity.compute:
             differing.append(f"it computed on {state['compute']}, this is {self.identity.compute}")
         if differing:
@@ -116,6 +132,10 @@ class Checkpoints:
                 f"{path}: cannot be continued exactly: {'; '.join(differing)}. "
                 "Give the settings and data of the run, or start another with a new --out"
             )
+
+    def _harmless(self) -> frozenset[str]:
+        """Settings that may change; how often it validates matters to a run that chooses by validation."""
+        return _HARMLESS if self.identity.validated_on is None else _HARMLESS - {"training.validate_every"}
 
 
 @dataclass(frozen=True)
@@ -133,16 +153,30 @@ class Checkpoint:
         """The noise table, copied to ``working``."""
         return NoiseTable.restore(working, self.path / _NOISE, pairs, text_length)
 
-    def restore(self, encoder: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
+    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
         """Load weights and optimiser state in place; returns the running totals of the log.
 
         Raises:
-            ArtifactError: the files are damaged or do not fit the model.
+            ArtifactError: the files are damaged or do not fit the network.
         """
-        try:
-            encoder.load_state_dict(load_file(self.path / _WEIGHTS))
-            _load_moments(encoder, optimizer, load_file(self.path / _OPTIMIZER))
+        self.restore_weights(network)
+        with self._reading():
+            _load_moments(network, optimizer, load_file(self.path / _OPTIMIZER))
             return load_file(self.path / _TOTALS)["totals"]
+
+    def restore_weights(self, network: nn.Module) -> None:
+        """Load the weights alone, in place.
+
+        Raises:
+            ArtifactError: the file is damaged or does not fit the network.
+        """
+        with self._reading():
+            network.load_state_dict(load_file(self.path / _WEIGHTS))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
         except (SafetensorError, OSError, RuntimeError, KeyError) as error:
             raise ArtifactError(f"{self.path}: damaged, or of another model: {error}") from error
 
@@ -158,19 +192,19 @@ def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
 
-def _moments(encoder: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _moments(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's state by parameter name: ``<name>/exp_avg`` and so on."""
     return _contiguous(
         {
             f"{name}/{key}": value
-            for name, parameter in encoder.named_parameters()
+            for name, parameter in network.named_parameters()
             for key, value in optimizer.state.get(parameter, {}).items()
         }
     )
 
 
-def _load_moments(encoder: nn.Module, optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
-    parameters = dict(encoder.named_parameters())
+def _load_moments(network: nn.Module, optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
+    parameters = dict(network.named_parameters())
     for name, value in saved.items():
         parameter, key = name.rsplit("/", 1)
         owner = parameters[parameter]

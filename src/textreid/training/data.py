@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from textreid.datasets.captions import CaptionTable
 from textreid.datasets.images import read_image, to_pixels
 from textreid.errors import CaptionError, DataError, ImageError
 from textreid.models.tokenizer import Tokenizer
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     """One step's data: ``B`` images, ``T`` captions of up to ``L`` tokens."""
 
     pixels: npt.NDArray[np.uint8]  # (B, 3, H, W)
-    labels: Indices  # (B,) index of each image
+    images: Indices  # (B,) index of each image
     owners: Indices  # (T,) position in the batch of each caption's image
     pairs: Indices  # (T,) index of each caption
     ids: npt.NDArray[np.int64]  # (T, L), padded with 0
@@ -52,8 +52,8 @@ class TokenizedCaptions:
         return ids, lengths
 
 
-def tokenize(table: CaptionTable, tokenizer: Tokenizer) -> TokenizedCaptions:
-    """Encode all captions of a table, in bounded memory.
+def tokenize(captions: pa.LargeStringArray, tokenizer: Tokenizer) -> TokenizedCaptions:
+    """Encode Arrow strings, in bounded memory.
 
     Raises:
         CaptionError: a caption has no token.
@@ -62,11 +62,11 @@ def tokenize(table: CaptionTable, tokenizer: Tokenizer) -> TokenizedCaptions:
     parts: list[npt.NDArray[np.unsignedinteger]] = []
     lengths: list[Indices] = []
     truncated = 0
-    for start in range(0, len(table), _CHUNK):
-        batch = tokenizer.encode(table.captions.slice(start, _CHUNK).to_pylist())
+    for start in range(0, len(captions), _CHUNK):
+        batch = tokenizer.encode(captions.slice(start, _CHUNK).to_pylist())
         wordless = np.flatnonzero(batch.lengths <= 2)  # only start and end
         if wordless.size:
-            raise CaptionError(f"caption {table.caption(start + int(wordless[0]))!r} has no word to learn from")
+            raise CaptionError(f"caption {str(captions[start + int(wordless[0])])!r} has no word to learn from")
         parts.append(batch.ids[np.arange(batch.ids.shape[1]) < batch.lengths[:, None]].astype(small))
         lengths.append(batch.lengths)
         truncated += batch.truncated

@@ -6,15 +6,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from textreid.errors import TextReidError
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class RunStoppedError(TextReidError):
-    """A run was asked to stop; it did, and what it had done is saved."""
-
-    exit_code = 130
 
 
 class StopRequest:

@@ -1,6 +1,7 @@
-"""Losses over a batch of image and text features. They see features and labels, never a model.
+"""Losses over a batch of image and text features, or of scores. They see features and labels, never a model.
 
-Shapes: ``B`` images, ``T`` texts (``T = B`` when every image has one caption in the batch), ``D`` dimensions.
+Shapes: ``B`` images, ``T`` texts (``T = B`` when every image has one caption in the batch), ``D`` dimensions,
+``C`` identities, ``K`` masked words, ``V`` ids of a vocabulary.
 """
 
 import torch
@@ -55,23 +56,88 @@ def itc(
     return _cross_entropy_to_targets(logits, same) + _cross_entropy_to_targets(logits.T, same.T)
 
 
+def cmpm(image_features: Tensor, text_features: Tensor, labels: Tensor, text_labels: Tensor | None = None) -> Tensor:
+    """Cross-Modal Projection Matching: KL(predicted ‖ true) in both directions (Zhang & Lu, ECCV 2018, Eq. 1-4).
+
+    As `sdm`, but the prediction is the softmax of scalar projections: of the features of one modality, in their own
+    length, onto the unit features of the other. So there is no temperature, and the length of features matters.
+    Arguments, result and errors are those of `sdm`.
+    """
+    text_labels = labels if text_labels is None else text_labels
+    _check(image_features, text_features, labels, text_labels)
+    same = labels[:, None] == text_labels[None, :]
+    with torch.autocast(image_features.device.type, enabled=False):
+        images, texts = image_features.float(), text_features.float()
+        onto_texts, onto_images = images @ F.normalize(texts, dim=1).T, texts @ F.normalize(images, dim=1).T
+    return _kl_to_targets(onto_texts, same) + _kl_to_targets(onto_images, same.T)
+
+
+def identity(image_scores: Tensor, text_scores: Tensor, labels: Tensor, text_labels: Tensor | None = None) -> Tensor:
+    """Classification by identity: mean of the cross-entropies of both modalities (Jiang & Ye, CVPR 2023, §3.4).
+
+    Args:
+        image_scores: (B, C), one a known identity.
+        text_scores: (T, C), likewise.
+        labels: (B,) identity of each image; one outside ``0 … C - 1`` is unknown and left out.
+        text_labels: (T,) likewise; ``labels`` when None, and then T must equal B.
+
+    Returns:
+        Scalar, float32; a modality without a known identity counts 0.
+
+    Raises:
+        ValueError: the shapes do not fit together.
+    """
+    text_labels = labels if text_labels is None else text_labels
+    _check(image_scores, text_scores, labels, text_labels)
+    return (_classify(image_scores, labels) + _classify(text_scores, text_labels)) / 2
+
+
+def masked_words(scores: Tensor, ids: Tensor) -> Tensor:
+    """Masked language modelling: mean cross-entropy of the original ids (Jiang & Ye, CVPR 2023, Eq. 4).
+
+    Args:
+        scores: (K, V) of every id at the masked positions.
+        ids: (K,) that stood there.
+
+    Returns:
+        Scalar, float32; 0 without a masked word.
+
+    Raises:
+        ValueError: the shapes do not fit together.
+    """
+    if scores.ndim != 2 or ids.shape != scores.shape[:1]:
+        raise ValueError(f"an id per row of scores (K, V): {_shape(ids)} for {_shape(scores)}")
+    return _classify(scores, ids)
+
+
+def _classify(scores: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over the rows whose label is a column; 0 where there is none."""
+    known = (labels >= 0) & (labels < scores.shape[1])
+    total = F.cross_entropy(scores.float(), torch.where(known, labels, -1), ignore_index=-1, reduction="sum")
+    return total / known.sum().clamp(min=1)
+
+
 def _compare(
     image_features: Tensor, text_features: Tensor, labels: Tensor, text_labels: Tensor | None, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """Return cosines over temperature (B, T) in float32, and whether labels are equal (B, T)."""
     text_labels = labels if text_labels is None else text_labels
-    if image_features.ndim != 2 or text_features.ndim != 2 or image_features.shape[1] != text_features.shape[1]:
-        raise ValueError(f"features must be (B, D) and (T, D): {_shape(image_features)}, {_shape(text_features)}")
-    if labels.shape != image_features.shape[:1] or text_labels.shape != text_features.shape[:1]:
-        raise ValueError(
-            f"a label per feature: {_shape(labels)} for images {_shape(image_features)}, "
-            f"{_shape(text_labels)} for texts {_shape(text_features)}"
-        )
+    _check(image_features, text_features, labels, text_labels)
     # Autocast would compute the product in bfloat16, whose steps of 0.4 % become 20 % after 1 / temperature.
     with torch.autocast(image_features.device.type, enabled=False):
         images = F.normalize(image_features.float(), dim=1)
         texts = F.normalize(text_features.float(), dim=1)
         return images @ texts.T / temperature, labels[:, None] == text_labels[None, :]
+
+
+def _check(images: Tensor, texts: Tensor, labels: Tensor, text_labels: Tensor) -> None:
+    if images.ndim != 2 or texts.ndim != 2 or images.shape[1] != texts.shape[1]:
+        raise ValueError(f"features must be (B, D) and (T, D): {_shape(images)}, {_shape(texts)}")
+    if labels.shape != images.shape[:1] or text_labels.shape != texts.shape[:1]:
+        raise ValueError(
+            f"a label per feature: {_shape(labels)} for images {_shape(images)}, "
+            f"{_shape(text_labels)} for texts {_shape(texts)}"
+        )
 
 
 def _targets(same: Tensor) -> Tensor:

@@ -1,9 +1,8 @@
-"""Pre-training as the paper describes it: one loop over captioned images (Tan et al. 2024, §3-4).
+"""The one recipe, of pre-training and fine-tuning: a loop over captioned images (Tan et al. 2024, §3-4).
 
 All randomness is a function of the seed and the step, so that a run that was stopped goes on exactly.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -12,21 +11,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textreid.config import Config, LossConfig, OptimizerConfig
+from textreid.config import Config, LossConfig
+from textreid.datasets.records import Benchmark
 from textreid.datasets.transforms import augment
-from textreid.models import DualEncoder, Encoded, Model
+from textreid.errors import RunStoppedError
+from textreid.models import Model
 from textreid.runlog import RunLog
 from textreid.training.card import write_card
 from textreid.training.data import Batch, batches
-from textreid.training.interrupt import RunStoppedError, StopRequest
-from textreid.training.losses import itc, sdm
+from textreid.training.interrupt import StopRequest
+from textreid.training.losses import cmpm, identity, itc, masked_words, sdm
 from textreid.training.masking import mask_tokens, masking_probabilities, noise_levels
+from textreid.training.network import Outputs
 from textreid.training.noise_table import NoiseTable
+from textreid.training.optimizer import learning_rate, update
 from textreid.training.plots import plot_run
 from textreid.training.preparation import Run, prepare
+from textreid.training.training_set import TrainingSet, annotated_people, captioned_images
 
 Evaluate = Callable[[Model], Mapping[str, float]]
-_LOSSES = {"sdm": sdm, "itc": itc}
 _DRAWS = 2  # stream of random numbers, apart from those of the sampler
 
 
@@ -37,17 +40,44 @@ def pretrain(
     out: Path,
     resume: bool = False,
     evaluate: Evaluate | None = None,
+    validated_on: str | None = None,
     log: RunLog | None = None,
 ) -> Model:
-    """Train a dual encoder on captioned images and save it to ``out/model``.
+    """`train` on the images below ``images`` with the captions of the caption table ``captions``."""
+    return train(config, captioned_images(images, captions), out, resume, evaluate, validated_on, log)
+
+
+def finetune(
+    config: Config,
+    people: Benchmark,
+    out: Path,
+    resume: bool = False,
+    evaluate: Evaluate | None = None,
+    validated_on: str | None = None,
+    log: RunLog | None = None,
+) -> Model:
+    """`train` on the annotated images ``people``, the training split of a benchmark."""
+    return train(config, annotated_people(people), out, resume, evaluate, validated_on, log)
+
+
+def train(
+    config: Config,
+    data: TrainingSet,
+    out: Path,
+    resume: bool = False,
+    evaluate: Evaluate | None = None,
+    validated_on: str | None = None,
+    log: RunLog | None = None,
+) -> Model:
+    """Train a dual encoder and save it to ``out/model``.
 
     Args:
         config: all settings; see `textreid.presets`.
-        images: root of the image paths in the caption table.
-        captions: folder of a caption table.
+        data: images, captions and labels.
         out: the run folder; must be new, unless ``resume``.
         resume: continue the run in ``out`` from its newest checkpoint, with the same settings and data.
         evaluate: measures the model before the first step and at ends of epochs; its figures go to the log.
+        validated_on: the data that ``evaluate`` measures on, in words; the model folder and every report of it say so.
         log: where records and the console view go; ``out/metrics.jsonl`` and standard error when None.
 
     Raises:
@@ -58,14 +88,16 @@ def pretrain(
         TextReidError: the loss is no longer finite.
     """
     log = log or RunLog(out)
-    run = prepare(config, images, captions, out, resume, log)
-    with StopRequest(log.say) as stop, log.progress("pretrain", run.steps, run.start):
+    run = prepare(config, data, out, resume, log, (validated_on or "a validation set") if evaluate else None)
+    with StopRequest(log.say) as stop, log.progress("train", run.steps, run.start):
         reached = _train(run, evaluate, log, stop)
     if reached < run.steps:
         raise RunStoppedError(f"stopped after step {reached} of {run.steps}; {out} is saved, go on with --resume")
-    run.model.selected_on = "nothing: the last step"
-    run.model.save(out / "model", write_card(run.config, log.path, run.images.quarantined), replace=True)
+    run.keep_selected()
+    run.model.save(out / "model", write_card(run, log.path), replace=True)
     plot_run(log.path)
+    if run.selection.seen:
+        log.say(f"{run.selection.describe()}; selected on {run.model.selected_on}")
     log.say(f"model: {out / 'model'}")
     return run.model
 
@@ -73,15 +105,16 @@ def pretrain(
 def _train(run: Run, evaluate: Evaluate | None, log: RunLog, stop: StopRequest) -> int:
     """Run the loop; returns the number of steps that are finished."""
     config, training, per_epoch = run.config, run.config.training, run.sampler.steps_per_epoch
-    run.model.encoder.train()
+    run.network.train()
     with closing(batches(run.sampler, run.images, run.captions, run.start, run.steps, training.workers)) as data:
         # One iteration more than steps: the last evaluation and checkpoint take the same path as all others.
         for step in range(run.start, run.steps + 1):
             last = step == run.steps
             fresh = step > run.start or not run.resumed
+            best = False
             if evaluate and fresh and (last or step % (per_epoch * training.validate_every) == 0):
-                _validate(run, evaluate, step, log)
-            if step > run.start and (last or stop.made or step % training.checkpoint_every == 0):
+                best = _validate(run, evaluate, step, log)
+            if step > run.start and (last or stop.made or best or step % training.checkpoint_every == 0):
                 run.save(step)
             if last or stop.made:
                 break
@@ -99,42 +132,39 @@ def _train(run: Run, evaluate: Evaluate | None, log: RunLog, stop: StopRequest) 
 
 def take_step(run: Run, step: int, batch: Batch, rate: float) -> dict[str, Tensor]:
     """Train on one batch; returns its losses, the share of words masked and, under NAM, their mean noise."""
-    config, encoder, tokenizer, compute = run.config, run.model.encoder, run.model.tokenizer, run.compute
+    config, tokenizer, compute = run.config, run.model.tokenizer, run.compute
     draws = _generator(config.training.seed, step, compute.device)
-    pixels, ids, lengths, labels, owners = _to_device(batch, compute.device)
+    pixels, ids, lengths, images, owners = _to_device(batch, compute.device)
     words = _word_mask(ids, lengths)
 
     pixels = augment(pixels, config.augmentation, draws, config.model.pixel_mean, config.model.pixel_std)
     p = _probabilities(run, batch, ids)
     masked = mask_tokens(ids, p, words, draws, tokenizer.mask_id, tokenizer.vocabulary_size)
     with compute.autocast():
-        encoded = encoder(pixels, masked.ids, lengths, config.masking.layer)
-    loss, figures = _loss(encoded, labels, labels[owners], config.losses)
+        outputs = run.network(pixels, masked.ids, lengths, owners, masked.chosen, config.masking.layer)
+    loss, figures = _loss(outputs, run.labels[images], owners, ids[masked.chosen], config.losses)
     torch.autograd.backward(loss)
     if run.noise:  # with the weights of the image pass, so before they change
-        figures["noise"] = _renew_noise(run, run.noise, batch, ids, lengths, words, encoded.patch_tokens[owners])
-    _update(encoder, run.optimizer, rate, config.optimizer.clip_norm)
+        figures["noise"] = _renew_noise(run, run.noise, batch, ids, lengths, words, outputs.patch_tokens[owners])
+    update(run.network, run.optimizer, rate, config.optimizer.clip_norm)
     return figures | {"mask_rate": masked.chosen.sum() / words.sum()}
 
 
-def learning_rate(step: int, steps: int, steps_per_epoch: int, config: OptimizerConfig) -> float:
-    """Rate of step ``step`` (from 0) of ``steps``: linear warm-up, then half a cosine down to the final rate."""
-    warmup = round(config.warmup_epochs * steps_per_epoch)
-    if step < warmup:
-        return config.warmup_start + (config.learning_rate - config.warmup_start) * (step + 1) / warmup
-    share = (step - warmup) / max(1, steps - warmup)
-    span = config.learning_rate - config.final_learning_rate
-    return config.final_learning_rate + span * (1 + math.cos(math.pi * share)) / 2
-
-
 def _loss(
-    encoded: Encoded, labels: Tensor, text_labels: Tensor, config: LossConfig
+    outputs: Outputs, labels: Tensor, owners: Tensor, hidden: Tensor, config: LossConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of the losses, and each by name; one whose weight is 0 is not computed."""
-    images, texts = encoded.image_features, encoded.text_features
-    weights = {name: weight for name in _LOSSES if (weight := getattr(config, name))}
-    parts = {name: _LOSSES[name](images, texts, labels, config.temperature, text_labels) for name in weights}
-    total = torch.stack([weights[name] * parts[name] for name in weights]).sum()
+    images, texts, of_texts = outputs.image_features, outputs.text_features, labels[owners]
+    losses = {
+        "sdm": lambda: sdm(images, texts, labels, config.temperature, of_texts),
+        "itc": lambda: itc(images, texts, labels, config.temperature, of_texts),
+        "cmpm": lambda: cmpm(images, texts, labels, of_texts),
+        "id": lambda: identity(outputs.image_identities, outputs.text_identities, labels, of_texts),
+        "mlm": lambda: masked_words(outputs.words, hidden),
+    }
+    weights = config.weights()
+    parts = {name: losses[name]() for name in weights}
+    total = torch.stack([weight * parts[name] for name, weight in weights.items()]).sum()
     return total, {"loss": total, **parts}
 
 
@@ -152,15 +182,6 @@ def _renew_noise(
     return noise.sum() / words.sum()
 
 
-def _update(encoder: DualEncoder, optimizer: torch.optim.Optimizer, rate: float, clip_norm: float) -> None:
-    if clip_norm:
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), clip_norm)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-
-
 def _probabilities(run: Run, batch: Batch, ids: Tensor) -> Tensor:
     """Masking probabilities (T, L) of this step's captions."""
     if run.noise:
@@ -176,9 +197,9 @@ def _word_mask(ids: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    arrays = (batch.pixels, batch.ids, batch.lengths, batch.labels, batch.owners)
-    pixels, ids, lengths, labels, owners = (torch.from_numpy(array).to(device) for array in arrays)
-    return pixels, ids, lengths, labels, owners
+    arrays = (batch.pixels, batch.ids, batch.lengths, batch.images, batch.owners)
+    pixels, ids, lengths, images, owners = (torch.from_numpy(array).to(device) for array in arrays)
+    return pixels, ids, lengths, images, owners
 
 
 def _generator(seed: int, step: int, device: torch.device) -> torch.Generator:
@@ -186,12 +207,14 @@ def _generator(seed: int, step: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(int(state[0]))
 
 
-def _validate(run: Run, evaluate: Evaluate, step: int, log: RunLog) -> None:
+def _validate(run: Run, evaluate: Evaluate, step: int, log: RunLog) -> bool:
+    """Measure, record and show; returns whether this is the model to keep so far."""
     figures = dict(evaluate(run.model))
     epoch = step / run.sampler.steps_per_epoch
     log.record("validation", step, epoch=epoch, **figures)
     log.say(f"epoch {epoch:g}: " + "  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     run.totals.restart_clock()
+    return run.selection.offer(step, epoch, figures)
 
 
 def _log(run: Run, step: int, rate: float, log: RunLog) -> None:

@@ -1,0 +1,84 @@
+"""On what data a checkpoint is measured while it is trained, and how that is told ever after.
+
+A checkpoint that was chosen by test figures, or watched by them, carries `TEST_STAMP` in its model folder, and every
+report that measures it says so. The validation split of a benchmark is its own where it has one (``val``), or else
+10 % of its training identities, drawn by a seed (Tan et al. 2024, supplement).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from textreid.datasets.records import VALIDATION_SHARE, Benchmark
+from textreid.errors import AnnotationError
+from textreid.evaluation.encoding import Encoder
+from textreid.evaluation.protocol import evaluate_model
+
+OWN_VALIDATION = "val"
+TEST_STAMP = "the TEST split of"
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Measures a model on a fixed part of a benchmark; what a training run takes as ``evaluate``.
+
+    Attributes:
+        part: one split.
+        words: which data that is, as a model folder records it.
+    """
+
+    part: Benchmark
+    words: str
+
+    def __call__(self, model: Encoder) -> Mapping[str, float]:
+        """R1, R5, R10, mAP and mINP of text to image, as fractions of 1."""
+        return evaluate_model(model, self.part, self.part.records[0].split).scores()
+
+
+def validation(benchmark: Benchmark, on_test: bool = False, seed: int = SEED) -> Validation:
+    """The part of a benchmark that training may look at.
+
+    Args:
+        benchmark: all splits of it.
+        on_test: take the test split instead; stamps the model.
+        seed: of the identities that are set aside where the benchmark has no validation split of its own.
+
+    Raises:
+        AnnotationError: there is no such split, or there are too few people to set some aside.
+    """
+    if on_test:
+        return Validation(benchmark.split("test"), f"{TEST_STAMP} {benchmark.name}")
+    part, words = validation_part(benchmark, seed)
+    return Validation(part, f"{words} of {benchmark.name}")
+
+
+def validation_part(benchmark: Benchmark, seed: int = SEED) -> tuple[Benchmark, str]:
+    """The validation split of a benchmark, and what it is in words.
+
+    Raises:
+        AnnotationError: it has neither a validation nor a training split, or too few people in the latter.
+    """
+    if OWN_VALIDATION in benchmark.splits:
+        return benchmark.split(OWN_VALIDATION), "the validation split"
+    if "train" not in benchmark.splits:
+        known = ", ".join(benchmark.splits)
+        raise AnnotationError(
+            f"{benchmark.name}: has no validation split (val), and no train split to set people aside from; "
+            f"there are: {known}"
+        )
+    part = benchmark.split("train").validation_split(seed)[1]
+    return part, f"{VALIDATION_SHARE:.0%} of the training people (seed {seed})"
+
+
+def split_of(benchmark: Benchmark, name: str) -> Benchmark:
+    """A split by name; ``val`` is what `validation_part` says.
+
+    Raises:
+        AnnotationError: there is none.
+    """
+    return validation_part(benchmark)[0] if name == OWN_VALIDATION else benchmark.split(name)
+
+
+def chosen_on_test(selected_on: str | None) -> bool:
+    """Whether a model says that test figures chose it or were watched while it was trained."""
+    return selected_on is not None and TEST_STAMP in selected_on

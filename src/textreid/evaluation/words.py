@@ -1,0 +1,225 @@
+"""Which words a model is blind to: how sentences with an attribute word do, and what they lose without it.
+
+Sentences with a word differ from those without it in other ways too (length, who is described), so the difference
+between the two is a symptom. The test is the second figure: the same sentences with the word taken out. A model
+that loses nothing does not use the word.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from textreid.evaluation.chance import bootstrap_means, interval
+from textreid.evaluation.colour_words import ACCESSORIES, BELONGINGS, COLOUR_WORDS, HAIR, HEADWEAR, NOUNS, SAME
+from textreid.evaluation.encoding import EncodedSplit, Encoder
+from textreid.evaluation.metrics import QueryMetrics, retrieval_metrics
+
+MIN_IDENTITIES = 5  # that a word must be said of, and as many that it is not said of
+SHORTENED = 300  # sentences a word is taken out of, at most
+_SEED = 0
+_MEASURED = ("R1", "mAP")
+_TOKEN = re.compile(r"[^\W\d_]+(?:[-'][^\W\d_]+)*")
+_GENDER = {
+    "woman": "woman women lady ladies female girl girls gal", "man": "man men gentleman guy male boy boys fellow",
+}  # fmt: skip
+_LOOKS = "long short striped plaid checked plain patterned sleeveless hooded young old elderly slim"
+_SAME_NOUNS = {
+    "haired": "hair", "tshirt": "t-shirt", "shoe": "shoes", "boot": "boots", "sandal": "sandals", "sneaker": "sneakers",
+    "trainer": "trainers", "rucksack": "backpack", "jean": "jeans", "pant": "pants",
+}  # fmt: skip
+
+
+class Said(NamedTuple):
+    """An attribute word in a sentence: its class, its usual form, and where it stands."""
+
+    kind: str
+    word: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class WordRecall:
+    """How the sentences with one word do; every pair of ends is a 95 % bootstrap interval over identities.
+
+    Attributes:
+        kind, word: such as ("colour", "red"); the word is "any" for all of its class.
+        queries, identities: with the word.
+        scores: R1 and mAP of the sentences with the word.
+        other_scores: of the sentences without it.
+        difference: ends of the interval of ``scores - other_scores``.
+        shortened: number of sentences that the word was taken out of.
+        loss: what these lose without it, in R1 and mAP; negative where they gain. None for "any".
+        loss_interval: ends of its interval.
+    """
+
+    kind: str
+    word: str
+    queries: int
+    identities: int
+    scores: dict[str, float]
+    other_scores: dict[str, float]
+    difference: dict[str, tuple[float, float]]
+    shortened: int = 0
+    loss: dict[str, float] | None = None
+    loss_interval: dict[str, tuple[float, float]] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        values = asdict(self)
+        for name in ("difference", "loss_interval"):
+            values[name] = values[name] and {score: list(ends) for score, ends in values[name].items()}
+        return values
+
+
+def attribute_words(text: str) -> Iterator[Said]:
+    """The words of a sentence that say what a person looks like, in its order.
+
+    British and American spelling fall together, and so do singular and plural. A shade and its colour are two words.
+    """
+    kinds = _kinds()
+    for match in _TOKEN.finditer(text):
+        token = match.group().lower()
+        # "dark-haired", "long-sleeved": each half may be a word of its own
+        pieces = [(match.start(), token)] if token in kinds else _halves(match.start(), token)
+        for start, piece in pieces:
+            word = _usual(piece)
+            if word in kinds:
+                yield Said(kinds[word], word, start, start + len(piece))
+
+
+def without(text: str, word: str) -> str:
+    """``text`` with every occurrence of an attribute word taken out."""
+    for said in reversed(list(attribute_words(text))):
+        if said.word == word:
+            text = text[: said.start] + text[said.end :]
+    return " ".join(text.replace("- ", " ").replace(" -", " ").split())
+
+
+def word_recall(model: Encoder, encoded: EncodedSplit, each: QueryMetrics) -> tuple[WordRecall, ...]:
+    """Measure every attribute word that enough people are described with, by class and then by frequency.
+
+    Args:
+        model: that encoded the split; it encodes the shortened sentences.
+        encoded: the split.
+        each: text-to-image values of its sentences.
+    """
+    people = encoded.identities[each.query]
+    sentences = [encoded.sentences[query] for query in each.query]
+    keys, said = _occurrences(sentences, people)
+    values = np.stack([each.scores()[score] for score in _MEASURED], axis=1)
+    found = _compare(keys, values, people, said)
+    return tuple(
+        recall if recall.word == "any" else _take_out(model, encoded, each, recall, np.flatnonzero(having))
+        for recall, having in zip(found, said.T, strict=True)
+    )
+
+
+def _compare(
+    keys: list[tuple[str, str]],
+    values: npt.NDArray[np.float64],
+    people: npt.NDArray[np.int64],
+    said: npt.NDArray[np.bool_],
+) -> list[WordRecall]:
+    count = values.shape[1]
+    # Sentences with a word and those without share their draws, so their difference has an interval of its own.
+    where = np.repeat(np.concatenate([said, ~said], axis=1), count, axis=1)
+    means = bootstrap_means(np.tile(values, 2 * len(keys)), people, where)
+    ends = interval(means[:, : count * len(keys)] - means[:, count * len(keys) :]).reshape(-1, count, 2)
+    return [
+        WordRecall(
+            kind=kind,
+            word=word,
+            queries=int(having.sum()),
+            identities=len(np.unique(people[having])),
+            scores=_by_name(values[having].mean(axis=0)),
+            other_scores=_by_name(values[~having].mean(axis=0)),
+            difference=_ends_by_name(ends[column]),
+        )
+        for column, ((kind, word), having) in enumerate(zip(keys, said.T, strict=True))
+    ]
+
+
+def _take_out(
+    model: Encoder, encoded: EncodedSplit, each: QueryMetrics, recall: WordRecall, rows: npt.NDArray[np.int64]
+) -> WordRecall:
+    chosen = np.sort(np.random.default_rng(_SEED).permutation(rows)[:SHORTENED])
+    queries = each.query[chosen]
+    people = encoded.identities[queries]
+    texts = model.encode_texts([without(encoded.sentences[query], recall.word) for query in queries])
+    after = retrieval_metrics(texts, encoded.images, people, encoded.owners, per_query=True).per_query
+    if after is None:
+        raise RuntimeError("values of each query were asked for")
+    lost = np.stack([each.scores()[score][chosen] - after.scores()[score] for score in _MEASURED], axis=1)
+    values = asdict(recall) | {
+        "shortened": len(chosen),
+        "loss": _by_name(lost.mean(axis=0)),
+        "loss_interval": _ends_by_name(interval(bootstrap_means(lost, people))),
+    }
+    return WordRecall(**values)
+
+
+def _occurrences(
+    sentences: list[str], people: npt.NDArray[np.int64]
+) -> tuple[list[tuple[str, str]], npt.NDArray[np.bool_]]:
+    """The (class, word) pairs that are frequent enough, and which sentence has which: (Q, K)."""
+    rows: dict[tuple[str, str], set[int]] = {}
+    for row, sentence in enumerate(sentences):
+        for said in attribute_words(sentence):
+            rows.setdefault((said.kind, said.word), set()).add(row)
+            rows.setdefault((said.kind, "any"), set()).add(row)
+    everyone = np.arange(len(sentences))
+    kept: dict[tuple[str, str], npt.NDArray[np.bool_]] = {}
+    for key, members in rows.items():
+        said_here = np.isin(everyone, list(members))
+        if min(len(np.unique(people[said_here])), len(np.unique(people[~said_here]))) >= MIN_IDENTITIES:
+            kept[key] = said_here
+    order = list(dict.fromkeys(_kinds().values()))
+    keys = sorted(kept, key=lambda key: (order.index(key[0]), key[1] != "any", -kept[key].sum(), key[1]))
+    columns = [kept[key] for key in keys]
+    return keys, np.stack(columns, axis=1) if columns else np.zeros((len(sentences), 0), dtype=np.bool_)
+
+
+@cache
+def _kinds() -> dict[str, str]:
+    """The class of every attribute word."""
+    classes = {
+        "gender": " ".join(_GENDER),
+        "colour": " ".join(word for word in COLOUR_WORDS if " " not in word),
+        "hair": HAIR,
+        "headwear": HEADWEAR,
+        "upper body": NOUNS["torso",],
+        "whole body": NOUNS["torso", "legs"],
+        "lower body": NOUNS["legs",],
+        "footwear": NOUNS["feet",],
+        "belongings": BELONGINGS,
+        "accessories": ACCESSORIES,
+        "looks": _LOOKS,
+    }
+    return {_usual(word): kind for kind, words in classes.items() for word in words.split()}
+
+
+def _usual(token: str) -> str:
+    """The form that stands for a word in all its spellings."""
+    for word, forms in _GENDER.items():
+        if token in forms.split():
+            return word
+    return _SAME_NOUNS.get(token) or SAME.get(token, token).split()[-1]
+
+
+def _halves(start: int, token: str) -> Iterator[tuple[int, str]]:
+    for piece in re.finditer(r"[^-']+", token):
+        yield start + piece.start(), piece.group()
+
+
+def _by_name(values: npt.NDArray[np.float64]) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(_MEASURED, values, strict=True)}
+
+
+def _ends_by_name(ends: npt.NDArray[np.float64]) -> dict[str, tuple[float, float]]:
+    return {name: (float(low), float(high)) for name, (low, high) in zip(_MEASURED, ends, strict=True)}

@@ -1,0 +1,85 @@
+"""Which model of a run is kept: the last, or the one that ranked best on a validation set."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Self
+
+from textreid.errors import ConfigError
+
+FIGURE = "R1"
+
+
+class Validated(NamedTuple):
+    """What was measured after ``step`` steps."""
+
+    step: int
+    epoch: float
+    score: float
+
+
+@dataclass
+class Selection:
+    """Follows the validations of a run, from the first epoch on: the model it starts from is no candidate.
+
+    Attributes:
+        rule: of ``training.select``.
+        validated_on: the validation set, in words; None where there is none.
+    """
+
+    rule: Literal["last", "validation"]
+    validated_on: str | None
+    seen: list[Validated] = field(default_factory=list)
+
+    @classmethod
+    def from_records(
+        cls, rule: Literal["last", "validation"], on: str | None, records: Iterable[Mapping[str, Any]]
+    ) -> Self:
+        """The selection as it stood when the log held ``records``."""
+        selection = cls(rule, on)
+        for record in records:
+            if record["event"] == "validation":
+                selection.offer(record["step"], record["epoch"], record)
+        return selection
+
+    @property
+    def best(self) -> Validated | None:
+        """The highest R1; the earliest of equal ones."""
+        return max(self.seen, key=lambda validated: validated.score, default=None)
+
+    def offer(self, step: int, epoch: float, figures: Mapping[str, Any]) -> bool:
+        """Note a validation; returns whether its model is the one to keep so far.
+
+        Raises:
+            ConfigError: the rule needs R1, which ``figures`` lacks.
+        """
+        if step == 0:
+            return False
+        if FIGURE not in figures:
+            if self.rule == "validation":
+                raise ConfigError(f"training.select: validation, but the figures of it hold no {FIGURE}")
+            return False
+        self.seen.append(Validated(step, epoch, figures[FIGURE]))
+        return self.kept_step == step
+
+    @property
+    def kept_step(self) -> int | None:
+        """The step whose checkpoint is to be kept whatever comes after; None under the rule ``last``."""
+        return self.best.step if self.best and self.rule == "validation" else None
+
+    def describe(self) -> str:
+        """R1 of the last model and of the best, for a reader; empty where none was measured."""
+        if not self.best:
+            return ""
+        best, last = self.best, self.seen[-1]
+        if best is last:
+            return f"{FIGURE} {last.score:.4g} after epoch {last.epoch:g}, the last and best"
+        return (
+            f"{FIGURE} {last.score:.4g} after epoch {last.epoch:g}, the last; "
+            f"best {best.score:.4g} after epoch {best.epoch:g}"
+        )
+
+    def selected_on(self) -> str:
+        """For the model folder: the data that chose among the models of the run, or was watched."""
+        if self.kept_step:
+            return f"{self.validated_on} ({FIGURE})"
+        return "nothing: the last step" + (f"; watched: {self.validated_on}" if self.validated_on else "")

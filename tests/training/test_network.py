@@ -1,0 +1,110 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from textreid.config import Config
+from textreid.models import DualEncoder
+from textreid.training.losses import identity, masked_words
+from textreid.training.network import Outputs, TrainedNetwork
+from textreid.training.optimizer import make_optimizer, update
+
+MakeConfig = Callable[..., Config]
+BOTH = ("losses.sdm=1", "losses.id=1", "losses.mlm=1", "masking.method=em")
+
+
+def build(config: Config, identities: int = 5) -> TrainedNetwork:
+    return TrainedNetwork(DualEncoder(config.model), config.losses, identities, seed=0)
+
+
+def forward(network: TrainedNetwork) -> Outputs:
+    """Two images, three captions of five tokens, two masked words."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(2, 3, 32, 16, generator=generator)
+    ids = torch.randint(1, 290, (3, 5), generator=generator)
+    chosen = torch.zeros(3, 5, dtype=torch.bool)
+    chosen[0, 1] = chosen[2, 3] = True
+    outputs: Outputs = network(pixels, ids, torch.tensor([5, 4, 5]), torch.tensor([0, 0, 1]), chosen, 2)
+    return outputs
+
+
+def test_shapes(small_config: MakeConfig) -> None:
+    outputs = forward(build(small_config(*BOTH)))
+    shapes = {name: tuple(value.shape) for name, value in outputs._asdict().items()}
+    assert shapes == {
+        "image_features": (2, 32), "text_features": (3, 32), "patch_tokens": (2, 8, 32),
+        "image_identities": (2, 5), "text_identities": (3, 5), "words": (2, 300),
+    }  # fmt: skip
+
+
+def test_without_their_losses_there_are_no_heads_and_the_features_are_the_same(small_config: MakeConfig) -> None:
+    with_heads = build(small_config(*BOTH))
+    without = build(small_config())
+    without.encoder.load_state_dict(with_heads.encoder.state_dict())
+    assert {name for name, _ in without.named_children()} == {"encoder"}
+    full, plain = forward(with_heads), forward(without)
+    for name in ("image_features", "text_features", "patch_tokens"):
+        torch.testing.assert_close(getattr(plain, name), getattr(full, name))
+    assert plain.image_identities.numel() == plain.text_identities.numel() == plain.words.numel() == 0
+
+
+@pytest.mark.parametrize("loss", ["id", "mlm"])
+def test_the_gradient_of_each_head_reaches_both_towers(loss: str, small_config: MakeConfig) -> None:
+    network = build(small_config(*BOTH))
+    outputs = forward(network)
+    if loss == "id":
+        labels, of_texts = torch.tensor([0, 3]), torch.tensor([0, 0, 3])
+        value = identity(outputs.image_identities, outputs.text_identities, labels, of_texts)
+    else:
+        value = masked_words(outputs.words, torch.tensor([7, 8]))
+    torch.autograd.backward(value)
+    for tower in (network.encoder.vision_model, network.encoder.text_model):
+        reached = [
+            parameter.grad is not None and bool(parameter.grad.abs().sum() > 0) for parameter in tower.parameters()
+        ]
+        assert sum(reached) > 0.9 * len(reached)  # a key's bias has no gradient: softmax takes it out
+        assert len(reached) > 30
+
+
+def test_every_parameter_is_in_one_group_with_its_rate_and_decay(small_config: MakeConfig) -> None:
+    config = small_config(
+        *BOTH, "optimizer.head_rate=5", "optimizer.bias_rate=2", "optimizer.decay_biases=false",
+        "optimizer.weight_decay=0.25",
+    )  # fmt: skip
+    network = build(config)
+    optimizer = make_optimizer(network, config.optimizer)
+    seen = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert sorted(seen) == sorted(names)
+    checked = 0
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            head = name.split(".")[0] in ("identity_head", "word_head")
+            bias = name.endswith("bias")
+            assert group["factor"] == (5 if head else 2 if bias else 1), name
+            assert group["weight_decay"] == (0 if bias else 0.25), name
+            checked += 1
+    assert checked == len(names) > 100
+
+
+def test_a_step_moves_each_group_at_its_rate(small_config: MakeConfig) -> None:
+    config = small_config(*BOTH, "optimizer.bias_rate=2", "optimizer.decay_biases=false", "optimizer.weight_decay=0")
+    network = build(config)
+    optimizer = make_optimizer(network, config.optimizer)
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    update(network, optimizer, 0.01, clip_norm=0.0)  # Adam's first step is the rate itself
+    moved = {name: float((before[name] - value).mean()) for name, value in network.named_parameters()}
+    assert moved["encoder.visual_projection.weight"] == pytest.approx(0.01, rel=1e-3)
+    assert moved["encoder.text_model.final_layer_norm.bias"] == pytest.approx(0.02, rel=1e-3)
+    assert moved["identity_head.weight"] == pytest.approx(0.05, rel=1e-3)
+    assert moved["word_head.attention.in_proj_bias"] == pytest.approx(0.05, rel=1e-3)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_all_parameters_are_one_group_in_pretraining(small_config: MakeConfig) -> None:
+    config = small_config()
+    groups = make_optimizer(build(config), config.optimizer).param_groups
+    assert [group["factor"] for group in groups] == [1.0]
