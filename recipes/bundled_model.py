@@ -10,7 +10,6 @@ figures are printed on the way, and the last epoch is kept.
 import argparse
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from textreid.captioning import simulate_captions
@@ -18,8 +17,8 @@ from textreid.config import Config
 from textreid.datasets.annotations import read_cuhk_form
 from textreid.datasets.synthetic import write_corpus
 from textreid.demo.noise import captions_with_noise, describe_noise
-from textreid.evaluation import evaluate_model
-from textreid.models import Model, load_model
+from textreid.evaluation.selection import validation
+from textreid.models import load_model
 from textreid.presets import tiny
 from textreid.training.recipe import pretrain
 
@@ -67,14 +66,10 @@ def main() -> None:
         simulate_captions(people, captions, error_rate=ERROR_RATE, seed=SEED)
     if options.stop_after:
         return
-    benchmark = read_cuhk_form(unseen)
-
-    def evaluate(model: Model) -> Mapping[str, float]:
-        return evaluate_model(model, benchmark).scores()
-
+    watched = validation(read_cuhk_form(unseen), on_test=True)
     start = time.monotonic()
     run = options.work / "run"
-    pretrain(configuration(options.epochs), people, captions, run, resume=options.resume, evaluate=evaluate)
+    pretrain(configuration(options.epochs), people, captions, run, options.resume, watched, watched.words)
     print(f"training: {(time.monotonic() - start) / 60:.0f} minutes since it was started or resumed")
     print(describe_noise(captions_with_noise(captions, run)))
     shutil.rmtree(BUNDLED, ignore_errors=True)

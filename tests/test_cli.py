@@ -10,7 +10,20 @@ import pytest
 from textreid import __version__
 from textreid.cli.app import app
 
-STORY = ["synthesize", "caption", "pretrain", "evaluate", "search", "demo", "captions", "templates", "cache"]
+STORY = [
+    "synthesize",
+    "unpack",
+    "doctor",
+    "caption",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "search",
+    "demo",
+    "captions",
+    "templates",
+    "cache",
+]
 LIMIT_SECONDS = 0.5
 
 

@@ -105,6 +105,8 @@ def test_a_far_name_gets_the_list_of_names() -> None:
         (["model.pixel_std=[0.2, 0, 0.2]"], "model.pixel_std: (0.2, 0.0, 0.2) must be above 0"),
         (["masking.layer=13"], "masking.layer: 13, but the shallower tower has 12 layers"),
         (["losses.sdm=0"], "losses: every weight is 0"),
+        (["losses.mlm=1", "masking.method=none"], "losses.mlm: predicts masked words, but masking.method is none"),
+        (["losses.mlm=1", "masking.probability=0"], "losses.mlm: predicts masked words"),
         (["augmentation.erase_area_low=0.5"], "augmentation.erase_area_low is above augmentation.erase_area_high"),
         (["training.epochs=5"], "optimizer.warmup_epochs: 5.0 leaves nothing of the 5 epochs"),
         (["training.captions_per_image=2"], "training.captions_per_image: above 1 needs training.epoch_unit image"),
@@ -114,6 +116,29 @@ def test_contradictions(assignments: list[str], reason: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Config().override(assignments)
     assert str(caught.value).startswith(reason)
+
+
+def test_contradictions_are_reported_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config().override(["losses.mlm=1", "masking.method=none", "training.epochs=5", "model.vision_heads=5"])
+    for name in ("model.vision_width: ", "losses.mlm: ", "optimizer.warmup_epochs: "):
+        assert name in str(caught.value)
+
+
+def test_an_unknown_loss_and_a_negative_weight_are_named() -> None:
+    message = refusal({"losses": {"sdn": 1.0, "id": -1.0, "mlm": True}})
+    assert message.split("; ") == [
+        "losses.sdn: no such setting",
+        "did you mean losses.sdm?",
+        "losses.id: expected at least 0, got -1.0",
+        "losses.mlm: expected a number, got True",
+    ]
+
+
+def test_a_warm_up_in_steps_takes_the_place_of_one_in_epochs() -> None:
+    config = Config().override(["optimizer.warmup_steps=7", "training.epochs=2"])
+    assert (config.optimizer.warmup_steps, config.training.epochs) == (7, 2)
+    assert config.override(["optimizer.warmup_steps=null", "training.epochs=6"]).optimizer.warmup_steps is None
 
 
 def test_a_layer_of_no_tower_is_no_matter_without_nam() -> None:

@@ -11,7 +11,7 @@ from textreid.presets import PRESETS, preset
 
 
 def test_there_are_presets() -> None:
-    assert {"tiny", "paper"} <= set(PRESETS)
+    assert {"tiny", "paper", "finetune"} <= set(PRESETS)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -32,8 +32,20 @@ def test_the_paper_preset_is_the_paper() -> None:
     assert (config.optimizer.learning_rate, config.optimizer.warmup_epochs) == (1e-5, 5)
 
 
+def test_the_finetune_preset_is_the_recipe_of_irra() -> None:
+    config = preset("finetune")
+    assert config.losses.weights() == {"sdm": 1.0, "id": 1.0, "mlm": 1.0}
+    assert (config.masking.method, config.masking.probability) == ("em", 0.15)
+    optimizer, training = config.optimizer, config.training
+    assert (optimizer.head_rate, optimizer.bias_rate, optimizer.decay_biases) == (5.0, 2.0, False)
+    assert (optimizer.learning_rate, optimizer.epsilon, optimizer.warmup_epochs) == (1e-5, 1e-8, 5.0)
+    assert (training.epochs, training.batch_size, training.epoch_unit) == (60, 64, "pair")
+    assert (training.precision, training.select) == ("auto", "validation")
+    assert config.augmentation == preset("paper").augmentation
+
+
 def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"no preset 'tinny'; did you mean 'tiny'\?"):
         preset("tinny")
-    with pytest.raises(ConfigError, match="known: tiny, clip-vit-b16, paper"):
+    with pytest.raises(ConfigError, match="known: tiny, clip-vit-b16, paper, finetune"):
         preset("zzz")

@@ -64,6 +64,7 @@ class Server:
         outcomes: how many chat requests ended how: "ok", "429", "500", ...
         questions: the chat requests in the order of their arrival, as many as ``keep``.
         most_at_once: the most chat requests that were under way at a time.
+        headers: of each request, as many as ``keep``; names in lower case.
     """
 
     models: tuple[str, ...] = ("sim",)
@@ -77,6 +78,7 @@ class Server:
     outcomes: Counter[str] = field(default_factory=Counter)
     questions: list[Question] = field(default_factory=list)
     most_at_once: int = 0
+    headers: list[Mapping[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -150,6 +152,8 @@ class Server:
     async def _respond(
         self, writer: asyncio.StreamWriter, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> None:
+        if len(self.headers) < self.keep:
+            self.headers.append(headers)
         if self.behaviour.html >= 1:
             self.outcomes["html"] += 1
             return _send(writer, 200, _HTML, "text/html")

@@ -1,6 +1,7 @@
 """The limit against servers with a known best one, simulated in virtual time."""
 
 import heapq
+import pickle
 import random
 
 import pytest
@@ -102,6 +103,24 @@ def test_is_not_raised_by_a_client_with_little_to_send() -> None:
     assert limit.limit == 16
 
 
+def test_remembers_little_however_long_nothing_is_to_be_learnt() -> None:
+    limit = AdaptiveLimit()
+    sizes = []
+    for _ in range(2):
+        for _ in range(15_000):
+            limit.answered(limit.start(under_way=1), 0.1)
+        sizes.append(len(pickle.dumps(limit)))
+    assert max(sizes) < 5_000
+
+
+def test_starts_fast() -> None:
+    # A server that needs 300 at once; a tenth of what it could have done in 20 latencies is lost.
+    simulation, limit = Simulation(1.0, 300, queue=100), AdaptiveLimit()
+    simulation.run(limit, 20)
+    assert simulation.answered >= 0.75 * 300 * 20
+    assert simulation.refused <= 0.02 * simulation.answered
+
+
 def test_stays_within_its_bounds() -> None:
     limit = AdaptiveLimit(start=16, largest=20)
     Simulation(0.5, 100).run(limit, 60)
@@ -123,4 +142,4 @@ def test_a_few_time_outs_change_nothing_but_many_do() -> None:
         limit.timed_out(limit.start(1))
     assert limit.limit == 100
     limit.timed_out(limit.start(1))
-    assert limit.limit == 80
+    assert limit.limit == 75

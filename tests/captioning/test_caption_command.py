@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from textreid.captioning.backends.keys import key_variable
 from textreid.captioning.mllms import MLLM, open_captioner, read_mllms
 from textreid.captioning.selection import select_images
 from textreid.cli.app import app
@@ -100,6 +101,10 @@ def test_names_that_cannot_be_kept_are_printed(corpus: Path, tmp_path: Path) -> 
         (["--mllm", "d=describe", "--mllm", "d=describe"], "given twice"),
         (["--mllm", "d=describe", "--slots", "static,fancy"], "'fancy': expected some of static, dynamic, styled"),
         (["--mllm", "d=describe", "--slots", "static,static"], "each once"),
+        (["--mllm", "d=describe", "--max-tokens", "9"], "--max-tokens: none of these MLLMs takes it"),
+        (["--mllm", "d=describe", "--image-size", "64"], "--image-size: .* openai-compatible and transformers"),
+        (["--mllm", "d=transformers:m", "--timeout", "9"], "--timeout: .* it is for openai-compatible"),
+        (["--mllm", "d=http://a/v1#m", "--batch-size", "9"], "--batch-size: .* it is for transformers"),
     ],
 )
 def test_wrong_options_are_told(corpus: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -122,7 +127,9 @@ def test_endpoints_of_one_model_share_a_name() -> None:
         MLLM("qwen", "openai-compatible", "Qwen/VL#7b", ("http://a:1/v1", "http://b:1/v1")),
     )
     assert read_mllms(["q-2=transformers:/models/q"]) == (MLLM("q-2", "transformers", "/models/q"),)
-    assert read_mllms(["q-2=describe"])[0].key_variable == "Q_2_API_KEY"
+    assert key_variable("q-2") == "Q_2_API_KEY"
+    with pytest.raises(ConfigError, match="q-2, Q_2: too much alike: Q_2_API_KEY would be the key of both"):
+        read_mllms(["q-2=http://a/v1#m", "Q_2=http://b/v1#m"])
 
 
 def test_keys_stay_in_the_environment(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,3 +145,22 @@ def test_discover_needs_static_captions(run: Run, tmp_path: Path) -> None:
     options = ("--llm", "http://127.0.0.1:9/v1#m", "--out", tmp_path / "out")
     with pytest.raises(CaptionError, match="has no static captions"):
         run("templates", "discover", *options, "--captions", tmp_path / "other")
+
+
+def test_a_folder_of_released_files_is_imported_whole(run: Run, table: Path, tmp_path: Path) -> None:
+    """As LUPerson-MLLM comes: four files of one folder, images matched by base name below another."""
+    images = [f"videos/{number % 2}/{number}.jpg" for number in range(6)]
+    for image in images:
+        (tmp_path / "LUPerson" / image).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "LUPerson" / image).touch()
+    released = tmp_path / "LUPerson-MLLM"
+    released.mkdir()
+    (released / "README.json").write_text("{}")
+    for name in ("Ts-qwen", "Td-qwen", "Ts-shikra", "Td-shikra"):
+        captions = {f"C:\\data\\LUPerson\\{number}.jpg": f"{name} sees person {number}." for number in range(6)}
+        (released / f"{name}.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(captions).encode())
+    out = run("captions", "import", released, "--images", tmp_path / "LUPerson", "--out", tmp_path / "captions")
+    assert out.split() == ["imported", "24"]
+    read = read_captions(tmp_path / "captions")
+    assert read.slots == ("qwen/dynamic", "qwen/static", "shikra/dynamic", "shikra/static")
+    assert read.images == tuple(sorted(images))

@@ -35,6 +35,7 @@ class Script:
         self.steps: list[Any] = []
         self.requests: list[Any] = []
         self.keys: list[str | None] = []
+        self.organizations: set[str | None] = set()
         self.finish_reason = "stop"
         script = self
 
@@ -42,6 +43,7 @@ class Script:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 script.keys.append(self.headers["Authorization"])
+                script.organizations.add(self.headers["OpenAI-Organization"])
                 script.requests.append(body)
                 step = script.steps.pop(0)
                 status, text, kind = (200, script.completion(step), "application/json")
@@ -197,7 +199,9 @@ def test_the_command_shows_static_captions_and_its_progress(
         for mllm in ("qwen", "shikra") for kind in ("static", "dynamic") for number in range(5)
     ]  # fmt: skip
     write_captions(tmp_path / "table", rows)
-    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")
+    monkeypatch.setenv("LLM_API_KEY", f"{KEY}\n")
+    monkeypatch.setenv("OPENAI_API_KEY", "for-another")
+    monkeypatch.setenv("OPENAI_ORG_ID", "for-another")
     script.steps = list(ANSWERS.values())
     llm = script.llm()
     arguments = ["--llm", f"{llm.url}#{llm.model}", "--captions", tmp_path / "table", "--out", tmp_path / "out"]
@@ -211,6 +215,7 @@ def test_the_command_shows_static_captions_and_its_progress(
     assert said.count("static words on") == 8
     assert "dynamic words on" not in said
     assert set(script.keys) == {f"Bearer {KEY}"}
+    assert script.organizations == {None}
 
 
 def test_nobody_there(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from tests.captioning.server import Behaviour, Server
 
+from textreid.captioning.backends.keys import key_for
 from textreid.captioning.backends.openai_compatible import OpenAICompatible, ServingOptions
 from textreid.captioning.captioner import Caption, CaptionFailure, Request
 from textreid.captioning.instructions import dynamic_instructions, static_instruction
@@ -34,7 +35,8 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture(autouse=True)
 def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    for variable in ("OPENAI_API_KEY", "QWEN_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 def ask(
@@ -42,11 +44,10 @@ def ask(
     images: Sequence[Path],
     options: ServingOptions = FAST,
     model: str = "sim",
-    key_variable: str | None = None,
     requests: Sequence[Request] = REQUESTS,
 ) -> tuple[list[list[Caption | CaptionFailure]], OpenAICompatible]:
     """The answers about all images, asked at once, and the captioner that got them."""
-    captioner = OpenAICompatible("qwen", model, urls, key_variable, options)
+    captioner = OpenAICompatible("qwen", model, urls, options)
 
     async def run() -> list[list[Caption | CaptionFailure]]:
         try:
@@ -275,23 +276,23 @@ def test_concurrency_grows_to_the_capacity_and_not_far_beyond(pictures: list[Pat
 def test_what_is_wrong_at_first_contact_is_fatal_and_names_the_endpoint(
     pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLLM_KEY", "wrong-" + KEY)
     nobody = f"http://127.0.0.1:{closed_port()}/v1"
     with Server(key=KEY) as locked, Server(behaviour=Behaviour(html=1.0)) as web, Server(models=("a", "b")) as other:
-        cases: list[tuple[str, str, str | None, str, str]] = [
-            (nobody, "sim", None, "no-connection", "is the URL right"),
-            (locked.url, "sim", "MLLM_KEY", "refused-key", "environment variable"),
-            (locked.url, "sim", None, "refused-key", "environment variable"),
-            (web.url, "sim", None, "not-json", "text/html"),
-            (other.url, "sim", None, "unknown-model", "it serves: a, b"),
-            (other.url.removesuffix("/v1"), "a", None, "unknown-model", "up to /v1"),
+        cases: list[tuple[str, str, str, str, tuple[str, ...]]] = [
+            (nobody, "sim", "", "no-connection", ("is the URL right",)),
+            (locked.url, "sim", "wrong-" + KEY, "refused-key", ("check the key in", "QWEN_API_KEY")),
+            (locked.url, "sim", "", "refused-key", ("set the environment variable QWEN_API_KEY",)),
+            (web.url, "sim", "", "not-json", ("text/html",)),
+            (other.url, "sim", "", "unknown-model", ("it serves: a, b",)),
+            (other.url.removesuffix("/v1"), "a", "", "unknown-model", ("up to /v1",)),
         ]
-        for url, model, variable, kind, words in cases:
-            answers, _ = ask([url], pictures[:2], model=model, key_variable=variable)
+        for url, model, key, kind, words in cases:
+            monkeypatch.setenv("QWEN_API_KEY", key)
+            answers, _ = ask([url], pictures[:2], model=model)
             failure = only_failure(answers)
             assert (failure.kind, failure.fatal) == (kind, True), url
             assert url in failure.message
-            assert words in failure.message
+            assert all(each in failure.message for each in words), failure.message
             assert KEY not in failure.message
         assert locked.questions + web.questions + other.questions == []
 
@@ -308,7 +309,7 @@ def test_a_server_that_lists_no_models_is_asked_a_short_question(pictures: list[
 def test_a_key_shows_nowhere(
     pictures: list[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("QWEN_API_KEY", KEY)
     shown: list[str] = []
     with caplog.at_level(logging.DEBUG), Server(key=KEY) as right, Server(key="another") as wrong:
         for server in (right, wrong):
@@ -338,9 +339,57 @@ def test_a_url_that_cannot_be_right_is_refused_without_repeating_secrets(url: st
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_named_key_variable_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLLM_KEY", raising=False)
-    with pytest.raises(ConfigError, match="MLLM_KEY is not set"):
-        OpenAICompatible("qwen", "sim", ["http://localhost:1/v1"], "MLLM_KEY")
+def test_each_endpoint_gets_the_key_of_its_name_and_no_other(
+    pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai-" + KEY)
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-" + KEY)
+    monkeypatch.setenv("SHIKRA_API_KEY", "of-shikra-" + KEY)
+    with Server() as server:
+        ask([server.url], pictures[:1])
+        assert len(server.headers) == 3  # the models, and two questions
+        assert all("authorization" not in headers for headers in server.headers)
+        assert KEY not in str(server.headers)
+        monkeypatch.setenv("QWEN_API_KEY", f" of-qwen-{KEY}\n")
+        ask([server.url], pictures[:1])
+        assert [headers["authorization"] for headers in server.headers[3:]] == [f"Bearer of-qwen-{KEY}"] * 3
+        assert KEY not in str([{**headers, "authorization": ""} for headers in server.headers])
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "expected"),
+    [
+        ("qwen", "https://api.openai.com/v1", "openai"),
+        ("openai", "https://api.openai.com:443/v1", "openai"),
+        ("own", "https://api.openai.com/v1", "own"),
+        ("own", "http://localhost:8000/v1", "own"),
+        ("qwen", "http://api.openai.com/v1", ""),  # in the clear
+        ("qwen", "https://api.openai.com.example.org/v1", ""),
+        ("qwen", "https://example.org/api.openai.com/v1", ""),
+        ("qwen", "https://api.openai.com:8443/v1", ""),
+        ("openai", "http://localhost:8000/v1", ""),
+    ],
+)
+def test_the_key_of_openai_goes_to_openai_only(
+    name: str, url: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "openai")
+    monkeypatch.setenv("OWN_API_KEY", "own")
+    key = key_for(name, url)
+    assert key.value == expected
+    assert key.headers == ({"authorization": f"Bearer {expected}"} if expected else {})
+    if not expected:
+        assert "OPENAI_API_KEY is sent to https://api.openai.com only" in key.advice
+
+
+@pytest.mark.parametrize("value", ["hunter2 hunter2", "hunter2\nHost: elsewhere", "hünter2", "hunter2\x7f"])
+def test_a_key_that_no_header_can_carry_is_refused_unseen(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QWEN_API_KEY", value)
+    with pytest.raises(ConfigError, match="QWEN_API_KEY holds characters") as caught:
+        OpenAICompatible("qwen", "sim", ["http://localhost:1/v1"])
+    assert "unter2" not in str(caught.value)
+
+
+def test_a_captioner_needs_an_endpoint() -> None:
     with pytest.raises(ConfigError, match="no URL"):
         OpenAICompatible("qwen", "sim", [])

@@ -1,42 +1,16 @@
 """Counts, rates and costs of a job."""
 
-from pathlib import Path
-
 import pytest
 
 from textreid.captioning.asking import Answer
 from textreid.captioning.captioner import CaptionFailure, Usage
-from textreid.captioning.progress import Price, Tally, read_prices
+from textreid.captioning.progress import Tally
+from textreid.captioning.spending import Price, Spent
 from textreid.datasets.captions import CaptionRow
-from textreid.errors import ConfigError
 
 
 def row(status: str = "ok", mllm: str = "qwen") -> CaptionRow:
     return CaptionRow("1.jpg", f"{mllm}/static", "A man.", mllm, "static", "", "0", 1, status)
-
-
-def test_tokens_and_hours_cost() -> None:
-    assert Price(2.0, 8.0).cost(Usage(1_000_000, 500_000), 3600) == 6.0
-    assert Price(hour=3.0).cost(Usage(1_000_000, 500_000), 1800) == 1.5
-
-
-def test_prices_are_read_from_toml(tmp_path: Path) -> None:
-    path = tmp_path / "prices.toml"
-    path.write_text('["Qwen/Qwen2.5-VL-7B-Instruct"]\nhour = 2.5\n["small"]\nprompt = 0.1\ncompletion = 4\n')
-    assert read_prices(path) == {"Qwen/Qwen2.5-VL-7B-Instruct": Price(hour=2.5), "small": Price(0.1, 4)}
-    for text in (
-        '["m"]\nprompt = "free"',
-        '["m"]\nprompt = -1',
-        '["m"]\nprize = 1',
-        "m = 3",
-        "[m",
-        '["m"]\nhour = true',
-    ):
-        path.write_text(text)
-        with pytest.raises(ConfigError, match=r"prices\.toml"):
-            read_prices(path)
-    with pytest.raises(ConfigError, match=r"missing\.toml: cannot be read"):
-        read_prices(tmp_path / "missing.toml")
 
 
 def test_a_cost_needs_a_price_for_every_model() -> None:
@@ -62,15 +36,36 @@ def test_the_line_and_the_summary_name_every_trouble() -> None:
     assert (tally.done, tally.images_done, tally.failed, tally.first_failure) == (4, 2, 1, "no answer within 5 s")
     line = tally.line({})
     assert line.startswith("2 images, ")
-    assert "11 tokens, 3 rejected (refusal 2, markup 1), 2 failed (http-500 1, time-out 1)" in line
+    assert "11 tokens, cost unknown (no price of it in --prices), 3 rejected (refusal 2, markup 1), " in line
+    assert line.endswith("2 failed (http-500 1, time-out 1)")
     summary = tally.summary({"qwen": Price(1e6, 0)})
     assert summary.startswith(
         "2 captions of 3 images; 2 rows without a usable one (failed-http-500 1, markup 1); 2 new"
     )
-    assert summary.endswith("3 asked again (refusal 2, markup 1); cost of this run 10.00")
+    assert summary.endswith("3 asked again (refusal 2, markup 1); 11 tokens; cost 10.00")
+    assert tally.summary({}).endswith("11 tokens; cost unknown (no price of it in --prices)")
     counts = tally.to_dict({})
     assert counts["statuses"] == {"failed-http-500": 1, "markup": 1, "ok": 2}
-    assert counts["this_run"]["tokens"] == {"qwen": {"prompt_tokens": 10, "completion_tokens": 1}}
+    tokens = counts["this_run"]["spent"]["qwen"]
+    assert (tokens["prompt_tokens"], tokens["completion_tokens"]) == (10, 1)
+
+
+def test_cost_and_tokens_are_those_of_all_runs() -> None:
+    tally = Tally(10, {"qwen": Spent(Usage(1_000_000, 0), 1800), "shikra": Spent(Usage(5, 5), 5)})
+    tally.start(images=5, images_done=0)
+    tally.answered(Answer(row(), usage=Usage(1_000_000, 500_000)))
+    assert tally.spent["qwen"].usage == Usage(2_000_000, 500_000)
+    assert tally.spent["shikra"] == Spent(Usage(5, 5), 5)
+    assert tally.cost({"qwen": Price(1.0, 2.0, hour=4.0)}) == pytest.approx(2 + 1 + 2, abs=0.01)
+    assert "2,500,000 tokens; cost 3.00" in tally.summary({"qwen": Price(1.0, 2.0)})
+
+
+def test_what_the_server_does_not_count_has_no_price_a_token() -> None:
+    tally = Tally(10)
+    tally.start(images=5, images_done=0)
+    tally.answered(Answer(row()))
+    assert tally.cost({"qwen": Price(1.0, 2.0)}) is None
+    assert tally.cost({"qwen": Price(hour=2.0)}) is not None
 
 
 def test_the_rate_counts_this_run_only() -> None:

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from textreid.datasets.captions import CaptionRow, read_captions, read_part
 from textreid.datasets.growing_captions import GrowingTable, caption_rows
 from textreid.errors import ArtifactError, CaptionError, ResumeError
 
-FACTS: dict[str, Any] = {"images": "/somewhere", "slots": ["qwen/static"], "seed": 0}
+FACTS: dict[str, Any] = {"images": "/somewhere", "prompts": {"qwen/static": "0123"}, "seed": 0}
 
 APPENDER = """
 import sys
@@ -25,7 +26,7 @@ from textreid.datasets.growing_captions import GrowingTable
 if len(sys.argv) > 3:
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
-facts = {"images": "/somewhere", "slots": ["qwen/static"], "seed": 0}
+facts = {"images": "/somewhere", "prompts": {"qwen/static": "0123"}, "seed": 0}
 with GrowingTable(Path(sys.argv[1]), facts, part_rows=int(sys.argv[2])) as table:
     there = [image for block in table.stored() for image in block[0].to_pylist()]
     number = max((int(Path(image).stem) for image in there), default=-1) + 1
@@ -183,14 +184,42 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
     with grow(tmp_path / "t") as table:
         table.append(rows(0))
-    other = {"images": "/elsewhere", "slots": ["qwen/static", "qwen/dynamic"], "seed": 0, "asks": 2}
+    other = {"images": "/elsewhere", "prompts": {"qwen/static": "4567", "qwen/dynamic": "89"}, "seed": 0, "asks": 2}
     with pytest.raises(ResumeError) as refused:
         GrowingTable(tmp_path / "t", other)
     message = str(refused.value)
     assert 'images: "/somewhere" there, "/elsewhere" now' in message
-    assert 'slots: ["qwen/static"] there, ["qwen/static", "qwen/dynamic"] now' in message
+    assert 'prompts: qwen/static: "0123" there, "4567" now' in message
+    assert "qwen/dynamic" not in message
     assert "asks: nothing there, 2 now" in message
     assert "seed" not in message
+    assert images(tmp_path / "t") == ["0.jpg"]
+
+
+def test_a_mapping_of_facts_may_grow_and_does_with_the_next_row(tmp_path: Path) -> None:
+    other = {**FACTS, "prompts": {"shikra/static": "4567"}}
+    with grow(tmp_path / "t") as table:
+        table.append(rows(0))
+        table.finish()
+    before = read_json(tmp_path / "t/job.json")
+    with GrowingTable(tmp_path / "t", other) as table:
+        assert table.complete  # nothing is touched yet
+        assert read_json(tmp_path / "t/job.json") == before
+        table.append([replace(row("0.jpg"), slot="shikra/static", mllm="shikra")])
+        assert not (tmp_path / "t/manifest.json").exists()
+        table.finish()
+    assert read_json(tmp_path / "t/job.json")["prompts"] == {"qwen/static": "0123", "shikra/static": "4567"}
+    assert read_captions(tmp_path / "t").slots == ("qwen/static", "shikra/static")
+    grow(tmp_path / "t").__exit__()
+    with pytest.raises(ResumeError, match='prompts: shikra/static: "4567" there, "0" now'):
+        GrowingTable(tmp_path / "t", {**FACTS, "prompts": {"shikra/static": "0"}})
+
+
+def test_a_larger_job_is_not_begun_beside_a_running_one(tmp_path: Path) -> None:
+    with grow(tmp_path / "t") as table:
+        table.append(rows(0))
+        with pytest.raises(ResumeError, match="another process is writing to it"):
+            GrowingTable(tmp_path / "t", {**FACTS, "prompts": {"shikra/static": "4567"}})
     assert images(tmp_path / "t") == ["0.jpg"]
 
 
@@ -206,7 +235,7 @@ def test_a_table_without_rows_takes_other_settings(tmp_path: Path) -> None:
 def test_other_versions_and_foreign_folders_are_refused(tmp_path: Path) -> None:
     grow(tmp_path / "t").__exit__()
     write_json(tmp_path / "t/job.json", read_json(tmp_path / "t/job.json") | {"format_version": 99})
-    with pytest.raises(ResumeError, match=r"another version of textreid \(format 99, this one writes 1\)"):
+    with pytest.raises(ResumeError, match=r"another version of textreid \(format 99, this one writes 2\)"):
         grow(tmp_path / "t")
     write_json(tmp_path / "t/job.json", ["something"])
     with pytest.raises(ResumeError, match="not the record of a captioning job"):
@@ -233,7 +262,7 @@ def test_rows_can_be_dropped_and_written_again(tmp_path: Path) -> None:
         table.append([row("2.jpg", "", "failed-http-500"), row("3.jpg")])
         table.append([row("4.jpg", "", "failed-time-out")])
         table.finish()
-        assert table.drop(lambda status: status == "failed-time-out") == 2
+        assert table.drop(lambda slot, status: (slot, status) == ("qwen/static", "failed-time-out")) == 2
         assert not table.complete
         table.append(rows(1, 4))
         assert table.finish() == {"ok": 4, "failed-http-500": 1}

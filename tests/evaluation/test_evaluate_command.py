@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from textreid.cli import main
 from textreid.config import ModelConfig
 from textreid.models import Model, Tokenizer, initialize
 
@@ -17,13 +20,18 @@ COLOURS = {"red": (200, 30, 30), "green": (30, 140, 50), "blue": (40, 80, 180), 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``data/``: eight pictures of four people; ``model/``: a model that has learned nothing."""
+    """``data/`` and ``more/``: eight pictures of four people; ``model/``: a model that has learned nothing."""
     folder = tmp_path_factory.mktemp("evaluate")
     entries, captions = [], [f"a {colour} coat" for colour in COLOURS]
     (folder / "data" / "imgs").mkdir(parents=True)
     for i, rgb in enumerate(list(COLOURS.values()) * 2):
         Image.new("RGB", (32, 64), rgb).save(folder / "data" / "imgs" / f"{i}.png")
         entries.append({"split": "test", "id": i % 4 + 1, "file_path": f"{i}.png", "captions": [captions[i % 4]]})
+    shutil.copytree(folder / "data", folder / "more")
+    (folder / "more" / "reid_raw.json").write_text(json.dumps(entries), encoding="utf-8")
+    for i in (8, 9):
+        Image.new("RGB", (32, 64), "grey").save(folder / "data" / "imgs" / f"{i}.png")
+        entries.append({"split": "train", "id": i, "file_path": f"{i}.png", "captions": ["a grey coat"]})
     (folder / "data" / "reid_raw.json").write_text(json.dumps(entries), encoding="utf-8")
     tokenizer = Tokenizer.learn(captions, 300)
     config = ModelConfig(
@@ -41,32 +49,89 @@ def evaluate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
 
 
-def test_table_report_and_json_agree(folder: Path) -> None:
-    printed = evaluate(folder, "model", "--dataset", "data", "--baseline", "--out", "out/report.json")
-    assert (printed.returncode, printed.stderr) == (0, "")
-    assert "data / test: text to image, %" in printed.stdout
+def test_everything_at_once(folder: Path) -> None:
+    """Tables, report and page agree; a model that cannot be loaded does not lose the others' results."""
+    printed = evaluate(
+        folder, "model", "nowhere", "--dataset", "data", "--benchmark", "generic=more", "--baseline", "--image-to-text",
+        "--words", "--report", "out", "--failures", "out/failures.html",
+    )  # fmt: skip
+    assert printed.returncode == 1
+    assert printed.stderr.splitlines() == [
+        f"textreid: nowhere on {name}: nowhere: no such folder" for name in ("data", "more")
+    ]
+    for text in (
+        "data / test: text to image, %",
+        "more / test: image to text, %",
+        "Across benchmarks",
+        "Not evaluated",
+    ):
+        assert text in printed.stdout
     assert "8 images of 4 people, 8 queries" in printed.stdout
-    model, baseline = json.loads((folder / "out" / "report.json").read_text(encoding="utf-8"))["evaluations"]
-    assert (model["name"], baseline["name"]) == ("model", "colour histograms")
-    assert baseline["scores"]["R1"] == 1.0
-    assert model["chance"]["R1"] == 0.25
-    assert f"{100 * model['scores']['mAP']:.2f}" in printed.stdout
-    again = evaluate(folder, "model", "--dataset", "data", "--json")
-    assert json.loads(again.stdout)["evaluations"] == [model]
+    report = json.loads((folder / "out" / "report.json").read_text(encoding="utf-8"))
+    rows = {(row["model"], row["benchmark"]): row for row in report["evaluations"]}
+    assert set(rows) == {(model, data) for model in ("model", "colour histograms") for data in ("data", "more")}
+    assert rows["colour histograms", "data"]["text_to_image"]["scores"]["R1"] == 1.0
+    model = rows["model", "data"]
+    assert model["text_to_image"]["chance"]["R1"] == 0.25
+    assert f"{100 * model['text_to_image']['scores']['mAP']:.2f}" in printed.stdout
+    assert model["image_to_text"]["queries"] == 8
+    assert model["words"] == []
+    assert {path.name for path in (folder / "out").iterdir()} == {
+        "report.json", "report.md", "report.tex", "failures.html",
+    }  # fmt: skip
+    assert (folder / "out" / "failures.html").read_text(encoding="utf-8").count("<section") == 4
+
+
+Textreid = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def textreid(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Textreid:
+    """Run the command in this process, in the folder; returns exit code, standard output and standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr("sys.argv", ["textreid", "evaluate", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        shown = capsys.readouterr()
+        return int(caught.value.code or 0), shown.out, shown.err
+
+    return run
+
+
+def test_json_is_the_report(textreid: Textreid) -> None:
+    code, data, said = textreid("model", "--dataset", "data", "--json", "--split", "val")
+    assert (code, said) == (0, "")
+    (evaluation,) = json.loads(data)["evaluations"]
+    # No split of that name: a tenth of the two people in the training split.
+    assert (evaluation["split"], evaluation["identities"], evaluation["images"]) == ("validation", 1, 1)
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["model", "--dataset", "data/imgs"], 1, "give that folder"),
-        (["model", "--dataset", "data", "--split", "val"], 1, "no split 'val'; there are: test (8 images)"),
-        (["nowhere", "--dataset", "data"], 1, "nowhere"),
-        (["model"], 2, "--dataset"),
+        (["model", "--dataset", "more", "--split", "train"], 1, "no split 'train'; there are: test (8 images)"),
+        (["nowhere", "--dataset", "data"], 1, "nowhere: no such folder"),
+        (["model", "--benchmark", "cuhk-pede=data"], 2, "did you mean 'cuhk-pedes'?"),
+        (["model", "--benchmark", "icfg-pedes=data"], 1, "read it as cuhk-pedes"),
+        (["model", "--dataset", "nowhere"], 1, "nowhere: no such folder"),
+        (["model", "--dataset", "data", "--dataset", "data"], 2, "two benchmarks of one name: data, data"),
+        (["model", "model", "--dataset", "data"], 2, "a model is named twice"),
+        (["model"], 2, "--benchmark"),
+        (["model", "--dataset", "data", "--split", "dev"], 2, "--split"),
         (["model", "--dataset", "data", "--max-rejected", "2"], 2, "--max-rejected"),
     ],
 )
-def test_an_error_is_one_line(arguments: list[str], code: int, message: str, folder: Path) -> None:
-    result = evaluate(folder, *arguments)
-    assert (result.returncode, result.stdout) == (code, "")
-    assert message in result.stderr
-    assert result.stderr.count("\n") == 1
+def test_an_error_is_one_line(arguments: list[str], code: int, message: str, textreid: Textreid) -> None:
+    found, data, said = textreid(*arguments)
+    assert (found, data) == (code, "")
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_all_that_fails_is_one_error(textreid: Textreid, folder: Path) -> None:
+    code, _, said = textreid("a", "b", "--dataset", "data", "--report", "none")
+    assert (code, said) == (1, "textreid: all 2 evaluations failed; the first: a: no such folder\n")
+    assert not (folder / "none").exists()

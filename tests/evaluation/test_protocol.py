@@ -12,6 +12,8 @@ from textreid.datasets.images import read_image
 from textreid.datasets.records import Benchmark, Record, Rejection
 from textreid.errors import AnnotationError, DataError
 from textreid.evaluation import evaluate_model, retrieval_metrics
+from textreid.evaluation.encoding import encode_split
+from textreid.evaluation.protocol import measure
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 PEOPLE = 40
@@ -21,6 +23,8 @@ class MeanColour:
     """An encoder that reads pixels: a picture is its mean colour, a text the colours it names."""
 
     fingerprint = "mean colour"
+    selected_on = "nothing"
+    training_text = ("painters",)
 
     def encode_images(self, images: Sequence[Path], /) -> npt.NDArray[np.float32]:
         means = [np.asarray(read_image(image), dtype=np.float32).mean(axis=(0, 1)) for image in images]
@@ -50,17 +54,58 @@ def benchmark_of(tmp_path: Path) -> Callable[[int], Benchmark]:
 
 def test_it_measures_what_the_metrics_measure(benchmark_of: Callable[[int], Benchmark]) -> None:
     benchmark, model = benchmark_of(0), MeanColour()
-    evaluation = evaluate_model(model, benchmark, name="mean", selected_on="nothing")
+    evaluation = evaluate_model(model, benchmark, name="mean")
     paths = [benchmark.image_root / record.image for record in benchmark.records]
     identities = [record.identity for record in benchmark.records]
     texts = [record.captions[0] for record in benchmark.records]
     expected = retrieval_metrics(model.encode_texts(texts), model.encode_images(paths), identities, identities)
     assert evaluation.scores() == expected.scores()
-    assert evaluation.metrics.r10 == 1.0
+    forward = evaluation.text_to_image
+    assert forward.metrics.r10 == 1.0
     assert (evaluation.images, evaluation.captions, evaluation.identities) == (40, 40, 8)
-    assert evaluation.chance["R1"] == pytest.approx(5 / 40)
-    assert evaluation.intervals["mAP"][0] <= evaluation.metrics.map <= evaluation.intervals["mAP"][1]
-    assert (evaluation.name, evaluation.fingerprint, evaluation.selected_on) == ("mean", "mean colour", "nothing")
+    assert forward.chance["R1"] == pytest.approx(5 / 40)
+    assert list(forward.intervals) == list(evaluation.scores())
+    for name, value in evaluation.scores().items():
+        assert forward.intervals[name][0] <= value <= forward.intervals[name][1]
+    assert (evaluation.model, evaluation.fingerprint, evaluation.selected_on) == ("mean", "mean colour", "nothing")
+    assert evaluation.training_text == ("painters",)
+    assert evaluation.data == benchmark.split("test").list_fingerprint
+
+
+def test_images_ask_too_on_request(benchmark_of: Callable[[int], Benchmark]) -> None:
+    benchmark, model = benchmark_of(0), MeanColour()
+    # Two captions for some images: queries and gallery differ in size in the other direction.
+    records = tuple(replace(r, captions=r.captions * 2) if r.identity < 3 else r for r in benchmark.records)
+    encoded = encode_split(model, replace(benchmark, records=records).split("test"))
+    assert encoded.texts.shape == (55, 3)
+    evaluation = measure(model, encoded, name="m", image_to_text=True)
+    backward = evaluation.image_to_text
+    assert backward is not None
+    expected = retrieval_metrics(encoded.images, encoded.texts, encoded.owners, encoded.identities)
+    assert backward.metrics.scores() == expected.scores()
+    assert (backward.metrics.queries, backward.metrics.gallery) == (40, 55)
+    assert (evaluation.text_to_image.metrics.queries, evaluation.text_to_image.metrics.gallery) == (55, 40)
+    assert backward.chance["R1"] == pytest.approx((15 * 10 + 25 * 5) / 40 / 55)
+
+
+def test_features_that_are_no_numbers_are_an_error(benchmark_of: Callable[[int], Benchmark]) -> None:
+    class Broken(MeanColour):
+        def encode_texts(self, texts: Sequence[str], /) -> npt.NDArray[np.float32]:
+            features = super().encode_texts(texts)
+            features[7] = np.nan
+            return features
+
+    with pytest.raises(DataError, match="query features are not finite in 1 of 40 rows: 7"):
+        evaluate_model(Broken(), benchmark_of(0))
+
+
+def test_what_is_told_of_the_progress(
+    benchmark_of: Callable[[int], Benchmark], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textreid.evaluation.encoding._BATCH", 16)
+    told: list[tuple[int, int]] = []
+    encode_split(MeanColour(), benchmark_of(0), progress=lambda done, total: told.append((done, total)))
+    assert told == [(16, 40), (32, 40), (40, 40)]
 
 
 def test_its_values_are_json(benchmark_of: Callable[[int], Benchmark]) -> None:

@@ -15,6 +15,7 @@ from textreid.datasets.images import to_pixels
 from textreid.errors import ArtifactError, ImageError, ModelError
 from textreid.models import Model, Tokenizer, initialize, load_model
 from textreid.models import weights as weights_module
+from textreid.models.folder import training_text_of
 
 TENSOR = "vision_model.encoder.layers.0.mlp.fc1.weight"
 
@@ -120,6 +121,27 @@ def test_what_selected_the_checkpoint_is_kept(model: Model, folder: Path, tmp_pa
     assert load_model(folder).selected_on is None
     Model(model.encoder, model.tokenizer, selected_on="a validation split").save(tmp_path / "chosen", "card")
     assert load_model(tmp_path / "chosen").selected_on == "a validation split"
+
+
+def test_the_sources_of_its_sentences_are_kept(model: Model, folder: Path, tmp_path: Path) -> None:
+    assert load_model(folder).training_text is None
+    Model(model.encoder, model.tokenizer, training_text=("qwen", "cuhk-pedes")).save(tmp_path / "tuned", "card")
+    assert load_model(tmp_path / "tuned").training_text == ("qwen", "cuhk-pedes")
+    assert training_text_of(tmp_path / "tuned") == ("qwen", "cuhk-pedes")
+
+
+@pytest.mark.parametrize(
+    ("weights", "texts"),
+    [
+        (None, ()),
+        ("tiny", ("simulated-qwen", "simulated-shikra")),
+        ("openai/clip-vit-base-patch16", ("openai/clip-vit-base-patch16",)),
+        ("someone/clip-vit-base-patch16", None),
+        ("no/such/folder", None),
+    ],
+)
+def test_what_is_known_of_the_text_behind_weights(weights: str | None, texts: tuple[str, ...] | None) -> None:
+    assert training_text_of(weights) == texts
 
 
 def test_a_folder_is_replaced_only_on_request(model: Model, folder: Path) -> None:

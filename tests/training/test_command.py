@@ -1,6 +1,7 @@
 """The command: what it passes on, what it prints where, and how it refuses."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,31 +59,50 @@ def test_trains_with_the_settings_given(
     assert said.endswith("run: exists already; continue it with --resume, or choose another folder\n")
 
 
-def test_measures_on_a_folder_in_cuhk_form(
-    textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", settings: Path, tmp_path: Path
-) -> None:
-    benchmark = tmp_path / "benchmark"
-    benchmark.mkdir()
-    (benchmark / "imgs").symlink_to(corpus.images)
+@pytest.fixture
+def benchmark(corpus: "Corpus", tmp_path: Path) -> Path:
+    """The images of the corpus as a benchmark: two thirds of its people to train on, the others to test on."""
+    folder = tmp_path / "benchmark"
+    folder.mkdir()
+    (folder / "imgs").symlink_to(corpus.images)
     entries = [
         {
-            "split": "test",
+            "split": "train" if row % 3 else "test",
             "captions": [f"a {top} top over {bottom} trousers"],
             "file_path": f"{row:04}.png",
             "id": row + 1,
         }
         for row, (top, bottom) in enumerate(corpus.outfits)
     ]
-    (benchmark / "reid_raw.json").write_text(json.dumps(entries))
+    (folder / "reid_raw.json").write_text(json.dumps(entries))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "watched"),
+    [
+        ([], "10% of the training people (seed 0) of benchmark"),
+        (["--validate-on-test"], "the TEST split of benchmark"),
+    ],
+)
+def test_measures_on_the_validation_split_and_stamps_a_look_at_test(
+    textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", settings: Path, benchmark: Path, tmp_path: Path,
+    options: list[str], watched: str,
+) -> None:  # fmt: skip
+    out = tmp_path / "run"
     code, _, said = textreid(
-        "pretrain", "--images", corpus.images, "--captions", corpus.captions, "--out", tmp_path / "run",
-        "--config", settings, "--validate", benchmark,
+        "pretrain", "--images", corpus.images, "--captions", corpus.captions, "--out", out, "--config", settings,
+        "--validate", benchmark, *options,
     )  # fmt: skip
     assert code == 0
     assert [line.split(":")[0] for line in said.splitlines()[1:4]] == ["epoch 0", "epoch 1", "epoch 2"]
-    assert sorted(path.name for path in (tmp_path / "run" / "plots").iterdir()) == [
+    assert sorted(path.name for path in (out / "plots").iterdir()) == [
         "learning_rate.png", "loss.png", "mask_rate.png", "validation.png",
     ]  # fmt: skip
+    model = load_model(out / "model")
+    assert model.selected_on == f"nothing: the last step; watched: {watched}"
+    assert model.training_text == ("m",)
+    assert f"| selected on | {model.selected_on} |" in (out / "model" / "card.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -91,6 +111,8 @@ def test_measures_on_a_folder_in_cuhk_form(
         (["--set", "training.epoch=3"], "training.epoch: no such setting; did you mean training.epochs?"),
         (["--preset", "tin"], "no preset 'tin'; did you mean 'tiny'?"),
         (["--masking", "all"], "'all' is not one of 'nam', 'em', 'none'"),
+        (["--validate-on-test"], "--validate-on-test needs --validate"),
+        (["--validate", "cuhk=data"], "benchmark 'cuhk': no such benchmark; did you mean 'cuhk-pedes'?"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_two(
@@ -115,3 +137,77 @@ def test_missing_captions_are_one_line_and_exit_code_one(
     assert said.count("\n") == 1
     assert "none" in said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def start(textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", settings: Path, tmp_path: Path) -> Path:
+    """A small model to fine-tune."""
+    out = tmp_path / "pretrained"
+    code, _, said = textreid(
+        "pretrain", "--images", corpus.images, "--captions", corpus.captions, "--out", out, "--config", settings,
+        "--set", "training.epochs=1",
+    )  # fmt: skip
+    assert code == 0, said
+    return out / "model"
+
+
+SHORT = ("--set", "training.epochs=2", "--set", "optimizer.warmup_epochs=1", "--set", "training.batch_size=8")
+
+
+def test_finetune_sets_people_aside_and_keeps_the_best_epoch(
+    textreid: Callable[..., tuple[int, str, str]], start: Path, make_people: Callable[..., Path], tmp_path: Path
+) -> None:
+    people, out = make_people(tmp_path / "people", {"train": 20, "test": 5}, images_each=2), tmp_path / "run"
+    arguments = ("finetune", start, "--dataset", people, "--out", out, *SHORT)
+    code, data, said = textreid(*arguments)
+    assert (code, data) == (0, f"{out / 'model'}\n"), said
+    lines = said.splitlines()
+    assert "36 images, 72 captions, 18 identities" in lines[0]
+    assert [line.split(":")[0] for line in lines[1:4]] == ["epoch 0", "epoch 1", "epoch 2"]
+    assert "selected on 10% of the training people (seed 0) of people (R1)" in said
+    assert load_model(out / "model").selected_on == "10% of the training people (seed 0) of people (R1)"
+    before = (out / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(start)  # a run goes on without the weights that it began with
+    code, _, said = textreid(*arguments, "--resume")
+    assert code == 0, said
+    assert (out / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_finetune_on_everybody_or_on_the_own_validation_split(
+    textreid: Callable[..., tuple[int, str, str]], start: Path, make_people: Callable[..., Path], tmp_path: Path
+) -> None:
+    people = make_people(tmp_path / "people", {"train": 20, "test": 5}, images_each=2)
+    code, _, said = textreid(
+        "finetune", start, "--dataset", people, "--out", tmp_path / "all", *SHORT, "--set", "training.select=last"
+    )
+    assert (code, said.count("epoch ")) == (0, 0)
+    assert "40 images, 80 captions, 20 identities" in said
+    assert load_model(tmp_path / "all" / "model").selected_on == "nothing: the last step"
+    split = make_people(tmp_path / "split", {"train": 20, "val": 5}, images_each=2)
+    code, _, said = textreid("finetune", start, "--dataset", split, "--out", tmp_path / "own", *SHORT)
+    assert code == 0, said
+    assert "40 images, 80 captions, 20 identities" in said
+    assert load_model(tmp_path / "own" / "model").selected_on == "the validation split of split (R1)"
+
+
+def test_finetune_on_captions_alone_needs_something_to_choose_on(
+    textreid: Callable[..., tuple[int, str, str]], start: Path, corpus: "Corpus",
+    make_people: Callable[..., Path], tmp_path: Path,
+) -> None:  # fmt: skip
+    arguments = ("finetune", start, "--images", corpus.images, "--captions", corpus.captions, *SHORT)
+    code, _, said = textreid(*arguments, "--out", tmp_path / "run")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "training.select: validation, but there is no validation set" in said
+    people = make_people(tmp_path / "people", {"train": 20, "val": 5}, images_each=1)
+    code, _, said = textreid(*arguments, "--out", tmp_path / "run", "--validate", people)
+    assert code == 0, said
+    assert "no identities, so without the loss id" in said.splitlines()[0]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--images", "x"], ["--dataset", "x", "--images", "x", "--captions", "x"]])
+def test_finetune_wants_one_source_of_people(
+    textreid: Callable[..., tuple[int, str, str]], tmp_path: Path, arguments: list[str]
+) -> None:
+    code, data, said = textreid("finetune", "tiny", "--out", tmp_path / "run", *arguments)
+    assert (code, data) == (2, "")
+    assert said == "textreid: give either --benchmark, or --images and --captions\n"

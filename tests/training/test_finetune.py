@@ -81,7 +81,7 @@ class KillingLog(RunLog):
 def test_learns_a_new_domain_and_finds_people_it_has_never_seen(
     small_config: MakeConfig, make_corpus: Callable[..., "Corpus"], people: Benchmark, tmp_path: Path
 ) -> None:
-    """Other light and other sentences: R1 on 20 unseen people rises from 0.13 to 0.48 (seed 0)."""
+    """Other light and other sentences: R1 on 20 unseen people rises from 0.13 to 0.58 (seed 0, float32 on a CPU)."""
     corpus = make_corpus(tmp_path / "seen", images=400, seed=1)
     start = pretrain(
         small_config(
@@ -96,13 +96,14 @@ def test_learns_a_new_domain_and_finds_people_it_has_never_seen(
     ).override(
         [
             *NO_CHANGES, "augmentation.pad=1", "training.epochs=20", "training.batch_size=32",
-            "optimizer.learning_rate=0.002", "optimizer.warmup_epochs=1", "training.precision=fp32",
+            "optimizer.learning_rate=0.002", "optimizer.warmup_epochs=1", "training.validate_every=5",
+            "training.precision=fp32",
         ]
     )  # fmt: skip
     assert set(settings.losses.weights()) == {"sdm", "id", "mlm"}
     out = tmp_path / "run"
     tuned = train(
-        settings, people, out, validated_on=VALIDATED,
+        settings, people, out, watched=VALIDATED,
         evaluate=lambda model: evaluate_model(model, people, "val").scores(),
     )  # fmt: skip
     after = evaluate_model(tuned, people, "test").scores()["R1"]
@@ -169,7 +170,7 @@ def test_keeps_the_epoch_that_the_rule_says(rule: str, config: Config, people: B
         [f"training.select={rule}", "training.epochs=4", "training.keep_checkpoints=1", "training.checkpoint_every=100"]
     )
     out = tmp_path / "run"
-    model = train(config, people, out, evaluate=scripted(0.99, 0.25, 0.5, 0.375, 0.5), validated_on=VALIDATED)
+    model = train(config, people, out, evaluate=scripted(0.99, 0.25, 0.5, 0.375, 0.5), watched=VALIDATED)
     kept, last = 8, 16
     names = sorted(path.name for path in out.glob("step-*"))
     assert names == [f"step-{step:08}" for step in ([kept, last] if rule == "validation" else [last])]
@@ -195,7 +196,7 @@ def test_the_best_epoch_survives_a_kill(step: int, config: Config, people: Bench
             steps = [record["step"] for record in read_records(log.path) if record["event"] != "resume"]
             return {"R1": scores.get(steps[-1], 0.0)}
 
-        train(config, people, out, log=log, resume=resume, evaluate=evaluate, validated_on=VALIDATED)
+        train(config, people, out, log=log, resume=resume, evaluate=evaluate, watched=VALIDATED)
 
     straight, out = tmp_path / "straight", tmp_path / "run"
     start(straight, RunLog(straight, console=False), resume=False)
@@ -211,17 +212,17 @@ def test_the_best_epoch_survives_a_kill(step: int, config: Config, people: Bench
 def test_a_resume_must_choose_on_the_same_data(config: Config, people: Benchmark, tmp_path: Path) -> None:
     config = config.override(["training.select=validation"])
     out = tmp_path / "run"
-    train(config, people, out, evaluate=scripted(0.0, 0.5, 0.25), validated_on="A")
+    train(config, people, out, evaluate=scripted(0.0, 0.5, 0.25), watched="A")
     with pytest.raises(ResumeError, match="it chose its model on A, this does on B"):
-        train(config, people, out, resume=True, evaluate=scripted(), validated_on="B")
+        train(config, people, out, resume=True, evaluate=scripted(), watched="B")
     with pytest.raises(ResumeError, match=r"training\.validate_every was 1, is 2"):
         train(
             config.override(["training.validate_every=2"]), people, out, resume=True, evaluate=scripted(),
-            validated_on="A",
+            watched="A",
         )  # fmt: skip
     shutil.rmtree(out / "step-00000004")
     with pytest.raises(ArtifactError, match=r"step-00000004: no manifest\.json"):
-        train(config, people, out, resume=True, evaluate=scripted(), validated_on="A")
+        train(config, people, out, resume=True, evaluate=scripted(), watched="A")
 
 
 def test_without_identities_that_loss_is_left_out_and_it_says_so(

@@ -96,7 +96,7 @@ def test_a_step_moves_each_group_at_its_rate(small_config: MakeConfig) -> None:
     for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
     update(network, optimizer, 0.01, clip_norm=0.0)  # Adam's first step is the rate itself
-    moved = {name: float((before[name] - value).mean()) for name, value in network.named_parameters()}
+    moved = {name: (before[name] - value).mean().item() for name, value in network.named_parameters()}
     assert moved["encoder.visual_projection.weight"] == pytest.approx(0.01, rel=1e-3)
     assert moved["encoder.text_model.final_layer_norm.bias"] == pytest.approx(0.02, rel=1e-3)
     assert moved["identity_head.weight"] == pytest.approx(0.05, rel=1e-3)

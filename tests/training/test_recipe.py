@@ -100,7 +100,7 @@ def test_leaves_a_whole_run_folder(small_config: MakeConfig, corpus: "Corpus", t
     for fact in (
         first["data"],
         "nam, p 0.15, layer 2",
-        "the last step; no validation figure",
+        "| selected on | nothing: the last step; watched: a validation set |",
         "r1: 0.25",
         "| seed | 0 |",
     ):
@@ -258,6 +258,11 @@ def test_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
     assert rates[14] == pytest.approx(0.55)  # half-way down
     assert rates[23] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 19 / 20)) / 2)
     assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_the_warm_up_may_be_told_in_steps() -> None:
+    config = OptimizerConfig(learning_rate=1.0, warmup_start=0.2, warmup_epochs=9, warmup_steps=2)
+    assert [learning_rate(step, 24, 4, config) for step in range(3)] == pytest.approx([0.6, 1.0, 1.0])
 
 
 def test_every_line_of_the_log_is_json(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:

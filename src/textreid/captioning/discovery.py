@@ -99,7 +99,14 @@ class ChatModel:
         import openai
         from openai.types.chat import ChatCompletion
 
-        client = openai.OpenAI(base_url=self.url, api_key=self.key, timeout=self.timeout, max_retries=self.retries)
+        client = openai.OpenAI(
+            base_url=self.url,
+            api_key=self.key,
+            timeout=self.timeout,
+            max_retries=self.retries,
+            # The client would tell any endpoint what the environment holds for OpenAI.
+            default_headers={"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()},  # type: ignore[dict-item]
+        )
         try:
             with client:
                 answer: Any = client.chat.completions.create(

@@ -70,6 +70,17 @@ class Source:
             raise CaptionError(f"{text}: no instruction {kind!r}; known: {', '.join(KINDS)}")
         return cls(Path(given[3]), given[1], kind)
 
+    @classmethod
+    def parse_all(cls, text: str) -> "list[Source]":
+        """The sources that ``text`` stands for: as `parse`, or all released files in the folder of that name.
+
+        Raises:
+            CaptionError: it is neither.
+        """
+        folder = Path(text)
+        files = sorted(file for file in folder.glob("T*.json") if _RELEASED_NAME.fullmatch(file.name))
+        return [cls.parse(str(file)) for file in files] or [cls.parse(text)]
+
 
 @dataclass
 class Imported:

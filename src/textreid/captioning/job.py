@@ -1,9 +1,12 @@
 """The captioning job: every image, every slot, once; to be stopped and started again at any moment."""
 
 import asyncio
+import gc
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,10 @@ from textreid.artifacts import fingerprint
 from textreid.captioning.asking import FAILED, Settings, Slot, caption_image
 from textreid.captioning.captioner import Captioner
 from textreid.captioning.progress import Tally
+from textreid.captioning.spending import Spent, read_spent, write_spent
 from textreid.datasets.captions import CaptionRow
 from textreid.datasets.growing_captions import GrowingTable
-from textreid.errors import CaptionError, TextReidError
+from textreid.errors import ArtifactError, CaptionError, TextReidError
 
 _FEW = 50  # failures that say nothing about a rate yet
 _PASSES = 2
@@ -30,11 +34,13 @@ class CaptioningStoppedError(TextReidError):
 
 
 def job_facts(root: Path, slots: Sequence[Slot], models: Mapping[str, str], settings: Settings) -> dict[str, Any]:
-    """What decides the rows of a job: a table is only continued by a job with equal facts."""
-    prompts = {slot.label: fingerprint([each.prompt_hash for each in slot.choices])[:16] for slot in slots}
+    """What decides the rows of a job: a table is only continued by a job whose facts do not contradict.
+
+    Slots that a table does not have yet may come in later, with their MLLMs.
+    """
+    prompts = {slot.name: fingerprint([each.prompt_hash for each in slot.choices])[:16] for slot in slots}
     return {
         "images": str(root.resolve()).encode("utf-8", "backslashreplace").decode(),
-        "slots": [slot.name for slot in slots],
         "models": dict(models),
         "prompts": prompts,
         "seed": settings.seed,
@@ -82,10 +88,12 @@ def caption_images(
         raise CaptionError(f"{root}: no images to caption")
     with GrowingTable(out, job_facts(root, slots, models or {}, settings)) as table:
         if retry_failed:
-            table.drop(lambda status: status.startswith(FAILED))
+            asked = {slot.name for slot in slots}
+            table.drop(lambda slot, status: slot in asked and status.startswith(FAILED))
         job = _Job(root, images, table, slots, settings, watch)
         try:
-            asyncio.run(job.run(captioners))
+            with _short_collections():
+                asyncio.run(job.run(captioners))
         except KeyboardInterrupt:
             job.stopping = True
         if job.stopping and job.tally.done < job.tally.total:
@@ -116,7 +124,9 @@ class _Job:
         self._done: npt.NDArray[np.bool_] = np.zeros((len(images), len(slots)), dtype=np.bool_)
         self._missing: dict[tuple[int, str], CaptionRow] = {}  # failures that another pass may mend
         self._queue: asyncio.Queue[tuple[list[CaptionRow], asyncio.Future[None]] | None] = asyncio.Queue()
-        self.tally = Tally(self._done.size)
+        self.tally = Tally(self._done.size, read_spent(table.folder))
+        self.tally.damaged = table.damaged
+        self._spent_written = time.monotonic()
         self._read_keys()
         self.tally.start(images_done=int(self._done.all(axis=1).sum()), images=len(images))
 
@@ -124,8 +134,8 @@ class _Job:
         index = {image: row for row, image in enumerate(self._images)}
         for block in self._table.stored():
             for image, slot, status in zip(*(column.to_pylist() for column in block), strict=True):
-                row, column = index.get(image), self._column[slot]
-                if row is None:  # not among the images of this run
+                row, column = index.get(image), self._column.get(slot)
+                if row is None or column is None:  # not of this run
                     continue
                 if self._done[row, column]:
                     raise CaptionError(f"{self._table.folder}: image {image!r} has two captions in slot {slot!r}")
@@ -152,6 +162,9 @@ class _Job:
         finally:
             self._queue.put_nowait(None)  # what has been answered is written, whatever went wrong
             await writer
+            if self.tally.saved_now:
+                with suppress(ArtifactError):  # a full disk is told by the captions themselves
+                    write_spent(self._table.folder, self.tally.spent)
             for captioner in captioners:
                 await captioner.aclose()
 
@@ -227,7 +240,7 @@ class _Job:
                 entry = self._queue.get_nowait()
             error = None
             try:
-                await asyncio.to_thread(self._table.append, [row for rows, _ in batch for row in rows])
+                await asyncio.to_thread(self._append, [row for rows, _ in batch for row in rows], self.tally.spent)
             except Exception as problem:
                 error = problem  # raised where the rows come from
             for _, saved in batch:
@@ -239,6 +252,13 @@ class _Job:
                     saved.set_result(None)
             if entry is not None:
                 entry = await self._queue.get()
+
+    def _append(self, rows: list[CaptionRow], spent: Mapping[str, Spent]) -> None:
+        """Write ``rows``, and now and then what was spent: a killed run loses count of its last second."""
+        self._table.append(rows)
+        if time.monotonic() - self._spent_written >= 1:
+            write_spent(self._table.folder, spent)
+            self._spent_written = time.monotonic()
 
     def _listen_for_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -254,6 +274,17 @@ class _Job:
 
         for number in _SIGNALS:
             loop.add_signal_handler(number, stop)
+
+
+@contextmanager
+def _short_collections() -> Iterator[None]:
+    """Leave what is there already to no garbage collection: each would hold up everything for some 0.2 s."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

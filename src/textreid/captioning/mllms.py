@@ -1,13 +1,13 @@
 """``--mllm``: which captioner stands behind a name."""
 
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from textreid.captioning.backends.keys import key_variable
 from textreid.captioning.captioner import Captioner
 from textreid.errors import ConfigError
 
@@ -27,10 +27,42 @@ class MLLM:
     model: str
     urls: tuple[str, ...] = ()
 
-    @property
-    def key_variable(self) -> str:
-        """The environment variable that may hold the key of its endpoints: ``QWEN_API_KEY`` for ``qwen``."""
-        return re.sub(r"[^A-Z0-9]", "_", self.name.upper()) + "_API_KEY"
+
+@dataclass(frozen=True)
+class Asking:
+    """How MLLMs are asked where that differs from the backend's own defaults: None leaves those."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    longest_side: int | None = None
+    timeout: float | None = None
+    batch_size: int | None = None
+
+    def options(self, backend: Backend) -> dict[str, Any]:
+        """The fields that are given and that ``backend`` has."""
+        return {name: value for name, value in vars(self).items() if value is not None and backend in _TAKEN_BY[name]}
+
+    def check(self, mllms: Sequence[MLLM]) -> None:
+        """Refuse what none of ``mllms`` can be told.
+
+        Raises:
+            ConfigError: names the option.
+        """
+        backends = {mllm.backend for mllm in mllms}
+        for name, value in vars(self).items():
+            if value is not None and backends.isdisjoint(_TAKEN_BY[name]):
+                option = "--image-size" if name == "longest_side" else "--" + name.replace("_", "-")
+                raise ConfigError(f"{option}: none of these MLLMs takes it; it is for {' and '.join(_TAKEN_BY[name])}")
+
+
+_BOTH: tuple[Backend, ...] = ("openai-compatible", "transformers")
+_TAKEN_BY: Mapping[str, tuple[Backend, ...]] = {
+    "max_tokens": _BOTH,
+    "temperature": _BOTH,
+    "longest_side": _BOTH,
+    "timeout": ("openai-compatible",),
+    "batch_size": ("transformers",),
+}
 
 
 def read_mllms(specifications: Sequence[str]) -> tuple[MLLM, ...]:
@@ -44,6 +76,11 @@ def read_mllms(specifications: Sequence[str]) -> tuple[MLLM, ...]:
         one = _read(specification)
         known = found.get(one.name)
         if known is None:
+            for name in found:
+                if key_variable(name) == key_variable(one.name):
+                    raise ConfigError(
+                        f"--mllm {name}, {one.name}: too much alike: {key_variable(name)} would be the key of both"
+                    )
             found[one.name] = one
         elif (known.backend, known.model) != (one.backend, one.model):
             raise ConfigError(f"--mllm {one.name}: stands for {known.model!r} and for {one.model!r}; name them apart")
@@ -74,12 +111,12 @@ def _read(specification: str) -> MLLM:
     if parts.username or parts.password or parts.query:
         raise ConfigError(
             f"--mllm {name}: a URL must not hold a user, a password or a query; "
-            "give the key in the environment variable OPENAI_API_KEY, or one of its own"
+            f"give the key in the environment variable {key_variable(name)}"
         )
     return MLLM(name, "openai-compatible", model, (url.rstrip("/"),))
 
 
-def open_captioner(mllm: MLLM, images: Path) -> Captioner:
+def open_captioner(mllm: MLLM, images: Path, asking: Asking | None = None) -> Captioner:
     """The captioner of ``mllm`` for the files under ``images``; keys come from the environment.
 
     Raises:
@@ -87,20 +124,20 @@ def open_captioner(mllm: MLLM, images: Path) -> Captioner:
         ArtifactError: a simulated one needs a synthetic corpus.
         ModelError: a local model cannot be loaded.
     """
+    options = (asking or Asking()).options(mllm.backend)
     if mllm.backend == "simulated":
         from textreid.captioning.backends.simulated import SimulatedMLLM
         from textreid.datasets.synthetic import read_people
 
         return SimulatedMLLM(mllm.name, read_people(images), root=images)
     if mllm.backend == "openai-compatible":
-        from textreid.captioning.backends.openai_compatible import OpenAICompatible
+        from textreid.captioning.backends.openai_compatible import OpenAICompatible, ServingOptions
 
-        variable = mllm.key_variable if mllm.key_variable in os.environ else None
-        return OpenAICompatible(mllm.name, mllm.model, mllm.urls, variable)
+        return OpenAICompatible(mllm.name, mllm.model, mllm.urls, ServingOptions(**options))
     if mllm.backend == "describe":
         from textreid.captioning.backends.describe import PixelDescriber
 
         return PixelDescriber(mllm.name)
-    from textreid.captioning.backends.transformers_local import LocalMLLM
+    from textreid.captioning.backends.transformers_local import LocalMLLM, LocalOptions
 
-    return LocalMLLM(mllm.name, mllm.model)
+    return LocalMLLM(mllm.name, mllm.model, LocalOptions(**options))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from textreid.captioning.asking import Settings, Slot, requests_for
 from textreid.captioning.captioner import Usage
-from textreid.captioning.progress import Price
+from textreid.captioning.spending import Price, Spent
 
 _SHOWN = 3
 # What the estimate assumes: English text, a small picture, a caption of two or three sentences.
@@ -29,9 +29,9 @@ def preview(images: Sequence[str], slots: Sequence[Slot], settings: Settings, pr
         price = prices.get(mllm)
         tokens = f"about {usage.prompt_tokens:,} tokens read and {usage.completion_tokens:,} written"
         if price is None:
-            cost = "no price given (--prices)"
+            cost = "unknown (no price of it in --prices)"
         else:
-            cost = f"{price.cost(usage, 0):,.2f}" + (f", and {price.hour:g} an hour" if price.hour else "")
+            cost = f"{price.cost(Spent(usage)):,.2f}" + (f", and {price.hour:g} an hour" if price.hour else "")
         lines.append(f"{mllm}: {tokens}; cost: {cost}")
     lines.append(
         f"(at {PICTURE_TOKENS} tokens a picture and {CAPTION_TOKENS} a caption, every answer usable; "

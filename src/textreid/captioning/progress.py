@@ -1,65 +1,23 @@
 """How far a captioning job is, how fast, and what it costs."""
 
 import time
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from textreid.captioning.asking import FAILED, Answer
-from textreid.captioning.captioner import NO_USAGE, Usage
+from textreid.captioning.captioner import Usage
+from textreid.captioning.spending import Price, Spent, total_cost
 from textreid.datasets.captions import CaptionRow
-from textreid.errors import ConfigError
 
 _RECENT_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Price:
-    """What a model costs, in one currency of the user's choice.
-
-    Attributes:
-        prompt: for a million tokens read.
-        completion: for a million tokens written.
-        hour: for an hour of the machine, where that is rented.
-    """
-
-    prompt: float = 0.0
-    completion: float = 0.0
-    hour: float = 0.0
-
-    def cost(self, usage: Usage, seconds: float) -> float:
-        """The price of ``usage`` in ``seconds`` of a machine's time."""
-        tokens = usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion
-        return tokens / 1e6 + self.hour * seconds / 3600
-
-
-def read_prices(path: Path) -> dict[str, Price]:
-    """Read a price table: TOML with one table a model, ``["model"]``, of ``prompt``, ``completion`` and ``hour``.
-
-    Raises:
-        ConfigError: the file cannot be read, or an entry is not a number of those; names it.
-    """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as a price table: {error}") from error
-    prices = {}
-    for model, entries in table.items():
-        known = isinstance(entries, dict) and set(entries) <= {"prompt", "completion", "hour"}
-        if not known or not all(type(value) in {int, float} and value >= 0 for value in entries.values()):
-            raise ConfigError(
-                f'{path}: {model}: expected ["{model}"] with prompt, completion (for a million tokens) or hour, '
-                "as numbers from 0"
-            )
-        prices[model] = Price(**entries)
-    return prices
-
-
 class Tally:
     """The counts of a job: ``total`` captions, those found from earlier runs, and what this run did.
+
+    ``before`` is what earlier runs used, by MLLM.
 
     Attributes:
         images, images_done: all, and those that have every caption.
@@ -67,18 +25,21 @@ class Tally:
         statuses: saved captions by status, those of earlier runs included.
         rejected: answers of this run that a cleaning rule rejected and that were asked for again, by rule.
         failures: failures by kind; of this run, and saved ones of earlier runs.
-        usage: tokens of this run, by MLLM.
+        spent_now: what this run used, by MLLM.
+        damaged: rows of an earlier run that were altered on the disk, and are asked for again.
         first_failure: message of the first failure of this run.
         stopping: whether the job was asked to stop.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, before: Mapping[str, Spent] | None = None) -> None:
         self.total = total
+        self._before = dict(before or {})
+        self.damaged = 0
         self.images = self.images_done = self.done = 0
         self.statuses: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
-        self.usage: dict[str, Usage] = {}
+        self.spent_now: dict[str, Spent] = {}
         self.first_failure = ""
         self.stopping = False
         self.answered_now = self.failed_now = self.saved_now = 0
@@ -113,7 +74,7 @@ class Tally:
         mllm = answer.row.mllm
         self.answered_now += 1
         self.rejected.update(answer.rejected)
-        self.usage[mllm] = self.usage.get(mllm, NO_USAGE) + answer.usage
+        self.spent_now[mllm] = Spent(self.spent_now.get(mllm, Spent()).usage + answer.usage, self.seconds)
         if answer.failure:
             self.failed_now += 1
             self.failures[answer.failure.kind] += 1
@@ -158,19 +119,20 @@ class Tally:
         """Time until all is done at the present rate; None without one."""
         return (self.total - self.done) / self.rate if self.rate > 0 else None
 
+    @property
+    def spent(self) -> dict[str, Spent]:
+        """What all runs used, by MLLM, those of earlier runs included."""
+        mllms = dict.fromkeys([*self._before, *self.spent_now])
+        return {mllm: self._before.get(mllm, Spent()) + self.spent_now.get(mllm, Spent()) for mllm in mllms}
+
     def cost(self, prices: Mapping[str, Price]) -> float | None:
-        """What this run has cost so far; ``prices`` by MLLM. None if one has no price."""
-        if not self.usage or not set(self.usage) <= set(prices):
-            return None
-        return sum(prices[mllm].cost(usage, self.seconds) for mllm, usage in self.usage.items())
+        """What the MLLMs of this run have cost over all runs; ``prices`` by MLLM. None if one has no price."""
+        spent = self.spent
+        return total_cost({mllm: spent[mllm] for mllm in self.spent_now}, prices)
 
     def line(self, prices: Mapping[str, Price]) -> str:
         """What to show beside the progress."""
-        tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in self.usage.values())
-        parts = [f"{self.images_done} images", f"{self.rate:.1f} captions/s"]
-        cost = self.cost(prices)
-        parts += [f"{tokens:,} tokens"] if tokens else []
-        parts += [f"cost {cost:,.2f}"] if cost is not None else []
+        parts = [f"{self.images_done} images", f"{self.rate:.1f} captions/s", *self._spending(prices)]
         parts += [f"{counts.total()} {what} ({_listed(counts)})" for what, counts in self._troubles() if counts]
         return ", ".join(parts)
 
@@ -182,9 +144,10 @@ class Tally:
         parts += [f"{kept.total()} rows without a usable one ({_listed(kept)})"] if kept else []
         parts += [f"{self.saved_now} new in {self.seconds:.0f} s"]
         parts += [f"{self.rejected.total()} asked again ({_listed(self.rejected)})"] if self.rejected else []
-        cost = self.cost(prices)
-        parts += [f"cost of this run {cost:,.2f}"] if cost is not None else []
-        return "; ".join(parts)
+        parts += (
+            [f"{self.damaged} of an earlier run were damaged on the disk and asked for again"] if self.damaged else []
+        )
+        return "; ".join([*parts, *self._spending(prices)])
 
     def to_dict(self, prices: Mapping[str, Price]) -> dict[str, Any]:
         """The counts as JSON values."""
@@ -192,14 +155,24 @@ class Tally:
             "images": self.images,
             "captions": self.total,
             "statuses": dict(sorted(self.statuses.items())),
+            "damaged": self.damaged,
             "this_run": {
                 "captions": self.saved_now,
                 "seconds": round(self.seconds, 3),
                 "asked_again": dict(sorted(self.rejected.items())),
-                "tokens": {mllm: asdict(usage) for mllm, usage in sorted(self.usage.items())},
-                "cost": self.cost(prices),
+                "spent": _values(self.spent_now),
             },
+            "all_runs": {"spent": _values(self.spent), "cost": self.cost(prices)},
         }
+
+    def _spending(self, prices: Mapping[str, Price]) -> list[str]:
+        """Tokens and cost of all runs, where there are any."""
+        usage = sum((self.spent[mllm].usage for mllm in self.spent_now), Usage())
+        tokens, cost = usage.prompt_tokens + usage.completion_tokens, self.cost(prices)
+        if not tokens and not cost:
+            return []
+        shown = "unknown (no price of it in --prices)" if cost is None else f"{cost:,.2f}"
+        return [f"{tokens:,} tokens", f"cost {shown}"]
 
     def _troubles(self) -> tuple[tuple[str, Counter[str]], ...]:
         return ("rejected", self.rejected), ("failed", self.failures)
@@ -207,3 +180,7 @@ class Tally:
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.most_common())
+
+
+def _values(spent: Mapping[str, Spent]) -> dict[str, dict[str, float]]:
+    return {mllm: {**asdict(used.usage), "seconds": round(used.seconds, 1)} for mllm, used in sorted(spent.items())}

@@ -17,6 +17,7 @@ from textreid.cli.pretrain import pretrain
 from textreid.cli.search import search
 from textreid.cli.synthesize import synthesize
 from textreid.cli.templates import templates
+from textreid.cli.unpack import unpack
 from textreid.errors import TextReidError
 from textreid.version import __version__
 
@@ -47,6 +48,7 @@ def _global_options(
 
 # The story, in its order; then all of it at once, and what it left behind.
 app.command()(synthesize)
+app.command()(unpack)
 app.command()(doctor)
 app.command()(caption)
 app.command()(pretrain)

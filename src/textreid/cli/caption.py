@@ -9,9 +9,10 @@ import typer
 
 if TYPE_CHECKING:
     from textreid.captioning.asking import Settings, Slot
-    from textreid.captioning.mllms import MLLM
-    from textreid.captioning.progress import Price, Tally
+    from textreid.captioning.captioner import Captioner
+    from textreid.captioning.progress import Tally
     from textreid.captioning.selection import Selection
+    from textreid.captioning.spending import Price
 
 
 def caption(
@@ -22,7 +23,7 @@ def caption(
         metavar="NAME=URL#MODEL",
         help="Who writes: NAME=URL#MODEL (an OpenAI-compatible server; the same NAME again adds a server), "
         "NAME=transformers:MODEL, NAME=describe or NAME=simulated. Repeat for more. Keys of servers come from the "
-        "environment: NAME_API_KEY, else OPENAI_API_KEY.",
+        "environment: NAME_API_KEY; OPENAI_API_KEY goes to https://api.openai.com only.",
     ),
     slots: str = typer.Option(
         "static,dynamic", help="Captions of each image by each MLLM: some of static, dynamic, styled."
@@ -35,20 +36,37 @@ def caption(
     max_failures: float = typer.Option(0.05, min=0, max=1, help="Share of captions that may be missing in the end."),
     retry_failed: bool = typer.Option(False, "--retry-failed", help="Ask again for captions that stayed missing."),
     in_flight: int = typer.Option(256, min=1, help="Images that an MLLM works on at once, at most."),
+    max_tokens: int | None = typer.Option(None, min=1, help="Of a caption; 160 without."),
+    temperature: float | None = typer.Option(
+        None, min=0, help="Of the sampling; without, a server's own, and 0.7 for transformers."
+    ),
+    image_size: int | None = typer.Option(
+        None, min=16, help="Pixels of the longer side of the picture that is sent, at most; 448 without."
+    ),
+    timeout: float | None = typer.Option(
+        None, min=0.1, help="Seconds that a server may take for one caption; 120 without."
+    ),
+    batch_size: int | None = typer.Option(
+        None, min=1, help="Captions that a model of transformers writes at a time; 16 without."
+    ),
     prices: Path | None = typer.Option(
-        None, help='TOML with a table a model: ["MODEL"] prompt = 0.1, completion = 0.4 (a million tokens), hour = 2.5.'
+        None,
+        help='TOML with a table a model: ["MODEL"] prompt = 0.1, completion = 0.4 (a million tokens), hour = 2.5; '
+        "without, the cost is unknown.",
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show three images' requests and an estimate; send nothing."),
     as_json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
 ) -> None:
     """Describe every image in one caption per MLLM and instruction; can be stopped and started again at any moment."""
     from textreid.captioning.asking import Settings, slots_of
-    from textreid.captioning.mllms import read_mllms
-    from textreid.captioning.progress import read_prices
+    from textreid.captioning.mllms import Asking, open_captioner, read_mllms
     from textreid.captioning.selection import select_images
+    from textreid.captioning.spending import read_prices
     from textreid.captioning.templates import read_templates
 
     mllms = read_mllms(mllm)
+    asking = Asking(max_tokens, temperature, image_size, timeout, batch_size)
+    asking.check(mllms)
     settings = Settings(seed, asks, max_failures, in_flight)
     asked = slots_of([one.name for one in mllms], slots.split(","), read_templates(templates) if templates else None)
     by_model = read_prices(prices) if prices else {}
@@ -60,7 +78,9 @@ def caption(
 
         sys.stdout.write(preview(selection.images, asked, settings, by_name))
         return
-    tally = _run(images, selection, out, mllms, asked, settings, retry_failed, by_name)
+    captioners = [open_captioner(one, images, asking) for one in mllms]
+    models = {one.name: one.model for one in mllms}
+    tally = _run(images, selection, out, captioners, models, asked, settings, retry_failed, by_name)
     sys.stderr.write(f"{tally.summary(by_name)}\n")
     sys.stdout.write(json.dumps(tally.to_dict(by_name)) + "\n" if as_json else f"{out}\n")
 
@@ -77,22 +97,24 @@ def _run(
     images: Path,
     selection: "Selection",
     out: Path,
-    mllms: "tuple[MLLM, ...]",
+    captioners: "list[Captioner]",
+    models: dict[str, str],
     slots: "list[Slot]",
     settings: "Settings",
     retry_failed: bool,
     prices: "dict[str, Price]",
 ) -> "Tally":
     from textreid.captioning.job import caption_images
-    from textreid.captioning.mllms import open_captioner
     from textreid.runlog import RunLog
 
-    captioners = [open_captioner(one, images) for one in mllms]
     log = RunLog(out)
-    told_to_stop = False
+    told_to_stop = told_of_damage = False
 
     def watch(tally: "Tally") -> None:
-        nonlocal told_to_stop
+        nonlocal told_to_stop, told_of_damage
+        if tally.damaged and not told_of_damage:
+            told_of_damage = True
+            log.say(f"{out}: {tally.damaged} captions were damaged on the disk and are asked for again; is it failing?")
         log.note(tally.line(prices))
         log.advance(tally.done)
         if tally.stopping and not told_to_stop:
@@ -107,7 +129,7 @@ def _run(
             captioners,
             slots,
             settings,
-            models={one.name: one.model for one in mllms},
+            models=models,
             retry_failed=retry_failed,
             watch=watch,
         )

@@ -102,7 +102,7 @@ def import_(
     sources: list[str] = typer.Argument(
         metavar="[NAME[/INSTRUCTION]=]PATH...",
         help="Files or folders, and whose captions they hold: human=reid_raw.json, qwen/dynamic=folder. "
-        "Files named as in the release (Ts-qwen.json) and caption tables need no name.",
+        "Files named as in the release (Ts-qwen.json), folders of them and caption tables need no name.",
     ),
     out: Path = typer.Option(..., metavar="FOLDER", help="Folder of the caption table; must not exist."),
     images: Path | None = typer.Option(
@@ -118,7 +118,11 @@ def import_(
 
     from textreid.captioning.interchange import Source, import_captions
 
-    parsed = [replace(Source.parse(source), image_field=image_field, caption_field=caption_field) for source in sources]
+    parsed = [
+        replace(source, image_field=image_field, caption_field=caption_field)
+        for text in sources
+        for source in Source.parse_all(text)
+    ]
     imported = import_captions(parsed, out, images, max_rejected)
     _print_counts({"imported": imported.rows, **imported.left_out}, json)
 

@@ -112,4 +112,4 @@ def _print(report: dict[str, Any]) -> None:
     console, tables = Console(), report_tables(report)
     # Rather a line that the terminal breaks than a figure that is cut.
     console.width = max(console.width, least_width(tables))
-    console.print(to_terminal(tables))
+    console.print(to_terminal(tables, console.width))

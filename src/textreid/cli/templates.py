@@ -27,7 +27,7 @@ def list_(
 
 @templates.command()
 def discover(
-    llm: str = typer.Option(..., metavar="URL#MODEL", help="An OpenAI-compatible endpoint; its key: OPENAI_API_KEY."),
+    llm: str = typer.Option(..., metavar="URL#MODEL", help="An OpenAI-compatible endpoint; its key: LLM_API_KEY."),
     captions: Path = typer.Option(..., metavar="TABLE", help="A caption table; its static captions are shown."),
     out: Path = typer.Option(..., metavar="FOLDER", help="For templates.toml and the dialogue; the same one goes on."),
     sample: int = typer.Option(40, min=1, help="Captions to show, of all MLLMs together."),
@@ -35,9 +35,9 @@ def discover(
     seed: int = typer.Option(0, min=0, help="Of the sample."),
 ) -> None:
     """Let an LLM find sentence templates in captions, over several turns; run it again to go on after a fault."""
-    import os
     from urllib.parse import urlsplit
 
+    from textreid.captioning.backends.keys import key_for
     from textreid.captioning.discovery import TEMPLATES, TURNS, ChatModel, discover_templates
 
     url, _, model = llm.partition("#")
@@ -45,9 +45,9 @@ def discover(
     if parts.scheme not in ("http", "https") or not parts.hostname or not model:
         raise typer.BadParameter("--llm: expected URL#MODEL, such as http://localhost:8000/v1#Qwen/Qwen3-8B")
     if parts.username or parts.password or parts.query:
-        raise typer.BadParameter("--llm: a URL must not hold a user, password or query; the key is in OPENAI_API_KEY")
+        raise typer.BadParameter("--llm: a URL must not hold a user, password or query; the key is in LLM_API_KEY")
     shown = _static_sample(captions, sample, seed)
-    chat = ChatModel(url, model, os.environ.get("OPENAI_API_KEY", "").strip() or "none")
+    chat = ChatModel(url, model, key_for("llm", url).value or "none")
     order = {name: number for number, name in enumerate(TURNS, 1)}
     found = discover_templates(
         chat,

@@ -65,6 +65,7 @@ def _entry(row: dict[str, Any]) -> Entry:
 def _csv_rows(source: Path) -> _Rows:
     with io.StringIO(source.read_text(encoding="utf-8-sig"), newline="") as stream:
         reader = csv.DictReader(stream, strict=True)
+        line = 1
         try:
             _check_columns(source, reader.fieldnames or [])
             line = reader.line_num + 1
@@ -76,7 +77,7 @@ def _csv_rows(source: Path) -> _Rows:
                 yield line, {**row, "identity": _number(row["identity"])}
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise AnnotationError(f"{source}, line {reader.line_num}: not CSV: {error}") from error
+            raise AnnotationError(f"{source}, line {line}: not CSV: {error}") from error
 
 
 def _number(text: str | None) -> Any:

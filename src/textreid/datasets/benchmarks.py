@@ -11,7 +11,7 @@ from textreid.datasets.records import Benchmark
 from textreid.errors import AnnotationError, ConfigError
 
 GENERIC = "generic"
-_TABLE = "annotations"  # stem of the table in a folder
+ANNOTATION_TABLE = "annotations.jsonl"  # what a folder calls its table; other suffixes are read as well
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ def read_benchmark(name: str, path: Path, max_rejected: float = MAX_REJECTED) ->
     if not known.layout.find(path):
         other = form_of(path)
         if other and other != GENERIC:
-            raise AnnotationError(f"{path}: this is {PUBLISHED[other].title}, not {known.title}; write {other}={path}")
+            raise AnnotationError(
+                f"{path}: has the files of {PUBLISHED[other].title}, not of {known.title}; read it as {other}"
+            )
     return read_annotated_folder(path, known.layout, known.title, name, max_rejected)
 
 
@@ -121,4 +123,4 @@ def _read_generic(path: Path, max_rejected: float) -> Benchmark:
 
 
 def _tables(folder: Path) -> list[Path]:
-    return [table for suffix in SUFFIXES if (table := folder / f"{_TABLE}{suffix}").is_file()]
+    return [table for suffix in SUFFIXES if (table := (folder / ANNOTATION_TABLE).with_suffix(suffix)).is_file()]

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from textreid.artifacts import MANIFEST, file_digest, fingerprint, new_folder, read_json, read_manifest
+from textreid.artifacts import file_digest, fingerprint, new_folder, read_manifest
 from textreid.errors import CaptionError
 
 KIND = "captions"
@@ -131,18 +131,6 @@ class CaptionWriter:
             self.statuses[status] = self.statuses.get(status, 0) + count
         self.digests[name] = file_digest(self.folder / name)
         self._rows = []
-
-
-def is_caption_table(path: Path) -> bool:
-    """Whether ``path`` is the folder of a caption table; other folders of textreid have manifests too.
-
-    Raises:
-        ArtifactError: its manifest is not JSON.
-    """
-    if not (path / MANIFEST).is_file():
-        return False
-    manifest = read_json(path / MANIFEST)
-    return isinstance(manifest, dict) and manifest.get("kind") == KIND
 
 
 def is_storable(image: str) -> bool:

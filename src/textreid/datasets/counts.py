@@ -47,6 +47,8 @@ def _verdict(benchmark: Benchmark, title: str, split: str, expected: tuple[Count
         sizes = f"{found.images:,} {split} images, {found.captions:,} captions, {found.identities:,} people"
         differs = "" if found == expected[0] else " of the distributed file (the paper's counts differ slightly)"
         return Verdict(split, True, f"{title}: {sizes}, as expected{differs}")
+    if not found.images:
+        return Verdict(split, False, f"{title}: no {split} images; {_why_none(benchmark, split)}")
     nearest = min(expected, key=lambda counts: abs(counts.captions - found.captions))
     pairs = [
         (found.images, nearest.images, f"{split} images"),
@@ -59,9 +61,6 @@ def _verdict(benchmark: Benchmark, title: str, split: str, expected: tuple[Count
 
 def _likeliest_cause(benchmark: Benchmark, split: str, found: Counts, expected: Counts) -> str:
     lost = Counter(rejection.reason for rejection in benchmark.rejected if rejection.split == split)
-    if not found.images and not lost["absent"]:
-        known = ", ".join(benchmark.splits)
-        return f"no entry is of split {split!r} (there are: {known}): an excerpt, or another version of the file"
     if lost["absent"]:
         return f"{lost['absent']:,} images are listed but absent: unpack the archive of images again, wholly"
     if lost["contradicting"] or lost["repeated"]:
@@ -76,3 +75,11 @@ def _likeliest_cause(benchmark: Benchmark, split: str, found: Counts, expected: 
     if moved:
         return "images of other splits are counted here: the file was divided anew"
     return "the annotation file is an excerpt, or another version than the published one"
+
+
+def _why_none(benchmark: Benchmark, split: str) -> str:
+    absent = sum(rejection.reason == "absent" for rejection in benchmark.rejected if rejection.split == split)
+    if absent:
+        return f"all {absent:,} that are listed are absent: unpack the archive of images again, wholly"
+    known = ", ".join(benchmark.splits)
+    return f"no entry is of split {split!r} (there are: {known}): an excerpt, or another version of the file"

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from textreid.datasets.benchmarks import GENERIC, PUBLISHED, Counts, form_of, read_benchmark
-from textreid.datasets.captions import is_caption_table, read_captions
+from textreid.datasets.captions import read_captions
 from textreid.datasets.counts import Verdict, check_counts, count
 from textreid.datasets.findings import RULES, Finding, in_annotations, in_captions, in_pictures, sizes, unlisted
+from textreid.datasets.growing_captions import is_table
 from textreid.datasets.images import list_images
 from textreid.datasets.manifest import Manifest, benchmark_manifest, folder_manifest, table_manifest
 from textreid.datasets.records import Benchmark
@@ -63,7 +64,9 @@ class Diagnosis:
             "splits": {name: asdict(counts) for name, counts in self.splits.items()},
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
             "findings": [
-                asdict(finding) | asdict(RULES[finding.rule]) | {"minutes": finding.minutes}
+                {"rule": finding.rule, "count": finding.count, "examples": list(finding.examples)}
+                | asdict(RULES[finding.rule])
+                | {"minutes": finding.minutes}
                 for finding in self.findings
             ],
             "sizes": self.sizes,
@@ -90,7 +93,7 @@ def examine(
         CaptionError: the caption table cannot be read.
         DataError: there is nothing here that could be examined; says what to do with shards and released files.
     """
-    if form is None and is_caption_table(path):
+    if form is None and is_table(path):
         return _examine_table(path, images, progress)
     if images is not None:
         raise DataError(f"{path}: an image root is needed for a caption table only, and this is none")
@@ -108,7 +111,7 @@ def _examine_benchmark(path: Path, benchmark: Benchmark, progress: Progress | No
     root = benchmark.image_root
     present = (image.relative_to(root).as_posix() for image in list_images(root))
     verdicts = check_counts(benchmark)
-    wrong = [verdict.text for verdict in verdicts if not verdict.as_published]
+    wrong = sum(not verdict.as_published for verdict in verdicts)
     absent = [rejection.image for rejection in benchmark.rejected]
     usable = replace(benchmark, records=tuple(r for r in benchmark.records if r.image in seen.pictures))
     return Diagnosis(
@@ -117,7 +120,7 @@ def _examine_benchmark(path: Path, benchmark: Benchmark, progress: Progress | No
         {split: count(benchmark, split) for split in benchmark.splits},
         verdicts,
         _worst_first(
-            [Finding("counts", len(wrong), tuple(wrong))] if wrong else [],
+            [Finding("counts", wrong, ())] if wrong else [],
             in_annotations(benchmark),
             in_pictures(seen, benchmark),
             unlisted(present, [*listed, *absent]),
@@ -192,7 +195,7 @@ def _refuse_what_must_be_imported(path: Path) -> None:
     released = sorted(path.glob("T[sd]-*.json")) if path.is_dir() else []
     if released:
         raise DataError(
-            f"{path}: released captions are imported first: textreid captions import {path}/T*.json --images IMAGES "
+            f"{path}: released captions are imported first: textreid captions import {path} --images IMAGES "
             "--out TABLE, then textreid doctor TABLE --images IMAGES"
         )
     if path.is_file():

@@ -1,8 +1,10 @@
 """From the entries of any annotation file to a benchmark: checks each, and says what was left out."""
 
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from textreid.datasets.records import Benchmark, Reason, Record, Rejection
@@ -11,7 +13,9 @@ from textreid.errors import AnnotationError
 MAX_REJECTED = 0.05
 _NAMED = 5  # problems spelled out in one message
 _LOST_IMAGES = ("absent", "contradicting")
-_LOST_CAPTIONS = ("no-captions", "empty", "no-words", "not-unicode")
+_DRIVE = re.compile("[A-Za-z]:")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LOST_CAPTIONS = ("empty", "no-words", "not-unicode")
 
 
 class Entry(NamedTuple):
@@ -65,10 +69,11 @@ def to_benchmark(annotations: Annotations, name: str, form: str, max_rejected: f
         raise AnnotationError(f"{annotations.source}: {listed(problems)}")
     collected: dict[str, Record] = {}
     rejected: list[Rejection] = []
+    exists = _Files(annotations.image_root).has
     for number, entry in enumerate(annotations.entries):
-        _collect(number, entry, annotations, collected, rejected)
+        _collect(number, entry, annotations.many_an_image, exists, collected, rejected)
     _check_images(annotations, rejected, max_rejected)
-    captions = sum(max(1, len(entry.captions)) for entry in annotations.entries)
+    captions = sum(len(entry.captions) for entry in annotations.entries)
     _check_share(annotations.source, rejected, _LOST_CAPTIONS, captions, "captions", max_rejected)
     return Benchmark(name, annotations.image_root, tuple(collected.values()), tuple(rejected), form)
 
@@ -116,28 +121,59 @@ def _check_captions(value: Any, _: str) -> str:
 def _check_path(value: Any, root: str) -> str:
     if not isinstance(value, str) or not value.strip():
         return f"expected a path, got {kind(value)}"
-    if "\0" in value or value.endswith(("/", "\\")):
-        return f"{value!r} is not the path of a file"
-    if value.startswith(("/", "\\")) or PureWindowsPath(value).drive:
+    path = value.replace("\\", "/")
+    parts = path.split("/")
+    if path.startswith("/") or _DRIVE.match(path):
         return f"{value!r} is absolute; write it relative to {root}/"
-    if ".." in PureWindowsPath(value).parts:
+    if ".." in parts:
         return f"{value!r} leaves {root}/; write it without '..'"
-    return ""
+    return f"{value!r} is not the path of a file" if parts[-1] in ("", ".") or "\0" in path else ""
+
+
+def _normal(path: str) -> str:
+    """A path as it is written on every system: files made on Windows have its separator."""
+    return "/".join(part for part in path.replace("\\", "/").split("/") if part not in ("", "."))
+
+
+class _Files:
+    """Which files there are below a root. Lists each folder once: on network storage a look at each file takes long."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folders: dict[str, frozenset[str]] = {}
+
+    def has(self, path: str) -> bool:
+        folder, _, name = path.rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = self._list(folder)
+        return name in self._folders[folder] or (self._root / path).is_file()  # names may differ in their case only
+
+    def _list(self, folder: str) -> frozenset[str]:
+        try:
+            with os.scandir(self._root / folder) as entries:
+                return frozenset(entry.name for entry in entries if entry.is_file())
+        except OSError:
+            return frozenset()
 
 
 def _collect(
-    number: int, entry: Entry, annotations: Annotations, collected: dict[str, Record], rejected: list[Rejection]
+    number: int,
+    entry: Entry,
+    many_an_image: bool,
+    exists: Callable[[str], bool],
+    collected: dict[str, Record],
+    rejected: list[Rejection],
 ) -> None:
     """Add one entry to the records of its image, or to what is left out."""
-    image = str(PurePosixPath(entry.image.replace("\\", "/")))  # files made on Windows have its separator
+    image = _normal(entry.image)
     earlier = collected.get(image)
-    if earlier is None and not (annotations.image_root / image).is_file():
+    if earlier is None and not exists(image):
         rejected.append(Rejection(number, image, entry.split, "absent"))
         return
     if earlier and (earlier.identity, earlier.split) != (entry.identity, entry.split):
         rejected.append(Rejection(number, image, entry.split, "contradicting"))
         return
-    if earlier and not annotations.many_an_image:
+    if earlier and not many_an_image:
         rejected.append(Rejection(number, image, entry.split, "repeated"))
     reasons: list[Reason | None] = [_refuse(caption) for caption in entry.captions] or ["no-captions"]
     kept = tuple(c for c, reason in zip(entry.captions, reasons, strict=False) if reason is None)
@@ -149,14 +185,15 @@ def _collect(
 def _refuse(caption: str) -> Reason | None:
     if not caption.strip():
         return "empty"
-    if any("\ud800" <= character <= "\udfff" for character in caption):
+    if _SURROGATE.search(caption):
         return "not-unicode"
     return None if any(character.isalnum() for character in caption) else "no-words"
 
 
 def _check_images(annotations: Annotations, rejected: list[Rejection], allowed: float) -> None:
+    what = "rows" if annotations.many_an_image else "images"
     try:
-        _check_share(annotations.source, rejected, _LOST_IMAGES, len(annotations.entries), "images", allowed)
+        _check_share(annotations.source, rejected, _LOST_IMAGES, len(annotations.entries), what, allowed)
     except AnnotationError as error:
         absent = next((r.image for r in rejected if r.reason == "absent"), None)
         if absent is None:
@@ -176,7 +213,7 @@ def _check_share(
     source: Path, rejected: list[Rejection], reasons: Sequence[str], total: int, what: str, allowed: float
 ) -> None:
     lost = [rejection for rejection in rejected if rejection.reason in reasons]
-    if len(lost) > allowed * total or len(lost) == total:
+    if lost and (len(lost) > allowed * total or len(lost) == total):
         named = listed([f"{rejection.image} ({rejection.reason})" for rejection in lost])
         raise AnnotationError(
             f"{source}: {len(lost)} of {total} {what} cannot be used (allowed: {allowed:.0%}): {named}"

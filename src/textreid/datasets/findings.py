@@ -95,6 +95,7 @@ def in_annotations(benchmark: Benchmark) -> list[Finding]:
     by_rule: dict[str, list[str]] = defaultdict(list)
     for rejection in benchmark.rejected:
         by_rule[_REASONS.get(rejection.reason, rejection.reason)].append(f"{rejection.image} ({rejection.reason})")
+    by_rule["absent"] = list(dict.fromkeys(by_rule["absent"]))  # a table has several rows of an image
     splits: dict[int, set[str]] = defaultdict(set)
     people: dict[str, set[int]] = defaultdict(set)
     for record in benchmark.records:

@@ -24,7 +24,7 @@ from textreid.datasets.captions import COLUMNS, PART_ROWS, CaptionRow, is_storab
 from textreid.errors import ArtifactError, CaptionError, ResumeError
 
 JOB = "job.json"
-_JOB_KIND = "caption-job"
+_JOB_KIND, _JOB_VERSION = "caption-job", 2
 _fields = attrgetter(*COLUMNS)
 
 
@@ -32,8 +32,9 @@ class GrowingTable:
     """A caption table that rows can be appended to; one process at a time.
 
     Args:
-        folder: made if it is missing; otherwise without rows, or begun earlier with equal ``facts``.
-        facts: what decides its rows (images, slots, prompts, seed): JSON values without secrets.
+        folder: made if it is missing; otherwise without rows, or begun earlier with ``facts`` that agree.
+        facts: what decides its rows (images, models, prompts, seed): JSON values without secrets. Those of later jobs
+            must be equal, except that a mapping may have other keys: the table then has the entries of both.
         part_rows: rows of a part.
 
     Attributes:
@@ -51,11 +52,11 @@ class GrowingTable:
         self._part_rows = part_rows
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _begin(folder, facts)
-            self._lock = _locked(folder / JOB)
+            self._lock = _locked(folder)
         except OSError as error:
             raise _unwritable(folder, error) from error
         try:
+            self._larger_job = _begin(folder, facts)
             self._part = next(number for number in count() if not (folder / part_name(number)).exists())
             for number in range(self._part):  # a crash came between a part and the removal of its journal
                 _journal_path(folder, number).unlink(missing_ok=True)
@@ -63,6 +64,9 @@ class GrowingTable:
         except OSError as error:
             os.close(self._lock)
             raise _unwritable(folder, error) from error
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -102,6 +106,9 @@ class GrowingTable:
                 raise CaptionError(f"image {row.image!r}: not a path that the table can hold; rename the file")
         try:
             self._no_longer_complete()
+            if self._larger_job:
+                write_json(self.folder / JOB, self._larger_job)
+                self._larger_job = None
             self._write(b"".join(map(_line, rows)))
             self._rows += len(rows)
             if self._rows >= self._part_rows:
@@ -109,8 +116,8 @@ class GrowingTable:
         except OSError as error:
             raise _unwritable(self.folder, error) from error
 
-    def drop(self, chosen: Callable[[str], bool]) -> int:
-        """Remove the rows whose status is ``chosen``, so that they can be asked for again; returns how many.
+    def drop(self, chosen: Callable[[str, str], bool]) -> int:
+        """Remove the rows whose slot and status are ``chosen``, so that they can be asked for again; returns how many.
 
         Raises:
             ArtifactError: a part cannot be written again; it is still there as it was.
@@ -121,10 +128,11 @@ class GrowingTable:
                 self._make_part()
             for number in range(self._part):
                 path = self.folder / part_name(number)
-                found = sum(map(chosen, read_part(path, ["status"])["status"].to_pylist()))
+                keys = read_part(path, ["slot", "status"])
+                found = sum(map(chosen, keys["slot"].to_pylist(), keys["status"].to_pylist()))
                 if found:
                     self._no_longer_complete()
-                    _replace_part(path, (row for row in _part_rows(path) if not chosen(row.status)))
+                    _replace_part(path, (row for row in _part_rows(path) if not chosen(row.slot, row.status)))
                     dropped += found
         except OSError as error:
             raise _unwritable(self.folder, error) from error
@@ -241,10 +249,10 @@ def caption_rows(folder: Path) -> Iterator[CaptionRow]:
         yield from rows
 
 
-def _begin(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write ``job.json`` into a fresh folder, or compare it with that of an earlier run."""
+def _begin(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Write ``job.json``, or compare it with that of earlier runs; returns what it is to be from the next row on."""
     path = folder / JOB
-    job = {"kind": _JOB_KIND, "format_version": captions.FORMAT_VERSION, **facts}
+    job = json.loads(json.dumps({"kind": _JOB_KIND, "format_version": _JOB_VERSION, **facts}))
     if not path.exists():
         strangers = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(f".{JOB}."))
         if strangers:
@@ -253,43 +261,52 @@ def _begin(folder: Path, facts: Mapping[str, Any]) -> None:
                 "choose another folder"
             )
         write_json(path, job)
-        return
+        return None
     found = read_json(path)
     if not isinstance(found, dict) or found.get("kind") != _JOB_KIND:
         raise ResumeError(f"{path}: not the record of a captioning job; choose another folder")
-    if found.get("format_version") != captions.FORMAT_VERSION:
+    if found.get("format_version") != _JOB_VERSION:
         raise ResumeError(
             f"{folder}: written by another version of textreid (format {found.get('format_version')}, "
-            f"this one writes {captions.FORMAT_VERSION}); choose another folder"
+            f"this one writes {_JOB_VERSION}); choose another folder"
         )
-    wanted = json.loads(json.dumps(job))
-    differing = [
-        f"{name}: {_shown(found.get(name))} there, {_shown(wanted.get(name))} now"
-        for name in dict.fromkeys([*wanted, *found])
-        if found.get(name) != wanted.get(name)
-    ]
+    differing = list(_differences(found, job))
     if differing and not any(folder.glob("part-*")) and not any(folder.glob("journal-*")):
         write_json(path, job)  # nothing was written with the other settings
-    elif differing:
+        return None
+    if differing:
         raise ResumeError(
             f"{folder}: begun with other settings ({'; '.join(differing)}); use the same, or choose another folder"
         )
+    larger = {name: {**found[name], **job[name]} if isinstance(job[name], dict) else job[name] for name in job}
+    return larger if larger != found else None
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    """Where two records contradict each other; an entry that a mapping has in one of them only is no contradiction."""
+    for name in dict.fromkeys([*wanted, *found]):
+        old, new = found.get(name), wanted.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            shared = {key: new[key] for key in new if key in old}
+            yield from (f"{name}: {each}" for each in _differences({key: old[key] for key in shared}, shared))
+        elif old != new:
+            yield f"{name}: {_shown(old)} there, {_shown(new)} now"
 
 
 def _shown(value: Any) -> str:
     return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def _locked(path: Path) -> int:
-    """A descriptor of ``path`` that holds its lock until it is closed, also by the death of the process."""
+def _locked(folder: Path) -> int:
+    """A descriptor of ``folder`` that holds its lock until it is closed, also by the death of the process."""
     import fcntl
 
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise ResumeError(f"{path.parent}: another process is writing to it; wait for it or stop it") from error
+        raise ResumeError(f"{folder}: another process is writing to it; wait for it or stop it") from error
     return descriptor
 
 

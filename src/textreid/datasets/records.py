@@ -37,8 +37,8 @@ class Rejection:
     ``absent`` (no such file) and ``contradicting`` (an earlier entry gives the same image to another person or split)
     leave out an entry with its captions; ``repeated`` is an entry that agrees with an earlier one of its image, which
     got its captions; ``empty`` (nothing but white space), ``no-words`` (no letter or digit) and ``not-unicode`` (half
-    a character) leave out one caption; ``no-captions`` is an image that came without any. ``entry`` counts from 0 in
-    the annotation file.
+    a character) leave out one caption; ``no-captions`` is an image that came without any, which leaves out nothing.
+    ``entry`` counts from 0 in the annotation file.
     """
 
     entry: int

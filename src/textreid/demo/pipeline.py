@@ -134,6 +134,7 @@ def _caption(out: Path, settings: DemoSettings) -> None:
 def _pretrain(out: Path, settings: DemoSettings, unseen: Benchmark) -> Figures:
     """Train; returns the figures on the unseen domain of a random order, before training and after it."""
     from textreid.evaluation import Evaluation, evaluate_model
+    from textreid.evaluation.selection import TEST_STAMP
     from textreid.models import Model
     from textreid.training.recipe import pretrain
 
@@ -143,7 +144,8 @@ def _pretrain(out: Path, settings: DemoSettings, unseen: Benchmark) -> Figures:
         measured.append(evaluate_model(model, unseen))
         return measured[-1].scores()
 
-    pretrain(settings.config(), out / "people", out / "captions", out / "run", evaluate=evaluate)
+    watched = f"{TEST_STAMP} {unseen.name}"
+    pretrain(settings.config(), out / "people", out / "captions", out / "run", evaluate=evaluate, watched=watched)
     return {
         "random order (expected)": measured[0].text_to_image.chance,
         "before training": measured[0].scores(),

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from textreid.artifacts import fingerprint
 from textreid.datasets.records import Benchmark
 from textreid.evaluation.chance import bootstrap_means, interval, random_ranking
 from textreid.evaluation.encoding import MAX_UNREADABLE, EncodedSplit, Encoder, Floats, Indices, encode_split
@@ -59,7 +58,7 @@ class Evaluation:
         training_text: where the sentences it learned from come from, or None where that is not recorded.
         benchmark, form, split: what it was measured on; the form is that of `textreid.datasets.benchmarks`.
         images, captions, identities: sizes of the gallery, of the set of sentences, and of the gallery's people.
-        data: fingerprint of the list of images, identities and captions that were used.
+        data: fingerprint of the list of images, identities and captions that were used, as `textreid doctor` gives it.
         rejected: number of things left out, by reason.
         rejected_examples: the first few of them.
         text_to_image: sentences ask, images answer.
@@ -156,7 +155,7 @@ def measure(
         images=len(encoded.records),
         captions=len(encoded.sentences),
         identities=len(np.unique(owners)),
-        data=fingerprint([[record.image, record.identity, record.captions] for record in encoded.records]),
+        data=Benchmark(encoded.name, encoded.root, encoded.records).list_fingerprint,
         rejected=dict(Counter(reason for _, reason in encoded.left_out)),
         rejected_examples=tuple(f"{image} ({reason})" for image, reason in encoded.left_out[:_EXAMPLES]),
         text_to_image=forward,

@@ -169,7 +169,7 @@ def _percent(value: float | None) -> str:
 
 
 def _difference(values: Mapping[str, float]) -> str:
-    cells = [f"{100 * values[name]:+.2f}" for name in _WITH_INTERVAL if name in values]
+    cells = [f"{100 * values[name]:+z.2f}" for name in _WITH_INTERVAL if name in values]
     return ",\n".join(cells)
 
 

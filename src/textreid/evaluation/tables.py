@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+_GAP = 3  # between columns
 _LONGEST_WORD = 20  # that the terminal does not break
 _MINUS = re.compile(r"(?<!\w)-(?=\d)")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#])")
@@ -44,15 +45,18 @@ class Table:
             raise ValueError(f"{self.title}: {len(self.columns)} columns, but rows of {sorted(widths)} cells")
 
 
-def to_terminal(tables: Sequence[Table]) -> RenderableType:
-    """For `rich.console.Console.print`; cells are no markup."""
+def to_terminal(tables: Sequence[Table], width: int) -> RenderableType:
+    """For `rich.console.Console.print` on a console of ``width``, at least `least_width`; cells are no markup."""
     parts: list[RenderableType] = []
     for table in tables:
         drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+        figures, longest_word = _widths(table)
+        share = (width - figures - _GAP * len(table.columns)) // max(1, len(table.texts))
         for number, column in enumerate(table.columns):
             words = number in table.texts
             heading = Text(column if words else column.replace(" ", "\n"))
             drawn.add_column(heading, justify="left" if words else "right", no_wrap=not words)
+            drawn.columns[-1].max_width = max(share, longest_word) if words else None
         for group in table.groups:
             for row in group:
                 drawn.add_row(*map(Text, row))
@@ -63,21 +67,23 @@ def to_terminal(tables: Sequence[Table]) -> RenderableType:
 
 def least_width(tables: Sequence[Table]) -> int:
     """How wide a terminal must be for every figure to keep its line, and every word that is not very long."""
-    return max(map(_least_width, tables), default=0)
+    needs = [(_widths(table), table) for table in tables]
+    return max(
+        (figures + len(table.texts) * word + _GAP * len(table.columns) for (figures, word), table in needs), default=0
+    )
 
 
-def _least_width(table: Table) -> int:
-    figures, texts = 0, [0]
+def _widths(table: Table) -> tuple[int, int]:
+    """Characters that all columns of figures take together, and that the longest word of the others takes."""
+    figures = longest_word = 0
     for number, column in enumerate(table.columns):
         cells = [row[number] for row in chain(*table.groups)]
         if number in table.texts:
             words = chain(column.split(), *(cell.split() for cell in cells))
-            texts.append(max((min(len(word), _LONGEST_WORD) for word in words), default=0))
+            longest_word = max([longest_word, *(min(len(word), _LONGEST_WORD) for word in words)])
         else:
-            lines = chain(column.split(), *(cell.splitlines() for cell in cells))
-            figures += max(map(len, lines), default=0)
-    # rich gives the columns of words one width when room is short
-    return figures + len(table.texts) * max(texts) + 3 * len(table.columns)
+            figures += max(map(len, chain(column.split(), *(cell.splitlines() for cell in cells))), default=0)
+    return figures, longest_word
 
 
 def to_markdown(title: str, tables: Sequence[Table]) -> str:

@@ -54,4 +54,4 @@ def _interval(ends: Sequence[float]) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
+    return f"{100 * value:+z.1f}"

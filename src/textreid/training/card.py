@@ -54,7 +54,7 @@ def write_card(run: "Run", metrics: Path) -> str:
         kept = run.selection.kept_step or validations[-1]["step"]
         of_kept = next(record for record in validations if record["step"] == kept)
         figures = {name: value for name, value in of_kept.items() if name not in ("event", "step", "epoch")}
-        lines += ["", f"This model (step {kept}) on {run.selection.validated_on}:", ""]
+        lines += ["", f"This model (step {kept}) on {run.selection.watched}:", ""]
         lines += [
             f"- {name}: {value:.4g}" if isinstance(value, float) else f"- {name}: {value}"
             for name, value in figures.items()

@@ -38,7 +38,7 @@ class Identity:
 
     config: dict[str, Any]
     data: str
-    validated_on: str | None  # the validation set, where it chooses the model
+    watched: str | None  # the validation set, where it chooses the model
     compute: str  # device and precision
 
 
@@ -121,10 +121,8 @@ class Checkpoints:
         ]
         if state["data"] != self.identity.data:
             differing.append("the captions or images are others")
-        if state["validated_on"] != self.identity.validated_on:
-            differing.append(
-                f"it chose its model on {state['validated_on']}, this does on {self.identity.validated_on}"
-            )
+        if state["watched"] != self.identity.watched:
+            differing.append(f"it chose its model on {state['watched']}, this does on {self.identity.watched}")
         if state["compute"] != self.identity.compute:
             differing.append(f"it computed on {state['compute']}, this is {self.identity.compute}")
         if differing:
@@ -135,7 +133,7 @@ class Checkpoints:
 
     def _harmless(self) -> frozenset[str]:
         """Settings that may change; how often it validates matters to a run that chooses by validation."""
-        return _HARMLESS if self.identity.validated_on is None else _HARMLESS - {"training.validate_every"}
+        return _HARMLESS if self.identity.watched is None else _HARMLESS - {"training.validate_every"}
 
 
 @dataclass(frozen=True)

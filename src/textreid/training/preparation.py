@@ -79,21 +79,19 @@ class Run:
         self.model.selected_on = self.selection.selected_on()
 
 
-def prepare(
-    config: Config, data: TrainingSet, out: Path, resume: bool, log: RunLog, validated_on: str | None = None
-) -> Run:
+def prepare(config: Config, data: TrainingSet, out: Path, resume: bool, log: RunLog, watched: str | None = None) -> Run:
     """Read the data, build or restore the network; arguments and errors are those of `textreid.training.recipe.train`.
 
-    ``validated_on`` is None where nothing will be validated.
+    ``watched`` is None where nothing will be validated.
     """
     training = config.training
     sampler = Sampler(
         data.image_index, training.batch_size, training.epoch_unit, training.captions_per_image, training.seed
     )
-    _refuse_unfit(config, data, sampler, validated_on)
+    _refuse_unfit(config, data, sampler, watched)
     compute = choose_compute(training.precision)
     store = ImageStore(data.root, data.images, config.model.image_height, config.model.image_width)
-    checkpoints = Checkpoints(out, training.keep_checkpoints, _identify(config, data, store, compute, validated_on))
+    checkpoints = Checkpoints(out, training.keep_checkpoints, _identify(config, data, store, compute, watched))
     found = _open_folder(out, resume, checkpoints, log)
     tokenizer = found.tokenizer() if found else _make_tokenizer(config, data)
     used = _as_used(config, data, tokenizer)
@@ -119,7 +117,7 @@ def prepare(
         noise=_open_noise(used, out, found, len(data), tokenizer.text_length),
         totals=totals,
         checkpoints=checkpoints,
-        selection=Selection.from_records(training.select, validated_on, records),
+        selection=Selection.from_records(training.select, watched, records),
         start=found.step if found else 0,
         resumed=found is not None,
     )
@@ -130,13 +128,11 @@ def prepare(
     return run
 
 
-def _identify(
-    config: Config, data: TrainingSet, images: ImageStore, compute: Compute, validated_on: str | None
-) -> Identity:
+def _identify(config: Config, data: TrainingSet, images: ImageStore, compute: Compute, watched: str | None) -> Identity:
     return Identity(
         config=config.to_dict(),
         data=fingerprint([data.fingerprint, list(images.names), images.sizes]),
-        validated_on=validated_on if config.training.select == "validation" else None,
+        watched=watched if config.training.select == "validation" else None,
         compute=f"{compute.device.type}, {compute.dtype}",
     )
 
@@ -147,7 +143,7 @@ def _build_network(config: Config, identities: int, found: Checkpoint | None) ->
     return TrainedNetwork(initialize(model, config.training.seed), config.losses, identities, config.training.seed)
 
 
-def _refuse_unfit(config: Config, data: TrainingSet, sampler: Sampler, validated_on: str | None) -> None:
+def _refuse_unfit(config: Config, data: TrainingSet, sampler: Sampler, watched: str | None) -> None:
     """Raise ConfigError with every setting that does not fit the data."""
     training, found = config.training, []
     steps = training.epochs * sampler.steps_per_epoch
@@ -160,7 +156,7 @@ def _refuse_unfit(config: Config, data: TrainingSet, sampler: Sampler, validated
         found.append(f"optimizer.warmup_steps: {config.optimizer.warmup_steps}, but the run has only {steps} steps")
     if config.losses.weights().keys() == {"id"} and not data.identities:
         found.append("losses.id: the only loss, but the data has no identities; set losses.sdm=1")
-    if training.select == "validation" and validated_on is None:
+    if training.select == "validation" and watched is None:
         found.append(
             "training.select: validation, but there is no validation set; give one, or set training.select=last"
         )

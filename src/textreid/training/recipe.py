@@ -40,11 +40,11 @@ def pretrain(
     out: Path,
     resume: bool = False,
     evaluate: Evaluate | None = None,
-    validated_on: str | None = None,
+    watched: str | None = None,
     log: RunLog | None = None,
 ) -> Model:
     """`train` on the images below ``images`` with the captions of the caption table ``captions``."""
-    return train(config, captioned_images(images, captions), out, resume, evaluate, validated_on, log)
+    return train(config, captioned_images(images, captions), out, resume, evaluate, watched, log)
 
 
 def finetune(
@@ -53,11 +53,11 @@ def finetune(
     out: Path,
     resume: bool = False,
     evaluate: Evaluate | None = None,
-    validated_on: str | None = None,
+    watched: str | None = None,
     log: RunLog | None = None,
 ) -> Model:
     """`train` on the annotated images ``people``, the training split of a benchmark."""
-    return train(config, annotated_people(people), out, resume, evaluate, validated_on, log)
+    return train(config, annotated_people(people), out, resume, evaluate, watched, log)
 
 
 def train(
@@ -66,7 +66,7 @@ def train(
     out: Path,
     resume: bool = False,
     evaluate: Evaluate | None = None,
-    validated_on: str | None = None,
+    watched: str | None = None,
     log: RunLog | None = None,
 ) -> Model:
     """Train a dual encoder and save it to ``out/model``.
@@ -77,7 +77,7 @@ def train(
         out: the run folder; must be new, unless ``resume``.
         resume: continue the run in ``out`` from its newest checkpoint, with the same settings and data.
         evaluate: measures the model before the first step and at ends of epochs; its figures go to the log.
-        validated_on: the data that ``evaluate`` measures on, in words; the model folder and every report of it say so.
+        watched: the data that ``evaluate`` measures on, in words; the model folder and every report of it say so.
         log: where records and the console view go; ``out/metrics.jsonl`` and standard error when None.
 
     Raises:
@@ -88,7 +88,7 @@ def train(
         TextReidError: the loss is no longer finite.
     """
     log = log or RunLog(out)
-    run = prepare(config, data, out, resume, log, (validated_on or "a validation set") if evaluate else None)
+    run = prepare(config, data, out, resume, log, (watched or "a validation set") if evaluate else None)
     with StopRequest(log.say) as stop, log.progress("train", run.steps, run.start):
         reached = _train(run, evaluate, log, stop)
     if reached < run.steps:

@@ -23,11 +23,11 @@ class Selection:
 
     Attributes:
         rule: of ``training.select``.
-        validated_on: the validation set, in words; None where there is none.
+        watched: the validation set, in words; None where there is none.
     """
 
     rule: Literal["last", "validation"]
-    validated_on: str | None
+    watched: str | None
     seen: list[Validated] = field(default_factory=list)
 
     @classmethod
@@ -81,5 +81,5 @@ class Selection:
     def selected_on(self) -> str:
         """For the model folder: the data that chose among the models of the run, or was watched."""
         if self.kept_step:
-            return f"{self.validated_on} ({FIGURE})"
-        return "nothing: the last step" + (f"; watched: {self.validated_on}" if self.validated_on else "")
+            return f"{self.watched} ({FIGURE})"
+        return "nothing: the last step" + (f"; watched: {self.watched}" if self.watched else "")

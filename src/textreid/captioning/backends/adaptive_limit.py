@@ -3,7 +3,8 @@
 A hill climb on throughput, with the multiplicative retreat of AIMD when the server says that it is too much. By
 Little's law the throughput at a limit is ``limit / latency``; a larger limit is kept if it raised the throughput,
 a smaller one if it did not lower it, so the limit settles where more requests would only wait in the server's queue.
-Latency alone would not do: on a server that batches, it grows long before the throughput stops growing.
+Latency alone would not do: on a server that batches, it grows long before the throughput stops growing. It is what
+ends the fast start, as in HyStart (Ha and Rhee 2011), which goes on from there with the climb.
 """
 
 import math
@@ -12,7 +13,12 @@ from statistics import median
 _LARGEST_STEP, _BOLD_STEP, _FINE_STEP, _SMALLEST_STEP = 2.0, 1.4, 1.1, 1.05
 _FEW, _MANY = 16, 64  # answers that a decision on a large and on a small step waits for, at least
 _PATIENCE = 32  # most rounds at rest between two trials
-_RETREAT = 0.8
+_RETREAT, _FIRST_RETREAT = 0.9, 0.75
+_RECENT = 8  # answers whose latency can end the fast start
+_SLOWER = 1.5  # times the first latency, when it does; up to the capacity the bursts of a doubling limit wait for less
+_LONGEST_START = 10_000  # answers
+_GRADUAL = 0.5  # requests by which one answer raises the limit towards a trial, at most
+_WELL_WORTH = 0.7  # growth of throughput that shows that a refusal was not for the limit
 _USEFUL = 0.25  # growth of throughput, as a share of the growth of the limit, that a larger limit is worth
 _USELESS = 0.1  # loss of throughput, as a share of the loss of the limit, that a smaller limit is worth
 _CHANGED = 1.25  # ratio of two rounds' latencies at one limit that is no accident, if a third round confirms it
@@ -24,7 +30,8 @@ _HANGING = 0.1  # share of the limit whose time-outs count as the server saying 
 class AdaptiveLimit:
     """The limit, as a function of what became of the requests.
 
-    Time goes in rounds. In a round at rest the latency at the limit is measured, and in a trial that at a larger or a
+    It doubles, from answer to answer, until the answers take longer or are refused. After this fast start, time goes
+    in rounds. In a round at rest the latency at the limit is measured, and in a trial that at a larger or a
     smaller one. Before a round measures, as many answers pass as the limit holds, for they may have waited in another
     round's queue; before a trial of a larger limit the limit grows from answer to answer, since many requests at once
     would be a burst that says nothing of the rate.
@@ -47,6 +54,9 @@ class AdaptiveLimit:
         self._patience = 1
         self._requests = 0
         self._refusals = 0.0
+        self._ceiling = self._largest  # where the server refused, until that is forgotten
+        self._sent: list[int] | None = []  # how many were under way at each request of the fast start; None after it
+        self._first_latency = 0.0
         self._begin(self._limit)
 
     @property
@@ -58,12 +68,16 @@ class AdaptiveLimit:
         """A number for a request that now starts, ``under_way`` being the count of those that have, this one too."""
         self._requests += 1
         self._fitting |= under_way >= self.limit
+        if self._sent is not None:
+            self._sent.append(under_way)
         return self._requests
 
     def answered(self, number: int, seconds: float) -> None:
         """Request ``number`` was answered after so many seconds."""
         self._refusals = max(0.0, self._refusals - _FORGIVEN)
-        if self._limit < self._target:
+        if self._sent is not None:
+            self._speed_up(self._sent[number - 1], seconds)
+        elif self._limit < self._target:
             self._limit = min(self._target, self._limit + self._growth)
             if self._limit == self._target:
                 self._listen()
@@ -92,8 +106,31 @@ class AdaptiveLimit:
             if self._time_outs > max(2 * _A_FEW, _HANGING * self._limit):
                 self._retreat()
 
+    def _speed_up(self, under_way: int, seconds: float) -> None:
+        """One more answer of the fast start, to a request that went out as the last of so many."""
+        self._answers.append((under_way, seconds))
+        if len(self._answers) <= _FEW:
+            self._first_latency = median(latency for _, latency in self._answers)
+        elif (recent := median(latency for _, latency in self._answers[-_RECENT:])) > _SLOWER * self._first_latency:
+            # By Little's law, how many would be under way at the present throughput and the first latency.
+            among = median(count for count, _ in self._answers[-_RECENT:])
+            self._end_start(among * self._first_latency / recent)
+            return
+        if len(self._answers) > _LONGEST_START:
+            self._end_start(self._limit)
+        elif self._fitting:
+            self._limit = self._target = min(self._limit + 1, self._largest)
+
+    def _end_start(self, limit: float) -> None:
+        self._sent = None
+        self._step = _BOLD_STEP
+        self._begin(limit)
+
     def _retreat(self) -> None:
-        if self._trial and self._rested and self._rested[0] < self._target:
+        self._ceiling = self._limit
+        if self._sent is not None:
+            self._end_start(self._limit * _FIRST_RETREAT)
+        elif self._trial and self._rested and self._rested[0] < self._target:
             self._reject(self._rested[0])
         else:
             self._rest, self._trial, self._up = 1, False, True
@@ -112,6 +149,7 @@ class AdaptiveLimit:
             # The server has become another one: what was learnt of it is out of date.
             self._up = self._rested is None or latency < self._rested[1]
             self._step, self._rest, self._patience = _BOLD_STEP, 0, 1
+            self._ceiling = self._largest
         self._doubt = None
         self._rested = (self._limit, latency)
         self._rest -= 1
@@ -129,18 +167,27 @@ class AdaptiveLimit:
         larger = math.log(self._limit / before)
         faster = larger - math.log(latency / latency_before)
         # Up: the added requests did some work. Down: those taken away had done next to none.
+        if self._up and faster > _WELL_WORTH * larger:
+            self._ceiling = self._largest
         if faster > (_USEFUL if self._up else _USELESS) * larger:
             self._rested = (self._limit, latency)
             self._step = min(_LARGEST_STEP if self._up else max(self._step, _FINE_STEP), self._step**2)
             self._patience = 1
             self._try()
         else:
-            self._reject(before)
+            # As many as it would take at the old latency, by Little's law: what the trial did gain is kept.
+            self._reject(max(before, self._limit * latency_before / latency) if self._up else before)
 
     def _try(self) -> None:
         """Begin a round at the next limit to try."""
-        target = max(self._limit * self._step, self._limit + 1) if self._up else self._limit / self._step
-        target = min(max(target if self._up else min(target, self._limit - 1), 1.0), self._largest)
+        if self._up:
+            target = min(max(self._limit * self._step, self._limit + 1), self._largest)
+            half_way = math.sqrt(self._limit * self._ceiling)
+            if target > half_way:
+                target = max(self._limit, half_way)
+                self._ceiling = min(self._ceiling * _SMALLEST_STEP, self._largest)
+        else:
+            target = max(1.0, min(self._limit / self._step, self._limit - 1))
         if target == self._limit:
             self._step = _SMALLEST_STEP
             self._reject(self._limit)
@@ -165,7 +212,7 @@ class AdaptiveLimit:
         self._target = min(max(limit, 1.0), self._largest)
         self._limit = min(self._limit, self._target)
         # Each of the requests under way makes room for some more when it is answered.
-        self._growth = (self._target - self._limit) / self._limit
+        self._growth = min(_GRADUAL, (self._target - self._limit) / self._limit)
         self._listen()
 
     def _listen(self) -> None:
@@ -174,6 +221,7 @@ class AdaptiveLimit:
         self._fitting = False
         self._settling = self.limit
         self._latencies: list[float] = []
+        self._answers: list[tuple[int, float]] = []
         self._time_outs = 0
         self._refusals = 0.0
 

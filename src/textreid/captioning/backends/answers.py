@@ -2,38 +2,18 @@
 
 import contextlib
 import json
-import re
 import time
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
-import openai
 
+from textreid.captioning.backends.keys import Key
 from textreid.captioning.captioner import Caption, CaptionFailure, Usage
 
 _TOO_MANY = (429, 503)
 _PASSING = (408, 409, 425)
-_LONGEST_MESSAGE = 300  # characters
-_KEY_LIKE = re.compile(r"\b(sk|pk|key|hf|gsk|xai|api)[-_][\w*-]{8,}")
-
-
-class Secret:
-    """A key that does not show."""
-
-    def __init__(self, value: str) -> None:
-        self.value = value
-
-    def __repr__(self) -> str:
-        return "Secret([key])"
-
-    def redact(self, text: str) -> str:
-        """``text`` on one line, cut to 300 characters, without the key and what looks like a part of one."""
-        if self.value:
-            text = text.replace(self.value, "[key]")
-        text = " ".join(_KEY_LIKE.sub("[key]", text).split())
-        return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
 
 
 class AttemptError(Exception):
@@ -70,29 +50,26 @@ class AttemptError(Exception):
         return AttemptError(replace(self.failure, kind="unknown-model", message=message), passing=False)
 
 
-def failure_of(error: openai.OpenAIError, url: str, secret: Secret) -> AttemptError:
-    """What an error of the client means."""
-    if isinstance(error, openai.APIStatusError):
-        return _of_status(error, url, secret)
-    if isinstance(error, openai.APITimeoutError):
+def failure_of(error: httpx2.HTTPError, url: str, key: Key) -> AttemptError:
+    """What it means that there was no answer."""
+    if isinstance(error, httpx2.TimeoutException) and not isinstance(error, httpx2.ConnectTimeout):
         return AttemptError(CaptionFailure("time-out", f"{url}: no answer in time"), passing=True)
-    reason = secret.redact(str(error.__cause__ or error) or type(error).__name__)
-    if isinstance(error, openai.APIConnectionError):
-        message = f"{url}: no connection, or it was cut: {reason}; is the server there, and is the URL right?"
-        return AttemptError(CaptionFailure("no-connection", message), passing=True)
-    return AttemptError(CaptionFailure("client-error", f"{url}: {reason}", permanent=True), passing=False)
+    reason = key.redact(str(error) or type(error).__name__)
+    message = f"{url}: no connection, or it was cut: {reason}; is the server there, and is the URL right?"
+    return AttemptError(CaptionFailure("no-connection", message), passing=True)
 
 
-def _of_status(error: openai.APIStatusError, url: str, secret: Secret) -> AttemptError:
-    status, headers = error.status_code, error.response.headers
-    said = secret.redact(_message(error))
+def refusal_of(response: httpx2.Response, url: str, key: Key) -> AttemptError:
+    """What an answer means whose status is not that of a success."""
+    status, headers = response.status_code, response.headers
+    said = key.redact(_message(response))
     if status in (401, 403):
-        message = f"{url} does not accept the key (HTTP {status}: {said}); set the environment variable that holds it"
+        message = f"{url} does not accept the request (HTTP {status}: {said}); {key.advice}"
         return AttemptError(CaptionFailure("refused-key", message, permanent=True, fatal=True), passing=False)
     if status == 404:
         return AttemptError(CaptionFailure("not-found", f"{url}: HTTP 404: {said}"), passing=False)
     if 300 <= status < 400:
-        message = f"{url} redirects to {secret.redact(headers.get('location', '?'))}; give the final URL"
+        message = f"{url} redirects to {key.redact(headers.get('location', '?'))}; give the final URL"
         return AttemptError(CaptionFailure(f"http-{status}", message, permanent=True, fatal=True), passing=False)
     failure = CaptionFailure(f"http-{status}", f"{url}: HTTP {status}: {said}")
     if status in _TOO_MANY:
@@ -102,14 +79,20 @@ def _of_status(error: openai.APIStatusError, url: str, secret: Secret) -> Attemp
     return AttemptError(replace(failure, permanent=True), passing=False)
 
 
-def _message(error: openai.APIStatusError) -> str:
+def _message(response: httpx2.Response) -> str:
     """What the server says, be it JSON in one of the usual forms, text or a web page."""
-    body: Any = error.body
-    if isinstance(body, dict):
-        return str(body.get("message") or body.get("detail") or body.get("error") or body)
-    if "html" in error.response.headers.get("content-type", ""):
+    if "html" in response.headers.get("content-type", ""):
         return "a web page"
-    return error.response.text
+    try:
+        body: Any = json.loads(response.content)
+    except ValueError:
+        return response.text
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, dict):
+        body = error
+    if isinstance(body, dict):
+        return str(body.get("message") or body.get("detail") or error or body)
+    return response.text
 
 
 def _retry_after(headers: httpx2.Headers, now: float | None = None) -> float:
@@ -124,22 +107,22 @@ def _retry_after(headers: httpx2.Headers, now: float | None = None) -> float:
     return 0.0
 
 
-def read_answer(url: str, content_type: str, body: str) -> Caption:
+def read_answer(url: str, response: httpx2.Response, key: Key) -> Caption:
     """The caption in the body of a chat completion.
 
     Raises:
         AttemptError: the body is something else, or the answer was cut off or withheld.
     """
-    answer = _read_json(url, content_type, body)
+    answer = _read_json(url, response)
     choices = answer.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     message = first.get("message") if isinstance(first, dict) else None
     if first is None or not isinstance(message, dict):
-        said = f": {answer['error']}" if answer.get("error") else ""
-        raise AttemptError(CaptionFailure("no-choices", f"{url}: an answer without a choice{said}"[:500]), passing=True)
+        said = f": {key.redact(str(answer['error']))}" if answer.get("error") else ""
+        raise AttemptError(CaptionFailure("no-choices", f"{url}: an answer without a choice{said}"), passing=True)
     if first.get("finish_reason") == "length":
         raise AttemptError(
-            CaptionFailure("cut-off", f"{url}: the answer reached the most tokens allowed; raise max_tokens"),
+            CaptionFailure("cut-off", f"{url}: the answer reached the most tokens allowed; raise --max-tokens"),
             passing=False,
         )
     if first.get("finish_reason") == "content_filter":
@@ -147,23 +130,24 @@ def read_answer(url: str, content_type: str, body: str) -> Caption:
     return Caption(_text(message), usage=_usage(answer.get("usage")))
 
 
-def read_models(url: str, content_type: str, body: str) -> tuple[str, ...]:
+def read_models(url: str, response: httpx2.Response) -> tuple[str, ...]:
     """The names in the body of a list of models.
 
     Raises:
         AttemptError: the body is something else.
     """
-    data = _read_json(url, content_type, body).get("data")
+    data = _read_json(url, response).get("data")
     entries = data if isinstance(data, list) else []
     return tuple(str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry)
 
 
-def _read_json(url: str, content_type: str, body: str) -> dict[str, Any]:
+def _read_json(url: str, response: httpx2.Response) -> dict[str, Any]:
+    content_type = response.headers.get("content-type", "")
     if "json" not in content_type:
         message = f"{url} answers with {content_type or 'no content type'}, not JSON; is the URL right, up to /v1?"
         raise AttemptError(CaptionFailure("not-json", message), passing=True)
     try:
-        value = json.loads(body)
+        value = json.loads(response.content)
     except ValueError:
         raise AttemptError(CaptionFailure("broken-json", f"{url}: an answer that is not whole JSON"), True) from None
     if not isinstance(value, dict):

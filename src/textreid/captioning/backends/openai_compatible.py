@@ -2,30 +2,28 @@
 
 import asyncio
 import json
-import os
+import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
-import openai
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
-from tenacity.wait import wait_random_exponential
 
 from textreid.captioning.backends.adaptive_limit import AdaptiveLimit
-from textreid.captioning.backends.answers import AttemptError, Secret, failure_of, read_answer, read_models
+from textreid.captioning.backends.answers import AttemptError, failure_of, read_answer, read_models, refusal_of
 from textreid.captioning.backends.endpoint import Dispatcher, Endpoint, EndpointDownError, Ticket
+from textreid.captioning.backends.keys import key_for
 from textreid.captioning.backends.picture import data_uri, encode_picture
 from textreid.captioning.captioner import Caption, CaptionFailure, Request
 from textreid.errors import ConfigError, ImageError
+from textreid.version import __version__
 
-KEY_VARIABLE = "OPENAI_API_KEY"
-_NO_KEY = "none"  # local servers want none, but the client wants one
 _FIRST_CONTACT_ATTEMPTS = 3
-_LANES = 16
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -62,17 +60,16 @@ class ServingOptions:
 class OpenAICompatible:
     """One model at any number of endpoints that speak the OpenAI protocol.
 
-    The key is read from the environment and leaves this object in the ``Authorization`` header only.
+    Keys are read from the environment (see `keys.key_for`) and leave this object in ``Authorization`` headers only.
 
     Args:
         name: of the captioner: ``"qwen"`` in the slot ``"qwen/static"``.
         model: as the server calls it.
         urls: of the endpoints, up to and with ``/v1``.
-        key_variable: environment variable with the key; `KEY_VARIABLE`, where it is set, when None.
         options: how to ask.
 
     Raises:
-        ConfigError: no URL, a URL that is none or holds a secret, or the environment variable is not set.
+        ConfigError: no URL, a URL that is none or holds a secret, or a key that no header can carry.
     """
 
     def __init__(
@@ -80,13 +77,11 @@ class OpenAICompatible:
         name: str,
         model: str,
         urls: Sequence[str],
-        key_variable: str | None = None,
         options: ServingOptions | None = None,
     ) -> None:
         self.name = name
         self.model = model
         self.options = options or ServingOptions()
-        self._secret = Secret(_read_key(key_variable))
         self.endpoints = tuple(
             Endpoint(_checked(url), AdaptiveLimit(self.options.start_limit, self.options.largest_limit))
             for url in dict.fromkeys(urls)
@@ -94,7 +89,7 @@ class OpenAICompatible:
         if not self.endpoints:
             raise ConfigError(f"{name}: no URL of an endpoint; write one such as http://localhost:8000/v1")
         self._dispatcher = Dispatcher(self.endpoints, self.options.outage)
-        self._clients = {endpoint: self._lanes(endpoint) for endpoint in self.endpoints}
+        self._lines = {endpoint: _Lines(name, endpoint.url, self.options.timeout) for endpoint in self.endpoints}
         self._contact: asyncio.Task[CaptionFailure | None] | None = None
 
     def __repr__(self) -> str:
@@ -128,63 +123,40 @@ class OpenAICompatible:
 
     async def aclose(self) -> None:
         """Close the connections; no request is under way."""
-        for lanes in self._clients.values():
-            for client in lanes:
-                await client.close()
-
-    def _lanes(self, endpoint: Endpoint) -> tuple[openai.AsyncOpenAI, ...]:
-        """Clients that share the requests to an endpoint: each looks through all its connections at every request."""
-        # The dispatcher alone decides how many connections there are, and tenacity how often to try.
-        timeout = httpx2.Timeout(self.options.timeout, connect=min(10.0, self.options.timeout))
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-        certificates = httpx2.create_ssl_context()
-        return tuple(
-            openai.AsyncOpenAI(
-                api_key=self._secret.value or _NO_KEY,
-                base_url=endpoint.url,
-                timeout=timeout,
-                max_retries=0,
-                http_client=openai.DefaultAsyncHttpxClient(
-                    timeout=timeout, limits=limits, verify=certificates, follow_redirects=False
-                ),
-            )
-            for _ in range(_LANES)
-        )
+        for lines in self._lines.values():
+            await lines.aclose()
 
     async def _answer(self, picture: str, request: Request, home: Endpoint) -> Caption | CaptionFailure:
         # The picture comes first: an image's requests then share a prefix that the server may keep.
-        content = [
+        content: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": picture}},
             {"type": "text", "text": request.instruction.text},
         ]
         try:
-            return await self._retrying(self.options.attempts)(self._attempt, content, request.seed, home)
+            return await self._retrying(self.options.attempts, lambda: self._attempt(content, request.seed, home))
         except AttemptError as error:
             return error.failure
         except EndpointDownError:
             down = ", ".join(endpoint.url for endpoint in self.endpoints)
             return CaptionFailure("endpoint-down", f"no answer for {self.options.outage:g} s: {down}")
 
-    def _retrying(self, attempts: int) -> AsyncRetrying:
-        backoff = wait_random_exponential(multiplier=self.options.backoff, max=self.options.longest_wait)
-
-        def wait(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked = error.retry_after if isinstance(error, AttemptError) else 0.0
-            return asked + backoff(state) if asked else backoff(state)
-
-        return AsyncRetrying(
-            stop=stop_after_attempt(attempts), wait=wait, retry=retry_if_exception(self._is_passing), reraise=True
-        )
-
-    def _is_passing(self, error: BaseException) -> bool:
-        return isinstance(error, AttemptError) and error.passing and error.retry_after <= self.options.longest_wait
+    async def _retrying(self, attempts: int, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """The result of the first ``attempt`` that succeeds; what is not passing, or the last failure, is raised."""
+        for number in range(attempts - 1):
+            try:
+                return await attempt()
+            except AttemptError as error:
+                if not error.passing or error.retry_after > self.options.longest_wait:
+                    raise
+                backoff = min(self.options.longest_wait, self.options.backoff * 2**number)
+                await asyncio.sleep(error.retry_after + random.uniform(0, backoff))  # noqa: S311 - jitter
+        return await attempt()
 
     async def _attempt(self, content: Sequence[Mapping[str, Any]], seed: int, home: Endpoint) -> Caption:
         ticket = await self._dispatcher.acquire(home)
         endpoint = ticket.endpoint
         try:
-            caption = await self._ask(endpoint, content, seed, ticket.number)
+            caption = await self._ask(endpoint, content, seed)
         except AttemptError as error:
             endpoint.outcomes[error.failure.kind] += 1
             self._note(ticket, error)
@@ -206,9 +178,7 @@ class OpenAICompatible:
         else:
             ticket.endpoint.recovered()
 
-    async def _ask(
-        self, endpoint: Endpoint, content: object, seed: int, lane: int = 0, max_tokens: int | None = None
-    ) -> Caption:
+    async def _ask(self, endpoint: Endpoint, content: object, seed: int, max_tokens: int | None = None) -> Caption:
         body = {
             "model": self.model,
             "messages": [{"role": "user", "content": content}],
@@ -217,15 +187,9 @@ class OpenAICompatible:
             **({} if self.options.temperature is None else {"temperature": self.options.temperature}),
             **self.options.extra,
         }
-        try:
-            # Not chat.completions.create: it would validate each field of what is known to be right, at a cost in CPU
-            # time like that of sending it.
-            response = await self._clients[endpoint][lane % _LANES].post(
-                "/chat/completions", cast_to=httpx2.Response, content=json.dumps(body).encode()
-            )
-            return read_answer(endpoint.url, response.headers.get("content-type", ""), response.text)
-        except openai.OpenAIError as error:
-            raise failure_of(error, endpoint.url, self._secret) from None
+        lines = self._lines[endpoint]
+        response = await lines.request("POST", "/chat/completions", json.dumps(body).encode())
+        return read_answer(endpoint.url, response, lines.key)
 
     async def _contact_all(self) -> CaptionFailure | None:
         failures = await asyncio.gather(*(self._contact_one(endpoint) for endpoint in self.endpoints))
@@ -234,7 +198,7 @@ class OpenAICompatible:
     async def _contact_one(self, endpoint: Endpoint) -> CaptionFailure | None:
         """None too where the endpoint is there but has trouble that may pass."""
         try:
-            await self._retrying(_FIRST_CONTACT_ATTEMPTS)(self._ask_for_the_model, endpoint)
+            await self._retrying(_FIRST_CONTACT_ATTEMPTS, lambda: self._ask_for_the_model(endpoint))
         except AttemptError as error:
             return error.at_first_contact()
         return None
@@ -242,12 +206,10 @@ class OpenAICompatible:
     async def _ask_for_the_model(self, endpoint: Endpoint) -> None:
         names: tuple[str, ...] = ()
         try:
-            response = await self._clients[endpoint][0].get("/models", cast_to=httpx2.Response)
-            names = read_models(endpoint.url, response.headers.get("content-type", ""), response.text)
-        except openai.OpenAIError as error:
-            failure = failure_of(error, endpoint.url, self._secret)
-            if failure.failure.kind != "not-found":  # not every server lists its models
-                raise failure from None
+            names = read_models(endpoint.url, await self._lines[endpoint].request("GET", "/models"))
+        except AttemptError as error:
+            if error.failure.kind != "not-found":  # not every server lists its models
+                raise
         if self.model in names:
             return
         try:
@@ -256,11 +218,50 @@ class OpenAICompatible:
             raise error.with_models(names, self.model, endpoint.url) from None
 
 
-def _read_key(variable: str | None) -> str:
-    key = os.environ.get(variable or KEY_VARIABLE, "").strip()
-    if variable and not key:
-        raise ConfigError(f"the environment variable {variable} is not set; it is to hold the key of the endpoint")
-    return key
+class _Lines:
+    """The connections to one endpoint, each with a client of its own: a shared one looks through all at every request.
+
+    Only the dispatcher decides how many there are.
+    """
+
+    def __init__(self, name: str, url: str, timeout: float) -> None:
+        self.url = url
+        self.key = key_for(name, url)
+        self._timeout = httpx2.Timeout(timeout, connect=min(10.0, timeout))
+        self._certificates = httpx2.create_ssl_context()
+        self._idle: list[httpx2.AsyncClient] = []
+
+    async def request(self, method: str, path: str, body: bytes | None = None) -> httpx2.Response:
+        """What the endpoint answers.
+
+        Raises:
+            AttemptError: nothing, or that it does not want to.
+        """
+        with self._line() as client:
+            try:
+                response = await client.request(method, self.url + path, content=body)
+            except httpx2.HTTPError as error:
+                raise failure_of(error, self.url, self.key) from None
+        if not response.is_success:
+            raise refusal_of(response, self.url, self.key)
+        return response
+
+    async def aclose(self) -> None:
+        for client in self._idle:
+            await client.aclose()
+
+    @contextmanager
+    def _line(self) -> Iterator[httpx2.AsyncClient]:
+        client = self._idle.pop() if self._idle else self._new()
+        try:
+            yield client
+        finally:
+            self._idle.append(client)
+
+    def _new(self) -> httpx2.AsyncClient:
+        headers = {"content-type": "application/json", "user-agent": f"textreid/{__version__}", **self.key.headers}
+        limits = httpx2.Limits(max_connections=1)
+        return httpx2.AsyncClient(headers=headers, timeout=self._timeout, limits=limits, verify=self._certificates)
 
 
 def _checked(url: str) -> str:

@@ -1,0 +1,33 @@
+"""``textreid unpack``: WebDataset shards in, images and captions out."""
+
+from json import dumps
+from pathlib import Path
+
+import typer
+
+
+def unpack(
+    shards: list[str] = typer.Argument(
+        metavar="SHARDS...", help="Tar files, folders of them, or patterns such as 'train-{000000..000099}.tar'."
+    ),
+    out: Path = typer.Option(..., metavar="FOLDER", help="Folder to write; must not exist."),
+    writer: str = typer.Option("shards", metavar="NAME", help="Who wrote the captions, as in the slot NAME/static."),
+    max_rejected: float = typer.Option(
+        0.05, min=0.0, max=1.0, metavar="SHARE", help="How many of the samples may be unusable."
+    ),
+    json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
+) -> None:
+    """Unpack WebDataset shards for `pretrain` (imgs, captions) and, where people are named, for `evaluate`."""
+    from textreid.datasets.shards import list_shards, unpack_shards
+
+    found = [shard for pattern in shards for shard in list_shards(pattern)]
+    unpacked = unpack_shards(found, out, writer, max_rejected)
+    counts = {"samples": unpacked.samples, "captions": unpacked.captions, **unpacked.left_out}
+    if json:
+        typer.echo(dumps(counts, indent=2))
+        return
+    for name, number in counts.items():
+        typer.echo(f"{name:<20} {number:>12,}")
+    typer.echo(f"next: textreid pretrain --images {out}/imgs --captions {out}/captions --out RUN", err=True)
+    if unpacked.annotated:
+        typer.echo(f"and:  textreid evaluate --benchmark generic={out}", err=True)

@@ -1,0 +1,72 @@
+"""``textreid doctor`` and ``textreid unpack`` as a user types them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tests.datasets.layouts import write_benchmark
+from tests.datasets.test_shards import shard, two_shards
+
+from textreid.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the program in ``tmp_path``; returns its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["textreid", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert isinstance(stopped.value.code, int)
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_doctor_of_a_healthy_folder(run: Run, tmp_path: Path) -> None:
+    write_benchmark(tmp_path / "people", "cuhk-pedes")
+    code, out, error = run("doctor", "people", "--manifest", "people.jsonl")
+    assert (code, error) == (0, "manifest: people.jsonl\n")
+    assert "nothing wrong, 0 to note" in out
+    assert "decoded 18 images in " in out
+    assert len((tmp_path / "people.jsonl").read_text().splitlines()) == 19
+
+
+def test_doctor_of_a_sick_one(run: Run, tmp_path: Path) -> None:
+    write_benchmark(tmp_path / "people", "cuhk-pedes")
+    code, out, error = run("doctor", "people", "--benchmark", "cuhk-pedes", "--json")
+    assert (code, error) == (1, "")
+    report = json.loads(out)
+    assert [finding["rule"] for finding in report["findings"]] == ["counts"]
+    assert report["verdicts"][1]["text"].startswith("CUHK-PEDES: no val images; no entry is of split 'val'")
+    code, out, error = run("doctor", "people/imgs", "--benchmark", "cuhk-pedes")
+    assert (code, out) == (1, "")
+    assert error == (
+        f"textreid: people/imgs: has no reid_raw.json, but {tmp_path.resolve()}/people has; give that folder\n"
+    )
+    assert run("doctor", "people", "--benchmark", "market")[0] == 2
+
+
+def test_unpack_then_doctor(run: Run, tmp_path: Path) -> None:
+    two_shards(tmp_path / "shards")
+    code, out, error = run("unpack", "shards/{000000..000001}.tar", "--out", "people", "--json")
+    assert (code, json.loads(out)) == (0, {"samples": 6, "captions": 6})
+    assert run("doctor", "people", "--benchmark", "generic")[0] == 0
+    code, out, error = run("unpack", "shards", "--out", "people")
+    assert (code, out) == (1, "")
+    assert "people: exists already" in error
+
+
+def test_unpack_says_what_comes_next(run: Run, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 16)).save(tmp_path / "0.png")
+    shard(tmp_path / "x.tar", {"0.png": (tmp_path / "0.png").read_bytes(), "0.txt": "a man"})
+    code, out, error = run("unpack", "x.tar", "--out", "out", "--writer", "human")
+    assert (code, out.split()) == (0, ["samples", "1", "captions", "1"])
+    assert error == "next: textreid pretrain --images out/imgs --captions out/captions --out RUN\n"
