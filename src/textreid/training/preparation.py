@@ -23,6 +23,7 @@ from textreid.training.sampler import Sampler
 from textreid.training.selection import Selection
 from textreid.training.totals import Totals
 from textreid.training.training_set import TrainingSet
+from textreid.training.uninformed import uninformed_losses
 from textreid.version import __version__
 
 _NOISE = "noise.npy"
@@ -229,6 +230,8 @@ def _open_noise(config: Config, out: Path, found: Checkpoint | None, pairs: int,
 def _introduce(run: Run, data: TrainingSet, left_out: list[str], log: RunLog) -> None:
     """Say and record where the run computes, what it trains and on how much, and the losses that it cannot use."""
     parameters = {name: _count_parameters(part) for name, part in run.network.named_children()}
+    draw = run.sampler.draw(0)
+    labels = run.labels.cpu()[draw.images]
     facts: dict[str, Any] = {
         "device": str(run.compute.device),
         "dtype": str(run.compute.dtype).removeprefix("torch."),
@@ -247,6 +250,7 @@ def _introduce(run: Run, data: TrainingSet, left_out: list[str], log: RunLog) ->
         "sources": list(data.sources),
         "training_text": run.model.training_text,
         "losses_left_out": left_out,
+        "uninformed_losses": uninformed_losses(run.config.losses, labels, labels[draw.owners], data.identities),
         "version": __version__,
         "commit": source_commit(),
         "data": run.checkpoints.identity.data,

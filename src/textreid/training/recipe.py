@@ -16,9 +16,10 @@ from textreid.datasets.records import Benchmark
 from textreid.datasets.transforms import augment
 from textreid.errors import RunStoppedError
 from textreid.models import Model
-from textreid.runlog import RunLog
+from textreid.runlog import RunLog, read_records
 from textreid.training.card import write_card
 from textreid.training.data import Batch, batches
+from textreid.training.epoch_end import end_epoch
 from textreid.training.interrupt import StopRequest
 from textreid.training.losses import cmpm, identity, itc, masked_words, sdm
 from textreid.training.masking import mask_tokens, masking_probabilities, noise_levels
@@ -28,6 +29,7 @@ from textreid.training.optimizer import learning_rate, update
 from textreid.training.plots import plot_run
 from textreid.training.preparation import Run, prepare
 from textreid.training.training_set import TrainingSet, annotated_people, captioned_images
+from textreid.training.verdict import REMEDY, complaint
 
 Evaluate = Callable[[Model], Mapping[str, float]]
 _DRAWS = 2  # stream of random numbers, apart from those of the sampler
@@ -99,6 +101,8 @@ def train(
     if run.selection.seen:
         log.say(f"{run.selection.describe()}; selected on {run.model.selected_on}")
     log.say(f"model: {out / 'model'}")
+    if wrong := complaint(read_records(log.path)):
+        log.say(f"{wrong}; {REMEDY}")
     return run.model
 
 
@@ -114,6 +118,8 @@ def _train(run: Run, evaluate: Evaluate | None, log: RunLog, stop: StopRequest) 
             best = False
             if evaluate and fresh and (last or step % (per_epoch * training.validate_every) == 0):
                 best = _validate(run, evaluate, step, log)
+            if step > run.start and step % per_epoch == 0:
+                end_epoch(run, step, log)
             if step > run.start and (last or stop.made or best or step % training.checkpoint_every == 0):
                 run.save(step)
             if last or stop.made:
