@@ -65,7 +65,8 @@ def write_card(run: "Run", metrics: Path) -> str:
 
 
 def _warmup(config: OptimizerConfig) -> str:
-    return f"{config.warmup_epochs:g} epochs" if config.warmup_steps is None else f"{config.warmup_steps} steps"
+    least = f", at least {config.least_warmup_steps} steps" if config.least_warmup_steps else ""
+    return f"{config.warmup_epochs:g} epochs{least}"
 
 
 def source_commit() -> str | None:

@@ -153,8 +153,11 @@ def _refuse_unfit(config: Config, data: TrainingSet, sampler: Sampler, watched: 
             f"training.batch_size: {training.batch_size}, but an epoch has only {sampler.units} "
             f"{training.epoch_unit}s; set it to {sampler.units} or less"
         )
-    if warmup_steps(config.optimizer, sampler.steps_per_epoch) >= steps:
-        found.append(f"optimizer.warmup_steps: {config.optimizer.warmup_steps}, but the run has only {steps} steps")
+    if (warmup := warmup_steps(config.optimizer, sampler.steps_per_epoch)) >= steps:
+        found.append(
+            f"optimizer.least_warmup_steps: a warm-up of {warmup} steps leaves nothing of the {steps} of this run; "
+            f"raise training.epochs above {warmup // sampler.steps_per_epoch}, or lower it"
+        )
     if config.losses.weights().keys() == {"id"} and not data.identities:
         found.append("losses.id: the only loss, but the data has no identities; set losses.sdm=1")
     if training.select == "validation" and watched is None:
