@@ -135,12 +135,6 @@ def test_an_unknown_loss_and_a_negative_weight_are_named() -> None:
     ]
 
 
-def test_a_warm_up_in_steps_takes_the_place_of_one_in_epochs() -> None:
-    config = Config().override(["optimizer.warmup_steps=7", "training.epochs=2"])
-    assert (config.optimizer.warmup_steps, config.training.epochs) == (7, 2)
-    assert config.override(["optimizer.warmup_steps=null", "training.epochs=6"]).optimizer.warmup_steps is None
-
-
 def test_a_layer_of_no_tower_is_no_matter_without_nam() -> None:
     assert Config().override(["masking.layer=13", "masking.method=em"]).masking.layer == 13
 

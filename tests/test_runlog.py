@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textreid.errors import ArtifactError
+from textreid.errors import ArtifactError, ConfigError
 from textreid.runlog import RunLog, read_records
 
 
@@ -76,3 +76,35 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(
     assert len(lines) == 10
     assert lines[0].startswith("pretrain 1/10  loss 1.5")
     assert "left" in lines[-1]
+
+
+def test_tensorboard_gets_the_numbers_of_the_records_that_are_kept(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, console=False, tensorboard=True)
+    log.record("start", 0, device="cpu", images=60)
+    for step in (1, 2, 3):
+        log.record("train", step, loss=1 / step)
+    log.record("noise", 3, epoch=1.0, counts=[0, 6, 0, 2])
+    log.keep_until(2)
+    log.record("train", 3, loss=0.5)
+    log.record("validation", 3, R1=0.25)
+    resumed = RunLog(tmp_path, console=False, tensorboard=True)
+    resumed.keep_until(3)
+    resumed.record("noise", 4, epoch=2.0, counts=[0, 1, 0, 7])
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    curves = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert curves == {"train/loss": [(1, 1.0), (2, 0.5), (3, 0.5)], "validation/R1": [(3, 0.25)]}
+    (histogram,) = events.Histograms("masking probability")
+    assert (histogram.step, histogram.histogram_value.num) == (4, 8)
+    assert list(histogram.histogram_value.bucket) == [0, 1, 0, 7]
+
+
+def test_no_tensorboard_unless_it_is_asked_for_and_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    RunLog(tmp_path, console=False).record("train", 1, loss=1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install 'textreid\[tensorboard\]'"):
+        RunLog(tmp_path, tensorboard=True)

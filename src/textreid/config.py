@@ -124,7 +124,7 @@ class OptimizerConfig:
     warmup_start: float = _within(1e-6, 0.0)
     final_learning_rate: float = _within(0.0, 0.0)
     warmup_epochs: float = _within(5.0, 0.0)
-    warmup_steps: int | None = _within(None, 0)  # in place of warmup_epochs
+    least_warmup_steps: int = _within(0, 0)  # of the warm-up, however short an epoch is
     beta1: float = _within(0.9, 0.0, 0.999999)
     beta2: float = _within(0.999, 0.0, 0.999999)
     epsilon: float = _within(1e-8, 0.0)
@@ -264,7 +264,7 @@ class Config:
             found.append("training.captions_per_image: above 1 needs training.epoch_unit image")
         if augmentation.erase_area_low > augmentation.erase_area_high:
             found.append("augmentation.erase_area_low is above augmentation.erase_area_high")
-        if self.optimizer.warmup_steps is None and self.optimizer.warmup_epochs >= self.training.epochs:
+        if self.optimizer.warmup_epochs >= self.training.epochs:
             found.append(
                 f"optimizer.warmup_epochs: {self.optimizer.warmup_epochs} leaves nothing of the "
                 f"{self.training.epochs} epochs of training.epochs"

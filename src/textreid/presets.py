@@ -38,7 +38,13 @@ def tiny() -> Config:
         masking=MaskingConfig(layer=2),
         losses=LossConfig(sdm=0.0, itc=1.0, temperature=0.05),
         optimizer=OptimizerConfig(
-            learning_rate=1e-3, warmup_start=1e-5, warmup_epochs=0.5, beta2=0.98, weight_decay=0.0, clip_norm=1.0
+            learning_rate=1e-3,
+            warmup_start=1e-5,
+            warmup_epochs=0.5,
+            least_warmup_steps=64,
+            beta2=0.98,
+            weight_decay=0.0,
+            clip_norm=1.0,
         ),
         augmentation=AugmentationConfig(pad=4, erase=0.3, erase_area_high=0.2, scale=0.15, colour=0.3, blur=0.3),
         training=TrainingConfig(

@@ -1,33 +1,44 @@
 """The log of a run: ``metrics.jsonl``, one JSON object a line, and its view on the console (standard error).
 
 A record has ``event`` and ``step`` (steps finished when it was written), then its values. Records are flushed one by
-one, so a killed process loses none but, at most, the half of a line that it was writing.
+one, so a killed process loses none but, at most, the half of a line that it was writing. TensorBoard gets its numbers
+from the same records.
 """
 
+import importlib.util
 import json
+import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textreid.artifacts import write_text
-from textreid.errors import ArtifactError
+from textreid.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 METRICS = "metrics.jsonl"
+NOISE = "noise"  # the event of a histogram
 _QUIET_SECONDS = 15.0  # between lines of progress where the console is no terminal
 
 
 class RunLog:
-    """Appends records to ``folder/metrics.jsonl`` and, if ``console``, shows the run on standard error."""
+    """Appends records to ``folder/metrics.jsonl`` and, if ``console``, shows the run on standard error.
 
-    def __init__(self, folder: Path, console: bool = True) -> None:
+    With ``tensorboard`` it also writes the numbers of the records to ``folder/tensorboard``.
+
+    Raises:
+        ConfigError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(self, folder: Path, console: bool = True, tensorboard: bool = False) -> None:
         self.path = folder / METRICS
         self._console = console
+        self._tensorboard = _TensorBoard(folder / "tensorboard") if tensorboard else None
         self._progress: tuple[Progress, TaskID] | None = None
         self._spoken = 0.0
 
@@ -37,13 +48,15 @@ class RunLog:
         Raises:
             ArtifactError: it cannot be written.
         """
-        line = json.dumps({"event": event, "step": step, **values}, ensure_ascii=False)
+        record = {"event": event, "step": step, **values}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(line + "\n")
+                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
         except OSError as error:
             raise ArtifactError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+        if self._tensorboard:
+            self._tensorboard.write([record])
 
     def say(self, text: str) -> None:
         """Show one line on the console."""
@@ -98,6 +111,51 @@ class RunLog:
         if self.path.exists():
             kept = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
             write_text(self.path, "".join(f"{line}\n" for line in kept))
+            if self._tensorboard:
+                self._tensorboard.rewrite(read_records(self.path))
+
+
+class _TensorBoard:
+    """Numbers of training and validation as scalars ``train/loss``, ..., and the histograms of word noise."""
+
+    def __init__(self, folder: Path) -> None:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ConfigError("tensorboard is not installed: pip install 'textreid[tensorboard]', or leave it out")
+        self._folder = folder
+        self._writer: Any = None
+
+    def write(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Append records; they are on disk when this returns."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = self._writer or SummaryWriter(str(self._folder))
+        for record in records:
+            event, step = record["event"], record["step"]
+            if event in ("train", "validation"):
+                for name in record.keys() - {"event", "step"}:
+                    self._writer.add_scalar(f"{event}/{name}", record[name], step)
+            elif event == NOISE:
+                self._add_histogram(record["counts"], step)
+        self._writer.flush()
+
+    def rewrite(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Leave nothing but ``records``."""
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self.write(records)
+
+    def _add_histogram(self, counts: list[int], step: int) -> None:
+        width = 1 / len(counts)
+        middles = [(index + 0.5) * width for index in range(len(counts))]
+        self._writer.add_histogram_raw(
+            "masking probability", min=0.0, max=1.0, num=sum(counts),
+            sum=sum(count * middle for count, middle in zip(counts, middles, strict=True)),
+            sum_squares=sum(count * middle**2 for count, middle in zip(counts, middles, strict=True)),
+            bucket_limits=[(index + 1) * width for index in range(len(counts))], bucket_counts=counts,
+            global_step=step,
+        )  # fmt: skip
 
 
 class NoLog(RunLog):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textreid.errors import ArtifactError, TextReidError
-from textreid.training.noise_table import NoiseTable
+from textreid.training.noise_table import BINS, NoiseTable
 
 
 def test_starts_at_the_given_probability(tmp_path: Path) -> None:
@@ -81,3 +81,26 @@ def test_refuses_a_damaged_table(tmp_path: Path) -> None:
 def test_says_where_it_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"missing/noise\.npy: cannot be written: No such file"):
         NoiseTable.create(tmp_path / "missing" / "noise.npy", 3, 2, 0.15)
+
+
+@given(lengths=st.lists(st.integers(2, 9), min_size=1, max_size=12), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=25)
+def test_counts_the_words_of_each_part_and_nothing_else(
+    lengths: list[int], seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    table = NoiseTable.create(tmp_path_factory.mktemp("table") / "noise.npy", len(lengths), 9, 0.15)
+    values = np.random.default_rng(seed).choice(np.array([0, 0.25, 0.51, 1], np.float32), (len(lengths), 9))
+    table.write(np.arange(len(lengths)), values)
+    expected = np.zeros(BINS, dtype=int)
+    for row, length in zip(values.tolist(), lengths, strict=True):
+        for value in row[1 : length - 1]:
+            expected[min(int(value * BINS), BINS - 1)] += 1
+    assert table.histogram(np.array(lengths)).tolist() == expected.tolist()
+    assert expected.sum() == sum(lengths) - 2 * len(lengths)
+
+
+def test_counts_over_the_border_of_a_block(tmp_path: Path) -> None:
+    table = NoiseTable.create(tmp_path / "noise.npy", pairs=70_000, text_length=3, probability=0.15)
+    table.write(np.array([65_535, 65_536]), np.full((2, 3), 0.91, np.float32))
+    counts = table.histogram(np.full(70_000, 3))
+    assert {index: int(count) for index, count in enumerate(counts) if count} == {7: 69_998, 45: 2}

@@ -36,6 +36,32 @@ def test_draws_validation_with_one_curve_a_figure(tmp_path: Path) -> None:
     assert drawn.read_bytes() != alone  # the other curve, and a legend
 
 
+def test_draws_each_loss_and_the_spread_of_noise(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, console=False)
+    log.record("start", 0, uninformed_losses={"sdm": 6.0}, steps_per_epoch=10)
+    for step in range(1, 20):
+        log.record("train", step, loss=9 / step, sdm=4 / step, mlm=5 / step)
+    alone, *_ = plot_run(log.path)
+    before = alone.read_bytes()
+    log.record("noise", 10, epoch=1.0, counts=[1, 9, 0, 0])
+    log.record("noise", 20, epoch=2.0, counts=[4, 4, 2, 0])
+    drawn = plot_run(log.path)
+    assert [path.name for path in drawn] == ["loss.png", "noise.png"]
+    assert drawn[0].read_bytes() == before
+    columns = np.asarray(Image.open(drawn[1]).convert("L")).astype(int)
+    assert columns.min() < 100  # nine tenths of the words in one bin are dark
+
+
+def test_a_flat_loss_looks_flat(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, console=False)
+    for step in range(1, 40):
+        log.record("train", step, loss=10.35 + (-1) ** step * 1e-3)
+    (drawn,) = plot_run(log.path)
+    picture = np.asarray(Image.open(drawn).convert("RGB")).astype(int)
+    rows = np.flatnonzero((np.ptp(picture, axis=2) > 60).any(axis=1))
+    assert 0 < np.ptp(rows) < 20  # of 480
+
+
 def test_says_what_it_cannot_read_or_write(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"metrics\.jsonl: cannot be read"):
         plot_run(tmp_path / "metrics.jsonl")

@@ -11,7 +11,7 @@ import torch
 from textreid.config import Config, OptimizerConfig
 from textreid.datasets.captions import read_captions
 from textreid.errors import ArtifactError, DataError, TextReidError
-from textreid.models import Model, load_model
+from textreid.models import Model, Tokenizer, load_model
 from textreid.runlog import RunLog, read_records
 from textreid.training.optimizer import learning_rate
 from textreid.training.recipe import pretrain
@@ -25,7 +25,8 @@ MakeCorpus = Callable[..., "Corpus"]
 
 
 def train(config: Config, corpus: "Corpus", out: Path, **options: Any) -> Model:
-    return pretrain(config, corpus.images, corpus.captions, out, log=RunLog(out, console=False), **options)
+    log = options.pop("log", RunLog(out, console=False))
+    return pretrain(config, corpus.images, corpus.captions, out, log=log, **options)
 
 
 def figures(out: Path, name: str) -> list[float]:
@@ -94,7 +95,8 @@ def test_leaves_a_whole_run_folder(small_config: MakeConfig, corpus: "Corpus", t
     assert first["reason"] == "precision is fp32"
     assert first["parameters"] == sum(parameter.numel() for parameter in model.encoder.parameters())
     assert [(r["event"], r["step"]) for r in records[1:]] == [
-        ("validation", 0), ("train", 5), ("validation", 8), ("train", 10), ("train", 12), ("validation", 12),
+        ("validation", 0), ("noise", 4), ("train", 5), ("validation", 8), ("noise", 8), ("train", 10), ("train", 12),
+        ("validation", 12), ("noise", 12),
     ]  # fmt: skip
     card = (out / "model" / "card.md").read_text()
     for fact in (
@@ -168,7 +170,8 @@ def test_the_rate_of_masking(
     config = small_config(f"masking.method={method}", "training.captions_per_image=2", "training.log_every=12")
     train(config, corpus, tmp_path / "run")
     assert figures(tmp_path / "run", "mask_rate") == [pytest.approx(expected, abs=0.03)]
-    assert ("noise" in read_records(tmp_path / "run" / "metrics.jsonl")[-1]) is (method == "nam")
+    trained = [record for record in read_records(tmp_path / "run" / "metrics.jsonl") if record["event"] == "train"]
+    assert ["noise" in record for record in trained] == [method == "nam"]
     assert (tmp_path / "run" / "noise.npy").exists() is (method == "nam")
 
 
@@ -241,6 +244,36 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(
     assert list((tmp_path / "run").glob("step-*")) == []
 
 
+def test_a_run_that_learned_nothing_says_so(
+    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small_config("optimizer.learning_rate=0", "optimizer.warmup_start=0", "training.epochs=2")
+    train(config, corpus, tmp_path / "run", log=RunLog(tmp_path / "run"))
+    *_, told, last = capsys.readouterr().err.splitlines()
+    wrong = "nothing learned: the itc loss is "
+    assert told.startswith("model: ")
+    assert last.startswith(wrong)
+    assert "try a longer warm-up (optimizer.least_warmup_steps)" in last
+    assert f"| **warning** | {wrong}" in (tmp_path / "run" / "model" / "card.md").read_text()
+    start = read_records(tmp_path / "run" / "metrics.jsonl")[0]
+    assert start["uninformed_losses"] == {"itc": pytest.approx(2 * math.log(15))}  # four batches of 15 images
+
+
+def test_the_spread_of_noise_is_noted_at_the_end_of_each_epoch(
+    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path
+) -> None:
+    train(small_config("training.epochs=2", "training.captions_per_image=2"), corpus, tmp_path / "run")
+    noted = [record for record in read_records(tmp_path / "run" / "metrics.jsonl") if record["event"] == "noise"]
+    assert [(record["step"], record["epoch"]) for record in noted] == [(4, 1.0), (8, 2.0)]
+    table = np.load(tmp_path / "run" / "noise.npy")
+    captions = read_captions(corpus.captions).captions.to_pylist()
+    lengths = Tokenizer.load(tmp_path / "run" / "model" / "tokenizer.json").encode(captions).lengths
+    words = np.concatenate([row[1 : length - 1] for row, length in zip(table, lengths, strict=True)])
+    assert noted[-1]["counts"] == np.histogram(words.astype(np.float32), bins=50, range=(0, 1))[0].tolist()
+    train(small_config("training.epochs=1", "masking.method=em"), corpus, tmp_path / "em")
+    assert "noise" not in (tmp_path / "em" / "metrics.jsonl").read_text()
+
+
 def test_refuses_a_folder_that_holds_something(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(ArtifactError, match="exists already; continue it with --resume"):
@@ -260,13 +293,17 @@ def test_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
     assert rates[4:] == sorted(rates[4:], reverse=True)
 
 
-def test_the_warm_up_may_be_told_in_steps() -> None:
-    config = OptimizerConfig(learning_rate=1.0, warmup_start=0.2, warmup_epochs=9, warmup_steps=2)
-    assert [learning_rate(step, 24, 4, config) for step in range(3)] == pytest.approx([0.6, 1.0, 1.0])
+@pytest.mark.parametrize(("epochs", "least", "steps"), [(0, 3, 3), (0.5, 3, 3), (2, 3, 8), (2, 0, 8), (0, 0, 0)])
+def test_the_warm_up_has_a_least_number_of_steps(epochs: float, least: int, steps: int) -> None:
+    config = OptimizerConfig(learning_rate=1.0, warmup_start=0, warmup_epochs=epochs, least_warmup_steps=least)
+    rates = [learning_rate(step, 24, 4, config) for step in range(24)]
+    assert rates[:steps] == pytest.approx([(step + 1) / steps for step in range(steps)])
+    assert rates[steps] == 1.0
+    assert rates[-1] < 0.1
 
 
 def test_every_line_of_the_log_is_json(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
     train(small_config("training.epochs=1"), corpus, tmp_path / "run")
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert all(json.loads(line)["step"] >= 0 for line in lines)

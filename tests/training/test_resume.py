@@ -95,7 +95,7 @@ def config(small_config: MakeConfig) -> Config:
 def straight(config: Config, corpus: "Corpus", tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("straight") / "run"
     train(config, corpus, out, evaluate=length_of_encoding)
-    assert len(measured(out)) == 1 + 6 + 4
+    assert len(measured(out)) == 1 + 6 + 4 + 3  # the start, training, validation, the spread of noise
     return out
 
 

@@ -32,6 +32,7 @@ def finetune(
     config: Path | None = typer.Option(None, help="Settings in JSON or TOML, on top of the finetune preset."),
     assignments: list[str] = typer.Option([], "--set", metavar="SECTION.NAME=VALUE", help="Override one setting."),
     resume: bool = typer.Option(False, "--resume", help="Continue the run in OUT from its last checkpoint."),
+    tensorboard: bool = typer.Option(False, "--tensorboard", help="Also write OUT/tensorboard, from the same log."),
 ) -> None:
     """Fine-tune a model on described people: similarity, identities and masked words (the recipe of IRRA).
 
@@ -45,6 +46,7 @@ def finetune(
     settings = _settings(model, config, assignments, out if resume else None)
     watched = _validation(annotated, other, settings.training.select == "validation")
 
+    from textreid.runlog import RunLog
     from textreid.training.processes import first_of_run
     from textreid.training.recipe import train
     from textreid.training.training_set import annotated_people, captioned_images
@@ -53,7 +55,8 @@ def finetune(
         data = annotated_people(_people(annotated, aside=watched is not None and other is None))
     elif images and captions:
         data = captioned_images(images, captions)
-    train(settings, data, out, resume, watched, watched.words if watched else None)
+    log = RunLog(out, tensorboard=tensorboard)
+    train(settings, data, out, resume, watched, watched.words if watched else None, log)
     if first_of_run():
         typer.echo(out / "model")
 

@@ -27,6 +27,7 @@ def pretrain(
     masking: Masking | None = typer.Option(None, help="nam: noisy words more often; em: all alike; none."),
     assignments: list[str] = typer.Option([], "--set", metavar="SECTION.NAME=VALUE", help="Override one setting."),
     resume: bool = typer.Option(False, "--resume", help="Continue the run in OUT from its last checkpoint."),
+    tensorboard: bool = typer.Option(False, "--tensorboard", help="Also write OUT/tensorboard, from the same log."),
     validate: str | None = typer.Option(
         None, metavar="[NAME=]PATH", help="Measure on this benchmark's validation split after each epoch."
     ),
@@ -48,10 +49,12 @@ def pretrain(
         raise typer.BadParameter("--validate-on-test needs --validate, the benchmark to measure on")
     watched = _validation(validate, validate_on_test) if validate else None
 
+    from textreid.runlog import RunLog
     from textreid.training.processes import first_of_run
     from textreid.training.recipe import pretrain as run
 
-    run(settings, images, captions, out, resume, watched, watched.words if watched else None)
+    log = RunLog(out, tensorboard=tensorboard)
+    run(settings, images, captions, out, resume, watched, watched.words if watched else None, log)
     if first_of_run():
         typer.echo(out / "model")
 

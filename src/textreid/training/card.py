@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from textreid.config import OptimizerConfig
 from textreid.runlog import read_records
+from textreid.training.verdict import complaint
 
 if TYPE_CHECKING:
     from textreid.training.preparation import Run
@@ -47,6 +48,7 @@ def write_card(run: "Run", metrics: Path) -> str:
         f"| seed | {training.seed} |",
         f"| device, precision | {start['device']}, {start['dtype']} |",
         f"| last loss | {trained[-1]['loss']:.4f} |" if trained else "| last loss | none logged |",
+        *([f"| **warning** | {wrong} |"] if (wrong := complaint(records)) else []),
         f"| selected on | {run.selection.selected_on()} |",
         f"| last and best epoch | {run.selection.describe() or 'not measured'} |",
     ]
@@ -63,7 +65,8 @@ def write_card(run: "Run", metrics: Path) -> str:
 
 
 def _warmup(config: OptimizerConfig) -> str:
-    return f"{config.warmup_epochs:g} epochs" if config.warmup_steps is None else f"{config.warmup_steps} steps"
+    least = f", at least {config.least_warmup_steps} steps" if config.least_warmup_steps else ""
+    return f"{config.warmup_epochs:g} epochs{least}"
 
 
 def source_commit() -> str | None:

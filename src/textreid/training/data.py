@@ -74,6 +74,11 @@ class TokenizedCaptions:
     offsets: Indices  # (N + 1,)
     truncated: int  # captions that were longer than the tokenizer's text length
 
+    @property
+    def lengths(self) -> Indices:
+        """(N,) tokens of each caption, start and end included."""
+        return np.diff(self.offsets)
+
     def rows(self, pairs: Indices) -> tuple[npt.NDArray[np.int64], Indices]:
         """Ids (T, L) of captions ``pairs``, padded with 0 to the longest, and their lengths (T,)."""
         lengths = self.offsets[pairs + 1] - self.offsets[pairs]

@@ -10,6 +10,7 @@ from numpy.lib.format import open_memmap, write_array_header_1_0
 
 from textreid.errors import ArtifactError, TextReidError
 
+BINS = 50  # of a histogram over [0, 1]
 _BLOCK_ROWS = 1 << 16
 
 
@@ -80,6 +81,20 @@ class NoiseTable:
         if not ((probabilities >= 0) & (probabilities <= 1)).all():
             raise TextReidError("a masking probability is not in [0, 1]: the training has diverged; lower the rate")
         self._values[pairs, : probabilities.shape[1]] = probabilities
+
+    def histogram(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many words have a probability in each of `BINS` equal parts of [0, 1]; the last part includes 1.
+
+        Args:
+            lengths: (pairs,) tokens of every caption, start and end included; what they leave over is no word.
+        """
+        counts = np.zeros(BINS, dtype=np.int64)
+        columns = np.arange(self._values.shape[1])
+        for start in range(0, len(lengths), _BLOCK_ROWS):
+            block = self._values[start : start + _BLOCK_ROWS]
+            words = (columns > 0) & (columns < lengths[start : start + _BLOCK_ROWS, None] - 1)
+            counts += np.histogram(block[words].astype(np.float32), bins=BINS, range=(0, 1))[0]
+        return counts
 
     def save(self, path: Path) -> None:
         """Write a copy to ``path``; raises OSError like any file operation."""

@@ -32,7 +32,7 @@ def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.O
 
 def warmup_steps(config: OptimizerConfig, steps_per_epoch: int) -> int:
     """Steps of the warm-up."""
-    return round(config.warmup_epochs * steps_per_epoch) if config.warmup_steps is None else config.warmup_steps
+    return max(config.least_warmup_steps, round(config.warmup_epochs * steps_per_epoch))
 
 
 def learning_rate(step: int, steps: int, steps_per_epoch: int, config: OptimizerConfig) -> float:

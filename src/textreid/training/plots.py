@@ -1,19 +1,27 @@
 """Pictures of a run, drawn from its ``metrics.jsonl`` and nothing else."""
 
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from textreid.artifacts import write_bytes
-from textreid.runlog import read_records
+from textreid.config import LOSSES
+from textreid.runlog import NOISE, read_records
 
+Records = Sequence[dict[str, Any]]
 _FEW = 30  # points that are marked one by one
-
-_CURVES = {"loss": "loss", "learning_rate": "learning rate", "mask_rate": "share of words masked"}
+_FLATTEST = 0.1  # of its largest value: the least that an axis of losses spans, so that a flat loss looks flat
 _NO_FIGURES = {"event", "step", "epoch"}
+_SELECTING = "R1"
 
 
 def plot_run(metrics: Path) -> list[Path]:
@@ -23,37 +31,136 @@ def plot_run(metrics: Path) -> list[Path]:
         ArtifactError: the log is missing or unreadable, or a plot cannot be written.
     """
     records = read_records(metrics)
-    trained = [record for record in records if record["event"] == "train"]
-    validated = [record for record in records if record["event"] == "validation"]
-    charts = {name: (_points(trained, [name]), label) for name, label in _CURVES.items()}
-    figures = list(dict.fromkeys(name for record in validated for name in record if name not in _NO_FIGURES))
-    charts["validation"] = (_points(validated, figures), "validation")
+    charts: dict[str, Callable[[Axes, Records], bool]] = {
+        "loss": _draw_losses,
+        "learning_rate": _draw_learning_rate,
+        "mask_rate": _draw_mask_rate,
+        "noise": _draw_noise,
+        "validation": _draw_validation,
+    }
     drawn = []
-    for name, (curves, label) in charts.items():
-        if curves:
+    for name, draw in charts.items():
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        FigureCanvasAgg(figure)  # draws without a display, whatever backend the user has set
+        axes = figure.add_subplot()
+        if draw(axes, records):
+            picture = BytesIO()
+            figure.savefig(picture, format="png", dpi=120)
             drawn.append(metrics.parent / "plots" / f"{name}.png")
-            write_bytes(drawn[-1], _draw(curves, label))
+            write_bytes(drawn[-1], picture.getvalue())
     return drawn
 
 
-def _points(records: list[dict[str, Any]], names: list[str]) -> dict[str, list[tuple[int, float]]]:
-    """(step, value) of each figure, for those that have any."""
-    curves = {name: [(record["step"], record[name]) for record in records if name in record] for name in names}
-    return {name: points for name, points in curves.items() if points}
-
-
-def _draw(curves: dict[str, list[tuple[int, float]]], label: str) -> bytes:
-    """The curves as a PNG file."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)  # draws without a display, whatever backend the user has set
-    axes = figure.add_subplot()
+def _draw_losses(axes: Axes, records: Records) -> bool:
+    """The sum, its parts where there are several, and what each would be for a network that knows nothing."""
+    trained = _of(records, "train")
+    parts = [name for name in LOSSES if any(name in record for record in trained)]
+    names = ["loss", *parts] if len(parts) > 1 else ["loss"]
+    curves = {name: points for name in names if (points := _points(trained, name))}
+    uninformed: dict[str, float] = next((r.get("uninformed_losses", {}) for r in _of(records, "start")), {})
     for name, points in curves.items():
-        axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < _FEW else None)
-    axes.set(xlabel="step", ylabel=label, ylim=(0, None))
+        (line,) = axes.plot(*zip(*points, strict=True), label="sum" if name == "loss" and parts else name)
+        level = uninformed.get(parts[0] if len(parts) == 1 else name)
+        if level is not None:
+            axes.axhline(level, color=line.get_color(), linestyle=":", linewidth=1)
+    if not curves:
+        return False
+    values = [value for points in curves.values() for _, value in points]
+    if max(values) - min(values) < _FLATTEST * max(values):
+        axes.set_ylim(max(values) * (1 - _FLATTEST), max(values) * (1 + _FLATTEST / 5))
+    else:
+        axes.set_ylim(0 if len(curves) > 1 else None)
+    _finish(axes, "loss" + (" (dotted: nothing told apart)" if uninformed else ""), records)
+    return True
+
+
+def _draw_learning_rate(axes: Axes, records: Records) -> bool:
+    points = _points(_of(records, "train"), "learning_rate")
+    if points:
+        axes.plot(*zip(*points, strict=True))
+        axes.set_ylim(0)
+        _finish(axes, "learning rate", records)
+    return bool(points)
+
+
+def _draw_mask_rate(axes: Axes, records: Records) -> bool:
+    points = _points(_of(records, "train"), "mask_rate")
+    if points:
+        axes.plot(*zip(*points, strict=True))
+        axes.set_ylim(0, 1.4 * max(0.05, *(value for _, value in points)))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        _finish(axes, "words masked", records)
+    return bool(points)
+
+
+def _draw_noise(axes: Axes, records: Records) -> bool:
+    """A column an epoch: how the masking probabilities of all words are spread."""
+    noted = _of(records, NOISE)
+    if not noted:
+        return False
+    counts = np.array([record["counts"] for record in noted]).T  # (bins, epochs)
+    shares = counts / counts.sum(axis=0)
+    epochs = np.array([record["epoch"] for record in noted])
+    edges = np.linspace(0, 1, len(counts) + 1)
+    mesh = axes.pcolormesh(
+        np.append(epochs - 0.5, epochs[-1] + 0.5), edges, shares, norm=PowerNorm(0.5, vmin=0), cmap="Blues"
+    )
+    axes.get_figure(root=True).colorbar(mesh, ax=axes, label="share of the words", format=PercentFormatter(1.0, 0))  # type: ignore[union-attr]
+    mean = (edges[:-1] + edges[1:]) @ shares / 2
+    axes.plot(epochs, mean, color="tab:orange", marker="." if len(mean) < _FEW else None, label="mean")
+    axes.legend(frameon=False, loc="upper right")
+    axes.set(xlabel="epoch", ylabel="probability of being masked next", ylim=(0, edges[_highest(counts) + 1]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return True
+
+
+def _highest(counts: "np.ndarray[tuple[int, int], np.dtype[np.int64]]") -> int:
+    """The last bin that holds at least one word in a thousand in some epoch."""
+    return int(np.flatnonzero((counts >= 1e-3 * counts.sum(axis=0)).any(axis=1)).max())
+
+
+def _draw_validation(axes: Axes, records: Records) -> bool:
+    """Every figure, and the best of the one that can select the model."""
+    validated = _of(records, "validation")
+    names = dict.fromkeys(name for record in validated for name in record if name not in _NO_FIGURES)
+    for name in names:
+        points = _points(validated, name)
+        axes.plot(
+            *zip(*points, strict=True), label=name, linewidth=2.5 if name == _SELECTING else 1.2,
+            marker="." if len(points) < _FEW else None,
+        )  # fmt: skip
+        if name == _SELECTING:
+            step, best = max(points, key=lambda point: point[1])
+            axes.plot(step, best, "o", markersize=10, fillstyle="none", color=axes.lines[-1].get_color(),
+                      label=f"best {name}: {best:.1%}")  # fmt: skip
+    if names:
+        axes.set_ylim(0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        _finish(axes, "validation", records)
+    return bool(names)
+
+
+def _of(records: Iterable[dict[str, Any]], event: str) -> list[dict[str, Any]]:
+    return [record for record in records if record["event"] == event]
+
+
+def _points(records: Records, name: str) -> list[tuple[int, float]]:
+    """(step, value) of a figure, where it was measured."""
+    return [(record["step"], record[name]) for record in records if name in record]
+
+
+def _finish(axes: Axes, label: str, records: Records) -> None:
+    """What all curves over steps have in common: epochs above, no frame, a legend beside them if there are several."""
+    axes.set(xlabel="step", ylabel=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
-    if len(curves) > 1:
-        axes.legend(frameon=False)
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    return picture.getvalue()
+    if len(axes.get_legend_handles_labels()[0]) > 1:
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
+    per_epoch = next((record["steps_per_epoch"] for record in _of(records, "start") if "steps_per_epoch" in record), 0)
+    if per_epoch:
+        above = axes.secondary_xaxis(
+            "top", functions=(partial(np.multiply, 1 / per_epoch), partial(np.multiply, per_epoch))
+        )
+        above.set_xlabel("epoch")
+        above.spines["top"].set_visible(False)

@@ -24,6 +24,7 @@ from textreid.training.sampler import Sampler
 from textreid.training.selection import Selection
 from textreid.training.totals import Totals
 from textreid.training.training_set import TrainingSet
+from textreid.training.uninformed import uninformed_losses
 from textreid.version import __version__
 
 _NOISE = "noise.npy"
@@ -208,8 +209,11 @@ def _refuse_unfit(
         )
     if training.batch_size < processes.count:
         found.append(f"training.batch_size: {training.batch_size}, but {processes.count} processes share it")
-    if warmup_steps(config.optimizer, sampler.steps_per_epoch) >= steps:
-        found.append(f"optimizer.warmup_steps: {config.optimizer.warmup_steps}, but the run has only {steps} steps")
+    if (warmup := warmup_steps(config.optimizer, sampler.steps_per_epoch)) >= steps:
+        found.append(
+            f"optimizer.least_warmup_steps: a warm-up of {warmup} steps leaves nothing of the {steps} of this run; "
+            f"raise training.epochs above {warmup // sampler.steps_per_epoch}, or lower it"
+        )
     if config.losses.weights().keys() == {"id"} and not data.identities:
         found.append("losses.id: the only loss, but the data has no identities; set losses.sdm=1")
     if training.select == "validation" and watched is None:
@@ -295,6 +299,8 @@ def _open_noise(config: Config, out: Path, found: Checkpoint | None, pairs: int,
 def _introduce(run: Run, data: TrainingSet, left_out: list[str], found: Checkpoint | None, log: RunLog) -> None:
     """Say and record where the run computes, what it trains and on how much, and the losses that it cannot use."""
     parameters = {name: _count_parameters(part) for name, part in run.network.named_children()}
+    draw = run.sampler.draw(0)
+    labels = run.labels.cpu()[draw.images]
     facts: dict[str, Any] = {
         "device": str(run.compute.device),
         "dtype": str(run.compute.dtype).removeprefix("torch."),
@@ -314,6 +320,7 @@ def _introduce(run: Run, data: TrainingSet, left_out: list[str], found: Checkpoi
         "sources": list(data.sources),
         "training_text": run.model.training_text,
         "losses_left_out": left_out,
+        "uninformed_losses": uninformed_losses(run.config.losses, labels, labels[draw.owners], data.identities),
         "version": __version__,
         "commit": source_commit(),
         "data": run.checkpoints.identity.data,

@@ -12,9 +12,10 @@ from textreid.config import Config
 from textreid.datasets.records import Benchmark
 from textreid.errors import RunStoppedError
 from textreid.models import Model
-from textreid.runlog import NoLog, RunLog
+from textreid.runlog import NoLog, RunLog, read_records
 from textreid.training.card import write_card
 from textreid.training.data import batches
+from textreid.training.epoch_end import end_epoch
 from textreid.training.interrupt import StopRequest
 from textreid.training.optimizer import learning_rate
 from textreid.training.plots import plot_run
@@ -22,6 +23,7 @@ from textreid.training.preparation import Run, prepare
 from textreid.training.processes import processes_of_run
 from textreid.training.step import take_step
 from textreid.training.training_set import TrainingSet, annotated_people, captioned_images
+from textreid.training.verdict import REMEDY, complaint
 
 Evaluate = Callable[[Model], Mapping[str, float]]
 
@@ -100,6 +102,8 @@ def _finish(run: Run, out: Path, log: RunLog) -> None:
     if run.selection.seen:
         log.say(f"{run.selection.describe()}; selected on {run.model.selected_on}")
     log.say(f"model: {out / 'model'}")
+    if wrong := complaint(read_records(log.path)):
+        log.say(f"{wrong}; {REMEDY}")
 
 
 def _train(run: Run, evaluate: Evaluate | None, log: RunLog, stop: StopRequest) -> int:
@@ -114,8 +118,10 @@ def _train(run: Run, evaluate: Evaluate | None, log: RunLog, stop: StopRequest) 
             fresh = step > run.start or not run.resumed
             validating = fresh and (last or step % (per_epoch * training.validate_every) == 0)
             saving = step > run.start and (last or stopping or step % training.checkpoint_every == 0)
-            if validating or saving:
-                run.processes.from_first(partial(_keep, run, evaluate if validating else None, saving, step, log))
+            ending = step > run.start and step % per_epoch == 0
+            if validating or saving or ending:
+                measure = evaluate if validating else None
+                run.processes.from_first(partial(_keep, run, step, measure, ending, saving, log))
             if last or stopping:
                 break
 
@@ -130,9 +136,11 @@ def _train(run: Run, evaluate: Evaluate | None, log: RunLog, stop: StopRequest) 
     return step
 
 
-def _keep(run: Run, evaluate: Evaluate | None, saving: bool, step: int, log: RunLog) -> None:
-    """Measure with ``evaluate``, and write a checkpoint where it is time or the model is the best so far."""
+def _keep(run: Run, step: int, evaluate: Evaluate | None, ending: bool, saving: bool, log: RunLog) -> None:
+    """Measure, note what ends with an epoch, write a checkpoint where it is time or the model is the best so far."""
     best = _validate(run, evaluate, step, log) if evaluate else False
+    if ending:
+        end_epoch(run, step, log)
     if saving or best:
         run.save(step)
 
