@@ -90,7 +90,13 @@ MINI = Scale(
 QUICK = replace(
     MINI,
     name="quick",
-    pretrain=(*MINI.pretrain, "training.epochs=2", "training.batch_size=16", "training.checkpoint_every=2"),
+    pretrain=(
+        *MINI.pretrain,
+        "training.epochs=2",
+        "training.batch_size=16",
+        "training.checkpoint_every=2",
+        "optimizer.least_warmup_steps=0",
+    ),
     finetune=(*MINI.finetune, "training.epochs=2", "training.batch_size=8"),
     images=80,
     test_people=6,
