@@ -13,7 +13,9 @@ from textreid.cli.demo import demo
 from textreid.cli.doctor import doctor
 from textreid.cli.evaluate import evaluate
 from textreid.cli.finetune import finetune
+from textreid.cli.inspect import inspect
 from textreid.cli.pretrain import pretrain
+from textreid.cli.runs import runs
 from textreid.cli.search import search
 from textreid.cli.synthesize import synthesize
 from textreid.cli.templates import templates
@@ -53,6 +55,8 @@ app.command()(doctor)
 app.command()(caption)
 app.command()(pretrain)
 app.command()(finetune)
+app.command()(runs)
+app.command()(inspect)
 app.command()(evaluate)
 app.command()(search)
 app.command()(demo)

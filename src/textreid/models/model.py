@@ -82,11 +82,15 @@ class Model:
     def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Features (N, D) of pixels (N, 3, H, W) uint8, as `textreid.datasets.images.to_pixels` gives them."""
         with torch.inference_mode():
-            batch = torch.tensor(pixels, device=self.device).float() / 255
-            mean, deviation = (
-                batch.new_tensor(values).view(3, 1, 1) for values in (self.config.pixel_mean, self.config.pixel_std)
-            )
-            return _unit(self.encoder.encode_image((batch - mean) / deviation))
+            return _unit(self.encoder.encode_image(self.normalize(pixels)))
+
+    def normalize(self, pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
+        """What `encoder` takes, (N, 3, H, W) float32 on its device, of pixels uint8."""
+        batch = torch.tensor(pixels, device=self.device).float() / 255
+        mean, deviation = (
+            batch.new_tensor(values).view(3, 1, 1) for values in (self.config.pixel_mean, self.config.pixel_std)
+        )
+        return (batch - mean) / deviation
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> npt.NDArray[np.float32]:
         """Features of N sentences: (N, D) float32, each of length 1. One that is too long keeps its beginning."""
