@@ -32,6 +32,7 @@ from PIL import Image
 
 from textreid.captioning.asking import Settings, slots_of
 from textreid.captioning.backends.openai_compatible import OpenAICompatible, ServingOptions
+from textreid.captioning.engine import LocalEngine
 from textreid.captioning.instructions import dynamic_instructions, static_instruction
 from textreid.captioning.job import caption_images
 from textreid.captioning.progress import Tally
@@ -66,7 +67,13 @@ def ours(url: str, images: Path, out: Path) -> dict[str, Any]:
     names = [path.name for path in list_images(images)]
     captioner = OpenAICompatible("sim", "sim", [url], options=ServingOptions(timeout=_TIMEOUT))
     tally = caption_images(
-        images, names, out, [captioner], slots_of(["sim"], ["static", "dynamic"]), Settings(asks=1), watch=watch
+        images,
+        names,
+        out,
+        LocalEngine([captioner]),
+        slots_of(["sim"], ["static", "dynamic"]),
+        Settings(asks=1),
+        watch=watch,
     )
     requests = captioner.outcomes()[url]
     return {"captions": tally.done, "new": tally.saved_now, "steady": steady_rate(marks), "requests": requests}
@@ -251,10 +258,15 @@ def crash(folder: Path, images: Path, arguments: argparse.Namespace) -> None:
             running.communicate()
             paid = report_of(process)["outcomes"].get("ok", 0)
             figures = result_of(start(program, url, images, out))
-            if "failed" not in figures:
-                figures["new"] = figures["captions"]
-                print(f"{program}: {paid} captions were paid for when it was killed")
-            show("crash", program, figures, report_of(process), before)
+            if "failed" in figures:
+                show("crash", program, figures, report_of(process), before)
+                continue
+            twice = report_of(process)["outcomes"]["ok"] - figures["captions"]
+            print(
+                f"{program:<9}{paid} of {figures['captions']} captions were paid for when it was killed; "
+                f"the second run took {figures['seconds']:.1f} s; {twice} captions were paid for twice",
+                flush=True,
+            )
 
 
 def main() -> None:

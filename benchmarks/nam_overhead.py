@@ -26,7 +26,8 @@ from textreid.presets import paper
 from textreid.runlog import RunLog
 from textreid.training.data import Batch, batches
 from textreid.training.preparation import Run, prepare
-from textreid.training.recipe import take_step
+from textreid.training.processes import Processes
+from textreid.training.step import take_step
 from textreid.training.training_set import captioned_images
 
 SENTENCE = (
@@ -61,7 +62,7 @@ def prepare_both(folder: Path, batch: int, seed: int, precision: str) -> tuple[R
         ]
     )
     data = captioned_images(folder / "imgs", folder / "captions")
-    nam = prepare(config, data, folder / "run", False, RunLog(folder / "run", False))
+    nam = prepare(config, data, folder / "run", False, RunLog(folder / "run", False), Processes())
     return nam, replace(nam, config=config.override(["masking.method=em"]), noise=None)
 
 
@@ -89,7 +90,7 @@ def main() -> None:
         write_data(folder, options.batch * 4, options.seed)
         nam, em = prepare_both(folder, options.batch, options.seed, options.precision)
         nam.network.train()
-        stream = batches(nam.sampler, nam.images, nam.captions, 0, options.pairs + 1, workers=0)
+        stream = batches(nam.sampler, nam.images, nam.captions, range(options.pairs + 1), 0, nam.processes)
         times = []
         tokens = []
         for step, batch in enumerate(stream):

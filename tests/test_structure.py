@@ -23,7 +23,11 @@ ROOMS = {
     "evaluation": {"base", "datasets", "models", "evaluation"},
     "gallery": {"base", "datasets", "models", "evaluation", "gallery"},
     "demo": {"base", "datasets", "captioning", "models", "training", "evaluation", "gallery", "demo"},
-    "cli": {"base", "datasets", "captioning", "models", "training", "evaluation", "gallery", "demo", "cli"},
+    "reproduction": {"base", "datasets", "evaluation", "reproduction"},
+    "cli": {
+        *("base", "datasets", "captioning", "models", "training", "evaluation", "gallery", "demo", "reproduction"),
+        "cli",
+    },
     "__main__": {"cli"},
 }
 LONGEST_FILE = 400

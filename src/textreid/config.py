@@ -33,7 +33,7 @@ def _within(default: Any, low: float, high: float = float("inf")) -> Any:
 class ModelConfig:
     """Shape of the dual encoder. The defaults are CLIP ViT-B/16 at 384×128 (Tan et al. 2024, §4.1)."""
 
-    weights: str | None = None  # where training starts: a model folder, a CLIP folder or hub name; None is random
+    weights: str | None = None  # where training starts: anything that `load_model` takes; None is random
     image_height: int = _within(384, 8)
     image_width: int = _within(128, 8)
     patch_size: int = _within(16, 1)
@@ -65,6 +65,11 @@ class ModelConfig:
         if errors:
             raise ConfigError("; ".join(errors))
         return cast("Self", model)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches of an image."""
+        return self.image_height // self.patch_size, self.image_width // self.patch_size
 
     def contradictions(self) -> list[str]:
         """Settings that are each allowed but do not fit together, one sentence each."""
@@ -152,6 +157,8 @@ class TrainingConfig:
     seed: int = _within(0, 0)
     epochs: int = _within(30, 1)
     batch_size: int = _within(512, 2)  # pairs, or images where epoch_unit is image
+    micro_batch: int = _within(0, 0)  # images a pass of a process: less memory, more time, same result; 0: all of them
+    activation_checkpointing: bool = False  # recompute the towers' layers in the backward pass: less memory, more time
     epoch_unit: Literal["pair", "image"] = "pair"  # an epoch sees every pair once, or every image once
     captions_per_image: int = _within(1, 1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -160,7 +167,8 @@ class TrainingConfig:
     log_every: int = _within(10, 1)  # steps
     validate_every: int = _within(1, 1)  # epochs
     select: Literal["last", "validation"] = "last"  # the model that is kept: the last, or the best R1 on validation
-    workers: int = _within(2, 0)  # threads that read images ahead
+    workers: int = _within(2, 0)  # threads of a process that read images ahead
+    timeout: int = _within(45, 1)  # seconds after which a process that gives no answer counts as hung
     cache_images: Literal["auto", "on", "off"] = "auto"  # keep decoded images in memory; auto: if they fit a quarter
 
 

@@ -11,6 +11,7 @@
     ├── ArtifactError            a file or folder textreid wrote is incomplete, foreign or of another version
     │   ├── ModelError           a model folder or checkpoint does not fit the model it is loaded into
     │   └── ResumeError          a run cannot be continued with what was given
+    ├── ProcessError             another process of a run failed, was killed or hangs
     ├── DownloadError            a hub could not be reached or does not have what was asked for
     └── RunStoppedError          a run was asked to stop, and what it had done is saved; exit code 130
 
@@ -22,6 +23,7 @@ class TextReidError(Exception):
     """Any error that textreid raises on purpose."""
 
     exit_code = 1
+    reported = False  # whether another process of the run has told the user
 
 
 class ConfigError(TextReidError):
@@ -56,6 +58,10 @@ class ModelError(ArtifactError):
 
 class ResumeError(ArtifactError):
     """A run cannot be continued with what was given."""
+
+
+class ProcessError(TextReidError):
+    """Another process of a run failed, was killed or hangs."""
 
 
 class DownloadError(TextReidError):

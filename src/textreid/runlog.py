@@ -161,6 +161,19 @@ class _TensorBoard:
         )  # fmt: skip
 
 
+class NoLog(RunLog):
+    """The log of a process that leaves the talking to another: writes nothing, shows nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, console=False)
+
+    def record(self, event: str, step: int, **values: Any) -> None:
+        """Do nothing."""
+
+    def keep_until(self, step: int) -> None:
+        """Do nothing."""
+
+
 def is_running(folder: Path) -> bool:
     """Whether a process on this machine shows its `RunLog.progress` in ``folder``."""
     with _locked(folder, shared=False) as free:

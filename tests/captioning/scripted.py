@@ -7,6 +7,7 @@ from pathlib import Path
 
 from textreid.captioning.asking import Settings, slots_of
 from textreid.captioning.captioner import Caption, Captioner, CaptionFailure, Request, Usage
+from textreid.captioning.engine import LocalEngine
 from textreid.captioning.job import caption_images
 from textreid.captioning.progress import Tally
 from textreid.datasets.captions import CaptionRow
@@ -67,7 +68,7 @@ class Place:
         names = [f"{number}.jpg" for number in range(images)]
         slots = slots_of([captioner.name], kinds)
         return caption_images(
-            self.root, names, self.out, [captioner], slots, settings or Settings(),
+            self.root, names, self.out, LocalEngine([captioner]), slots, settings or Settings(),
             retry_failed=retry_failed, watch=watch,
         )  # fmt: skip
 

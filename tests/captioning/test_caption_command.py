@@ -102,7 +102,7 @@ def test_names_that_cannot_be_kept_are_printed(corpus: Path, tmp_path: Path) -> 
         (["--mllm", "d=describe", "--slots", "static,fancy"], "'fancy': expected some of static, dynamic, styled"),
         (["--mllm", "d=describe", "--slots", "static,static"], "each once"),
         (["--mllm", "d=describe", "--max-tokens", "9"], "--max-tokens: none of these MLLMs takes it"),
-        (["--mllm", "d=describe", "--image-size", "64"], "--image-size: .* openai-compatible and transformers"),
+        (["--mllm", "d=describe", "--image-size", "64"], "--image-size: .* openai-compatible, transformers, vllm"),
         (["--mllm", "d=transformers:m", "--timeout", "9"], "--timeout: .* it is for openai-compatible"),
         (["--mllm", "d=http://a/v1#m", "--batch-size", "9"], "--batch-size: .* it is for transformers"),
     ],

@@ -94,8 +94,8 @@ def train_and_evaluate(
     printed = run("pretrain", "--images", images, "--captions", captions, "--out", out, *SMALL)
     assert printed == f"{out / 'model'}\n"
     report = json.loads(run("evaluate", out / "model", "--dataset", unseen, "--json"))
-    evaluation: dict[str, Any] = report["evaluations"][0]
-    return evaluation
+    measured: dict[str, Any] = report["evaluations"][0]["text_to_image"]
+    return measured
 
 
 def test_served_captions_survive_a_kill_and_train_a_model(data: Path, tmp_path: Path) -> None:
@@ -123,9 +123,9 @@ def test_served_captions_survive_a_kill_and_train_a_model(data: Path, tmp_path: 
     entropy = {corpus["name"]: corpus["pattern_entropy"] for corpus in report["corpora"]}
     assert entropy["static"] < entropy["dynamic"]
 
-    evaluation = train_and_evaluate(textreid, people, out, data / "unseen", tmp_path / "run")
-    assert (evaluation["images"], evaluation["queries"]) == (16, 32)
-    assert 0 < evaluation["scores"]["mAP"] <= 1
+    measured = train_and_evaluate(textreid, people, out, data / "unseen", tmp_path / "run")
+    assert (measured["gallery"], measured["queries"]) == (16, 32)
+    assert 0 < measured["scores"]["mAP"] <= 1
 
 
 def assert_said_by_the_simulation(corpus: Path, rows: Sequence[Any]) -> None:
@@ -150,8 +150,8 @@ def test_photographs_without_any_model(data: Path, tmp_path: Path) -> None:
     table = read_captions(out)
     assert table.slots == ("draft/dynamic", "draft/static")
     assert "broken.jpg" not in table.images
-    evaluation = train_and_evaluate(textreid_here, crops, out, data / "unseen", tmp_path / "run")
-    assert (evaluation["images"], evaluation["queries"]) == (16, 32)
+    measured = train_and_evaluate(textreid_here, crops, out, data / "unseen", tmp_path / "run")
+    assert (measured["gallery"], measured["queries"]) == (16, 32)
 
 
 def answers_of(url: str, image: Path, requests: Sequence[Request], model: str = "qwen") -> Sequence[Any]:

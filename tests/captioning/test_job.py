@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from tests.captioning.scripted import GOOD, LATER, NEVER, Place, Scripted
 
-from textreid.captioning.asking import Settings, Slot, requests_for, slots_of
+from textreid.captioning.asking import Answer, Settings, Slot, requests_for, slots_of
 from textreid.captioning.captioner import Caption, CaptionFailure, Request, Usage
+from textreid.captioning.engine import Job, LocalEngine
 from textreid.captioning.job import caption_images
 from textreid.captioning.selection import select_images
 from textreid.datasets.captions import CaptionRow, read_captions
@@ -30,7 +31,7 @@ def test_every_image_gets_one_caption_a_slot_with_its_provenance(place: Place) -
     captioners = [Scripted(place.root, name=name) for name in ("qwen", "shikra")]
     slots = slots_of(["qwen", "shikra"], ["static", "dynamic"])
     names = [f"{number}.jpg" for number in range(30)]
-    tally = caption_images(place.root, names, place.out, captioners, slots, Settings(seed=3))
+    tally = caption_images(place.root, names, place.out, LocalEngine(captioners), slots, Settings(seed=3))
     rows = place.rows()
     assert set(rows) == {(name, slot.name) for name in names for slot in slots}
     for slot in slots:
@@ -228,7 +229,7 @@ def test_files_with_hard_names_are_captioned_or_named(tmp_path: Path) -> None:
     assert sorted(selection.images) == sorted(names)
     assert sorted(selection.unusable) == ["C:drive.jpg", "caf\\xe9.jpg"]
     slots = slots_of(["qwen"], ["static"])
-    caption_images(root, selection.images, tmp_path / "out", [Scripted(root)], slots, Settings())
+    caption_images(root, selection.images, tmp_path / "out", LocalEngine([Scripted(root)]), slots, Settings())
     assert set(read_captions(tmp_path / "out").images) == set(names)
 
 
@@ -237,6 +238,7 @@ import asyncio, sys
 from pathlib import Path
 from textreid.captioning.asking import Settings, slots_of
 from textreid.captioning.captioner import Caption
+from textreid.captioning.engine import LocalEngine
 from textreid.captioning.job import CaptioningStoppedError, caption_images
 
 class Slow:
@@ -253,8 +255,8 @@ names = [f"{n}.jpg" for n in range(int(sys.argv[3]))]
 def watch(tally):
     print(tally.done, flush=True)
 try:
-    caption_images(Path("/nowhere"), names, Path(sys.argv[1]), [Slow()], slots_of(["slow"], ["static", "dynamic"]),
-                   Settings(in_flight=4), watch=watch)
+    caption_images(Path("/nowhere"), names, Path(sys.argv[1]), LocalEngine([Slow()]),
+                   slots_of(["slow"], ["static", "dynamic"]), Settings(in_flight=4), watch=watch)
 except Exception as error:
     print(error, file=sys.stderr)
     sys.exit(getattr(error, "exit_code", 9))
@@ -319,6 +321,31 @@ def test_stopped_it_finishes_what_is_under_way_and_says_how_to_go_on(tmp_path: P
     assert {f"{row.image} {row.slot}" for row in rows} == set(log.read_text().splitlines())
     assert f"stopped; {len(rows)} of 1000 captions are saved in {out}: run the same command to go on" in errors
     assert 0 < len(rows) < 1000
+
+
+class Careless:
+    """An engine that delivers the first image twice and 5.jpg never."""
+
+    async def run(self, job: Job) -> None:
+        works = [work for work in job.pending({"qwen"}) if work.image != "5.jpg"]
+        for work in [*works, *works[:1]]:
+            answers = [
+                Answer(CaptionRow(work.image, slot.name, GOOD.text, "qwen", "static", "", "", 0, "ok"))
+                for slot in work.slots
+            ]
+            await job.deliver(work.number, answers)
+
+    async def aclose(self) -> None:
+        pass
+
+
+def test_what_comes_twice_is_written_once_and_what_never_comes_is_missed(place: Place) -> None:
+    names, slots = [f"{number}.jpg" for number in range(6)], slots_of(["qwen"], ["static", "dynamic"])
+    with pytest.raises(CaptionError, match=r"2 of 12 captions came back neither written nor failed; .* to go on"):
+        caption_images(place.root, names, place.out, Careless(), slots, Settings())
+    assert len(place.rows()) == 10
+    place.run(Scripted(place.root))
+    assert len(read_captions(place.out)) == 12
 
 
 def test_it_works_outside_the_main_thread(place: Place) -> None:

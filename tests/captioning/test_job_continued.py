@@ -9,6 +9,7 @@ from tests.captioning.scripted import GOOD, LATER, NEVER, Place, Scripted
 from textreid.artifacts import read_manifest
 from textreid.captioning.asking import Settings, Slot, slots_of
 from textreid.captioning.captioner import CaptionFailure, Usage
+from textreid.captioning.engine import LocalEngine
 from textreid.captioning.job import caption_images
 from textreid.captioning.spending import read_spent
 from textreid.datasets.captions import read_captions
@@ -29,13 +30,13 @@ def test_another_job_in_the_same_folder_is_refused(place: Place) -> None:
         Place(place.root / "other", place.out).run(Scripted(place.root / "other"))
     other = [Slot("qwen", "dynamic", slots_of(["qwen"], ["dynamic"])[0].choices[:3])]
     with pytest.raises(ResumeError, match='prompts: qwen/dynamic: "'):
-        caption_images(place.root, ["0.jpg"], place.out, [captioner], other, Settings())
+        caption_images(place.root, ["0.jpg"], place.out, LocalEngine([captioner]), other, Settings())
     slots = slots_of(["qwen"], ["static"])
     models = {"qwen": "Qwen-2"}
-    caption_images(place.root, ["7.jpg"], place.out, [captioner], slots, Settings(), models=models)
+    caption_images(place.root, ["7.jpg"], place.out, LocalEngine([captioner]), slots, Settings(), models=models)
     models = {"qwen": "Qwen-3"}
     with pytest.raises(ResumeError, match='models: qwen: "Qwen-2" there, "Qwen-3" now'):
-        caption_images(place.root, ["8.jpg"], place.out, [captioner], slots, Settings(), models=models)
+        caption_images(place.root, ["8.jpg"], place.out, LocalEngine([captioner]), slots, Settings(), models=models)
     assert len(captioner.asked) == 13
 
 

@@ -57,7 +57,7 @@ def test_everything_at_once(folder: Path) -> None:
     )  # fmt: skip
     assert printed.returncode == 1
     assert printed.stderr.splitlines() == [
-        f"textreid: nowhere on {name}: nowhere: no such folder" for name in ("data", "more")
+        f"textreid: nowhere on {name}: nowhere: no such file or folder" for name in ("data", "more")
     ]
     for text in (
         "data / test: text to image, %",
@@ -113,7 +113,7 @@ def test_json_is_the_report(textreid: Textreid) -> None:
     [
         (["model", "--dataset", "data/imgs"], 1, "give that folder"),
         (["model", "--dataset", "more", "--split", "train"], 1, "no split 'train'; there are: test (8 images)"),
-        (["nowhere", "--dataset", "data"], 1, "nowhere: no such folder"),
+        (["nowhere", "--dataset", "data"], 1, "nowhere: no such file or folder"),
         (["model", "--benchmark", "cuhk-pede=data"], 2, "did you mean 'cuhk-pedes'?"),
         (["model", "--benchmark", "icfg-pedes=data"], 1, "read it as cuhk-pedes"),
         (["model", "--dataset", "nowhere"], 1, "nowhere: no such folder"),
@@ -133,5 +133,5 @@ def test_an_error_is_one_line(arguments: list[str], code: int, message: str, tex
 
 def test_all_that_fails_is_one_error(textreid: Textreid, folder: Path) -> None:
     code, _, said = textreid("a", "b", "--dataset", "data", "--report", "none")
-    assert (code, said) == (1, "textreid: all 2 evaluations failed; the first: a: no such folder\n")
+    assert (code, said) == (1, "textreid: all 2 evaluations failed; the first: a: no such file or folder\n")
     assert not (folder / "none").exists()

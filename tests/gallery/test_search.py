@@ -43,7 +43,7 @@ def search(model_folder: Path, cache: EmbeddingCache) -> Callable[..., tuple[Sea
 
     def run(folder: Path, query: str = QUERY, **options: object) -> tuple[SearchResult, dict[str, int]]:
         reports = Reports()
-        chosen = {"model": model_folder, "top": 100, "cache": cache, **options}
+        chosen = {"model": model_folder, "top": 100, "precision": "fp32", "cache": cache, **options}
         return search_folder(query, folder, report=reports, **chosen), dict(reports.seen)  # type: ignore[arg-type]
 
     return run
@@ -182,7 +182,7 @@ def test_an_interrupted_search_is_continued(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search_folder(QUERY, folder, model=model_folder, cache=cache, report=interrupt)
+        search_folder(QUERY, folder, model=model_folder, precision="fp32", cache=cache, report=interrupt)
     assert cache.status().embeddings == 64
     result, work = search(folder)
     assert work["embed"] == 150 - 64
@@ -301,9 +301,9 @@ def test_a_name_that_is_no_unicode(search: Search, make_crops: MakeCrops) -> Non
 
 
 def test_a_missing_model_is_an_error(search: Search, make_crops: MakeCrops, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="nothing: no such folder"):
+    with pytest.raises(ModelError, match="nothing: no such file or folder"):
         search(make_crops(1), model=tmp_path / "nothing")
-    with pytest.raises(ModelError, match=r"neither manifest\.json nor config\.json"):
+    with pytest.raises(ModelError, match=r"no manifest\.json, and no file of weights"):
         search(make_crops(1), model=tmp_path)
 
 
@@ -313,3 +313,35 @@ def test_a_damaged_model_is_an_error(search: Search, make_crops: MakeCrops, mode
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match=r"model\.safetensors: .* truncated or edited"):
         search(make_crops(1), model=tmp_path / "model")
+
+
+def test_features_of_two_precisions_never_mix(
+    search: Search, make_crops: MakeCrops, cache: EmbeddingCache, model_folder: Path
+) -> None:
+    folder = make_crops(6)
+    exact, seen = search(folder, precision="fp32")
+    assert seen["embed"] == 6
+    rounded, seen = search(folder, precision="bf16")
+    assert seen["embed"] == 6
+    assert cache.status().embeddings == 12
+    assert [hit.score for hit in rounded.hits] != [hit.score for hit in exact.hits]
+    assert [hit.score for hit in rounded.hits] == pytest.approx([hit.score for hit in exact.hits], abs=0.02)
+    for precision, expected in (("fp32", exact), ("bf16", rounded), ("auto", rounded)):
+        again, seen = search(folder, precision=precision)
+        assert "embed" not in seen
+        assert again.hits == expected.hits
+
+    make_crops(7)  # one more: "auto" completes the precision that this machine prefers
+    added, seen = search(folder, precision="auto")
+    assert seen["embed"] in (1, 7)
+    computed = load_model(model_folder, precision="auto").precision
+    assert added.hits == search(folder, precision=computed)[0].hits
+
+
+def test_auto_is_content_with_exact_features(search: Search, make_crops: MakeCrops) -> None:
+    folder = make_crops(4)
+    exact, _ = search(folder, precision="fp32")
+    again, seen = search(folder, precision="auto")
+    assert "embed" not in seen
+    assert "load" not in seen
+    assert again.hits == exact.hits

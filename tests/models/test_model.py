@@ -223,15 +223,17 @@ def test_incomplete_and_foreign_folders_are_refused(folder: Path, tmp_path: Path
         load_model(folder)
     (folder / "manifest.json").unlink()
     (folder / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"neither manifest\.json nor config\.json"):
+    with pytest.raises(ModelError, match=r"no manifest\.json, and no file of weights: not a model folder"):
         load_model(folder)
-    with pytest.raises(ModelError, match="no such folder"):
+    with pytest.raises(ModelError, match="no such file or folder"):
         load_model(tmp_path / "nowhere")
-    with pytest.raises(ModelError, match="no such folder"):
+    with pytest.raises(ModelError, match="no such file or folder"):
         load_model("/no/where/at/all")
-    (tmp_path / "ViT-B-16.pt").write_bytes(b"x")
-    with pytest.raises(ModelError, match="a file; give a model folder"):
-        load_model(tmp_path / "ViT-B-16.pt")
+
+
+def test_a_file_of_a_model_folder_is_not_the_model(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.safetensors: part of a model folder; give the folder"):
+        load_model(folder / "model.safetensors")
 
 
 def test_a_build_without_the_bundled_model_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -244,3 +246,50 @@ def test_a_build_without_the_bundled_model_says_so(monkeypatch: pytest.MonkeyPat
 def test_the_bundled_name_loads_the_bundled_folder(folder: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights_module, "BUNDLED", folder)
     assert load_model().fingerprint == load_model("tiny").fingerprint == model.fingerprint
+
+
+def test_bfloat16_is_near_and_changes_nothing_that_is_saved(
+    model: Model, pictures: list[Image.Image], captions: list[str], tmp_path: Path
+) -> None:
+    rounded = Model(model.encoder, model.tokenizer, precision="bf16")
+    assert (model.precision, rounded.precision) == ("fp32", "bf16")
+    assert rounded.fingerprint == model.fingerprint
+    for exact, near in (
+        (model.encode_images(pictures), rounded.encode_images(pictures)),
+        (model.encode_texts(captions), rounded.encode_texts(captions)),
+    ):
+        assert near.dtype == np.float32
+        assert 0.995 < (exact * near).sum(axis=1).min() < 0.9999999
+        assert np.abs(np.linalg.norm(near, axis=1) - 1).max() < 1e-5
+    rounded.save(tmp_path / "saved", "# Card\n")
+    loaded = load_model(tmp_path / "saved")
+    assert np.array_equal(loaded.encode_images(pictures), model.encode_images(pictures))
+
+
+def test_auto_is_what_the_machine_multiplies(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    for fast, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr("textreid.models.compute._cpu_multiplies_bf16", lambda fast=fast: fast)
+        assert Model(model.encoder, model.tokenizer, precision="auto").precision == expected
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_cores_share_the_batches_and_the_setting_stays(
+    threads: int, model: Model, captions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textreid.models.model._TOKENS", 60)  # several batches of pictures and of texts
+    rng = np.random.default_rng(2)
+    pixels = rng.integers(0, 256, (31, 3, 64, 32), dtype=np.uint8)
+    before = torch.get_num_threads()
+    expected = np.concatenate([model.encode_pixels(pixels[row : row + 1]) for row in range(31)])
+    try:
+        torch.set_num_threads(threads)
+        assert np.abs(model.encode_pixels(pixels) - expected).max() < 1e-5
+        assert torch.get_num_threads() == threads
+        texts = model.encode_texts(captions)
+        with pytest.raises(IndexError):
+            model._each(lambda _: torch.zeros(1)[3], [0, 1, 2])
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    alone = np.concatenate([model.encode_texts([text]) for text in captions[:20]])
+    assert np.abs(texts[:20] - alone).max() < 1e-5

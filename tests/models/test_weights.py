@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.models.reference_clip import random_weights
+from tests.models.test_checkpoints import open_clip_folder
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from textreid.artifacts import read_json, write_json
 from textreid.errors import ConfigError, DownloadError, ModelError
-from textreid.models import Model, Tokenizer, initialize, load_model
+from textreid.models import Model, Tokenizer, import_model, initialize, load_model
 from textreid.models.weights import resize_positions
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -159,7 +161,7 @@ def test_another_vocabulary_is_refused(clip_folder: Path) -> None:
         load_model(clip_folder)
     (clip_folder / "model.safetensors").unlink()
     (clip_folder / "vocab.json").unlink()
-    with pytest.raises(ModelError, match=r"no model\.safetensors and no pytorch_model\.bin"):
+    with pytest.raises(ModelError, match="no file of weights"):
         load_model(clip_folder)
 
 
@@ -271,8 +273,21 @@ def test_a_hub_name_fetches_only_what_is_needed_and_then_works_offline(
     assert "the hub did not answer; using the files downloaded before" in caplog.text
 
 
+def test_a_hub_repository_of_open_clip(hub: Hub, clip_folder: Path, captions: list[str]) -> None:
+    for path in clip_folder.iterdir():
+        path.unlink()
+    open_clip_folder(random_weights(), clip_folder)
+    expected = load_model(clip_folder).encode_texts(captions)
+    model, report = import_model("someone/clip")
+    assert np.array_equal(model.encode_texts(captions), expected)
+    assert report.source == "someone/clip"
+    assert sorted(hub.served) == ["open_clip_config.json", "open_clip_pytorch_model.bin"]
+
+
 def test_a_name_that_the_hub_does_not_know(hub: Hub) -> None:
-    with pytest.raises(DownloadError, match=r"someone/else: neither a folder here nor a model on the Hugging Face hub"):
+    with pytest.raises(
+        DownloadError, match=r"someone/else: neither a file or folder here nor a model on the Hugging Face hub"
+    ):
         load_model("someone/else")
 
 
@@ -283,7 +298,7 @@ def test_an_unreachable_hub_is_one_clear_sentence_soon(hub: Hub) -> None:
         load_model("someone/clip")
     assert time.monotonic() - begin < 5
     message = str(caught.value)
-    assert message.startswith("someone/clip: not a folder here, and the Hugging Face hub did not give it (")
+    assert message.startswith("someone/clip: not a file or folder here, and the Hugging Face hub did not give it (")
     assert message.endswith("give the path of a folder that holds the model instead")
     assert "\n" not in message
 

@@ -48,7 +48,7 @@ def test_trains_with_the_settings_given(
         "--masking", "em", "--set", "training.epochs=1", "--set", "training.seed=7",
     )  # fmt: skip
     assert (code, data) == (0, f"{out / 'model'}\n")
-    assert said.startswith("cpu, float32 (training.precision is fp32), 0.1 M parameters, 4 steps, seed 7; 60 images")
+    assert said.startswith("cpu, float32 (precision is fp32), 0.1 M parameters, 4 steps, seed 7; 60 images")
     used = Config.load(out / "config.json")
     assert (used.masking.method, used.training.epochs, used.training.seed) == ("em", 1, 7)
     assert load_model(out / "model").encode_texts(["a red top"]).shape == (1, 32)

@@ -14,6 +14,7 @@ from textreid.errors import CaptionError, DataError
 from textreid.models import Tokenizer
 from textreid.training import data
 from textreid.training.data import Batch, ImageStore, batches, should_cache, tokenize
+from textreid.training.processes import Processes
 from textreid.training.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def all_batches(corpus: "Corpus", workers: int, cached: bool, start: int = 0, si
         store.fill_cache(workers, lambda _: None)
     tokens = tokenize(table.captions, Tokenizer.clip())
     sampler = Sampler(table.image_index, size, "image", 2, seed=0)
-    return list(batches(sampler, store, tokens, start, 2 * sampler.steps_per_epoch, workers))
+    return list(batches(sampler, store, tokens, range(start, 2 * sampler.steps_per_epoch), workers, Processes()))
 
 
 def test_token_rows_equal_the_tokenizer(corpus: "Corpus", monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +97,7 @@ def test_unreadable_images_leave_with_their_captions_and_are_named(broken: "Corp
     table, store = table_and_store(broken)
     tokens = tokenize(table.captions, Tokenizer.clip())
     sampler = Sampler(table.image_index, 64, "image", 2, seed=0)
-    found = list(batches(sampler, store, tokens, 0, sampler.steps_per_epoch, 2))
+    found = list(batches(sampler, store, tokens, range(sampler.steps_per_epoch), 2, Processes()))
     assert sorted(store.quarantined) == [130, 131]
     assert "0130.png: " in store.quarantined[130]
     assert sorted(np.concatenate([b.images for b in found]).tolist()) == sorted(set(range(200)) - {130, 131})
@@ -139,7 +140,8 @@ def test_images_are_read_ahead_of_the_step_that_needs_them(corpus: "Corpus", mon
         return reading(indices)
 
     monkeypatch.setattr(store, "read", noted_read)
-    with closing(batches(sampler, store, tokenize(table.captions, Tokenizer.clip()), 0, 12, workers=2)) as stream:
+    tokens = tokenize(table.captions, Tokenizer.clip())
+    with closing(batches(sampler, store, tokens, range(12), 2, Processes())) as stream:
         next(stream)
         assert third_read.wait(timeout=30)  # while the first batch is still in use
 
@@ -157,7 +159,7 @@ def test_stopping_early_leaves_no_work_behind(corpus: "Corpus", monkeypatch: pyt
         return reading(indices)
 
     monkeypatch.setattr(store, "read", counted_read)
-    stream = batches(sampler, store, tokens, 0, 15, workers=2)
+    stream = batches(sampler, store, tokens, range(15), 2, Processes())
     next(stream)
     stream.close()
     assert reads <= 4

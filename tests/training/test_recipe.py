@@ -92,7 +92,7 @@ def test_leaves_a_whole_run_folder(small_config: MakeConfig, corpus: "Corpus", t
     first = records[0]
     assert (first["event"], first["step"], first["device"], first["dtype"]) == ("start", 0, "cpu", "float32")
     assert (first["steps"], first["seed"], first["images"], first["captions"]) == (12, 0, 60, 120)
-    assert first["reason"] == "training.precision is fp32"
+    assert first["reason"] == "precision is fp32"
     assert first["parameters"] == sum(parameter.numel() for parameter in model.encoder.parameters())
     assert [(r["event"], r["step"]) for r in records[1:]] == [
         ("validation", 0), ("noise", 4), ("train", 5), ("validation", 8), ("noise", 8), ("train", 10), ("train", 12),

@@ -112,23 +112,25 @@ async def caption_image(
     plans = {slot.name: requests_for(image, slot, settings) for slot in slots}
     answers: dict[str, Answer] = {}
     for turn in range(settings.asks):
-        open_ = [slot for slot in slots if (last := answers.get(slot.name)) is None or _is_rejected(last)]
+        open_ = [slot for slot in slots if (last := answers.get(slot.name)) is None or is_rejected(last)]
         if not open_:
             break
         requests = [plans[slot.name][turn] for slot in open_]
         captions = await captioner.caption(root / image, requests)
         for slot, request, caption in zip(open_, requests, captions, strict=True):
-            answers[slot.name] = _answer(image, slot, request, caption, answers.get(slot.name))
+            answers[slot.name] = answer_of(image, slot, request, caption, answers.get(slot.name))
     return [answers[slot.name] for slot in slots]
 
 
-def _is_rejected(answer: Answer) -> bool:
+def is_rejected(answer: Answer) -> bool:
+    """Whether a cleaning rule says no, so that another answer may be asked for."""
     return answer.failure is None and answer.row.status != OK
 
 
-def _answer(
+def answer_of(
     image: str, slot: Slot, request: Request, caption: Caption | CaptionFailure, before: Answer | None
 ) -> Answer:
+    """What became of ``slot`` of ``image``, now that ``request`` has been answered, after the answer ``before``."""
     instruction = request.instruction
     if isinstance(caption, CaptionFailure):
         text, status, usage, failure = "", FAILED + caption.kind, NO_USAGE, caption

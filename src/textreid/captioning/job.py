@@ -5,7 +5,7 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from textreid.artifacts import fingerprint
-from textreid.captioning.asking import FAILED, Settings, Slot, caption_image
-from textreid.captioning.captioner import Captioner
+from textreid.captioning.asking import FAILED, Answer, Settings, Slot
+from textreid.captioning.engine import Engine, Work
 from textreid.captioning.progress import Tally
 from textreid.captioning.spending import Spent, read_spent, write_spent
 from textreid.datasets.captions import CaptionRow
@@ -52,7 +52,7 @@ def caption_images(
     root: Path,
     images: Sequence[str],
     out: Path,
-    captioners: Sequence[Captioner],
+    engine: Engine,
     slots: Sequence[Slot],
     settings: Settings,
     *,
@@ -68,7 +68,7 @@ def caption_images(
         root: folder of the images.
         images: distinct paths in it, as the table names them.
         out: folder of the table, new or begun by an equal job.
-        captioners: one for each MLLM; closed at the end.
+        engine: asks the MLLMs; closed at the end. The table is the same whichever it is, and another may go on.
         slots: what every image gets.
         settings: see there.
         models: what stands behind each MLLM's name; recorded, and compared when the job goes on.
@@ -93,10 +93,10 @@ def caption_images(
         job = _Job(root, images, table, slots, settings, watch)
         try:
             with _short_collections():
-                asyncio.run(job.run(captioners))
+                asyncio.run(job.run(engine))
         except KeyboardInterrupt:
-            job.stopping = True
-        if job.stopping and job.tally.done < job.tally.total:
+            job.stopped.set()
+        if job.stopped.is_set() and job.tally.done < job.tally.total:
             raise CaptioningStoppedError(
                 f"stopped; {job.tally.done} of {job.tally.total} captions are saved in {out}: "
                 "run the same command to go on"
@@ -117,9 +117,9 @@ class _Job:
         settings: Settings,
         watch: Callable[[Tally], None],
     ) -> None:
-        self.stopping = False
-        self._root, self._images, self._table = root, images, table
-        self._slots, self._settings, self._watch = list(slots), settings, watch
+        self.root, self.settings, self.slots = root, settings, tuple(slots)
+        self.stopped = asyncio.Event()
+        self._images, self._table, self._watch = images, table, watch
         self._column = {slot.name: column for column, slot in enumerate(slots)}
         self._done: npt.NDArray[np.bool_] = np.zeros((len(images), len(slots)), dtype=np.bool_)
         self._missing: dict[tuple[int, str], CaptionRow] = {}  # failures that another pass may mend
@@ -142,7 +142,7 @@ class _Job:
                 self._done[row, column] = True
                 self.tally.found(status)
 
-    async def run(self, captioners: Sequence[Captioner]) -> None:
+    async def run(self, engine: Engine) -> None:
         """Ask for everything that is missing; what fails for a passing reason, once more at the end."""
         self._listen_for_signals()
         writer = asyncio.create_task(self._write())
@@ -150,12 +150,8 @@ class _Job:
             for _ in range(_PASSES):
                 self.tally.forget_failures(row.status for row in self._missing.values())
                 self._missing.clear()
-                async with asyncio.TaskGroup() as group:
-                    for captioner in captioners:
-                        work = self._pending(captioner.name)
-                        for _ in range(self._settings.in_flight):
-                            group.create_task(self._work(captioner, work))
-                if not self._missing or self.stopping:
+                await engine.run(self)
+                if self._done.all() or self.stopped.is_set():
                     break
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
@@ -165,13 +161,18 @@ class _Job:
             if self.tally.saved_now:
                 with suppress(ArtifactError):  # a full disk is told by the captions themselves
                     write_spent(self._table.folder, self.tally.spent)
-            for captioner in captioners:
-                await captioner.aclose()
+            await engine.aclose()
 
     def finish(self) -> None:
         """Complete the table, unless too much is missing."""
+        unanswered = self.tally.total - self.tally.done - len(self._missing)
+        if unanswered:
+            raise CaptionError(
+                f"{unanswered} of {self.tally.total} captions came back neither written nor failed; "
+                f"the others are saved in {self._table.folder}: run the same command to go on"
+            )
         failed = self.tally.failed + len(self._missing)
-        if failed > self._settings.max_failures * self.tally.total:
+        if failed > self.settings.max_failures * self.tally.total:
             raise self._too_many(failed, self.tally.total)
         if self._missing:
             self._table.append(list(self._missing.values()))
@@ -179,45 +180,46 @@ class _Job:
         if not self._table.complete:
             self._table.finish()
 
-    def _pending(self, mllm: str) -> Iterator[tuple[int, list[Slot]]]:
-        """The images that lack captions of ``mllm``, and the slots that they lack."""
-        columns = [column for column, slot in enumerate(self._slots) if slot.mllm == mllm]
-        for row in range(len(self._images)):
-            if self.stopping:
+    def pending(self, mllms: Collection[str]) -> Iterator[Work]:
+        """The images that lack captions of ``mllms``, with the slots that they lack; none once the job is to stop."""
+        columns = [column for column, slot in enumerate(self.slots) if slot.mllm in mllms]
+        for number, image in enumerate(self._images):
+            if self.stopped.is_set():
                 return
-            slots = [self._slots[column] for column in columns if not self._done[row, column]]
+            slots = tuple(self.slots[column] for column in columns if not self._done[number, column])
             if slots:
-                yield row, slots
+                yield Work(number, image, slots)
 
-    async def _work(self, captioner: Captioner, work: Iterator[tuple[int, list[Slot]]]) -> None:
-        for row, slots in work:
-            answers = await caption_image(captioner, self._root, self._images[row], slots, self._settings)
-            rows = []
-            for answer in answers:
-                self.tally.answered(answer)
-                if answer.failure and answer.failure.fatal:
-                    raise CaptionError(f"{captioner.name}: {answer.failure.message}")
-                if answer.failure and not answer.failure.permanent:
-                    self._missing[row, answer.row.slot] = answer.row
-                else:
-                    rows.append(answer.row)
-            self._check_rate()
-            if rows:
-                await self._save(rows)
-            for each in rows:
-                self._done[row, self._column[each.slot]] = True
-            self.tally.saved(rows, image_done=bool(rows) and bool(self._done[row].all()))
-            self._watch(self.tally)
+    async def deliver(self, number: int, answers: Sequence[Answer]) -> None:
+        """Take the answers of image ``number``; they are on the disk when this returns."""
+        rows = []
+        for answer in answers:
+            if self._done[number, self._column[answer.row.slot]]:
+                continue  # an engine of many machines may deliver twice
+            self.tally.answered(answer)
+            if answer.failure and answer.failure.fatal:
+                raise CaptionError(f"{answer.row.mllm}: {answer.failure.message}")
+            if answer.failure and not answer.failure.permanent:
+                self._missing[number, answer.row.slot] = answer.row
+            else:
+                rows.append(answer.row)
+        self._check_rate()
+        if rows:
+            await self._save(rows)
+        for each in rows:
+            self._done[number, self._column[each.slot]] = True
+        self.tally.saved(rows, image_done=bool(rows) and bool(self._done[number].all()))
+        self._watch(self.tally)
 
     def _check_rate(self) -> None:
         failed, answered = self.tally.failed_now, self.tally.answered_now
-        if failed > _FEW and failed > self._settings.max_failures * answered:
+        if failed > _FEW and failed > self.settings.max_failures * answered:
             raise self._too_many(failed, answered)
 
     def _too_many(self, failed: int, total: int) -> CaptionError:
         kinds = ", ".join(f"{kind} {count}" for kind, count in self.tally.failures.most_common())
         return CaptionError(
-            f"{failed} of {total} captions failed ({kinds}), more than the {self._settings.max_failures:.1%} that "
+            f"{failed} of {total} captions failed ({kinds}), more than the {self.settings.max_failures:.1%} that "
             f"--max-failures allows; first: {self.tally.first_failure or 'in an earlier run'}; "
             f"the others are saved in {self._table.folder}: run the same command to go on"
         )
@@ -266,7 +268,7 @@ class _Job:
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
-            self.stopping = True
+            self.stopped.set()
             self.tally.stopping = True
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)  # the next one ends the process

@@ -1,19 +1,24 @@
 """``--mllm``: which captioner stands behind a name."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from textreid.captioning.backends.keys import key_variable
+from textreid.captioning.backends.keys import OPENAI_VARIABLE, key_variable
 from textreid.captioning.captioner import Captioner
+from textreid.captioning.engine import Engine, LocalEngine
 from textreid.errors import ConfigError
 
-Backend = Literal["openai-compatible", "transformers", "describe", "simulated"]
+Backend = Literal["openai-compatible", "transformers", "describe", "simulated", "vllm"]
+EngineName = Literal["local", "ray"]
 _FORMS = (
     "NAME=URL#MODEL (any OpenAI-compatible server), NAME=transformers:MODEL (loaded here), "
+    "NAME=vllm:MODEL (in a Ray cluster with GPUs), "
     "NAME=describe (no model) or NAME=simulated (synthetic corpora)"
 )
 
@@ -52,14 +57,14 @@ class Asking:
         for name, value in vars(self).items():
             if value is not None and backends.isdisjoint(_TAKEN_BY[name]):
                 option = "--image-size" if name == "longest_side" else "--" + name.replace("_", "-")
-                raise ConfigError(f"{option}: none of these MLLMs takes it; it is for {' and '.join(_TAKEN_BY[name])}")
+                raise ConfigError(f"{option}: none of these MLLMs takes it; it is for {', '.join(_TAKEN_BY[name])}")
 
 
-_BOTH: tuple[Backend, ...] = ("openai-compatible", "transformers")
+_MODELS: tuple[Backend, ...] = ("openai-compatible", "transformers", "vllm")
 _TAKEN_BY: Mapping[str, tuple[Backend, ...]] = {
-    "max_tokens": _BOTH,
-    "temperature": _BOTH,
-    "longest_side": _BOTH,
+    "max_tokens": _MODELS,
+    "temperature": _MODELS,
+    "longest_side": _MODELS,
     "timeout": ("openai-compatible",),
     "batch_size": ("transformers",),
 }
@@ -104,6 +109,8 @@ def _read(specification: str) -> MLLM:
         return MLLM(name, "simulated", "simulated")
     if target.startswith("transformers:") and target != "transformers:":
         return MLLM(name, "transformers", target.removeprefix("transformers:"))
+    if target.startswith("vllm:") and target != "vllm:":
+        return MLLM(name, "vllm", target.removeprefix("vllm:"))
     url, _, model = target.partition("#")
     if not url.startswith(("http://", "https://")) or not model:
         raise ConfigError(f"--mllm {name}: expected {_FORMS}")
@@ -116,6 +123,52 @@ def _read(specification: str) -> MLLM:
     return MLLM(name, "openai-compatible", model, (url.rstrip("/"),))
 
 
+def open_engine(
+    mllms: Sequence[MLLM],
+    images: Path,
+    asking: Asking | None = None,
+    engine: EngineName = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    tensor_parallel: int = 1,
+) -> Engine:
+    """What asks ``mllms`` about the files under ``images``: this process, or the workers of a Ray cluster.
+
+    Raises:
+        ConfigError: as `open_captioner`, as `RayEngine`, or options of Ray without it.
+    """
+    if engine == "local":
+        if address or workers or tensor_parallel > 1:
+            raise ConfigError("--ray-address, --workers and --tensor-parallel: need --engine ray")
+        return LocalEngine(open_captioners(mllms, images, asking))
+    from textreid.captioning.cluster.engine import RayEngine
+    from textreid.captioning.cluster.vllm_batch import BatchMLLM, Sampling, VLLMProcessor
+
+    # Relative to this process; workers have another working directory.
+    opener = partial(open_captioners, [one for one in mllms if one.backend != "vllm"], images.resolve(), asking)
+    processors = {one.name: VLLMProcessor(one.model, tensor_parallel) for one in mllms if one.backend == "vllm"}
+    sampling = Sampling(**(asking or Asking()).options("vllm"))
+    batch_mllms = [BatchMLLM(name, processor, sampling) for name, processor in processors.items()]
+    found = RayEngine(
+        opener, address=address, workers=workers, keys=_keys_of(mllms), batch_mllms=batch_mllms,
+        on_gpu=any(one.backend == "transformers" for one in mllms),
+    )  # fmt: skip
+    for processor in processors.values():
+        processor.check()
+    return found
+
+
+def open_captioners(mllms: Sequence[MLLM], images: Path, asking: Asking | None = None) -> list[Captioner]:
+    """`open_captioner` of each."""
+    return [open_captioner(mllm, images, asking) for mllm in mllms]
+
+
+def _keys_of(mllms: Sequence[MLLM]) -> dict[str, str]:
+    """The environment variables that may hold keys of ``mllms``, with their values."""
+    names = {name for one in mllms if one.urls for name in (key_variable(one.name), OPENAI_VARIABLE)}
+    return {name: os.environ[name] for name in sorted(names & os.environ.keys())}
+
+
 def open_captioner(mllm: MLLM, images: Path, asking: Asking | None = None) -> Captioner:
     """The captioner of ``mllm`` for the files under ``images``; keys come from the environment.
 
@@ -124,6 +177,8 @@ def open_captioner(mllm: MLLM, images: Path, asking: Asking | None = None) -> Ca
         ArtifactError: a simulated one needs a synthetic corpus.
         ModelError: a local model cannot be loaded.
     """
+    if mllm.backend == "vllm":
+        raise ConfigError(f"--mllm {mllm.name}: vllm needs --engine ray; or run `vllm serve` and give its URL")
     options = (asking or Asking()).options(mllm.backend)
     if mllm.backend == "simulated":
         from textreid.captioning.backends.simulated import SimulatedMLLM

@@ -1,12 +1,14 @@
-"""Which images of a folder a captioning job is about."""
+"""Which images of a folder a captioning job is about, and which captions of a table a run is about."""
 
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from textreid.datasets.captions import is_storable
+from textreid.datasets.captions import CaptionRow, is_storable, write_captions
+from textreid.datasets.growing_captions import caption_rows
 from textreid.datasets.images import list_images
 from textreid.datasets.synthetic.chance import generator
-from textreid.errors import DataError
+from textreid.errors import CaptionError, DataError
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,54 @@ def select_images(folder: Path, limit: int | None = None, sample: int | None = N
     if not images:
         raise DataError(f"{folder}: no image files in it{': names are not UTF-8' if unusable else ''}")
     if sample is not None:
-        chosen = generator("sample", seed).permutation(len(images))[:sample]
-        images = [images[index] for index in sorted(chosen.tolist())]
+        images = _sample(images, sample, seed)
     return Selection(tuple(images[:limit]), tuple(unusable))
+
+
+def select_captions(
+    table: Path, out: Path, slots: Collection[str] = (), sample: int | None = None, seed: int = 0
+) -> int:
+    """Copy a part of a caption table; returns its number of rows.
+
+    Args:
+        table: the caption table.
+        out: the new one; must not exist.
+        slots: those to keep; all when empty.
+        sample: images to keep, drawn by ``seed`` among all of the table, so that they are the same whatever the
+            slots. Of one table and seed, a smaller sample is part of a larger one.
+        seed: of the sample.
+
+    Raises:
+        CaptionError: a slot that the table does not have, or fewer images than ``sample``.
+        ArtifactError: the table cannot be read, or ``out`` exists or cannot be written.
+    """
+    known: set[str] = set()
+    images: set[str] = set()
+    for row in caption_rows(table):
+        known.add(row.slot)
+        images.add(row.image)
+    if missing := sorted(set(slots) - known):
+        raise CaptionError(f"{table}: no slot {', '.join(missing)}; there are: {', '.join(sorted(known))}")
+    if sample is not None and sample > len(images):
+        raise CaptionError(f"{table}: {sample:,} images were asked for, but it has {len(images):,}")
+    kept = images if sample is None else set(_sample(sorted(images), sample, seed))
+    written = 0
+
+    def rows() -> Iterator[CaptionRow]:
+        nonlocal written
+        for row in caption_rows(table):
+            if row.image in kept and (not slots or row.slot in slots):
+                written += 1
+                yield row
+
+    write_captions(out, rows())
+    return written
+
+
+def _sample(names: Sequence[str], count: int, seed: int) -> list[str]:
+    """``count`` of the names, in their order; a smaller draw is part of a larger one."""
+    chosen = generator("sample", seed).permutation(len(names))[:count]
+    return [names[index] for index in sorted(chosen.tolist())]
 
 
 def _printable(name: str) -> str:

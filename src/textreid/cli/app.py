@@ -9,12 +9,14 @@ import typer
 from textreid.cli.cache import cache
 from textreid.cli.caption import caption
 from textreid.cli.captions import captions
+from textreid.cli.convert import convert
 from textreid.cli.demo import demo
 from textreid.cli.doctor import doctor
 from textreid.cli.evaluate import evaluate
 from textreid.cli.finetune import finetune
 from textreid.cli.inspect import inspect
 from textreid.cli.pretrain import pretrain
+from textreid.cli.reproduce import reproduce
 from textreid.cli.runs import runs
 from textreid.cli.search import search
 from textreid.cli.synthesize import synthesize
@@ -58,8 +60,10 @@ app.command()(finetune)
 app.command()(runs)
 app.command()(inspect)
 app.command()(evaluate)
+app.command()(convert)
 app.command()(search)
 app.command()(demo)
+app.command()(reproduce)
 app.add_typer(captions, name="captions")
 app.add_typer(templates, name="templates")
 app.add_typer(cache, name="cache")
@@ -74,7 +78,8 @@ def main() -> None:
     except (TextReidError, typer.TyperException) as error:
         if debug:
             traceback.print_exc()
-        sys.stderr.write(f"textreid: {_one_line(error)}\n")
+        if not getattr(error, "reported", False):
+            sys.stderr.write(f"textreid: {_one_line(error)}\n")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of a pipe went away: say nothing, now or when Python closes stdout.

@@ -3,16 +3,18 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from textreid.captioning.asking import Settings, Slot
-    from textreid.captioning.captioner import Captioner
+    from textreid.captioning.engine import Engine
     from textreid.captioning.progress import Tally
     from textreid.captioning.selection import Selection
     from textreid.captioning.spending import Price
+
+EngineName = Literal["local", "ray"]
 
 
 def caption(
@@ -22,8 +24,9 @@ def caption(
         [],
         metavar="NAME=URL#MODEL",
         help="Who writes: NAME=URL#MODEL (an OpenAI-compatible server; the same NAME again adds a server), "
-        "NAME=transformers:MODEL, NAME=describe or NAME=simulated. Repeat for more. Keys of servers come from the "
-        "environment: NAME_API_KEY; OPENAI_API_KEY goes to https://api.openai.com only.",
+        "NAME=transformers:MODEL, NAME=vllm:MODEL (with --engine ray, on GPUs), NAME=describe or NAME=simulated. "
+        "Repeat for more. Keys of servers come from the environment: NAME_API_KEY; OPENAI_API_KEY goes to "
+        "https://api.openai.com only.",
     ),
     slots: str = typer.Option(
         "static,dynamic", help="Captions of each image by each MLLM: some of static, dynamic, styled."
@@ -49,6 +52,12 @@ def caption(
     batch_size: int | None = typer.Option(
         None, min=1, help="Captions that a model of transformers writes at a time; 16 without."
     ),
+    engine: EngineName = typer.Option("local", help="Who asks: this process, or the workers of a Ray cluster."),
+    ray_address: str | None = typer.Option(
+        None, metavar="HOST:PORT", help="The cluster of --engine ray; without it Ray is started on this machine."
+    ),
+    workers: int | None = typer.Option(None, min=1, help="Processes of --engine ray; one a CPU when not given."),
+    tensor_parallel: int = typer.Option(1, min=1, help="GPUs that one copy of a vllm: model is spread over."),
     prices: Path | None = typer.Option(
         None,
         help='TOML with a table a model: ["MODEL"] prompt = 0.1, completion = 0.4 (a million tokens), hour = 2.5; '
@@ -59,7 +68,7 @@ def caption(
 ) -> None:
     """Describe every image in one caption per MLLM and instruction; can be stopped and started again at any moment."""
     from textreid.captioning.asking import Settings, slots_of
-    from textreid.captioning.mllms import Asking, open_captioner, read_mllms
+    from textreid.captioning.mllms import Asking, open_engine, read_mllms
     from textreid.captioning.selection import select_images
     from textreid.captioning.spending import read_prices
     from textreid.captioning.templates import read_templates
@@ -78,9 +87,9 @@ def caption(
 
         sys.stdout.write(preview(selection.images, asked, settings, by_name))
         return
-    captioners = [open_captioner(one, images, asking) for one in mllms]
+    asker = open_engine(mllms, images, asking, engine, ray_address, workers, tensor_parallel)
     models = {one.name: one.model for one in mllms}
-    tally = _run(images, selection, out, captioners, models, asked, settings, retry_failed, by_name)
+    tally = _run(images, selection, out, asker, models, asked, settings, retry_failed, by_name)
     sys.stderr.write(f"{tally.summary(by_name)}\n")
     sys.stdout.write(json.dumps(tally.to_dict(by_name)) + "\n" if as_json else f"{out}\n")
 
@@ -97,7 +106,7 @@ def _run(
     images: Path,
     selection: "Selection",
     out: Path,
-    captioners: "list[Captioner]",
+    engine: "Engine",
     models: dict[str, str],
     slots: "list[Slot]",
     settings: "Settings",
@@ -126,7 +135,7 @@ def _run(
             images,
             selection.images,
             out,
-            captioners,
+            engine,
             slots,
             settings,
             models=models,

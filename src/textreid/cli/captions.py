@@ -1,4 +1,4 @@
-"""``textreid captions``: measure, clean, export and import caption tables."""
+"""``textreid captions``: measure, clean, select, export and import caption tables."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from textreid.datasets.captions import CaptionRow
 
-captions = typer.Typer(help="Measure, clean, export and import captions.", no_args_is_help=True)
+captions = typer.Typer(help="Measure, clean, select, export and import captions.", no_args_is_help=True)
 
 _BY = ("corpus", "instruction", "mllm", "slot")
 
@@ -80,6 +80,23 @@ def clean(
 
     write_captions(out, judged())
     _print_counts(dict(counts.most_common()), json)
+
+
+@captions.command()
+def select(
+    table: Path = typer.Argument(help="A caption table."),
+    out: Path = typer.Argument(help="Folder of the new table; must not exist."),
+    slots: list[str] = typer.Option(
+        [], "--slot", metavar="MLLM/INSTRUCTION", help="Keep this slot, as qwen/static; repeat for more. Else all."
+    ),
+    sample: int | None = typer.Option(None, min=1, help="Keep so many images, drawn by --seed; samples are nested."),
+    seed: int = typer.Option(0, min=0, help="Of the sample."),
+    json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
+) -> None:
+    """Copy a part of a table: some slots, and all captions of a random sample of the images."""
+    from textreid.captioning.selection import select_captions
+
+    _print_counts({"kept": select_captions(table, out, slots, sample, seed)}, json)
 
 
 @captions.command()

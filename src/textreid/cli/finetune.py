@@ -47,6 +47,7 @@ def finetune(
     watched = _validation(annotated, other, settings.training.select == "validation")
 
     from textreid.runlog import RunLog
+    from textreid.training.processes import first_of_run
     from textreid.training.recipe import train
     from textreid.training.training_set import annotated_people, captioned_images
 
@@ -56,7 +57,8 @@ def finetune(
         data = captioned_images(images, captions)
     log = RunLog(out, tensorboard=tensorboard)
     train(settings, data, out, resume, watched, watched.words if watched else None, log)
-    typer.echo(out / "model")
+    if first_of_run():
+        typer.echo(out / "model")
 
 
 def _settings(model: str, file: Path | None, assignments: list[str], resumed: Path | None) -> "Config":

@@ -50,11 +50,13 @@ def pretrain(
     watched = _validation(validate, validate_on_test) if validate else None
 
     from textreid.runlog import RunLog
+    from textreid.training.processes import first_of_run
     from textreid.training.recipe import pretrain as run
 
     log = RunLog(out, tensorboard=tensorboard)
     run(settings, images, captions, out, resume, watched, watched.words if watched else None, log)
-    typer.echo(out / "model")
+    if first_of_run():
+        typer.echo(out / "model")
 
 
 def _validation(benchmark: str, on_test: bool) -> "Validation":

@@ -5,7 +5,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -28,6 +28,9 @@ def search(
     model: str | None = typer.Option(
         None, "--model", metavar="MODEL", help="A model folder, or CLIP (folder or hub name); else the bundled model."
     ),
+    precision: Literal["auto", "fp32", "bf16"] = typer.Option(
+        "auto", "--precision", help="Of the images' features: bf16 is faster where the processor multiplies it."
+    ),
     no_cache: bool = typer.Option(False, "--no-cache", help="Neither use nor keep embeddings of earlier searches."),
 ) -> None:
     """Rank the images of a folder by how well they fit a description.
@@ -44,7 +47,7 @@ def search(
     with ExitStack() as stack:
         cache = None if no_cache else stack.enter_context(_open_cache())
         stack.enter_context(progress)
-        result = search_folder(query, images, model=model, top=top, cache=cache, report=progress)
+        result = search_folder(query, images, model=model, top=top, precision=precision, cache=cache, report=progress)
     _tell_problems(result)
     if sheet:
         _draw(result, sheet)

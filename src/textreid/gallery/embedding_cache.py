@@ -38,7 +38,7 @@ CREATE TABLE files (
 ) WITHOUT ROWID;
 CREATE INDEX files_digest ON files (digest);
 CREATE TABLE embeddings (
-    model TEXT NOT NULL,         -- fingerprint of the model
+    model TEXT NOT NULL,         -- fingerprint of the model, and the precision where it is not float32
     digest BLOB NOT NULL,
     vector BLOB NOT NULL,        -- float32, little-endian
     created INTEGER NOT NULL,    -- seconds since 1970
@@ -150,7 +150,7 @@ class EmbeddingCache:
                 self._database.execute(f"DELETE FROM {table} WHERE digest NOT IN (SELECT digest FROM files)")  # noqa: S608
 
     def vectors(self, model: str, folder: Path) -> "tuple[list[bytes], npt.NDArray[np.float32]]":
-        """Digests (N) and vectors (N, D) of the contents below ``folder`` that the model of this fingerprint embedded.
+        """Digests (N) and vectors (N, D) of the contents below ``folder`` embedded in the space ``model``.
 
         ``folder`` is absolute; its files are those of `remember_files`.
         """

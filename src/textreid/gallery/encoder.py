@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from textreid.artifacts import MANIFEST
 from textreid.errors import CaptionError
-from textreid.models.folder import BUNDLED
+from textreid.models.folder import BUNDLED, is_model_folder
 from textreid.models.query_encoder import QueryEncoder
 
 if TYPE_CHECKING:
+    from textreid.models.compute import Precision
     from textreid.models.model import Model
 
 
@@ -20,12 +20,13 @@ class GalleryEncoder:
 
     Attributes:
         name: of the model, as it was asked for.
-        fingerprint: of the model; vectors are comparable within one.
+        spaces: names of the vectors that may answer, the preferred first: of a model in one precision. Those of images
+            are comparable within one space; a query is near enough to both precisions of its model.
         image_size: (height, width) in pixels that images are resized to.
     """
 
-    def __init__(self, name_or_path: str | Path | None = None) -> None:
-        """Open a model: what `textreid.load_model` takes.
+    def __init__(self, name_or_path: str | Path | None = None, precision: "Precision" = "auto") -> None:
+        """Open a model: what `textreid.load_model` takes, and the precision of the vectors of images.
 
         Of a model folder, the bundled one included, only the text side is read here. A CLIP folder or hub name is
         loaded whole, so that searching with it is slower: save it as a model folder once.
@@ -33,16 +34,18 @@ class GalleryEncoder:
         Raises:
             ModelError, ArtifactError, DownloadError: as `textreid.load_model`.
         """
+        self._precision = precision
         self.name = BUNDLED.name if name_or_path is None else str(name_or_path)
         self._source = BUNDLED if self.name == BUNDLED.name else name_or_path
         self._model: Model | None = None
         self._queries: QueryEncoder | Model
-        if self._source and (Path(self._source) / MANIFEST).is_file():
+        if self._source and is_model_folder(Path(self._source)):
             self._queries = QueryEncoder.load(self._source)
         else:
             self._source = name_or_path
             self._queries = self.load()
-        self.fingerprint = self._queries.fingerprint
+        exact, rounded = self._queries.fingerprint, f"{self._queries.fingerprint} bf16"
+        self.spaces = {"fp32": (exact,), "bf16": (rounded,), "auto": (rounded, exact)}[precision]
         self.image_size = (self._queries.config.image_height, self._queries.config.image_width)
 
     def encode_query(self, query: str) -> tuple[npt.NDArray[np.float32], str]:
@@ -63,8 +66,13 @@ class GalleryEncoder:
         if self._model is None:
             from textreid.models import load_model
 
-            self._model = load_model(self._source)
+            self._model = load_model(self._source, precision=self._precision)
         return self._model
+
+    @property
+    def space(self) -> str:
+        """The one of `spaces` that `encode_pixels` computes in here; loads the model."""
+        return self.spaces[0] if self.load().precision == "bf16" else self.spaces[-1]
 
     def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """The vectors (N, D) of decoded images (N, 3, H, W) uint8."""

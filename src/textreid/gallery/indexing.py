@@ -75,15 +75,22 @@ def index_folder(
     rejected: dict[bytes, str] = {}
     files = _identify(images, real, cache, rejected, report or _silent)
     unreadable = cache.unreadable(__version__, real)
-    digests, features = cache.vectors(encoder.fingerprint, real)
-    known = set(digests)
     # One file for each content: a duplicate is embedded once.
     first = {files[name][1]: name for name in reversed(images) if name in files}
-    missing = sorted(name for digest, name in first.items() if digest not in known and digest not in unreadable)
-    if missing:
+    usable = first.keys() - unreadable.keys()
+    for space in encoder.spaces:
+        digests, features = cache.vectors(space, real)
+        if usable <= set(digests):
+            break
+    else:  # no space has all of them: only now is the model needed
+        report = report or _silent
+        report("load", 0, 1)
+        digests, _ = cache.vectors(encoder.space, real)
+        report("load", 1, 1)
+        missing = sorted(first[digest] for digest in usable.difference(digests))
         todo = [(files[name][1], images[name], files[name][0]) for name in missing]
-        _embed(todo, encoder, cache, unreadable, report or _silent)
-        digests, features = cache.vectors(encoder.fingerprint, real)
+        _embed(todo, encoder, cache, unreadable, report)
+        digests, features = cache.vectors(encoder.space, real)
     row_of = {digest: row for row, digest in enumerate(digests)}
     for name, (_, digest) in files.items():
         if digest not in row_of:
@@ -151,9 +158,6 @@ def _embed(
     unreadable: dict[bytes, str],
     report: Report,
 ) -> None:
-    report("load", 0, 1)
-    encoder.load()
-    report("load", 1, 1)
     done = 0
     report("embed", 0, len(todo))
     for decoded in _decoded_ahead(todo, encoder.image_size):
@@ -161,7 +165,7 @@ def _embed(
         refused = {digest: str(result) for digest, result in decoded.items() if isinstance(result, ImageError)}
         if pixels:
             features = encoder.encode_pixels(np.stack(list(pixels.values())))
-            cache.store_vectors(encoder.fingerprint, dict(zip(pixels, features, strict=True)))
+            cache.store_vectors(encoder.space, dict(zip(pixels, features, strict=True)))
         if refused:
             cache.store_unreadable(__version__, refused)
             unreadable |= refused

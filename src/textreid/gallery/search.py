@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from textreid.gallery.embedding_cache import EmbeddingCache
 from textreid.gallery.encoder import GalleryEncoder
 from textreid.gallery.indexing import Rejected, Report, index_folder
+
+if TYPE_CHECKING:
+    from textreid.models.compute import Precision
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ def search_folder(
     *,
     model: str | Path | None = None,
     top: int = 10,
+    precision: "Precision" = "auto",
     cache: EmbeddingCache | None = None,
     report: Report | None = None,
 ) -> SearchResult:
@@ -62,6 +67,7 @@ def search_folder(
         folder: searched with its subfolders; hidden files are left out.
         model: what `textreid.load_model` takes; None is the bundled model.
         top: how many hits to return at most.
+        precision: of the images' vectors, as `textreid.load_model` takes it; vectors of two are never mixed.
         cache: where vectors are kept between searches; None keeps none.
         report: called with progress while new images are read and embedded.
 
@@ -72,7 +78,7 @@ def search_folder(
         ArtifactError: the model folder is incomplete, or the cache cannot be used.
     """
     folder = Path(folder)
-    encoder = GalleryEncoder(model)
+    encoder = GalleryEncoder(model, precision)
     vector, unread = encoder.encode_query(query)
     if cache is None:
         with EmbeddingCache() as memory:

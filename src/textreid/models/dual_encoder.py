@@ -4,10 +4,13 @@ Parameters carry the names of Hugging Face's ``CLIPModel``, so that its state di
 convolutional stem is ours.
 """
 
+import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers.models.clip.configuration_clip import CLIPTextConfig, CLIPVisionConfig
 from transformers.models.clip.modeling_clip import CLIPEncoder
 
@@ -51,6 +54,10 @@ class DualEncoder(nn.Module):
         self.text_projection = nn.Linear(config.text_width, config.embedding_dim, bias=False)
         nn.init.normal_(self.visual_projection.weight, std=config.vision_width**-0.5)
         nn.init.normal_(self.text_projection.weight, std=config.text_width**-0.5)
+
+    def recompute_layers(self) -> None:
+        """From now on, compute the inside of each layer again in the backward pass instead of keeping it in memory."""
+        self.vision_model.recompute = self.text_model.recompute = True
 
     def forward(
         self,
@@ -111,7 +118,7 @@ class DualEncoder(nn.Module):
 
 def _ends(tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """The end token (texts, width) of each text, of tokens (texts, T, width)."""
-    return tokens[torch.arange(len(tokens), device=tokens.device), lengths - 1]
+    return tokens[torch.arange(tokens.shape[0], device=tokens.device), lengths - 1]
 
 
 class _VisionTower(nn.Module):
@@ -122,13 +129,14 @@ class _VisionTower(nn.Module):
         self.pre_layrnorm = nn.LayerNorm(width, eps=_NORM_EPSILON)  # the spelling is that of the published weights
         self.encoder = _blocks(CLIPVisionConfig, width, config.vision_layers, config.vision_heads, config.activation)
         self.post_layernorm = nn.LayerNorm(width, eps=_NORM_EPSILON)
+        self.recompute = False
 
     def forward(self, pixels: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Hidden states (B, 1 + M, width) after the last layer and after ``layer``."""
         hidden = self.pre_layrnorm(self.embeddings(pixels))
         inner = hidden
         for number, block in enumerate(self.encoder.layers, start=1):
-            hidden = block(hidden, attention_mask=None, is_causal=False)
+            hidden = _run_layer(block, hidden, False, self.recompute)
             if number == layer:
                 inner = hidden
         return hidden, inner
@@ -141,6 +149,7 @@ class _TextTower(nn.Module):
         self.embeddings = _TextEmbeddings(config)
         self.encoder = _blocks(CLIPTextConfig, width, config.text_layers, config.text_heads, config.activation)
         self.final_layer_norm = nn.LayerNorm(width, eps=_NORM_EPSILON)
+        self.recompute = False
 
     def forward(self, ids: torch.Tensor, layer: int) -> torch.Tensor:
         """Hidden states (B, T, width) after ``layer``; later layers are not run.
@@ -149,8 +158,16 @@ class _TextTower(nn.Module):
         """
         hidden: torch.Tensor = self.embeddings(ids)
         for block in self.encoder.layers[:layer]:
-            hidden = block(hidden, attention_mask=None, is_causal=True)
+            hidden = _run_layer(block, hidden, True, self.recompute)
         return hidden
+
+
+def _run_layer(block: nn.Module, hidden: torch.Tensor, causal: bool, recompute: bool) -> torch.Tensor:
+    layer = partial(block, attention_mask=None, is_causal=causal)
+    if recompute and torch.is_grad_enabled():
+        layer = partial(checkpoint, layer, use_reentrant=False, preserve_rng_state=False)
+    after: torch.Tensor = layer(hidden)
+    return after
 
 
 class _VisionEmbeddings(nn.Module):
@@ -159,8 +176,7 @@ class _VisionEmbeddings(nn.Module):
         width, patch = config.vision_width, config.patch_size
         self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
         self.patch_embedding = _convolutions(width, patch) if config.stem == "convolutional" else _patches(width, patch)
-        grid = (config.image_height // patch) * (config.image_width // patch)
-        self.position_embedding = nn.Embedding(1 + grid, width)
+        self.position_embedding = nn.Embedding(1 + math.prod(config.grid), width)
         nn.init.normal_(self.position_embedding.weight, std=width**-0.5)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -168,7 +184,7 @@ class _VisionEmbeddings(nn.Module):
         # In this memory format the CPU convolves faster, and patches come out as rows.
         channels_last = pixels.contiguous(memory_format=torch.channels_last)
         patches = self.patch_embedding(channels_last).flatten(2).transpose(1, 2)
-        cls = self.class_embedding.to(patches.dtype).expand(len(pixels), 1, -1)
+        cls = self.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
         return torch.cat([cls, patches], dim=1) + self.position_embedding.weight
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from textreid.artifacts import MANIFEST, read_json, read_manifest
 from textreid.config import ModelConfig
@@ -10,6 +10,7 @@ from textreid.errors import ConfigError, ModelError
 from textreid.models.tokenizer import Tokenizer
 
 KIND, FORMAT_VERSION = "model", 1
+REPOSITORY_KIND, REPOSITORY_VERSION = "hugging face repository", 1  # in transformers' format, read as such
 CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "card.md"
 BUNDLED = Path(__file__).parent / "bundled" / "tiny"
 
@@ -46,9 +47,7 @@ def open_folder(path: Path) -> ModelFolder:
         raise ModelError(f"{path / CONFIG}: {error}") from error
     tokenizer = Tokenizer.load(path / TOKENIZER)
     check_tokenizer(tokenizer, config, str(path))
-    texts = manifest.get("training_text")
-    training_text = None if texts is None else tuple(map(str, texts))
-    return ModelFolder(path, config, tokenizer, fingerprint, manifest.get("selected_on"), training_text)
+    return ModelFolder(path, config, tokenizer, fingerprint, manifest.get("selected_on"), _training_text(manifest))
 
 
 def training_text_of(weights: Path | str | None) -> tuple[str, ...] | None:
@@ -58,14 +57,29 @@ def training_text_of(weights: Path | str | None) -> tuple[str, ...] | None:
     known.
 
     Raises:
-        ArtifactError, ModelError: as `open_folder`, where ``weights`` is a model folder.
+        ArtifactError, ModelError: as `open_folder`, where ``weights`` is a folder that textreid wrote.
     """
     if weights is None:
         return ()
     path = BUNDLED if weights == "tiny" else Path(weights)
-    if (path / MANIFEST).is_file():
+    if is_model_folder(path):
         return open_folder(path).training_text
+    if (path / MANIFEST).is_file():
+        return _training_text(read_manifest(path, REPOSITORY_KIND, REPOSITORY_VERSION))
     return (str(weights),) if str(weights).startswith("openai/clip-") and not path.exists() else None
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether a folder has a manifest, and it is not the one of an exported Hugging Face repository."""
+    if not (path / MANIFEST).is_file():
+        return False
+    manifest = read_json(path / MANIFEST)
+    return not (isinstance(manifest, dict) and manifest.get("kind") == REPOSITORY_KIND)
+
+
+def _training_text(manifest: Mapping[str, Any]) -> tuple[str, ...] | None:
+    texts = manifest.get("training_text")
+    return None if texts is None else tuple(map(str, texts))
 
 
 def check_tokenizer(tokenizer: Tokenizer, config: ModelConfig, where: str) -> None:
@@ -99,7 +113,7 @@ def check_shapes(found: Shapes, expected: Shapes, where: str) -> None:
         if names
     ]
     if problems:
-        raise ModelError(f"{where}: the tensors do not fit the configuration: {'; '.join(problems)}")
+        raise ModelError(f"{where}: the tensors do not fit the model: {'; '.join(problems)}")
 
 
 def text_tower_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -24,10 +25,10 @@ SMALLEST = 260  # tokens of a vocabulary: 256 bytes, padding, mask, start, end
 
 _PAD, _MASK, _START, _END = "<|pad|>", "<|mask|>", "<|startoftext|>", "<|endoftext|>"
 _CLIP_MERGES = 48_894
-_CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_CLIP_WORDS = r"'[s\u017f]|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _OWN_WORDS = r" ?[\p{L}]+| ?[\p{N}]| ?[^\s\p{L}\p{N}]+"
-_ENTITY = re.compile(r"&(?:#[0-9]+;?|#[xX][0-9a-fA-F]+;?|[^\t\n\f <&#;]{1,32};?)")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_PLAIN = re.compile("[\t\n\r -%'-~]*")  # printable ASCII but "&": cleaning changes nothing but upper case
+_ALIGNED_AT_MOST = 2000  # characters whose places are compared one by one, which takes quadratic time
 _IN_WORDS = frozenset("'\N{RIGHT SINGLE QUOTATION MARK}-_")  # besides letters and digits
 _SPACE = "\u0120"  # how a byte-level vocabulary writes a space
 
@@ -61,7 +62,7 @@ class TextWord(NamedTuple):
 
 
 class Tokenizer:
-    """Text to token ids. Undoes HTML entities, composes accents (NFC), lower-cases, collapses white space.
+    """Text to token ids, after the cleaning of CLIP's release: ftfy, HTML entities, lower case, single spaces.
 
     The vocabulary ends with the mask, start and end tokens; ids from 1 up to `mask_id` (excluded) are text, and
     rows are padded with 0. A text that spells out a special token is only text: data cannot inject one.
@@ -137,7 +138,10 @@ class Tokenizer:
             raise ModelError(f"{path}: cannot be read as a tokenizer: {error}") from error
 
     def save(self, path: Path) -> None:
-        """Write a ``tokenizer.json`` in the format of the *tokenizers* library; its ids there are the same."""
+        """Write a ``tokenizer.json`` in the format of the *tokenizers* library.
+
+        Its ids there are the same for plain text; what ftfy mends and HTML entities are not undone there.
+        """
         write_text(path, self.to_json())
 
     def to_json(self) -> str:
@@ -164,8 +168,6 @@ class Tokenizer:
                 end = begin  # the space put before the first word is not in the text
             while begin < end and text[begin].isspace():
                 begin += 1
-            while begin < end < len(text) and unicodedata.combining(text[end]):
-                end += 1  # composing an accent leaves its mark outside
             found.append((token, begin, end))
         return found
 
@@ -191,7 +193,7 @@ def _in_word(character: str) -> bool:
 def _assemble(model: models.BPE, words: str, text_length: int, first_space: bool) -> tokenizers.Tokenizer:
     """A model with its surroundings; start and end are added, and long texts cut, if the model knows them."""
     backend = tokenizers.Tokenizer(model)
-    steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(), normalizers.Lowercase()]
+    steps = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(), normalizers.Lowercase()]
     if first_space:
         steps.append(normalizers.Prepend(" "))
     backend.normalizer = normalizers.Sequence(steps)
@@ -217,27 +219,32 @@ def _byte_characters() -> list[str]:
 
 
 def _clean(text: str) -> str:
-    """Undo HTML entities, twice as CLIP does; half characters, which no UTF-8 can hold, become U+FFFD."""
-    if text.isascii() and "&" not in text:
+    """Clean a text as CLIP does: ftfy (mojibake, curly quotes, ligatures, ...), HTML entities twice, lower case."""
+    if _PLAIN.fullmatch(text):
         return text
-    return html.unescape(html.unescape(_SURROGATE.sub("\ufffd", text)))
+    import ftfy
+
+    return html.unescape(html.unescape(ftfy.fix_text(text))).lower()
 
 
 def _clean_with_spans(text: str) -> tuple[str, list[tuple[int, int]]]:
-    """`_clean`, and for each character of the result the (first, one past the last) of ``text`` it stands for."""
-    spans = [(position, position + 1) for position in range(len(text))]
-    plain = _SURROGATE.sub("\ufffd", text)
-    for _ in range(2):
-        parts: list[str] = []
-        moved: list[tuple[int, int]] = []
-        done = 0
-        for match in _ENTITY.finditer(plain):
-            first, last = match.span()
-            character = html.unescape(match[0])
-            if character == match[0]:
-                continue
-            parts += [plain[done:first], character]
-            moved += spans[done:first] + [(spans[first][0], spans[last - 1][1])] * len(character)
-            done = last
-        plain, spans = "".join([*parts, plain[done:]]), moved + spans[done:]
+    """`_clean`, and for each character of the result the (first, one past the last) of ``text`` it stands for.
+
+    What cleaning dropped belongs to the character before it.
+    """
+    plain = _clean(text)
+    lowered = "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
+    shorter = min(len(lowered), len(plain))
+    same = next((place for place in range(shorter) if lowered[place] != plain[place]), shorter)
+    spans = [(position, position + 1) for position in range(same)]
+    if max(len(text), len(plain)) - same > _ALIGNED_AT_MOST:
+        return plain, spans + [(same, len(text))] * (len(plain) - same)
+    changes = SequenceMatcher(None, lowered[same:], plain[same:], autojunk=False).get_opcodes()
+    for _, begin, end, first, last in changes:
+        if end - begin == last - first:
+            spans += [(same + position, same + position + 1) for position in range(begin, end)]
+        elif first < last:
+            spans += [(same + begin, same + end)] * (last - first)
+        elif spans:
+            spans[-1] = (spans[-1][0], same + end)
     return plain, spans

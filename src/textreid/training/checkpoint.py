@@ -1,8 +1,8 @@
 """Checkpoints: ``step-*`` folders that hold everything a run needs to go on as if it had never stopped.
 
 Random numbers and the order of the data are functions of seed and step (`textreid.training.sampler`), so the
-step number stands for both. The continuation is exact to the last bit on one machine with one number of threads:
-another number adds up in another order.
+step number stands for both. The continuation is exact to the last bit on one machine with one number of threads and
+of processes: another number adds up in another order.
 """
 
 import os
@@ -25,13 +25,16 @@ from textreid.models import DualEncoder, Tokenizer
 from textreid.training.network import ENCODER, is_of_head
 from textreid.training.noise_table import NoiseTable
 
-_KIND, _FORMAT_VERSION = "checkpoint", 2
+_KIND, _FORMAT_VERSION = "checkpoint", 3
 _WEIGHTS, _OPTIMIZER, _TOTALS = "weights.safetensors", "optimizer.safetensors", "totals.safetensors"
 _TOKENIZER, _NOISE, _STATE = "tokenizer.json", "noise.npy", "state.json"
-_HARMLESS = frozenset(  # settings that may change between the parts of a run: they leave the weights alone
+_HARMLESS = frozenset(  # settings that may change between the parts of a run: weights stay as they are, up to rounding
     f"training.{name}"
-    for name in ("workers", "cache_images", "checkpoint_every", "keep_checkpoints", "log_every", "validate_every")
-)
+    for name in (
+        "workers", "timeout", "cache_images", "checkpoint_every", "keep_checkpoints", "log_every", "validate_every",
+        "activation_checkpointing", "micro_batch",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Identity:
     data: str
     watched: str | None  # the validation set, where it chooses the model
     compute: str  # device and precision
+    processes: int  # may be another number: it changes the rounding of sums
 
 
 class Checkpoints:
@@ -97,7 +101,7 @@ class Checkpoints:
         except ArtifactError as error:
             raise ArtifactError(f"{error}; remove {paths[-1].name} to go on from the checkpoint before it") from error
         self._refuse_other_run(paths[-1], state)
-        return Checkpoint(paths[-1], state["step"])
+        return Checkpoint(paths[-1], state["step"], self._changes_of_rounding(state))
 
     def at(self, step: int) -> "Checkpoint":
         """The whole checkpoint after ``step`` steps.
@@ -133,6 +137,14 @@ class Checkpoints:
                 "Give the settings and data of the run, or start another with a new --out"
             )
 
+    def _changes_of_rounding(self, state: dict[str, Any]) -> tuple[str, ...]:
+        was, now = state["config"]["training"]["micro_batch"], self.identity.config["training"]["micro_batch"]
+        processes = f"{self.identity.processes} processes in place of {state['processes']}"
+        return (
+            *([processes] if state["processes"] != self.identity.processes else []),
+            *([f"training.micro_batch {now} in place of {was}"] if was != now else []),
+        )
+
     def _harmless(self) -> frozenset[str]:
         """Settings that may change; how often it validates matters to a run that chooses by validation."""
         return _HARMLESS if self.identity.watched is None else _HARMLESS - {"training.validate_every"}
@@ -144,6 +156,7 @@ class Checkpoint:
 
     path: Path
     step: int
+    changes: tuple[str, ...] = ()  # what is not as it was, so that the run goes on equal up to rounding
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the run."""

@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,6 +16,7 @@ import pyarrow as pa
 from textreid.datasets.images import read_image, to_pixels
 from textreid.errors import CaptionError, DataError, ImageError
 from textreid.models.tokenizer import Tokenizer
+from textreid.training.processes import Processes
 from textreid.training.sampler import Draw, Indices, Sampler
 
 UNREADABLE_SHARE = 0.01  # of the images; above it a run fails
@@ -23,15 +25,45 @@ _CACHE_SHARE = 4  # "auto" caches images that take up to 1 / this of the free me
 _MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
-class Batch(NamedTuple):
-    """One step's data: ``B`` images, ``T`` captions of up to ``L`` tokens."""
+class Part(NamedTuple):
+    """Neighbours in a batch: images and all of their captions."""
 
-    pixels: npt.NDArray[np.uint8]  # (B, 3, H, W)
+    images: slice
+    captions: slice
+
+
+class Batch(NamedTuple):
+    """One step's data: ``B`` images, ``T`` captions of up to ``L`` tokens, and the pixels of this process' ``b``."""
+
+    pixels: npt.NDArray[np.uint8]  # (b, 3, H, W)
+    first: int  # position of the first of the b among the B
+    shares: Indices  # (processes,) images of each; their sum is B
     images: Indices  # (B,) index of each image
     owners: Indices  # (T,) position in the batch of each caption's image
     pairs: Indices  # (T,) index of each caption
     ids: npt.NDArray[np.int64]  # (T, L), padded with 0
     lengths: Indices  # (T,) start and end included
+
+    def part(self, low: int, high: int) -> Part:
+        """The images at positions ``low`` to ``high``, and their captions."""
+        first, last = np.searchsorted(self.owners, (low, high)).tolist()
+        return Part(slice(low, high), slice(first, last))
+
+    def own(self) -> Part:
+        """What this process works on."""
+        return self.part(self.first, self.first + len(self.pixels))
+
+    def portions(self, size: int) -> list[Part]:
+        """What this process works on, in parts of up to ``size`` images, 0 for one part; at least one, maybe empty."""
+        last = self.first + len(self.pixels)
+        starts = range(self.first, last, size) if size else [self.first]
+        return [self.part(start, min(start + size, last) if size else last) for start in starts] or [self.own()]
+
+    def captions_by_process(self) -> list[int]:
+        """How many captions each process works on."""
+        edges = np.concatenate([[0], np.cumsum(self.shares)])
+        counts: list[int] = np.diff(np.searchsorted(self.owners, edges)).tolist()
+        return counts
 
 
 @dataclass(frozen=True)
@@ -100,7 +132,7 @@ class ImageStore:
         self._cache: npt.NDArray[np.uint8] | None = None
         for index, size in enumerate(self.sizes):
             if size < 0:
-                self._quarantine(index, f"{root / self.names[index]}: no such file")
+                self.quarantine(index, f"{root / self.names[index]}: no such file")
 
     @property
     def bytes_decoded(self) -> int:
@@ -144,11 +176,16 @@ class ImageStore:
         try:
             return to_pixels(read_image(self._root / self.names[index], at_least=(height, width)), height, width)
         except ImageError as error:
-            self._quarantine(index, str(error))
+            self.quarantine(index, str(error))
             return None
 
-    def _quarantine(self, index: int, reason: str) -> None:
-        self.quarantined[index] = reason
+    def quarantine(self, index: int, reason: str) -> None:
+        """Leave an image out from now on; what is wrong with one that is left out already stays.
+
+        Raises:
+            DataError: more than 1 % of all images are unreadable.
+        """
+        self.quarantined.setdefault(index, reason)
         if len(self.quarantined) > UNREADABLE_SHARE * len(self.names):
             first = next(iter(self.quarantined.values()))
             raise DataError(
@@ -183,33 +220,73 @@ def _free_memory() -> int:
 
 
 def batches(
-    sampler: Sampler, images: ImageStore, captions: TokenizedCaptions, start: int, steps: int, workers: int
+    sampler: Sampler,
+    images: ImageStore,
+    captions: TokenizedCaptions,
+    steps: range,
+    workers: int,
+    processes: Processes,
 ) -> Generator[Batch]:
-    """Yield the batches of steps ``start`` to ``steps``, prepared by ``workers`` threads ahead of their use."""
+    """Yield the batches of ``steps``; ``workers`` threads read this process' images ahead of their use."""
+    with closing(_read_ahead(sampler, images, steps, workers, processes)) as readings:
+        for draw, pixels, own_readable in readings:
+            readable = np.ones(len(draw.images), dtype=bool)
+            readable[processes.slice_of(len(readable))] = own_readable
+            readable = processes.in_all(readable)
+            for index in draw.images[~readable].tolist():
+                images.quarantine(index, f"{images.names[index]}: another process could not read it")
+            yield _assemble(draw, readable, pixels, captions, processes)
+
+
+class _Reading(NamedTuple):
+    draw: Draw
+    pixels: npt.NDArray[np.uint8]  # of this process' images that are readable
+    readable: npt.NDArray[np.bool_]  # which of this process' images are
+
+
+def _read_ahead(
+    sampler: Sampler, images: ImageStore, steps: range, workers: int, processes: Processes
+) -> Generator[_Reading]:
+    def read(draw: Draw) -> _Reading:
+        return _Reading(draw, *images.read(draw.images[processes.slice_of(len(draw.images))]))
+
     if workers == 0:
-        for step in range(start, steps):
-            yield _assemble(sampler.draw(step), images, captions)
+        for step in steps:
+            yield read(sampler.draw(step))
         return
     with ThreadPoolExecutor(workers) as pool:
-        waiting = deque(
-            pool.submit(_assemble, sampler.draw(step), images, captions)
-            for step in range(start, min(start + workers + 1, steps))
-        )
+        ahead = workers + 1
+        waiting = deque(pool.submit(read, sampler.draw(step)) for step in steps[:ahead])
         try:
-            for step in range(start + len(waiting), steps + len(waiting)):
+            for step in range(steps.start + ahead, steps.stop + ahead):
                 ready = waiting.popleft().result()
-                if step < steps:
-                    waiting.append(pool.submit(_assemble, sampler.draw(step), images, captions))
+                if step in steps:
+                    waiting.append(pool.submit(read, sampler.draw(step)))
                 yield ready
         finally:
             for future in waiting:
                 future.cancel()
 
 
-def _assemble(draw: Draw, images: ImageStore, captions: TokenizedCaptions) -> Batch:
-    pixels, readable = images.read(draw.images)
+def _assemble(
+    draw: Draw,
+    readable: npt.NDArray[np.bool_],
+    pixels: npt.NDArray[np.uint8],
+    captions: TokenizedCaptions,
+    processes: Processes,
+) -> Batch:
     kept = readable[draw.owners]
     position = np.cumsum(readable) - 1
     pairs = draw.pairs[kept]
     ids, lengths = captions.rows(pairs)
-    return Batch(pixels, draw.images[readable], position[draw.owners[kept]], pairs, ids, lengths)
+    shares = np.array([int(readable[part].sum()) for part in processes.slices_of(len(readable))])
+    return Batch(
+        pixels=pixels,
+        first=int(shares[: processes.rank].sum()),
+        shares=shares,
+        images=draw.images[readable],
+        owners=position[draw.owners[kept]],
+        pairs=pairs,
+        ids=ids,
+        lengths=lengths,
+    )

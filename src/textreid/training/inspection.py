@@ -157,7 +157,7 @@ def _inspect(
         p = masking_probabilities(noise, inside, masking.probability, masking.exact_mean)
         cosines = F.normalize(inner.float(), dim=2) @ F.normalize(patches.float(), dim=2).transpose(1, 2)
         whole = F.cosine_similarity(encoded.text_features.float(), encoded.image_features.float())
-    grid = (-1, config.image_height // config.patch_size, config.image_width // config.patch_size)
+    grid = (-1, *config.grid)
     inspected = []
     for row, (label, text) in enumerate(captions):
         scores = [values[row].cpu().numpy() for values in (noise, p, cosines)]

@@ -72,7 +72,13 @@ def cmpm(image_features: Tensor, text_features: Tensor, labels: Tensor, text_lab
     return _kl_to_targets(onto_texts, same) + _kl_to_targets(onto_images, same.T)
 
 
-def identity(image_scores: Tensor, text_scores: Tensor, labels: Tensor, text_labels: Tensor | None = None) -> Tensor:
+def identity(
+    image_scores: Tensor,
+    text_scores: Tensor,
+    labels: Tensor,
+    text_labels: Tensor | None = None,
+    counts: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Classification by identity: mean of the cross-entropies of both modalities (Jiang & Ye, CVPR 2023, §3.4).
 
     Args:
@@ -80,6 +86,7 @@ def identity(image_scores: Tensor, text_scores: Tensor, labels: Tensor, text_lab
         text_scores: (T, C), likewise.
         labels: (B,) identity of each image; one outside ``0 … C - 1`` is unknown and left out.
         text_labels: (T,) likewise; ``labels`` when None, and then T must equal B.
+        counts: known images and texts of the batch that these are a part of: the losses of its parts add up to its own.
 
     Returns:
         Scalar, float32; a modality without a known identity counts 0.
@@ -89,15 +96,17 @@ def identity(image_scores: Tensor, text_scores: Tensor, labels: Tensor, text_lab
     """
     text_labels = labels if text_labels is None else text_labels
     _check(image_scores, text_scores, labels, text_labels)
-    return (_classify(image_scores, labels) + _classify(text_scores, text_labels)) / 2
+    images, texts = counts or (None, None)
+    return (_classify(image_scores, labels, images) + _classify(text_scores, text_labels, texts)) / 2
 
 
-def masked_words(scores: Tensor, ids: Tensor) -> Tensor:
+def masked_words(scores: Tensor, ids: Tensor, count: Tensor | None = None) -> Tensor:
     """Masked language modelling: mean cross-entropy of the original ids (Jiang & Ye, CVPR 2023, Eq. 4).
 
     Args:
         scores: (K, V) of every id at the masked positions.
         ids: (K,) that stood there.
+        count: masked words of the batch that these are a part of: the losses of its parts add up to its own.
 
     Returns:
         Scalar, float32; 0 without a masked word.
@@ -107,14 +116,19 @@ def masked_words(scores: Tensor, ids: Tensor) -> Tensor:
     """
     if scores.ndim != 2 or ids.shape != scores.shape[:1]:
         raise ValueError(f"an id per row of scores (K, V): {_shape(ids)} for {_shape(scores)}")
-    return _classify(scores, ids)
+    return _classify(scores, ids, count)
 
 
-def _classify(scores: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy over the rows whose label is a column; 0 where there is none."""
-    known = (labels >= 0) & (labels < scores.shape[1])
+def known_labels(labels: Tensor, classes: int) -> Tensor:
+    """Which of the labels name one of the classes."""
+    return (labels >= 0) & (labels < classes)
+
+
+def _classify(scores: Tensor, labels: Tensor, count: Tensor | None) -> Tensor:
+    """Sum of the cross-entropies of the rows whose label is a column, over ``count``, else their own; 0 without any."""
+    known = known_labels(labels, scores.shape[1])
     total = F.cross_entropy(scores.float(), torch.where(known, labels, -1), ignore_index=-1, reduction="sum")
-    return total / known.sum().clamp(min=1)
+    return total / (known.sum() if count is None else count).clamp(min=1)
 
 
 def _compare(

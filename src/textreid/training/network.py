@@ -46,10 +46,12 @@ class TrainedNetwork(nn.Module):
         """Encode images and captions, and score identities and words.
 
         Args:
-            pixels, ids, lengths, token_layer: as `DualEncoder.forward` takes them.
+            pixels, ids, lengths, token_layer: as `DualEncoder.forward` takes them; there may be no image.
             owners: (T,) position of each caption's image among the B.
             chosen: (T, L) bool, the masked words.
         """
+        if not len(pixels):
+            return self._encode_nothing(pixels, token_layer)
         encoded = self.encoder(pixels, ids, lengths, token_layer, all_tokens=self.word_head is not None)
         images, texts = encoded.image_features, encoded.text_features
         none = images.new_zeros((0, 0))
@@ -63,6 +65,14 @@ class TrainedNetwork(nn.Module):
             if self.word_head
             else none,
         )
+
+    def _encode_nothing(self, pixels: Tensor, token_layer: int) -> Outputs:
+        """No row of anything, from a blank image and caption: so every parameter has a gradient, which is 0."""
+        blank = pixels.new_zeros((1, *pixels.shape[1:]))
+        ids = torch.zeros((1, 3), dtype=torch.int64, device=pixels.device)
+        length, owner, word = ids.new_tensor([3]), ids.new_tensor([0]), torch.tensor([[False, True, False]])
+        outputs: Outputs = self(blank, ids, length, owner, word.to(pixels.device), token_layer)
+        return Outputs(*(rows[:0] for rows in outputs))
 
 
 def is_of_head(parameter: str) -> bool:

@@ -1,6 +1,6 @@
 """From settings and data to everything the training loop works on."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,16 @@ from textreid.artifacts import fingerprint, write_json
 from textreid.config import Config
 from textreid.errors import ArtifactError, ConfigError, ResumeError
 from textreid.models import Model, Tokenizer, initialize, load_model
+from textreid.models.compute import Compute, choose_compute
 from textreid.models.folder import training_text_of
 from textreid.runlog import RunLog, read_records
 from textreid.training.card import source_commit
 from textreid.training.checkpoint import Checkpoint, Checkpoints, Identity
 from textreid.training.data import ImageStore, TokenizedCaptions, should_cache, tokenize
-from textreid.training.device import Compute, choose_compute
 from textreid.training.network import TrainedNetwork
 from textreid.training.noise_table import NoiseTable
 from textreid.training.optimizer import make_optimizer, warmup_steps
+from textreid.training.processes import Processes, local_processes, own_gpu
 from textreid.training.sampler import Sampler
 from textreid.training.selection import Selection
 from textreid.training.totals import Totals
@@ -37,12 +38,14 @@ class Run:
     compute: Compute
     model: Model
     network: TrainedNetwork  # the model's encoder, and heads
+    joined: torch.nn.Module  # the same, as all processes train it
+    processes: Processes
     optimizer: torch.optim.Optimizer
     sampler: Sampler
     images: ImageStore
     captions: TokenizedCaptions
     labels: torch.Tensor  # (images,) on the device
-    noise: NoiseTable | None  # only under Noise-Aware Masking
+    noise: NoiseTable | None  # only under Noise-Aware Masking, and only in the first process
     totals: Totals
     checkpoints: Checkpoints
     selection: Selection
@@ -80,71 +83,122 @@ class Run:
         self.model.selected_on = self.selection.selected_on()
 
 
-def prepare(config: Config, data: TrainingSet, out: Path, resume: bool, log: RunLog, watched: str | None = None) -> Run:
+def prepare(
+    config: Config,
+    data: TrainingSet,
+    out: Path,
+    resume: bool,
+    log: RunLog,
+    processes: Processes,
+    watched: str | None = None,
+) -> Run:
     """Read the data, build or restore the network; arguments and errors are those of `textreid.training.recipe.train`.
 
-    ``watched`` is None where nothing will be validated.
+    ``watched`` is None where nothing will be validated. Only the first process touches ``out``.
     """
     training = config.training
     sampler = Sampler(
         data.image_index, training.batch_size, training.epoch_unit, training.captions_per_image, training.seed
     )
-    _refuse_unfit(config, data, sampler, watched)
-    compute = choose_compute(training.precision)
+    _refuse_unfit(config, data, sampler, watched, processes)
+    compute = choose_compute(training.precision, own_gpu())
     store = ImageStore(data.root, data.images, config.model.image_height, config.model.image_width)
-    checkpoints = Checkpoints(out, training.keep_checkpoints, _identify(config, data, store, compute, watched))
-    found = _open_folder(out, resume, checkpoints, log)
-    tokenizer = found.tokenizer() if found else _make_tokenizer(config, data)
+    identity = _identify(config, data, store, compute, watched, processes)
+    _refuse_other_starts(processes, identity)
+    checkpoints = Checkpoints(out, training.keep_checkpoints, identity)
+    found, tokenizer, records = processes.from_first(lambda: _open(config, data, out, resume, checkpoints, log))
     used = _as_used(config, data, tokenizer)
-    network = _build_network(used, data.identities, found).to(compute.device)
+    network = _build_network(used, data.identities, found, processes).to(compute.device)
     optimizer = make_optimizer(network, used.optimizer)
     totals = Totals(_figures(used), compute.device)
-    if found:
+    if processes.is_first and found:
         totals.sums.copy_(found.restore(network, optimizer))
-    else:
+    elif processes.is_first:
         write_json(out / "config.json", used.to_dict())
-    log.keep_until(found.step if found else -1)
-    records = read_records(log.path) if found else []
     run = Run(
         config=used,
         compute=compute,
         model=Model(network.encoder, tokenizer, training_text=_training_text(config, data, records)),
         network=network,
+        joined=network,
+        processes=processes,
         optimizer=optimizer,
         sampler=sampler,
         images=store,
         captions=tokenize(data.captions, tokenizer),
         labels=torch.from_numpy(data.labels).to(compute.device),
-        noise=_open_noise(used, out, found, len(data), tokenizer.text_length),
+        noise=_open_noise(used, out, found, len(data), tokenizer.text_length) if processes.is_first else None,
         totals=totals,
         checkpoints=checkpoints,
         selection=Selection.from_records(training.select, watched, records),
         start=found.step if found else 0,
         resumed=found is not None,
     )
-    _introduce(run, data, sorted(config.losses.weights().keys() - used.losses.weights().keys()), log)
-    if should_cache(training.cache_images, store.bytes_decoded):
+    _introduce(run, data, sorted(config.losses.weights().keys() - used.losses.weights().keys()), found, log)
+    if should_cache(training.cache_images, store.bytes_decoded * local_processes()):
         with log.progress("read images", len(data.images)):
             store.fill_cache(training.workers, log.advance)
-    return run
+    return replace(run, joined=_join(run))
 
 
-def _identify(config: Config, data: TrainingSet, images: ImageStore, compute: Compute, watched: str | None) -> Identity:
+def _identify(
+    config: Config,
+    data: TrainingSet,
+    images: ImageStore,
+    compute: Compute,
+    watched: str | None,
+    processes: Processes,
+) -> Identity:
     return Identity(
         config=config.to_dict(),
         data=fingerprint([data.fingerprint, list(images.names), images.sizes]),
         watched=watched if config.training.select == "validation" else None,
         compute=f"{compute.device.type}, {compute.dtype}",
+        processes=processes.count,
     )
 
 
-def _build_network(config: Config, identities: int, found: Checkpoint | None) -> TrainedNetwork:
+def _refuse_other_starts(processes: Processes, identity: Identity) -> None:
+    """Raise ConfigError if a process has other settings or data than the first."""
+    first, *others = processes.of_all(identity)
+    for rank, other in enumerate(others, 1):
+        differing = [name for name, value in asdict(first).items() if asdict(other)[name] != value]
+        if differing:
+            raise ConfigError(
+                f"process {rank} has another {' and '.join(differing)} than process 0: "
+                "every machine needs the same command, images and captions"
+            )
+
+
+def _build_network(config: Config, identities: int, found: Checkpoint | None, processes: Processes) -> TrainedNetwork:
     # A checkpoint has its own weights: those that the run began with need not be at hand any more.
-    model = replace(config.model, weights=None) if found else config.model
-    return TrainedNetwork(initialize(model, config.training.seed), config.losses, identities, config.training.seed)
+    elsewhere = found or not processes.is_first
+    model = replace(config.model, weights=None) if elsewhere else config.model
+    encoder = initialize(model, config.training.seed)
+    if config.training.activation_checkpointing:
+        encoder.recompute_layers()
+    return TrainedNetwork(encoder, config.losses, identities, config.training.seed)
 
 
-def _refuse_unfit(config: Config, data: TrainingSet, sampler: Sampler, watched: str | None) -> None:
+def _join(run: Run) -> torch.nn.Module:
+    """Bring all processes to the state of the first."""
+    run.processes.of_all(None)  # some have read their data earlier
+    run.processes.copy_moments(run.optimizer)
+    joined = run.processes.join(run.network)
+    if joined is not run.network:
+        # Gradients travel in the order of the first backward pass, and the order decides how their sums are rounded.
+        # With a pass over nothing for the first, a run that goes on adds up like one that never stopped.
+        model, none = run.config.model, torch.zeros(0, dtype=torch.int64, device=run.compute.device)
+        pixels = torch.zeros((0, 3, model.image_height, model.image_width), device=run.compute.device)
+        outputs = joined(pixels, none[:, None], none, none, none[:, None].bool(), run.config.masking.layer)
+        torch.autograd.backward([rows.sum() for rows in outputs if rows.requires_grad])
+        run.network.zero_grad(set_to_none=True)
+    return joined
+
+
+def _refuse_unfit(
+    config: Config, data: TrainingSet, sampler: Sampler, watched: str | None, processes: Processes
+) -> None:
     """Raise ConfigError with every setting that does not fit the data."""
     training, found = config.training, []
     steps = training.epochs * sampler.steps_per_epoch
@@ -153,6 +207,8 @@ def _refuse_unfit(config: Config, data: TrainingSet, sampler: Sampler, watched: 
             f"training.batch_size: {training.batch_size}, but an epoch has only {sampler.units} "
             f"{training.epoch_unit}s; set it to {sampler.units} or less"
         )
+    if training.batch_size < processes.count:
+        found.append(f"training.batch_size: {training.batch_size}, but {processes.count} processes share it")
     if (warmup := warmup_steps(config.optimizer, sampler.steps_per_epoch)) >= steps:
         found.append(
             f"optimizer.least_warmup_steps: a warm-up of {warmup} steps leaves nothing of the {steps} of this run; "
@@ -178,9 +234,19 @@ def _as_used(config: Config, data: TrainingSet, tokenizer: Tokenizer) -> Config:
 
 
 def _figures(config: Config) -> tuple[str, ...]:
-    """Names of what `textreid.training.recipe.take_step` measures."""
+    """Names of what `textreid.training.step.take_step` measures."""
     noise = ("noise",) if config.masking.method == "nam" else ()
     return ("loss", *config.losses.weights(), "mask_rate", *noise)
+
+
+def _open(
+    config: Config, data: TrainingSet, out: Path, resume: bool, checkpoints: Checkpoints, log: RunLog
+) -> tuple[Checkpoint | None, Tokenizer, list[dict[str, Any]]]:
+    """The checkpoint to go on from, the tokenizer, and the records of the log up to the checkpoint."""
+    found = _open_folder(out, resume, checkpoints, log)
+    tokenizer = found.tokenizer() if found else _make_tokenizer(config, data)
+    log.keep_until(found.step if found else -1)
+    return found, tokenizer, read_records(log.path) if found else []
 
 
 def _open_folder(out: Path, resume: bool, checkpoints: Checkpoints, log: RunLog) -> Checkpoint | None:
@@ -230,7 +296,7 @@ def _open_noise(config: Config, out: Path, found: Checkpoint | None, pairs: int,
     return NoiseTable.create(out / _NOISE, pairs, length, config.masking.probability)
 
 
-def _introduce(run: Run, data: TrainingSet, left_out: list[str], log: RunLog) -> None:
+def _introduce(run: Run, data: TrainingSet, left_out: list[str], found: Checkpoint | None, log: RunLog) -> None:
     """Say and record where the run computes, what it trains and on how much, and the losses that it cannot use."""
     parameters = {name: _count_parameters(part) for name, part in run.network.named_children()}
     draw = run.sampler.draw(0)
@@ -240,6 +306,7 @@ def _introduce(run: Run, data: TrainingSet, left_out: list[str], log: RunLog) ->
         "dtype": str(run.compute.dtype).removeprefix("torch."),
         "reason": run.compute.reason,
         "threads": torch.get_num_threads(),
+        "processes": run.processes.count,
         "parameters": parameters["encoder"],
         "parameters_of_heads": sum(parameters.values()) - parameters["encoder"],
         "steps": run.steps,
@@ -260,9 +327,12 @@ def _introduce(run: Run, data: TrainingSet, left_out: list[str], log: RunLog) ->
     }
     log.record("resume" if run.resumed else "start", run.start, **facts)
     log.say(
-        f"{facts['device']}, {facts['dtype']} ({facts['reason']}), {facts['parameters'] / 1e6:.1f} M parameters, "
+        f"{facts['device']}, {facts['dtype']} ({facts['reason']}), "
+        + (f"{run.processes.count} processes, " if run.processes.count > 1 else "")
+        + f"{facts['parameters'] / 1e6:.1f} M parameters, "
         f"{run.steps} steps, seed {facts['seed']}; {facts['images']} images, {facts['captions']} captions"
         + (f", {data.identities} identities" if data.identities else "")
         + (f"; no identities, so without the loss {', '.join(left_out)}" if left_out else "")
-        + (f"; goes on from step {run.start}" if run.resumed else "")
+        + (f"; goes on from step {run.start}" if found else "")
+        + (f", with {' and '.join(found.changes)}: equal up to rounding" if found and found.changes else "")
     )

@@ -1,0 +1,115 @@
+"""``textreid convert``: any model that can be loaded, in another form."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from textreid.evaluation.agreement import Agreement
+    from textreid.models import Model
+    from textreid.models.onnx_model import OnnxModel
+
+
+class Form(StrEnum):
+    """What to convert to."""
+
+    MODEL = "model"
+    ONNX = "onnx"
+    HUGGINGFACE = "huggingface"
+
+
+def convert(
+    source: str = typer.Argument(help="'tiny', a model folder, or a CLIP: file, folder or hub name."),
+    out: Path = typer.Argument(help="The folder to write."),
+    to: Form = typer.Option(Form.MODEL, "--to", help="Our folder, two ONNX graphs, or transformers' CLIP."),
+    image_size: str | None = typer.Option(
+        None, "--image-size", metavar="HxW", help="Fit the model to images of so many pixels, as in 384x128."
+    ),
+    activation: Literal["gelu", "quick_gelu"] | None = typer.Option(
+        None, "--activation", help="Of a checkpoint that does not tell its own."
+    ),
+    int8: bool = typer.Option(False, "--int8", help="ONNX: multiply 8-bit integers, and measure what that loses."),
+    measure: Path | None = typer.Option(
+        None, "--measure", metavar="FOLDER", help="Measure it on this benchmark (its test split), not on drawn people."
+    ),
+    license_id: str | None = typer.Option(
+        None, "--license", metavar="ID", help="Hugging Face: licence of the weights, as the hub spells it."
+    ),
+    json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Write a model in another form: a folder of textreid, ONNX, or a repository for the Hugging Face hub.
+
+    What became of each tensor of the source is told on stderr. The features stay the same, except with
+    --int8, whose loss is measured, printed and written into the card.
+    """
+    size = _parse_size(image_size)
+    _check_options(to, int8, measure, license_id)
+    from textreid.models import import_model
+    from textreid.models.origin import describe_origin
+
+    model, report = import_model(source, image_size=size, device="cpu", activation=activation)
+    typer.echo(str(report), err=True)
+    card = describe_origin(source, model)
+    facts: dict[str, Any] = {"out": str(out), "form": to.value, "fingerprint": model.fingerprint}
+    if to is Form.MODEL:
+        model.save(out, card)
+    elif to is Form.HUGGINGFACE:
+        from textreid.models.huggingface_export import export_huggingface
+
+        export_huggingface(model, out, card, license_id)
+    else:
+        loss = _export_onnx(model, out, card, int8, measure)
+        facts |= {"int8_loss": loss.to_dict()} if loss else {}
+        if loss and not json:
+            typer.echo(loss.to_markdown() + "\n")
+    facts["bytes"] = sum(file.stat().st_size for file in out.iterdir())
+    if json:
+        import json as json_module
+
+        typer.echo(json_module.dumps(facts, indent=2))
+    else:
+        typer.echo(f"{out}: {to.value}, {facts['bytes']:,} bytes, model {model.fingerprint[:12]}")
+
+
+def _export_onnx(model: "Model", out: Path, card: str, int8: bool, measure: Path | None) -> "Agreement | None":
+    """Export; with ``int8`` the card says what it loses, and so does the result."""
+    from tempfile import TemporaryDirectory
+
+    from textreid.datasets.annotations import read_cuhk_form
+    from textreid.evaluation.agreement import draw_benchmark, measure_agreement
+    from textreid.models.onnx_export import export_onnx
+
+    if not int8:
+        export_onnx(model, out, lambda _: card)
+        return None
+    found: list[Agreement] = []
+    with TemporaryDirectory() as scratch:
+        # A wrong folder is told before the export, which takes seconds.
+        benchmark = read_cuhk_form(measure).split("test") if measure else draw_benchmark(Path(scratch) / "drawn")
+
+        def measured_card(exported: "OnnxModel") -> str:
+            found.append(measure_agreement(model, exported, benchmark))
+            return f"{card}\n## Loss by 8-bit integers\n\n{found[0].to_markdown()}\n"
+
+        export_onnx(model, out, measured_card, int8=True)
+    return found[0]
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, separator, width = text.lower().partition("x")
+    if not (separator and height.isdecimal() and width.isdecimal()):
+        raise typer.BadParameter(f"{text!r} is not a size like 384x128 (height x width)")
+    return int(height), int(width)
+
+
+def _check_options(to: Form, int8: bool, measure: Path | None, license_id: str | None) -> None:
+    if int8 and to is not Form.ONNX:
+        raise typer.BadParameter("--int8 needs --to onnx")
+    if measure and not int8:
+        raise typer.BadParameter("--measure needs --int8: nothing else changes what the model computes")
+    if license_id and to is not Form.HUGGINGFACE:
+        raise typer.BadParameter("--license needs --to huggingface")

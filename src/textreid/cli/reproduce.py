@@ -1,0 +1,125 @@
+"""``textreid reproduce``: the published experiments, as commands of this program, and in miniature."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from json import dumps
+from pathlib import Path
+from shlex import join
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from textreid.errors import ConfigError
+
+if TYPE_CHECKING:
+    from textreid.reproduction import Plan
+
+
+def reproduce(
+    name: str | None = typer.Argument(None, metavar="[EXPERIMENT]", help="Its name or alias; without, all are listed."),
+    scale: Literal["paper", "mini"] = typer.Option(
+        "mini", help="paper: data sets and CLIP, as published; mini: drawn people on two cores, minutes."
+    ),
+    run: bool | None = typer.Option(
+        None, "--run/--print", help="Run the commands, or print them. Without: mini runs, paper prints."
+    ),
+    data: list[str] = typer.Option(
+        [],
+        metavar="NAME=PATH",
+        help="Where things are, at the paper's scale: luperson, luperson-mllm, clip, cuhk-pedes, icfg-pedes, rstpreid, "
+        "mals, mals-images, luperson-t, luperson-t-images. Rows that lack some are left out.",
+    ),
+    out: Path = typer.Option(
+        Path("reproduction"), metavar="FOLDER", help="Where everything goes; the same command again goes on."
+    ),
+    seeds: int | None = typer.Option(None, min=1, help="Repetitions of each row: 3 for mini, else 1."),
+    quick: bool = typer.Option(False, "--quick", help="mini on a handful of people: tells that it runs, no more."),
+    json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
+) -> None:
+    """Repeat the published experiments row by row; what is done is kept, so a stopped run goes on."""
+    from textreid.reproduction import SCALES, experiments, find_experiment, make_plan, run_plan
+
+    if quick and scale != "mini":
+        raise typer.BadParameter("--quick needs --scale mini")
+    if name is None:
+        for one in experiments():
+            typer.echo(f"{one.name:<14}{one.alias:<9}{one.title}")
+        return
+    size = SCALES["quick" if quick else scale]
+    plan = make_plan(find_experiment(name), size, out, range(seeds or size.seeds), _paths(data, size.drawn))
+    if run if run is not None else size.drawn:
+        for reason in run_plan(plan, _execute, _say):
+            _say(f"left out: {reason}")
+        _report(plan, json)
+    else:
+        _print(plan)
+
+
+def _paths(data: list[str], drawn: bool) -> dict[str, Path]:
+    """Names and paths of ``--data``, each known and there."""
+    from textreid.reproduction import DATA
+
+    if data and drawn:
+        raise ConfigError("--data is for --scale paper; the miniature draws its people")
+    found = {}
+    for one in data:
+        key, equals, path = one.partition("=")
+        if not equals or key not in DATA:
+            raise ConfigError(f"--data {one}: expected NAME=PATH, NAME one of {', '.join(DATA)}")
+        if not Path(path).exists():
+            raise ConfigError(f"--data {one}: no such file or folder")
+        found[key] = Path(path)
+    return found
+
+
+def _execute(arguments: Sequence[str]) -> None:
+    """Run another command in this process. What it prints on stdout is in its files too, and dropped."""
+    from textreid.cli.app import app
+
+    with redirect_stdout(StringIO()):
+        app(args=list(arguments), prog_name="textreid", standalone_mode=False)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _print(plan: "Plan") -> None:
+    """Each row as comments and a shell script's lines; a command that an earlier row has is not repeated."""
+    from textreid.reproduction.results import published_scores
+
+    typer.echo(f"# {plan.experiment.title} ({plan.experiment.name}), scale {plan.scale.name}")
+    shown = set()
+    for planned in plan.rows:
+        typer.echo(f"\n# {planned.row.label}, seed {planned.seed}" + (f": {planned.size}" if planned.size else ""))
+        for benchmark in plan.scale.benchmarks:
+            if scores := published_scores(planned.row, benchmark):
+                figures = ", ".join(f"{score} {100 * value:.2f}" for score, value in scores.items())
+                typer.echo(f"# published on {benchmark}: {figures}")
+        if planned.needs:
+            typer.echo(f"# needs {' '.join(f'--data {name}=PATH' for name in planned.needs)}")
+        for step in planned.steps:
+            if step.makes not in shown:
+                shown.add(step.makes)
+                typer.echo(join(["textreid", *step.arguments]))
+
+
+def _report(plan: "Plan", json: bool) -> None:
+    from textreid.reproduction.results import result_tables, to_results, write_results
+
+    results = to_results(plan)
+    files = write_results(plan.folder / plan.experiment.name, results)
+    if json:
+        typer.echo(dumps(results, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    from textreid.evaluation.tables import least_width, to_terminal
+
+    console, tables = Console(), result_tables(results)
+    console.width = max(console.width, least_width(tables))
+    console.print(to_terminal(tables, console.width))
+    for file in files:
+        _say(str(file))

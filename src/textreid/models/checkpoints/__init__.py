@@ -1,0 +1,1 @@
+"""CLIP as others store it: files, their layouts, and what becomes of each tensor."""

@@ -1,0 +1,38 @@
+"""A position table of any grid inside one of a square grid, which is all that transformers' CLIP can store.
+
+transformers' CLIP with ``interpolate_pos_encoding=True`` resizes its square table to the grid of the image at hand, by
+bicubic interpolation. That is linear, along each side on its own, and from a longer side to a shorter one it loses
+rows: there are square tables which it turns into exactly the wanted one, up to rounding.
+"""
+
+import torch
+from torch import nn
+
+
+def to_square(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """The table (1 + s², D), s the longer side, that `from_square` turns into ``table`` (1 + h · w, D).
+
+    Of all such tables the one nearest to the enlarged grid, so that square images find sensible positions too.
+    """
+    side = max(grid)
+    positions = table[1:].double().reshape(*grid, -1)
+    for axis, size in enumerate(grid):
+        reduce, enlarge = _resampling(side, size), _resampling(size, side)
+        # The least change of the enlarged table that makes its reduction exact.
+        exact = enlarge + torch.linalg.pinv(reduce) @ (torch.eye(size, dtype=torch.float64) - reduce @ enlarge)
+        positions = torch.tensordot(exact, positions, dims=([1], [axis])).movedim(0, axis)
+    return torch.cat([table[:1], positions.reshape(side * side, -1).to(table.dtype)])
+
+
+def from_square(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """The table (1 + h · w, D) that transformers' CLIP uses for a grid, given its table (1 + s², D)."""
+    side = max(grid)
+    square = table[1:].T.reshape(1, -1, side, side)
+    resized = nn.functional.interpolate(square, size=grid, mode="bicubic", align_corners=False)
+    return torch.cat([table[:1], resized.flatten(2)[0].T])
+
+
+def _resampling(before: int, after: int) -> torch.Tensor:
+    """The matrix (after, before) of bicubic interpolation along one side."""
+    units = torch.eye(before, dtype=torch.float64)[None, :, :, None]
+    return nn.functional.interpolate(units, size=(after, 1), mode="bicubic", align_corners=False)[0, :, :, 0].T

@@ -1,0 +1,130 @@
+"""From a row to the commands that make it: at the size of the paper, or in miniature on drawn people."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from textreid.reproduction.experiments import Experiment, Row, rows_by_id
+from textreid.reproduction.scales import MINI, PAPER, QUICK, Scale
+from textreid.reproduction.sizes import size_of
+from textreid.reproduction.sources import DrawnPeople, GivenData, Step, Steps
+
+SCALES = {scale.name: scale for scale in (PAPER, MINI, QUICK)}
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row with one seed.
+
+    Attributes:
+        row: what it is.
+        seed: of its people, captions, sample and training, as far as they are drawn.
+        steps: in order; the last one writes ``report``.
+        report: JSON of its evaluation.
+        needs: data that were not given, by name.
+        size: of its training, in words; empty where nothing is trained.
+    """
+
+    row: Row
+    seed: int
+    steps: tuple[Step, ...]
+    report: Path
+    needs: tuple[str, ...]
+    size: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment at one scale.
+
+    Attributes:
+        experiment: which.
+        scale: at which.
+        folder: all its files lie below it; rows that experiments share are made once.
+        rows: for each row all its seeds.
+    """
+
+    experiment: Experiment
+    scale: Scale
+    folder: Path
+    rows: tuple[PlannedRow, ...]
+
+
+def make_plan(
+    experiment: Experiment, scale: Scale, out: Path, seeds: Sequence[int], data: Mapping[str, Path] | None = None
+) -> Plan:
+    """The commands of an experiment.
+
+    Args:
+        experiment: which.
+        scale: one of `SCALES`.
+        out: the folder that holds everything, a folder for each scale.
+        seeds: of the repetitions.
+        data: where the data sets and weights are, by name; at the paper's scale.
+
+    Raises:
+        ConfigError: a setting of a row is refused.
+    """
+    folder = out / scale.name
+    rows = experiment.rows[scale.rows]
+    planned = tuple(_plan_row(row, scale, folder, seed, data or {}) for row in rows for seed in seeds)
+    return Plan(experiment, scale, folder, planned)
+
+
+def _plan_row(row: Row, scale: Scale, folder: Path, seed: int, data: Mapping[str, Path]) -> PlannedRow:
+    steps, own = Steps(), folder / f"seed-{seed}"
+    source = DrawnPeople(scale, own / "data", seed, steps) if scale.drawn else GivenData(data, folder / "data", steps)
+    model = _Planner(scale, own, seed, source, steps).add_model(row)
+    report = own / "reports" / row.id
+    benchmarks = [part for name in source.measured(scale) for part in ("--benchmark", source.benchmark(name))]
+    steps.add(report / "report.json", "evaluate", str(model), *benchmarks, "--report", str(report))
+    return PlannedRow(
+        row=row,
+        seed=seed,
+        steps=steps.in_order(),
+        report=report / "report.json",
+        needs=source.needs(),
+        size=size_of(row, scale),
+    )
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """Adds what makes a model, wherever its people come from."""
+
+    scale: Scale
+    own: Path
+    seed: int
+    source: DrawnPeople | GivenData
+    steps: Steps
+
+    def add_model(self, row: Row) -> Path:
+        """The folder of the model of a row."""
+        if row.weights:
+            return self.source.weights()
+        run = self.own / "runs" / row.id
+        if row.finetune and row.start:
+            start = self.add_model(rows_by_id()[row.start])
+            command = ["finetune", str(start), "--benchmark", self.source.people(row.finetune)]
+            settings = self.scale.finetune
+        else:
+            images, table = self._captions(row)
+            command = ["pretrain", "--preset", self.scale.preset, "--images", str(images), "--captions", str(table)]
+            settings = (*self.scale.pretrain, *self.source.settings())
+        settings = (*settings, *row.set, f"training.seed={self.seed}")
+        assignments = [part for setting in settings for part in ("--set", setting)]
+        self.steps.add(run / "model" / "manifest.json", *command, "--out", str(run), *assignments, run=run)
+        return run / "model"
+
+    def _captions(self, row: Row) -> tuple[Path, Path]:
+        """The root of a row's images, and its caption table."""
+        images, table = self.source.captions(row.captions)
+        count = row.images.get(self.scale.rows)
+        if not row.slots and count is None:
+            return images, table
+        slots = [part for slot in row.slots for part in ("--slot", slot)]
+        sample = [] if count is None else ["--sample", str(self.scale.sample(count)), "--seed", str(self.seed)]
+        names = [slot.replace("/", "-") for slot in row.slots] or [row.captions]
+        part = self.own / "captions" / "-".join([*names, *sample[1:2]])
+        self.steps.add(part / "manifest.json", "captions", "select", str(table), str(part), *slots, *sample)
+        return images, part

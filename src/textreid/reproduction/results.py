@@ -1,0 +1,222 @@
+"""What came of an experiment beside what was published: JSON, tables in Markdown and LaTeX, and for figures a plot."""
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from textreid.artifacts import read_json, write_bytes, write_json, write_text
+from textreid.datasets.benchmarks import PUBLISHED
+from textreid.evaluation.published import DIRECT_TRANSFER, published_rows
+from textreid.evaluation.tables import Table, to_latex, to_markdown
+from textreid.reproduction.experiments import Row
+from textreid.reproduction.plans import Plan
+from textreid.reproduction.plot import draw
+from textreid.reproduction.sizes import training_config
+from textreid.version import __version__
+
+FORMAT_VERSION = 1
+_SCORES = ("R1", "mAP")
+# Student's t, 97.5 %, for 1, 2, ... degrees of freedom; beyond these the last is a little too wide.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+_Values = Mapping[str, float]
+
+
+def published_scores(row: Row, benchmark: str) -> dict[str, float]:
+    """What was published of a row on a benchmark, as fractions of 1; empty where nothing is known."""
+    if row.finetune is None:
+        setting = DIRECT_TRANSFER
+    else:
+        setting = "fine-tuned on the target" if row.finetune == benchmark else f"fine-tuned on {row.finetune}"
+    found = [one for one in published_rows(benchmark) if (one["name"], one["setting"]) == (row.published, setting)]
+    return dict(found[0]["scores"]) if found else {}
+
+
+def to_results(plan: Plan) -> dict[str, Any]:
+    """Gather the reports of the rows that are done."""
+    rows: dict[str, dict[str, Any]] = {}
+    chance: dict[str, list[float]] = {}
+    not_comparable: dict[str, str] = {}
+    for planned in plan.rows:
+        row = planned.row
+        entry = rows.setdefault(
+            row.id,
+            {
+                "id": row.id,
+                "label": row.label,
+                "size": planned.size,
+                "x": _position(row, plan),
+                "commands": [list(step.arguments) for step in planned.steps],
+                "published": {
+                    name: scores
+                    for name in (plan.scale.benchmarks if not plan.scale.drawn else ("cuhk-pedes",))
+                    if (scores := published_scores(row, name))
+                },
+                "measured": {},
+            },
+        )
+        if not planned.report.is_file():
+            continue
+        report = read_json(planned.report)
+        names = {one["benchmark"]: _name(one["benchmark"], one["form"]) for one in report["evaluations"]}
+        not_comparable |= {
+            names[one["benchmark"]]: why for one in report["published"] if (why := one["not_comparable"])
+        }
+        for evaluation in report["evaluations"]:
+            direction = evaluation["text_to_image"]
+            by_seed = entry["measured"].setdefault(names[evaluation["benchmark"]], {})
+            by_seed[str(planned.seed)] = {name: direction["scores"][name] for name in _SCORES}
+            chance.setdefault(names[evaluation["benchmark"]], []).append(direction["chance"]["R1"])
+    return {
+        "kind": "reproduction",
+        "format_version": FORMAT_VERSION,
+        "textreid": __version__,
+        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        "experiment": plan.experiment.name,
+        "title": plan.experiment.title,
+        "scale": plan.scale.name,
+        "drawn": plan.scale.drawn,
+        "reference": plan.experiment.reference,
+        "x": plan.experiment.x,
+        "not_comparable": not_comparable,
+        "chance": {benchmark: fmean(values) for benchmark, values in chance.items()},
+        "rows": list(rows.values()),
+    }
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> list[Path]:
+    """Write ``report.json``, ``report.md``, ``report.tex`` and for figures ``plot.png``; returns the files."""
+    tables = result_tables(results)
+    files = [folder / f"report.{form}" for form in ("json", "md", "tex")]
+    write_json(files[0], dict(results))
+    write_text(files[1], to_markdown(results["title"], tables))
+    write_text(files[2], to_latex(tables))
+    curves = _curves(results)
+    if curves:
+        files.append(folder / "plot.png")
+        write_bytes(files[-1], draw(curves, results["x"]))
+    return files
+
+
+def result_tables(results: Mapping[str, Any]) -> list[Table]:
+    """A table for each benchmark that something was measured on or published for."""
+    rows = results["rows"]
+    names = dict.fromkeys(name for row in rows for name in ([] if results["drawn"] else row["published"]))
+    names |= dict.fromkeys(name for row in rows for name in row["measured"])
+    return [_drawn_table(results, name) if results["drawn"] else _paper_table(results, name) for name in names]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of a mean by Student's t; None for a single value."""
+    if len(values) < 2:
+        return None
+    half = _T[min(len(values) - 1, len(_T)) - 1] * stdev(values) / math.sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
+
+
+def _name(benchmark: str, form: str) -> str:
+    """What `textreid evaluate --benchmark` calls it; drawn people have the name of their folder."""
+    return form if form in PUBLISHED else benchmark
+
+
+def _position(row: Row, plan: Plan) -> float | None:
+    """Where a row stands along the axis of a figure."""
+    setting, scale = plan.experiment.x, plan.scale
+    if setting is None or row.weights or (row.id == plan.experiment.reference):
+        return None
+    if setting == "images":
+        images = scale.images_of(row)
+        return None if images is None else float(images)
+    section, name = setting.split(".")
+    return float(getattr(getattr(training_config(row, scale), section), name))
+
+
+def _paper_table(results: Mapping[str, Any], benchmark: str) -> Table:
+    rows = []
+    for row in results["rows"]:
+        published, measured = row["published"].get(benchmark, {}), row["measured"].get(benchmark, {})
+        cells = [row["label"]]
+        for score in _SCORES:
+            mean = fmean(values[score] for values in measured.values()) if measured else None
+            known = published.get(score)
+            comparable = mean is not None and known is not None and benchmark not in results["not_comparable"]
+            cells += [_percent(known), _percent(mean), _points(mean - known) if comparable else ""]
+        rows.append(cells)
+    columns = ["", *(f"{score} {what}" for score in _SCORES for what in ("published", "measured", "difference"))]
+    return Table(f"{results['title']}: {benchmark}, %", columns, [rows], _notes(results, benchmark))
+
+
+def _drawn_table(results: Mapping[str, Any], benchmark: str) -> Table:
+    reference = next((row for row in results["rows"] if row["id"] == results["reference"]), None)
+    compared = reference["measured"].get(benchmark, {}) if reference else {}
+    rows = []
+    for row in results["rows"]:
+        measured = row["measured"].get(benchmark, {})
+        cells = [row["label"], *(_with_interval([values[score] for values in measured.values()]) for score in _SCORES)]
+        if reference:
+            cells.append("" if row is reference else _paired(measured, compared))
+        rows.append([*cells, _percent(row["published"].get("cuhk-pedes", {}).get("R1"))])
+    columns = ["", *_SCORES, *(["R1 difference"] if reference else []), "published CUHK-PEDES R1"]
+    notes = _notes(results, benchmark)
+    if reference:
+        notes.append(f"R1 difference: row - '{reference['label']}', of equal seeds: the same people and captions")
+    return Table(f"{results['title']}: drawn people of {benchmark}, %", columns, [rows], notes)
+
+
+def _with_interval(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    ends = interval(values)
+    return _percent(fmean(values)) + (f"\n[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else "")
+
+
+def _paired(measured: Mapping[str, _Values], reference: Mapping[str, _Values]) -> str:
+    """Mean difference of R1 over the seeds that both rows have, with its interval."""
+    differences = [measured[seed]["R1"] - reference[seed]["R1"] for seed in measured if seed in reference]
+    if not differences:
+        return ""
+    ends = interval(differences)
+    return _points(fmean(differences)) + (f"\n[{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]" if ends else "")
+
+
+def _notes(results: Mapping[str, Any], benchmark: str) -> list[str]:
+    lines = []
+    if benchmark in results["chance"]:
+        lines.append(f"random order: R1 {_percent(results['chance'][benchmark])}")
+    seeds = {seed for row in results["rows"] for seed in row["measured"].get(benchmark, {})}
+    if seeds:
+        lines.append(f"seeds: {', '.join(sorted(seeds, key=int))}")
+    if len(seeds) > 1:
+        lines.append("[low, high]: 95 % interval of a mean over seeds, by Student's t")
+    if results["drawn"]:
+        lines.append("drawn people, a tiny network from random weights: nothing here is a figure of the paper's method")
+    if benchmark in results["not_comparable"]:
+        lines.append(results["not_comparable"][benchmark])
+    lines += [f"not measured: {row['label']}" for row in results["rows"] if not row["measured"].get(benchmark)]
+    return lines
+
+
+def _curves(results: Mapping[str, Any]) -> dict[str, list[tuple[float, float, float, float]]]:
+    """By name the (x, mean, low, high) of R1 in per cent, measured and, at the paper's scale, published."""
+    curves: dict[str, list[tuple[float, float, float, float]]] = {}
+    for row in results["rows"] if results["x"] else []:
+        if row["x"] is None:
+            continue
+        for benchmark, by_seed in row["measured"].items():
+            values = [100 * scores["R1"] for scores in by_seed.values()]
+            low, high = interval(values) or (values[0], values[0])
+            curves.setdefault(benchmark, []).append((row["x"], fmean(values), low, high))
+        for benchmark, scores in {} if results["drawn"] else row["published"].items():
+            value = 100 * scores["R1"]
+            curves.setdefault(f"{benchmark}, published", []).append((row["x"], value, value, value))
+    return {name: sorted(points) for name, points in curves.items()}
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f}"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+z.2f}"

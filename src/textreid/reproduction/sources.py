@@ -1,0 +1,160 @@
+"""Where people and sentences come from: data sets that were given, or a program that draws them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from textreid.errors import ConfigError
+from textreid.reproduction.experiments import LUPERSON_MLLM
+from textreid.reproduction.scales import Scale
+
+CLIP = "openai/clip-vit-base-patch16"  # on the hub, where no weights are given
+DATA = (
+    "luperson", LUPERSON_MLLM, "clip", "cuhk-pedes", "icfg-pedes", "rstpreid",
+    "mals", "mals-images", "luperson-t", "luperson-t-images",
+)  # fmt: skip
+_TRAIN_DOMAINS = ("street", "mall")
+_WRITERS = {"mals": "MALS", "luperson-t": "LUPerson-T"}
+_MANIFEST = "manifest.json"
+
+
+class Step(NamedTuple):
+    """One command.
+
+    Attributes:
+        arguments: of ``textreid``.
+        makes: what is there when it is done, and not before.
+        run: folder of a training run, which goes on where it was stopped; None for other commands.
+    """
+
+    arguments: tuple[str, ...]
+    makes: Path
+    run: Path | None = None
+
+
+class Steps:
+    """Steps in the order they are needed, each once."""
+
+    def __init__(self) -> None:
+        self._steps: dict[Path, Step] = {}
+
+    def add(self, makes: Path, *arguments: str, run: Path | None = None) -> None:
+        """Add a step, unless one that makes the same is there."""
+        self._steps.setdefault(makes, Step(arguments, makes, run))
+
+    def in_order(self) -> tuple[Step, ...]:
+        """All of them."""
+        return tuple(self._steps.values())
+
+
+class GivenData:
+    """Data sets and weights that lie somewhere; a name in capitals stands for one that was not given."""
+
+    def __init__(self, data: Mapping[str, Path], folder: Path, steps: Steps) -> None:
+        self._data, self._folder, self._steps = data, folder, steps
+        self._needs: dict[str, None] = {}
+
+    def needs(self) -> tuple[str, ...]:
+        """Names of what was asked for and not given."""
+        return tuple(self._needs)
+
+    def measured(self, scale: Scale) -> tuple[str, ...]:
+        """The benchmarks that were given, or else all."""
+        return tuple(name for name in scale.benchmarks if name in self._data) or scale.benchmarks
+
+    def benchmark(self, name: str) -> str:
+        """A benchmark, as ``--benchmark`` takes it."""
+        return f"{name}={self._path(name)}"
+
+    people = benchmark  # the training split is in the same folder
+
+    def weights(self) -> Path:
+        """CLIP at the size of a pedestrian."""
+        folder = self._folder / "clip"
+        source = str(self._data.get("clip", CLIP))
+        self._steps.add(folder / _MANIFEST, "convert", source, str(folder), "--image-size", "384x128")
+        return folder
+
+    def settings(self) -> tuple[str, ...]:
+        """Settings of pre-training that follow from what was given."""
+        return (f"model.weights={self._data['clip']}",) if "clip" in self._data else ()
+
+    def captions(self, source: str) -> tuple[Path, Path]:
+        """The root of the images of a source, and its caption table."""
+        table = self._folder / source
+        if source == LUPERSON_MLLM:
+            images, captions = self._path("luperson"), self._path(source)
+        else:
+            images, captions = self._path(f"{source}-images"), f"{_WRITERS[source]}={self._path(source)}"
+        arguments = ("captions", "import", captions, "--images", images, "--out", str(table))
+        self._steps.add(table / _MANIFEST, *arguments)
+        return Path(images), table
+
+    def _path(self, name: str) -> str:
+        if name in self._data:
+            return str(self._data[name])
+        self._needs[name] = None
+        return name.upper()
+
+
+class DrawnPeople:
+    """People of a program, other ones in every corpus of a seed; captioned by simulated MLLMs."""
+
+    def __init__(self, scale: Scale, folder: Path, seed: int, steps: Steps) -> None:
+        self._scale, self._folder, self._seed, self._steps = scale, folder, seed, steps
+
+    def needs(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
+
+    def measured(self, scale: Scale) -> tuple[str, ...]:
+        """All benchmarks."""
+        return scale.benchmarks
+
+    def benchmark(self, name: str) -> str:
+        """People to measure on, as ``--benchmark`` takes them."""
+        scale = self._scale
+        first = len(_TRAIN_DOMAINS) * scale.people + scale.benchmarks.index(name) * scale.test_people
+        return str(self._draw("test", name, scale.test_people, first))
+
+    def people(self, name: str) -> str:
+        """People to fine-tune on, likewise."""
+        scale = self._scale
+        before = len(_TRAIN_DOMAINS) * scale.people + len(scale.benchmarks) * scale.test_people
+        first = before + scale.benchmarks.index(name) * scale.tuning_people
+        return str(self._draw("train", name, scale.tuning_people, first))
+
+    def weights(self) -> Path:
+        """There are none.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("a network that is not trained is measured at the paper's scale only")
+
+    def settings(self) -> tuple[str, ...]:
+        """None: the network starts from random weights."""
+        return ()
+
+    def captions(self, source: str) -> tuple[Path, Path]:
+        """The root of the people to pre-train on, and their caption table."""
+        for number, domain in enumerate(_TRAIN_DOMAINS):
+            self._draw("people", domain, self._scale.people, number * self._scale.people)
+        images, table = self._folder / "people", self._folder / source
+        if source == LUPERSON_MLLM:
+            writers: tuple[str, ...] = ("--mllm", "qwen=simulated", "--mllm", "shikra=simulated")
+        else:
+            writers = ("--mllm", "pixels=describe", "--slots", "static")
+        arguments = ("caption", str(images), "--out", str(table), *writers, "--seed", str(self._seed))
+        self._steps.add(table / _MANIFEST, *arguments)
+        return images, table
+
+    def _draw(self, use: str, domain: str, people: int, first: int) -> Path:
+        folder, split = self._folder / use / domain, "test" if use == "test" else "train"
+        self._steps.add(
+            folder / _MANIFEST,
+            *("synthesize", str(folder), "--domain", domain, "--split", split, "--workers", "2"),
+            *("--identities", str(people), "--images", "3" if use == "test" else "2"),
+            *("--first-identity", str(first), "--seed", str(self._seed)),
+        )
+        return folder

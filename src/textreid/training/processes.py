@@ -1,0 +1,226 @@
+"""The processes of one run: torchrun starts one for each GPU, or several on CPUs; a plain start is a single one.
+
+Every process knows the whole batch of a step and works on its slice of the images, so that what is computed does not
+depend on how many there are. Only the first one reads and writes the run folder.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from textreid.errors import ConfigError, ProcessError, TextReidError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(days=1)  # for what one process does while the others wait: read, evaluate, save
+_LAST_WORDS = 2.0  # seconds in which the processes that are left say so
+_HERE, _REPORT, _LEFT = "here", "report", "left"  # keys of the store
+
+
+class Processes:
+    """This process, ``rank`` of ``count``. Alone, it waits for nobody and adds nothing up.
+
+    All processes must call the same methods in the same order.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1) -> None:
+        self.rank = rank
+        self.count = count
+        self._patient = dist.new_group(backend="gloo", timeout=_PATIENCE) if count > 1 else None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that reads and writes the run folder."""
+        return self.rank == 0
+
+    def slices_of(self, rows: int) -> list[slice]:
+        """The share of ``rows`` of each process; they differ by at most one."""
+        edges = [rows * rank // self.count for rank in range(self.count + 1)]
+        return [slice(low, high) for low, high in pairwise(edges)]
+
+    def slice_of(self, rows: int) -> slice:
+        """This process' share of ``rows``."""
+        return self.slices_of(rows)[self.rank]
+
+    def from_first(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns in the first process; the others wait for it, however long it takes."""
+        if self.count == 1:
+            return work()
+        result: list[Any] = [work() if self.is_first else None]
+        dist.broadcast_object_list(result, src=0, group=self._patient)
+        return cast("T", result[0])
+
+    def of_all(self, value: T) -> list[T]:
+        """``value`` of each process; waits for all, however long it takes."""
+        values: list[Any] = [value]
+        if self.count > 1:
+            values *= self.count
+            dist.all_gather_object(values, value, group=self._patient)
+        return values
+
+    def in_all(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Which of ``flags`` are true in every process."""
+        if self.count == 1:
+            return flags
+        votes = torch.from_numpy(flags.astype(np.uint8))
+        dist.all_reduce(votes, dist.ReduceOp.MIN)
+        return votes.numpy().astype(np.bool_)
+
+    def in_any(self, flag: bool) -> bool:
+        """Whether ``flag`` is true in a process."""
+        return not self.in_all(np.array([not flag]))[0]
+
+    def gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """The rows of all processes, in their order; process ``i`` has ``counts[i]`` of them."""
+        if self.count == 1:
+            return rows
+        padded = rows.new_zeros((max(counts), *rows.shape[1:]))
+        padded[: len(rows)] = rows
+        received = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(received, padded)
+        return torch.cat([part[:count] for part, count in zip(received, counts, strict=True)])
+
+    def add(self, values: Tensor) -> Tensor:
+        """The sum of ``values`` over the processes; may be written into ``values``."""
+        if self.count > 1:
+            dist.all_reduce(values)
+        return values
+
+    def copy_first(self, values: Tensor) -> Tensor:
+        """``values`` of the first process, written into those of the others."""
+        if self.count > 1:
+            dist.broadcast(values, src=0)
+        return values
+
+    def copy_weights(self, network: nn.Module) -> None:
+        """Give the weights of the first process to the others."""
+        for weights in network.state_dict().values():
+            self.copy_first(weights)
+
+    def copy_moments(self, optimizer: torch.optim.Optimizer) -> None:
+        """Give the optimizer's state of the first process, as restored from a checkpoint, to the others."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        state = optimizer.state
+        shapes = [{key: (value.shape, value.dtype) for key, value in state[p].items()} for p in parameters]
+        for parameter, keys in zip(parameters, self.from_first(lambda: shapes), strict=True):
+            for key, (shape, dtype) in keys.items():
+                empty = torch.empty(shape, dtype=dtype, device=parameter.device)
+                self.copy_first(state[parameter].setdefault(key, empty))
+
+    def join(self, network: nn.Module) -> nn.Module:
+        """The network as all processes train it: with the first one's weights, and gradients averaged over them."""
+        if self.count == 1:
+            return network
+        return DistributedDataParallel(network, gradient_as_bucket_view=True)
+
+
+def add_up_at(last: bool, network: nn.Module) -> AbstractContextManager[None]:
+    """For a pass through ``network``, joined or not: gradients go to the other processes in the ``last`` pass only."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext()
+
+
+@contextmanager
+def processes_of_run(timeout: int) -> Iterator[Processes]:
+    """Meet the other processes that torchrun started, if it did.
+
+    Whatever ends one of them ends all, and the user is told once: an error that another process has reported is
+    marked as `TextReidError.reported`.
+
+    Args:
+        timeout: seconds without an answer from another process after which it counts as hung.
+
+    Raises:
+        ProcessError: another process failed, was killed or hangs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Processes()
+        return
+    store, rank, count = next(iter(rendezvous("env://")))
+    store.set(f"{_HERE}/{rank}", "")
+    store.wait([f"{_HERE}/{other}" for other in range(count)], _PATIENCE)  # some read their data more slowly
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timedelta(seconds=timeout))
+    try:
+        yield Processes(rank, count)
+    except TextReidError as error:
+        error.reported = not _report(store, rank)
+        raise
+    except Exception as error:
+        if not _is_of_connection(error):
+            _report(store, rank)
+            raise
+        lost = ProcessError(_describe_loss(store, rank, count, timeout))
+        lost.reported = not _report(store, rank)
+        raise lost from error
+    else:
+        dist.destroy_process_group()
+
+
+def _report(store: "Store", rank: int) -> bool:
+    """Whether this process is the first that has something to report."""
+    try:
+        return bool(store.compare_set(_REPORT, "", str(rank)).decode() == str(rank))
+    except RuntimeError:  # the store went down with the process that kept it
+        return True
+
+
+def _is_of_connection(error: Exception) -> bool:
+    # Gloo has no class of errors; its messages begin with the path of its source.
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def _describe_loss(store: "Store", rank: int, count: int, timeout: int) -> str:
+    try:
+        store.set(f"{_LEFT}/{rank}", "")
+        time.sleep(_LAST_WORDS)
+        missing = [str(other) for other in range(count) if not store.check([f"{_LEFT}/{other}"])]
+    except RuntimeError:
+        missing = []
+    who = f"process {' and '.join(missing)} of 0 to {count - 1}" if missing else "another process"
+    return (
+        f"{who} ended or gave no answer for {timeout} s (training.timeout); "
+        "find out why, then go on from the last checkpoint with --resume"
+    )
+
+
+def first_of_run() -> bool:
+    """Whether this is the process that speaks for the run: torchrun's first, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def local_processes() -> int:
+    """Processes of the run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def own_gpu() -> str | None:
+    """The GPU of this process, one of several on a machine with GPUs; None where there is nothing to choose.
+
+    Raises:
+        ConfigError: this machine has fewer GPUs than processes of the run.
+    """
+    if local_processes() == 1 or not torch.cuda.is_available():
+        return None
+    if torch.cuda.device_count() < local_processes():
+        raise ConfigError(
+            f"torchrun: {local_processes()} processes on this machine with {torch.cuda.device_count()} GPUs; "
+            "start one for each (--nproc-per-node)"
+        )
+    rank = int(os.environ["LOCAL_RANK"])
+    torch.cuda.set_device(rank)
+    return f"cuda:{rank}"

@@ -1,0 +1,119 @@
+"""One, two and four processes compute the same; and what happens when one of them does not go on."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.training.together import free_port, run_together
+
+from textreid.config import Config
+from textreid.datasets.annotations import read_cuhk_form
+from textreid.runlog import RunLog, read_records
+from textreid.training.recipe import finetune, pretrain
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Corpus
+
+MakeConfig = Callable[..., Config]
+COUNTS = (1, 2, 4)
+# Adam divides by the size of a gradient; without this epsilon it would blow up the rounding of those near 0.
+EPSILON = "optimizer.epsilon=1e-4"
+# Shares of unequal size in every batch; a checkpoint of every step, whose moments show the gradients.
+RUN = ("training.batch_size=13", "training.epochs=2", "training.checkpoint_every=1", "training.keep_checkpoints=99")
+
+
+def train_all(configs: dict[str, Config], ports: dict[str, int], corpus: Path, people: Path, out: Path) -> list[str]:
+    """In each process: the runs called ``nam…`` pre-train, the others fine-tune; returns what was trained."""
+    torch.set_num_threads(1)
+    pytest.MonkeyPatch().setattr("textreid.training.recipe.plot_run", lambda metrics: [])
+    for name, config in configs.items():
+        os.environ["MASTER_PORT"] = str(ports[name])
+        folder = out / name
+        log = RunLog(folder, console=False)
+        if name.startswith("nam"):
+            pretrain(config, corpus / "imgs", corpus / "captions", folder, log=log)
+        else:
+            finetune(config, read_cuhk_form(people).split("train"), folder, log=log)
+    return list(configs)
+
+
+@pytest.fixture(scope="module")
+def configs(small_config: MakeConfig) -> dict[str, Config]:
+    nam = (*RUN, EPSILON, "losses.sdm=1", "losses.itc=0.5", "training.captions_per_image=2")
+    heads = (
+        *RUN, EPSILON, "losses.sdm=1", "losses.itc=0", "losses.cmpm=0.2", "losses.id=1", "losses.mlm=1",
+        "masking.method=em", "masking.probability=0.1", "training.epoch_unit=pair", "optimizer.clip_norm=0",
+    )  # fmt: skip
+    return {
+        "nam": small_config(*nam),
+        "nam-portions": small_config(*nam, "training.micro_batch=2"),
+        "heads": small_config(*heads),
+        "heads-portions": small_config(*heads, "training.micro_batch=3", "training.activation_checkpointing=true"),
+    }
+
+
+@pytest.fixture(scope="module")
+def runs(
+    configs: dict[str, Config],
+    make_corpus: Callable[..., "Corpus"],
+    make_people: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Every configuration trained by each number of processes, in ``<number>/<name>``."""
+    root = tmp_path_factory.mktemp("runs")
+    make_corpus(root / "corpus", images=101, broken=(42,))
+    people = make_people(root / "people", {"train": 19}, images_each=2)
+    for count in COUNTS:
+        ports = {name: free_port() for name in configs}
+        done = run_together(count, train_all, configs, ports, root / "corpus", people, root / str(count))
+        assert done == [list(configs)] * count
+    return root
+
+
+def trained(out: Path) -> list[dict[str, Any]]:
+    return [record for record in read_records(out / "metrics.jsonl") if record["event"] == "train"]
+
+
+def gradients(out: Path) -> dict[str, torch.Tensor]:
+    """Of the first step: nine tenths of Adam's first moment are still 0."""
+    moments = load_file(out / "step-00000001" / "optimizer.safetensors")
+    return {name: value / 0.1 for name, value in moments.items() if name.endswith("/exp_avg")}
+
+
+OTHERS = [(count, f"{kind}{how}") for kind in ("nam", "heads") for count in COUNTS for how in ("", "-portions")]
+OTHERS = [(count, name) for count, name in OTHERS if (count, name) not in {(1, "nam"), (1, "heads")}]
+
+
+@pytest.mark.parametrize(("count", "name"), OTHERS)
+def test_losses_gradients_and_noise_are_those_of_one_process(runs: Path, count: int, name: str) -> None:
+    kind = name.partition("-")[0]
+    one, other = runs / "1" / kind, runs / str(count) / name
+    expected, found = trained(one), trained(other)
+    assert len(found) == len(expected) == (16 if kind == "nam" else 12)
+    figures = {"nam": ("sdm", "itc", "noise"), "heads": ("sdm", "cmpm", "id", "mlm")}[kind]
+    for record, reference in zip(found, expected, strict=True):
+        for figure in ("loss", "mask_rate", *figures):
+            assert record[figure] == pytest.approx(reference[figure], rel=1e-5, abs=1e-5), (record["step"], figure)
+    reference_gradients, found_gradients = gradients(one), gradients(other)
+    assert found_gradients.keys() == reference_gradients.keys()
+    assert len(found_gradients) > 60
+    for parameter, gradient in reference_gradients.items():
+        torch.testing.assert_close(found_gradients[parameter], gradient, rtol=1e-4, atol=1e-5, msg=parameter)
+    if kind == "nam":
+        for step in (8, 16):  # ends of epochs
+            tables = [np.load(out / f"step-{step:08}" / "noise.npy").astype(np.float32) for out in (one, other)]
+            assert np.ptp(tables[0]) > 0.1
+            np.testing.assert_allclose(tables[1], tables[0], atol=1e-3)  # neighbours in half precision
+
+
+def test_the_card_counts_the_unreadable_image_that_another_process_met(runs: Path) -> None:
+    for count in COUNTS:
+        card = (runs / str(count) / "nam" / "model" / "card.md").read_text()
+        assert "| unreadable images, left out | 1 |" in card
+        start = read_records(runs / str(count) / "nam" / "metrics.jsonl")[0]
+        assert (start["event"], start["processes"]) == ("start", count)
