@@ -17,6 +17,8 @@ STORY = [
     "caption",
     "pretrain",
     "finetune",
+    "runs",
+    "inspect",
     "evaluate",
     "convert",
     "search",

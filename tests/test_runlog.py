@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -6,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textreid.errors import ArtifactError, ConfigError
-from textreid.runlog import RunLog, read_records
+from textreid.runlog import RunLog, is_running, read_records
 
 
 def test_records_are_lines_of_json_that_are_there_at_once(tmp_path: Path) -> None:
@@ -14,11 +17,11 @@ def test_records_are_lines_of_json_that_are_there_at_once(tmp_path: Path) -> Non
     log.record("start", 0, device="cpu", name="Zürich")
     log.record("train", 10, loss=1.5)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == [
-        {"event": "start", "step": 0, "device": "cpu", "name": "Zürich"},
-        {"event": "train", "step": 10, "loss": 1.5},
-    ]
-    assert read_records(log.path) == [json.loads(line) for line in lines]
+    first, second = map(json.loads, lines)
+    assert read_records(log.path) == [first, second]
+    assert time.time() - 60 < first.pop("time") <= second.pop("time") <= time.time() + 1
+    assert first == {"event": "start", "step": 0, "device": "cpu", "name": "Zürich"}
+    assert second == {"event": "train", "step": 10, "loss": 1.5}
 
 
 @given(steps=st.lists(st.integers(0, 30), max_size=20), kept=st.integers(-1, 30), cut=st.booleans())
@@ -108,3 +111,24 @@ def test_no_tensorboard_unless_it_is_asked_for_and_there(tmp_path: Path, monkeyp
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'textreid\[tensorboard\]'"):
         RunLog(tmp_path, tensorboard=True)
+
+
+def test_a_run_is_known_to_be_running_while_its_process_shows_progress(tmp_path: Path) -> None:
+    assert not is_running(tmp_path)
+    with RunLog(tmp_path, console=False).progress("train", total=2):
+        assert is_running(tmp_path)
+    assert not is_running(tmp_path)
+    assert not is_running(tmp_path / "none")
+    code = (
+        "import pathlib, sys, textreid.runlog as r\n"
+        "with r.RunLog(pathlib.Path(sys.argv[1]), console=False).progress('train', 2):\n"
+        "    print('ready', flush=True)\n    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        assert is_running(tmp_path)
+        process.kill()
+    assert not is_running(tmp_path)

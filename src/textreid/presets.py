@@ -41,14 +41,14 @@ def tiny() -> Config:
             learning_rate=1e-3,
             warmup_start=1e-5,
             warmup_epochs=0.5,
-            least_warmup_steps=64,
+            least_warmup_steps=100,
             beta2=0.98,
             weight_decay=0.0,
             clip_norm=1.0,
         ),
         augmentation=AugmentationConfig(pad=4, erase=0.3, erase_area_high=0.2, scale=0.15, colour=0.3, blur=0.3),
         training=TrainingConfig(
-            epochs=6, batch_size=128, epoch_unit="image", captions_per_image=2, checkpoint_every=500
+            epochs=12, batch_size=128, epoch_unit="image", captions_per_image=2, checkpoint_every=500
         ),
     )
 

@@ -1,12 +1,13 @@
 """The log of a run: ``metrics.jsonl``, one JSON object a line, and its view on the console (standard error).
 
-A record has ``event`` and ``step`` (steps finished when it was written), then its values. Records are flushed one by
-one, so a killed process loses none but, at most, the half of a line that it was writing. TensorBoard gets its numbers
-from the same records.
+A record has ``event``, ``step`` (steps finished when it was written) and ``time`` (Unix), then its values. Records are
+flushed one by one, so a killed process loses none but, at most, the half of a line that it was writing. TensorBoard
+gets its numbers from the same records.
 """
 
 import importlib.util
 import json
+import os
 import shutil
 import sys
 import time
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.jsonl"
 NOISE = "noise"  # the event of a histogram
+ABOUT = frozenset({"event", "step", "epoch", "time"})  # what a record says of itself; the rest was measured
 _QUIET_SECONDS = 15.0  # between lines of progress where the console is no terminal
 
 
@@ -48,7 +50,7 @@ class RunLog:
         Raises:
             ArtifactError: it cannot be written.
         """
-        record = {"event": event, "step": step, **values}
+        record = {"event": event, "step": step, "time": round(time.time(), 2), **values}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as stream:
@@ -82,10 +84,11 @@ class RunLog:
         with Progress(*columns, console=console, disable=not visible, transient=True) as bar:
             self._progress = (bar, bar.add_task(task, total=total, completed=done, note=""))
             self._spoken = time.monotonic()
-            try:
-                yield
-            finally:
-                self._progress = None
+            with _locked(self.path.parent, shared=True):
+                try:
+                    yield
+                finally:
+                    self._progress = None
 
     def note(self, text: str) -> None:
         """Set the text beside the progress."""
@@ -130,12 +133,12 @@ class _TensorBoard:
 
         self._writer = self._writer or SummaryWriter(str(self._folder))
         for record in records:
-            event, step = record["event"], record["step"]
+            event, step, when = record["event"], record["step"], record["time"]
             if event in ("train", "validation"):
-                for name in record.keys() - {"event", "step"}:
-                    self._writer.add_scalar(f"{event}/{name}", record[name], step)
+                for name in record.keys() - ABOUT:
+                    self._writer.add_scalar(f"{event}/{name}", record[name], step, when)
             elif event == NOISE:
-                self._add_histogram(record["counts"], step)
+                self._add_histogram(record["counts"], step, when)
         self._writer.flush()
 
     def rewrite(self, records: Iterable[Mapping[str, Any]]) -> None:
@@ -146,7 +149,7 @@ class _TensorBoard:
         shutil.rmtree(self._folder, ignore_errors=True)
         self.write(records)
 
-    def _add_histogram(self, counts: list[int], step: int) -> None:
+    def _add_histogram(self, counts: list[int], step: int, when: float) -> None:
         width = 1 / len(counts)
         middles = [(index + 0.5) * width for index in range(len(counts))]
         self._writer.add_histogram_raw(
@@ -154,7 +157,7 @@ class _TensorBoard:
             sum=sum(count * middle for count, middle in zip(counts, middles, strict=True)),
             sum_squares=sum(count * middle**2 for count, middle in zip(counts, middles, strict=True)),
             bucket_limits=[(index + 1) * width for index in range(len(counts))], bucket_counts=counts,
-            global_step=step,
+            global_step=step, walltime=when,
         )  # fmt: skip
 
 
@@ -171,6 +174,38 @@ class NoLog(RunLog):
         """Do nothing."""
 
 
+def is_running(folder: Path) -> bool:
+    """Whether a process on this machine shows its `RunLog.progress` in ``folder``."""
+    with _locked(folder, shared=False) as free:
+        return not free
+
+
+@contextmanager
+def _locked(folder: Path, shared: bool) -> Iterator[bool]:
+    """Hold a lock of ``folder``, also lost by the death of the process; yields False if another holds it.
+
+    Where files cannot be locked (Windows, some network disks) nobody seems to hold any.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield True
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        free = True
+    except BlockingIOError:
+        free = False
+    except OSError:
+        free = True
+    try:
+        yield free
+    finally:
+        os.close(descriptor)
+
+
 def read_records(path: Path) -> list[dict[str, Any]]:
     """All records of a ``metrics.jsonl``, without a last line that is cut off.
 
@@ -185,10 +220,10 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def _step(line: str) -> float:
-    """The step of a record; infinite for a line that is cut off."""
+    """The step of a record; infinite for a line that is cut off or holds no record."""
     try:
         return float(json.loads(line)["step"])
-    except ValueError:
+    except (ValueError, KeyError, TypeError):
         return float("inf")
 
 

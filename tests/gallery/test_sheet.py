@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from textreid.errors import ArtifactError
 from textreid.gallery import Hit, contact_sheet, save_contact_sheet
-from textreid.gallery.sheet import MAX_TILES, _font, _shorten, _wrap
+from textreid.gallery.sheet import MAX_TILES
 
 COLOURS = ["red", "lime", "blue", "yellow", "magenta", "cyan", "black"]
 
@@ -77,26 +75,6 @@ def test_a_long_title_makes_room_for_itself(tmp_path: Path) -> None:
     heights = [contact_sheet("a tall person " * times, "note", hits).height for times in (1, 4, 10, 1000)]
     assert heights == sorted(heights)
     assert heights[0] < heights[1] < heights[2] == heights[3]
-
-
-@given(st.text(max_size=300))
-def test_wrapped_text_is_narrow_and_complete_or_cut(text: str) -> None:
-    font = _font(17)
-    lines = _wrap(text, font, 400, 4)
-    assert 1 <= len(lines) <= 4
-    assert all(font.getlength(line) <= 400 for line in lines)
-    if not any(line.endswith("…") for line in lines) and text.isprintable():
-        assert " ".join(lines).split() == text.split()
-
-
-@given(st.text(max_size=80), st.integers(30, 300))
-def test_a_shortened_text_is_the_longest_that_fits(text: str, width: int) -> None:
-    font = _font(13)
-    short = _shorten(text, font, width)
-    assert font.getlength(short) <= width
-    assert short.isprintable()
-    if font.getlength(text) <= width and text.isprintable():
-        assert short == text
 
 
 @pytest.mark.parametrize(

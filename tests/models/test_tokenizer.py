@@ -249,6 +249,30 @@ def test_pieces_are_the_tokens_and_their_places_are_in_order(kind: str, text: st
         assert all(place in covered for place, letter in enumerate(text) if letter.isalnum())
 
 
+@pytest.mark.parametrize("kind", ["clip", "own"])
+def test_words_are_those_that_people_read(kind: str) -> None:
+    tokenizer = CLIP if kind == "clip" else OWN
+    for text, expected in {
+        "A man's (navy-blue) T-shirt,": ["A", "man's", "(", "navy-blue", ")", "T-shirt", ","],
+        "2000 €: cafe\u0301 日": ["2000", "€", ":", "cafe\u0301", "日"],
+        "unbelievably": ["unbelievably"],
+    }.items():
+        assert [text[start:stop] for start, stop, _ in tokenizer.words(text)] == expected
+
+
+@pytest.mark.parametrize("kind", ["clip", "own"])
+@given(text=st.text(max_size=40))
+@settings(deadline=None, max_examples=100)
+def test_words_hold_every_token_that_is_in_the_text_once_and_in_order(kind: str, text: str) -> None:
+    tokenizer = CLIP if kind == "clip" else OWN
+    words, pieces = tokenizer.words(text), tokenizer.pieces(text)
+    places = [position for position, (_, start, stop) in enumerate(pieces, start=1) if start < stop]
+    assert [position for word in words for position in word.positions] == places
+    assert all(word.start < word.stop <= len(text) for word in words)
+    assert all(former.stop <= word.start for former, word in itertools.pairwise(words))
+    assert not any(text[start].isspace() for start, _, _ in words)
+
+
 @given(st.text(alphabet="&#x;ampltgq0123456789 aé\u2019ﬁİÃ©", max_size=40))
 @settings(deadline=None, max_examples=300)
 def test_what_was_cleaned_keeps_its_place(text: str) -> None:

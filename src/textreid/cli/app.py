@@ -14,8 +14,10 @@ from textreid.cli.demo import demo
 from textreid.cli.doctor import doctor
 from textreid.cli.evaluate import evaluate
 from textreid.cli.finetune import finetune
+from textreid.cli.inspect import inspect
 from textreid.cli.pretrain import pretrain
 from textreid.cli.reproduce import reproduce
+from textreid.cli.runs import runs
 from textreid.cli.search import search
 from textreid.cli.synthesize import synthesize
 from textreid.cli.templates import templates
@@ -55,6 +57,8 @@ app.command()(doctor)
 app.command()(caption)
 app.command()(pretrain)
 app.command()(finetune)
+app.command()(runs)
+app.command()(inspect)
 app.command()(evaluate)
 app.command()(convert)
 app.command()(search)

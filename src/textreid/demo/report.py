@@ -8,6 +8,9 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from textreid.config import MaskingConfig
+from textreid.training.inspection_page import shade
+
 
 @dataclass(frozen=True)
 class Word:
@@ -113,8 +116,7 @@ def _word(word: Word) -> str:
     text = html.escape(word.text)
     if word.probability is None:
         return text
-    # 0.15 is the mean by construction: the scale runs from none at 0.05 to full at 0.4
-    strength = min(1.0, max(0.0, (word.probability - 0.05) / 0.35))
+    strength = shade(word.probability, MaskingConfig().probability)
     classes = "word wrong" if word.wrong else "word"
     return (
         f'<span class="{classes}" style="--strength:{strength:.2f}" '

@@ -1,6 +1,5 @@
 """The answer to a search as one picture: the query above, the crops below in rank order."""
 
-import importlib.util
 import io
 import math
 import os
@@ -8,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from textreid.artifacts import write_bytes
 from textreid.datasets.images import read_image
+from textreid.datasets.lettering import font, shorten, wrap
 from textreid.errors import ArtifactError, ImageError
 from textreid.gallery.search import Hit
 
@@ -53,15 +53,15 @@ def contact_sheet(title: str, note: str, hits: Sequence[Hit]) -> Image.Image:
     tile_height = round((_TILE_WIDTH - 2 * _MAT) * shape) + 2 * _MAT
     columns = min(_WIDE_COLUMNS if len(hits) > _MANY else _COLUMNS, max(len(hits), 3))
     width = 2 * _MARGIN + columns * _TILE_WIDTH + (columns - 1) * _GAP
-    title_font, note_font = _font(34, bold=True), _font(17)
-    lines = _wrap(title, title_font, width - 2 * _MARGIN, _TITLE_LINES)
+    title_font, note_font = font(34, bold=True), font(17)
+    lines = wrap(title, title_font, width - 2 * _MARGIN, _TITLE_LINES)
     head = _MARGIN - 8 + 46 * len(lines) + 62
     rows = math.ceil(len(hits) / columns)
     sheet = Image.new("RGB", (width, head + rows * (tile_height + _LABEL_HEIGHT + _GAP) - _GAP + _MARGIN - 8), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines):
         draw.text((_MARGIN, _MARGIN - 8 + 46 * number + 34), line, _INK, title_font, anchor="ls")
-    draw.text((_MARGIN, head - 30), _shorten(note, note_font, width - 2 * _MARGIN), _GREY, note_font, anchor="ls")
+    draw.text((_MARGIN, head - 30), shorten(note, note_font, width - 2 * _MARGIN), _GREY, note_font, anchor="ls")
     for number, (hit, picture) in enumerate(zip(hits, pictures, strict=True)):
         left = _MARGIN + (number % columns) * (_TILE_WIDTH + _GAP)
         top = head + (number // columns) * (tile_height + _LABEL_HEIGHT + _GAP)
@@ -98,7 +98,7 @@ def _read(path: Path) -> Image.Image | None:
 def _panel(picture: Image.Image | None, height: int) -> Image.Image:
     panel = Image.new("RGB", (_TILE_WIDTH, height), _PANEL)
     if picture is None:
-        ImageDraw.Draw(panel).text((_TILE_WIDTH / 2, height / 2), "cannot be read", _GREY, _font(15), anchor="mm")
+        ImageDraw.Draw(panel).text((_TILE_WIDTH / 2, height / 2), "cannot be read", _GREY, font(15), anchor="mm")
         return panel
     room = (_TILE_WIDTH - 2 * _MAT, height - 2 * _MAT)
     scale = min(room[0] / picture.width, room[1] / picture.height)
@@ -115,44 +115,7 @@ def _rounded(width: int, height: int, corner: int, oversampling: int = 4) -> Ima
 
 
 def _draw_label(draw: ImageDraw.ImageDraw, hit: Hit, left: int, top: int) -> None:
-    draw.text((left, top + 29), str(hit.rank), _INK, _font(20, bold=True), anchor="ls")
-    draw.text((left + _TILE_WIDTH, top + 29), f"{hit.score:.3f}", _INK, _font(17), anchor="rs")
+    draw.text((left, top + 29), str(hit.rank), _INK, font(20, bold=True), anchor="ls")
+    draw.text((left + _TILE_WIDTH, top + 29), f"{hit.score:.3f}", _INK, font(17), anchor="rs")
     name = os.fsencode(hit.path.name).decode("utf-8", "replace")
-    draw.text((left, top + 52), _shorten(name, _font(13), _TILE_WIDTH), _GREY, _font(13), anchor="ls")
-
-
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans of matplotlib, found without importing it: Latin, Greek, Cyrillic, Arabic; no Chinese."""
-    package = importlib.util.find_spec("matplotlib")
-    if package is None or package.origin is None:
-        raise ArtifactError("matplotlib, which brings the font of the contact sheet, is not installed")
-    fonts = Path(package.origin).parent / "mpl-data" / "fonts" / "ttf"
-    return ImageFont.truetype(fonts / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"), size)
-
-
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: float, most: int) -> list[str]:
-    """Break ``text`` into at most ``most`` lines no wider than ``width``; what does not fit ends in an ellipsis."""
-    lines = [""]
-    words = text.split()
-    for number, word in enumerate(words):
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width or not lines[-1]:
-            lines[-1] = longer
-        elif len(lines) == most:
-            lines[-1] += " " + " ".join(words[number:])
-            break
-        else:
-            lines.append(word)
-    return [_shorten(line, font, width) for line in lines]
-
-
-def _shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """Cut the end of ``text`` so that it is no wider than ``width``."""
-    text = "".join(character if character.isprintable() else " " for character in text)
-    if font.getlength(text) <= width:
-        return text
-    low, high = 0, len(text)
-    while low < high:  # the longest beginning that fits with the ellipsis
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if font.getlength(text[:middle] + "…") <= width else (low, middle - 1)
-    return text[:low].rstrip() + "…"
+    draw.text((left, top + 52), shorten(name, font(13), _TILE_WIDTH), _GREY, font(13), anchor="ls")

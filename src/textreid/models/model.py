@@ -108,6 +108,14 @@ class Model:
         """Features (N, D) of pixels (N, 3, H, W) uint8, as `textreid.datasets.images.to_pixels` gives them."""
         return self._joined(self._encode_pixels(pixels))
 
+    def normalize(self, pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
+        """What `encoder` takes, (N, 3, H, W) float32 on its device, of pixels uint8."""
+        scaled = self._on_device(pixels).float() / 255
+        mean, deviation = (
+            scaled.new_tensor(values).view(3, 1, 1) for values in (self.config.pixel_mean, self.config.pixel_std)
+        )
+        return (scaled - mean) / deviation
+
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> npt.NDArray[np.float32]:
         """Features of N sentences: (N, D) float32, each of length 1. One that is too long keeps its beginning."""
         if isinstance(texts, str):
@@ -171,12 +179,8 @@ class Model:
         parts = -(-len(pixels) // self._at_once(tokens, max(1, len(pixels))))
 
         def encode(part: npt.NDArray[np.uint8]) -> torch.Tensor:
-            scaled = self._on_device(part).float() / 255
-            mean, deviation = (
-                scaled.new_tensor(values).view(3, 1, 1) for values in (self.config.pixel_mean, self.config.pixel_std)
-            )
-            normal = (scaled - mean) / deviation
-            return self._network.encode_image(normal.to(self._network.visual_projection.weight.dtype))
+            normal = self.normalize(part).to(self._network.visual_projection.weight.dtype)
+            return self._network.encode_image(normal)
 
         return self._each(encode, np.array_split(pixels, parts)) if parts else []
 

@@ -4,12 +4,13 @@ import gzip
 import html
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from importlib import resources
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ _CLIP_WORDS = r"'[s\u017f]|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]
 _OWN_WORDS = r" ?[\p{L}]+| ?[\p{N}]| ?[^\s\p{L}\p{N}]+"
 _PLAIN = re.compile("[\t\n\r -%'-~]*")  # printable ASCII but "&": cleaning changes nothing but upper case
 _ALIGNED_AT_MOST = 2000  # characters whose places are compared one by one, which takes quadratic time
+_IN_WORDS = frozenset("'\N{RIGHT SINGLE QUOTATION MARK}-_")  # besides letters and digits
 _SPACE = "\u0120"  # how a byte-level vocabulary writes a space
 
 
@@ -44,6 +46,19 @@ class TokenBatch:
     ids: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
     truncated: int
+
+
+class TextWord(NamedTuple):
+    """A word as people read it, in the text that a tokenizer was given.
+
+    Attributes:
+        start, stop: its first character, and one past its last.
+        positions: of its tokens in the row of ids; the start token is at 0.
+    """
+
+    start: int
+    stop: int
+    positions: tuple[int, ...]
 
 
 class Tokenizer:
@@ -155,6 +170,24 @@ class Tokenizer:
                 begin += 1
             found.append((token, begin, end))
         return found
+
+    def words(self, text: str) -> list[TextWord]:
+        """The tokens of `pieces` put together where they belong to one word; punctuation stands alone."""
+        words: list[TextWord] = []
+        for position, (_, start, stop) in enumerate(self.pieces(text), start=1):
+            if start == stop:
+                continue
+            end = words[-1].stop if words else -1
+            if start < end or (start == end and _in_word(text[start - 1]) and _in_word(text[start])):
+                former = words.pop()
+                words.append(TextWord(former.start, max(stop, end), (*former.positions, position)))
+            else:
+                words.append(TextWord(start, stop, (position,)))
+        return words
+
+
+def _in_word(character: str) -> bool:
+    return character.isalnum() or character in _IN_WORDS or unicodedata.combining(character) > 0
 
 
 def _assemble(model: models.BPE, words: str, text_length: int, first_space: bool) -> tokenizers.Tokenizer:

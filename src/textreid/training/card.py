@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textreid.config import OptimizerConfig
-from textreid.runlog import read_records
+from textreid.runlog import ABOUT, read_records
 from textreid.training.verdict import complaint
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def write_card(run: "Run", metrics: Path) -> str:
     if validations:
         kept = run.selection.kept_step or validations[-1]["step"]
         of_kept = next(record for record in validations if record["step"] == kept)
-        figures = {name: value for name, value in of_kept.items() if name not in ("event", "step", "epoch")}
+        figures = {name: value for name, value in of_kept.items() if name not in ABOUT}
         lines += ["", f"This model (step {kept}) on {run.selection.watched}:", ""]
         lines += [
             f"- {name}: {value:.4g}" if isinstance(value, float) else f"- {name}: {value}"

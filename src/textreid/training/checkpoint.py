@@ -19,8 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from textreid.artifacts import MANIFEST, new_folder, read_json, read_manifest, write_json
+from textreid.config import ModelConfig
 from textreid.errors import ArtifactError, ResumeError
-from textreid.models.tokenizer import Tokenizer
+from textreid.models import DualEncoder, Tokenizer
+from textreid.training.network import ENCODER, is_of_head
 from textreid.training.noise_table import NoiseTable
 
 _KIND, _FORMAT_VERSION = "checkpoint", 3
@@ -114,7 +116,7 @@ class Checkpoints:
         return self._folder / f"step-{step:08}"
 
     def _paths(self) -> list[Path]:
-        return sorted(path for path in self._folder.glob("step-*") if (path / MANIFEST).is_file())
+        return whole_checkpoints(self._folder)
 
     def _refuse_other_run(self, path: Path, state: dict[str, Any]) -> None:
         differing = [
@@ -184,12 +186,31 @@ class Checkpoint:
         with self._reading():
             network.load_state_dict(load_file(self.path / _WEIGHTS))
 
+    def encoder(self, config: ModelConfig) -> DualEncoder:
+        """The network without its heads.
+
+        Raises:
+            ArtifactError: the file is damaged or does not fit ``config``.
+        """
+        encoder = DualEncoder(config)
+        with self._reading():
+            weights = load_file(self.path / _WEIGHTS)
+            encoder.load_state_dict(
+                {name.removeprefix(ENCODER): weight for name, weight in weights.items() if not is_of_head(name)}
+            )
+        return encoder
+
     @contextmanager
     def _reading(self) -> Iterator[None]:
         try:
             yield
         except (SafetensorError, OSError, RuntimeError, KeyError) as error:
             raise ArtifactError(f"{self.path}: damaged, or of another model: {error}") from error
+
+
+def whole_checkpoints(run: Path) -> list[Path]:
+    """The folders of the whole checkpoints of a run, oldest first."""
+    return sorted(path for path in run.glob("step-*") if (path / MANIFEST).is_file())
 
 
 def _flush(folder: Path) -> None:

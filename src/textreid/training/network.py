@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from textreid.config import LossConfig
 from textreid.models import CrossModalHead, DualEncoder
 
-_ENCODER = "encoder."  # begins the name of every parameter that is no head's
+ENCODER = "encoder."  # begins the name of every parameter that is no head's
 
 
 class Outputs(NamedTuple):
@@ -77,7 +77,7 @@ class TrainedNetwork(nn.Module):
 
 def is_of_head(parameter: str) -> bool:
     """Whether a parameter of `TrainedNetwork` belongs to a head."""
-    return not parameter.startswith(_ENCODER)
+    return not parameter.startswith(ENCODER)
 
 
 def _identity_head(width: int, identities: int) -> nn.Linear:

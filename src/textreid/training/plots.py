@@ -15,12 +15,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from textreid.artifacts import write_bytes
 from textreid.config import LOSSES
-from textreid.runlog import NOISE, read_records
+from textreid.runlog import ABOUT, NOISE, read_records
 
 Records = Sequence[dict[str, Any]]
 _FEW = 30  # points that are marked one by one
 _FLATTEST = 0.1  # of its largest value: the least that an axis of losses spans, so that a flat loss looks flat
-_NO_FIGURES = {"event", "step", "epoch"}
 _SELECTING = "R1"
 
 
@@ -122,7 +121,7 @@ def _highest(counts: "np.ndarray[tuple[int, int], np.dtype[np.int64]]") -> int:
 def _draw_validation(axes: Axes, records: Records) -> bool:
     """Every figure, and the best of the one that can select the model."""
     validated = _of(records, "validation")
-    names = dict.fromkeys(name for record in validated for name in record if name not in _NO_FIGURES)
+    names = dict.fromkeys(name for record in validated for name in record if name not in ABOUT)
     for name in names:
         points = _points(validated, name)
         axes.plot(

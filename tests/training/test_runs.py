@@ -1,0 +1,149 @@
+"""Runs side by side, whole and damaged."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from textreid.cli import main
+from textreid.config import Config
+from textreid.errors import DataError
+from textreid.models import Model
+from textreid.runlog import RunLog
+from textreid.training.recipe import pretrain
+from textreid.training.runs import differing_settings, summarize_runs
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Corpus
+
+
+@pytest.fixture(scope="module")
+def folder(
+    small_config: Callable[..., Config], corpus: "Corpus", tmp_path_factory: pytest.TempPathFactory, no_plots: None
+) -> Path:
+    """Two finished runs, and what is none."""
+    folder = tmp_path_factory.mktemp("runs")
+    scores = iter((0.1, 0.4, 0.3))
+
+    def evaluate(model: Model) -> dict[str, float]:
+        return {"R1": next(scores)}
+
+    for name, options, settings in (
+        ("flat", {}, ("optimizer.learning_rate=0", "optimizer.warmup_start=0", "masking.method=em")),
+        ("watched", {"evaluate": evaluate, "watched": "a street"}, ()),
+    ):
+        log = RunLog(folder / name, console=False)
+        config = small_config("training.epochs=2", *settings)
+        pretrain(config, corpus.images, corpus.captions, folder / name, log=log, **options)  # type: ignore[arg-type]
+    (folder / "notes").mkdir()
+    (folder / "notes.txt").write_text("mine")
+    return folder
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_tells_what_each_run_did(folder: Path) -> None:
+    flat, watched = summarize_runs([folder])
+    assert (flat.folder.name, flat.state, flat.steps, flat.steps_total) == ("flat", "complete", 8, 8)
+    assert flat.remark.startswith("nothing learned: the itc loss is ")
+    assert (flat.last, flat.best, flat.selected_on) == (None, None, "nothing: the last step")
+    assert watched.last is not None
+    assert watched.best is not None
+    assert (watched.last.score, watched.last.epoch, watched.best.score, watched.best.epoch) == (0.3, 2, 0.4, 1)
+    assert watched.selected_on == "nothing: the last step; watched: a street"
+    assert watched.loss == [r for r in records(folder / "watched") if r["event"] == "train"][-1]["loss"]
+    assert watched.data == flat.data == records(folder / "flat")[0]["data"]
+    assert watched.seconds == pytest.approx(
+        records(folder / "watched")[-1]["time"] - records(folder / "watched")[0]["time"]
+    )
+    assert differing_settings([flat, watched]) == [
+        "masking.method", "optimizer.learning_rate", "optimizer.warmup_start",
+    ]  # fmt: skip
+    assert differing_settings([flat]) == []
+
+
+def test_a_run_named_twice_is_one_row(folder: Path) -> None:
+    assert len(summarize_runs([folder, folder / "flat"])) == 2
+
+
+def test_running_stopped_and_time_without_interruptions(folder: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(folder / "flat", tmp_path / "run")
+    shutil.rmtree(run / "model")
+    log = RunLog(run, console=False)
+    with log.progress("train", total=8):
+        assert summarize_runs([run])[0].state == "running"
+    (stopped,) = summarize_runs([run])
+    assert (stopped.state, stopped.selected_on) == ("stopped", None)
+    begun = records(run)[0]
+    log.record(**{**begun, "event": "resume", "step": 8, "time": 0})
+    lines = [{**record, "time": time} for record, time in zip(records(run), (*range(100, 111), 900), strict=False)]
+    lines += [{**lines[-1], "event": "train", "time": 905, "loss": 1.0, "itc": 1.0, "images_per_second": 7}]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    resumed = [line["event"] for line in lines].index("resume")
+    expected = lines[resumed - 1]["time"] - 100 + lines[-1]["time"] - lines[resumed]["time"]
+    assert summarize_runs([run])[0].seconds == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("config.json", None, "config.json: cannot be read"),
+        ("config.json", "{", "config.json: not valid JSON"),
+        ("config.json", "[]", "holds what no run writes"),
+        ("config.json", '{"training": {}}', "holds what no run writes: KeyError: 'select'"),
+        ("metrics.jsonl", None, "metrics.jsonl: cannot be read"),
+        ("metrics.jsonl", "", "metrics.jsonl: holds no start of a run"),
+        ("metrics.jsonl", "[]\n{\n7\n", "metrics.jsonl: holds no start of a run"),
+        ("metrics.jsonl", '{"event": "start", "step": 0, "steps": "many"}', "holds what no run writes: ValueError"),
+        ("model/manifest.json", "{}", "holds what no run writes: KeyError: 'selected_on'"),
+    ],
+)
+def test_a_damaged_run_is_a_row_with_a_reason(
+    folder: Path, tmp_path: Path, file: str, content: str | None, reason: str
+) -> None:
+    for name in ("flat", "watched"):
+        shutil.copytree(folder / name, tmp_path / name)
+    (tmp_path / "flat" / file).unlink()
+    if content is not None:
+        (tmp_path / "flat" / file).write_text(content)
+    flat, watched = summarize_runs([tmp_path])
+    assert (flat.state, watched.state) == ("damaged", "complete")
+    assert reason in flat.remark
+    assert (flat.steps, flat.settings) == (None, {})
+    assert differing_settings([flat, watched]) == []
+
+
+def test_a_folder_without_runs_is_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match="notes: holds no run"):
+        summarize_runs([folder / "notes"])
+    with pytest.raises(DataError, match="none: no such folder"):
+        summarize_runs([folder / "none"])
+    with pytest.raises(DataError, match="model: holds no run"):
+        summarize_runs([folder / "flat" / "model"])
+
+
+def test_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def textreid(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["textreid", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return int(caught.value.code or 0), capsys.readouterr().out
+
+    code, printed = textreid("runs", folder)
+    assert code == 0
+    rows = [line.split() for line in printed.splitlines()]
+    assert ["flat", "complete", "em", "0.0", "0.0", "8/8"] in [row[:6] for row in rows]
+    (watched,) = [row for row in rows if row[:1] == ["watched"]]
+    assert watched[:6] == ["watched", "complete", "nam", "0.001", "1e-05", "8/8"]
+    assert watched[7:10] == ["30.0", "40.0", "1"]
+    assert any(line.startswith("flat: nothing learned: the itc loss is") for line in printed.splitlines())
+    assert "selected on nothing: the last step; watched: a street: watched" in printed
+    code, printed = textreid("runs", folder / "watched", "--json")
+    (found,) = json.loads(printed)
+    assert (code, found["state"], found["best"]) == (0, "complete", {"step": 4, "epoch": 1.0, "score": 0.4})
+    assert found["settings"]["training.epochs"] == 2
