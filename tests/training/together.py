@@ -1,17 +1,18 @@
 """Several processes of one run on this machine, as torchrun starts them, without the seconds of importing torch."""
 
+import faulthandler
 import multiprocessing
 import os
 import socket
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
 
-_SECONDS = 240  # after which a process counts as hung
+_SECONDS = 120  # after which a process counts as hung
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["textreid.training.recipe"])
 
@@ -38,19 +39,22 @@ def start(count: int, work: Callable[..., Any], *arguments: Any) -> list[tuple[B
 
 def run_together(count: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What ``work(*arguments)`` returns in each of ``count`` processes."""
-    results = []
+    results: dict[int, Any] = {}
     started = start(count, work, *arguments)
     try:
-        for rank, (_, receiver) in enumerate(started):
-            assert receiver.poll(_SECONDS), f"process {rank} hangs"
-            good, result = receiver.recv()
-            assert good, f"process {rank}: {result}"
-            results.append(result)
+        while len(results) < count:
+            waiting = {receiver: rank for rank, (_, receiver) in enumerate(started) if rank not in results}
+            ready = wait(list(waiting), _SECONDS)
+            assert ready, f"processes {sorted(waiting.values())} hang"
+            for receiver in ready:
+                assert isinstance(receiver, Connection)
+                good, result = receiver.recv()
+                assert good, f"process {waiting[receiver]}: {result}"
+                results[waiting[receiver]] = result
     finally:
         for process, _ in started:
-            process.join(5)
             process.kill()
-    return results
+    return [results[rank] for rank in range(count)]
 
 
 def _run(
@@ -61,6 +65,7 @@ def _run(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
     )  # fmt: skip
     torch.set_num_threads(1)
+    faulthandler.dump_traceback_later(_SECONDS - 20)
     try:
         sender.send((True, work(*arguments)))
     except BaseException:
