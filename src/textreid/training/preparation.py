@@ -160,9 +160,9 @@ def _identify(
 
 def _refuse_other_starts(processes: Processes, identity: Identity) -> None:
     """Raise ConfigError if a process has other settings or data than the first."""
-    first, *others = processes.of_all(identity)
+    first, *others = processes.of_all(asdict(identity))
     for rank, other in enumerate(others, 1):
-        differing = [name for name, value in asdict(first).items() if asdict(other)[name] != value]
+        differing = [name for name, value in first.items() if other[name] != value]
         if differing:
             raise ConfigError(
                 f"process {rank} has another {' and '.join(differing)} than process 0: "

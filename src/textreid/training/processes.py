@@ -4,12 +4,15 @@ Every process knows the whole batch of a step and works on its slice of the imag
 depend on how many there are. Only the first one reads and writes the run folder.
 """
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from itertools import pairwise
+from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -27,9 +30,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(days=1)  # for what one process does while the others wait: read, evaluate, save
-_LAST_WORDS = 2.0  # seconds in which the processes that are left say so
-_HERE, _REPORT, _LEFT = "here", "report", "left"  # keys of the store
+_PATIENCE = timedelta(days=1)  # for processes that read their data more slowly
+_BEAT = 1.0  # seconds between two signs of life of a process that works while others wait
+_LAST_WORDS = 10.0  # seconds in which the processes that are left say so; the first may be writing a checkpoint
+_REPORT, _LEFT = "report", "left"  # keys of the store
+
+# A group of processes that is taken down waits for its threads while it holds Python's lock, which they may wait for.
+_KEPT: list[dist.ProcessGroup | None] = []
 
 
 class Processes:
@@ -38,10 +45,11 @@ class Processes:
     All processes must call the same methods in the same order.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1) -> None:
+    def __init__(self, rank: int = 0, count: int = 1, store: "Store | None" = None) -> None:
         self.rank = rank
         self.count = count
-        self._patient = dist.new_group(backend="gloo", timeout=_PATIENCE) if count > 1 else None
+        self._store = store
+        self._questions = 0
 
     @property
     def is_first(self) -> bool:
@@ -58,20 +66,50 @@ class Processes:
         return self.slices_of(rows)[self.rank]
 
     def from_first(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns in the first process; the others wait for it, however long it takes."""
+        """What ``work`` returns in the first process; the others wait for it as long as it shows signs of life."""
         if self.count == 1:
             return work()
-        result: list[Any] = [work() if self.is_first else None]
-        dist.broadcast_object_list(result, src=0, group=self._patient)
+        result: list[Any] = [None]
+        if self.is_first:
+            with self._showing_life():
+                result = [work()]
+        else:
+            while not self._all_finished(True):
+                pass
+        dist.broadcast_object_list(result, src=0, device=torch.device("cpu"))
         return cast("T", result[0])
 
     def of_all(self, value: T) -> list[T]:
-        """``value`` of each process; waits for all, however long it takes."""
-        values: list[Any] = [value]
-        if self.count > 1:
-            values *= self.count
-            dist.all_gather_object(values, value, group=self._patient)
-        return values
+        """``value``, made of JSON, of each process; waits for all, who may be busy with their data for a day."""
+        if self._store is None:
+            return [value]
+        self._questions += 1
+        keys = [f"{self._questions}/{rank}" for rank in range(self.count)]
+        self._store.set(keys[self.rank], json.dumps(value))
+        self._store.wait(keys, _PATIENCE)
+        return [json.loads(self._store.get(key)) for key in keys]
+
+    @contextmanager
+    def _showing_life(self) -> Iterator[None]:
+        """Tell the waiting processes every second that this one works, and in the end that it has finished."""
+        finished, failed = Event(), Event()
+
+        def tell() -> None:
+            while not self._all_finished(finished.wait(_BEAT)) and not failed.is_set():
+                pass
+
+        with ThreadPoolExecutor(1) as pool:
+            telling = pool.submit(tell)
+            try:
+                yield
+            except BaseException:
+                failed.set()
+                raise
+            finished.set()
+            telling.result()
+
+    def _all_finished(self, this: bool) -> bool:
+        return bool(self.in_all(np.array([this]))[0])
 
     def in_all(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Which of ``flags`` are true in every process."""
@@ -151,12 +189,14 @@ def processes_of_run(timeout: int) -> Iterator[Processes]:
         yield Processes()
         return
     store, rank, count = next(iter(rendezvous("env://")))
-    store.set(f"{_HERE}/{rank}", "")
-    store.wait([f"{_HERE}/{other}" for other in range(count)], _PATIENCE)  # some read their data more slowly
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    processes = Processes(rank, count, store)
+    processes.of_all(None)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timedelta(seconds=timeout))
+    _KEPT.append(dist.group.WORLD)
     try:
-        yield Processes(rank, count)
+        yield processes
+        processes.in_any(False)  # nobody hangs up while another is listening
     except TextReidError as error:
         error.reported = not _report(store, rank)
         raise
@@ -187,14 +227,18 @@ def _is_of_connection(error: Exception) -> bool:
 def _describe_loss(store: "Store", rank: int, count: int, timeout: int) -> str:
     try:
         store.set(f"{_LEFT}/{rank}", "")
-        time.sleep(_LAST_WORDS)
-        missing = [str(other) for other in range(count) if not store.check([f"{_LEFT}/{other}"])]
+        deadline = time.monotonic() + _LAST_WORDS
+        while True:
+            missing = [str(other) for other in range(count) if not store.check([f"{_LEFT}/{other}"])]
+            if len(missing) <= 1 or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
     except RuntimeError:
         missing = []
     who = f"process {' and '.join(missing)} of 0 to {count - 1}" if missing else "another process"
     return (
-        f"{who} ended or gave no answer for {timeout} s (training.timeout); "
-        "find out why, then go on from the last checkpoint with --resume"
+        f"{who} ended, or gave no answer for {timeout} s (training.timeout); "
+        "go on from the last checkpoint with --resume"
     )
 
 
