@@ -8,6 +8,7 @@ from textreid.reproduction import SCALES, experiments, find_experiment
 from textreid.reproduction.experiments import rows_by_id
 from textreid.reproduction.results import published_scores
 from textreid.reproduction.sizes import size_of, training_config
+from textreid.training.optimizer import warmup_steps
 
 BENCHMARKS = ("cuhk-pedes", "icfg-pedes", "rstpreid")
 # R1 / mAP on each benchmark, as printed in Tan et al., CVPR 2024.
@@ -95,6 +96,20 @@ def test_sizes_are_those_of_the_paper() -> None:
         "34,054 images, 68,108 captions; 60 epochs, 63,900 steps of 64 pairs; about"
     )
     assert size_of(rows_by_id()["clip"], SCALES["paper"]) == ""
+
+
+def test_a_miniature_trains_longer_than_it_warms_up() -> None:
+    checked = 0
+    for scale in (SCALES["mini"], SCALES["quick"]):
+        for row in {row.id: row for experiment in experiments() for row in experiment.rows["mini"]}.values():
+            config, images = training_config(row, scale), scale.images_of(row)
+            if row.finetune or images is None:
+                continue
+            per_epoch = -(-images // config.training.batch_size)
+            assert config.training.batch_size <= images
+            assert warmup_steps(config.optimizer, per_epoch) < per_epoch * config.training.epochs
+            checked += 1
+    assert checked > 20
 
 
 def test_an_unknown_experiment_is_told_with_the_nearest() -> None:

@@ -76,8 +76,9 @@ MINI = Scale(
     # One caption a step whatever the number of slots: rows differ in what is said, not in how long they learn.
     pretrain=(
         *_TINY_TOWERS, "masking.layer=2", "optimizer.warmup_epochs=1", "optimizer.least_warmup_steps=0",
-        "training.epochs=16", "training.batch_size=64", "training.captions_per_image=1", "augmentation.pad=2",
-        "augmentation.erase=0", "augmentation.scale=0", "augmentation.colour=0.1", "augmentation.blur=0",
+        "training.epochs=16", "training.batch_size=64",
+        "training.captions_per_image=1", "augmentation.pad=2", "augmentation.erase=0", "augmentation.scale=0",
+        "augmentation.colour=0.1", "augmentation.blur=0",
     ),
     finetune=("training.epochs=6", "training.select=last", "optimizer.learning_rate=1e-4", "optimizer.warmup_epochs=1"),
     benchmarks=("campus", "station"),
@@ -90,7 +91,7 @@ MINI = Scale(
 QUICK = replace(
     MINI,
     name="quick",
-    pretrain=(*MINI.pretrain, "training.epochs=2", "training.batch_size=16", "training.checkpoint_every=2"),
+    pretrain=(*MINI.pretrain, "training.epochs=2", "training.batch_size=8", "training.checkpoint_every=4"),
     finetune=(*MINI.finetune, "training.epochs=2", "training.batch_size=8"),
     images=80,
     test_people=6,
