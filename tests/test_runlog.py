@@ -114,6 +114,7 @@ def test_no_tensorboard_unless_it_is_asked_for_and_there(tmp_path: Path, monkeyp
 
 
 def test_a_run_is_known_to_be_running_while_its_process_shows_progress(tmp_path: Path) -> None:
+    RunLog(tmp_path, console=False).record("start", 0)
     assert not is_running(tmp_path)
     with RunLog(tmp_path, console=False).progress("train", total=2):
         assert is_running(tmp_path)

@@ -84,7 +84,7 @@ class RunLog:
         with Progress(*columns, console=console, disable=not visible, transient=True) as bar:
             self._progress = (bar, bar.add_task(task, total=total, completed=done, note=""))
             self._spoken = time.monotonic()
-            with _locked(self.path.parent, shared=True):
+            with _locked(self.path, shared=True):
                 try:
                     yield
                 finally:
@@ -175,21 +175,21 @@ class NoLog(RunLog):
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a process on this machine shows its `RunLog.progress` in ``folder``."""
-    with _locked(folder, shared=False) as free:
+    """Whether a process on this machine, which has begun its records, shows its `RunLog.progress` in ``folder``."""
+    with _locked(folder / METRICS, shared=False) as free:
         return not free
 
 
 @contextmanager
-def _locked(folder: Path, shared: bool) -> Iterator[bool]:
-    """Hold a lock of ``folder``, also lost by the death of the process; yields False if another holds it.
+def _locked(path: Path, shared: bool) -> Iterator[bool]:
+    """Hold a lock of ``path``, also lost by the death of the process; yields False if another holds it.
 
     Where files cannot be locked (Windows, some network disks) nobody seems to hold any.
     """
     try:
         import fcntl
 
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
     except (ImportError, OSError):
         yield True
         return

@@ -251,8 +251,6 @@ def test_stopped_it_finishes_what_is_under_way(ray: Any, tmp_path: Path) -> None
         read_saves(process, 10)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, errors = process.communicate()
-    if (process.returncode, errors) == (1, ""):
-        pytest.xfail("Ray ended the driver without a word, which was seen once on a crowded machine")
     assert process.returncode == 130, errors
     saved = keys_of(tmp_path)
     assert saved == set(asked_of(tmp_path))

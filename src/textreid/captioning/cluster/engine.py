@@ -7,6 +7,8 @@ order in which they got them: Ray then repeats what a killed worker had in hand 
 import asyncio
 import os
 import pickle
+import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -26,6 +28,7 @@ from textreid.captioning.cluster.vllm_batch import BatchMLLM, ask_in_batches
 from textreid.captioning.engine import Job
 from textreid.errors import ConfigError
 
+_PATIENCE = 10.0  # seconds for Ray Data to end
 _AT_ONCE = 64  # images of one call of a worker: Ray Data has four of our batches under way
 
 
@@ -77,6 +80,7 @@ class RayEngine:
     ) -> None:
         self._open, self._keys, self._batch_mllms = open_captioners, dict(keys or {}), batch_mllms
         self._ours = connect(address, workers)
+        self._threads = set(threading.enumerate())
         import ray
 
         resources = ray.cluster_resources()
@@ -107,7 +111,16 @@ class RayEngine:
         if self._ours:
             import ray
 
+            await in_thread(self._await_threads)
             ray.shutdown()
+
+    def _await_threads(self) -> None:
+        """Wait for what Ray Data began: a thread that asks Ray for something after its shutdown ends the process."""
+        deadline = time.monotonic() + _PATIENCE
+        own = {threading.current_thread(), *self._threads}
+        for thread in threading.enumerate():
+            if thread not in own and not thread.name.startswith("asyncio"):
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     async def _ask_workers(self, job: Job, images: Sequence[Image]) -> None:
         import ray
