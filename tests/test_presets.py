@@ -1,6 +1,7 @@
 """Every preset is a valid configuration that survives being written and read."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from textreid.presets import PRESETS, preset
 
 
 def test_there_are_presets() -> None:
-    assert {"tiny", "paper", "finetune"} <= set(PRESETS)
+    assert {"tiny", "paper", "fast", "finetune"} <= set(PRESETS)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -32,6 +33,14 @@ def test_the_paper_preset_is_the_paper() -> None:
     assert (config.optimizer.learning_rate, config.optimizer.warmup_epochs) == (1e-5, 5)
 
 
+def test_the_fast_preset_is_the_paper_with_four_captions_an_image() -> None:
+    fast, paper = preset("fast"), preset("paper")
+    training = fast.training
+    assert (training.epoch_unit, training.captions_per_image, training.batch_size) == ("image", 4, 128)
+    assert training.batch_size * training.captions_per_image == paper.training.batch_size
+    assert replace(fast, training=paper.training) == paper
+
+
 def test_the_finetune_preset_is_the_recipe_of_irra() -> None:
     config = preset("finetune")
     assert config.losses.weights() == {"sdm": 1.0, "id": 1.0, "mlm": 1.0}
@@ -47,5 +56,5 @@ def test_the_finetune_preset_is_the_recipe_of_irra() -> None:
 def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"no preset 'tinny'; did you mean 'tiny'\?"):
         preset("tinny")
-    with pytest.raises(ConfigError, match="known: tiny, clip-vit-b16, paper, finetune"):
+    with pytest.raises(ConfigError, match="known: tiny, clip-vit-b16, paper, fast, finetune"):
         preset("zzz")

@@ -162,6 +162,7 @@ class TrainingConfig:
     epoch_unit: Literal["pair", "image"] = "pair"  # an epoch sees every pair once, or every image once
     captions_per_image: int = _within(1, 1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False  # translate the towers' layers with torch.compile: slow to start, then faster
     checkpoint_every: int = _within(1000, 1)  # steps
     keep_checkpoints: int = _within(2, 1)
     log_every: int = _within(10, 1)  # steps

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable
+from dataclasses import replace
 
 from textreid.config import (
     AugmentationConfig,
@@ -58,6 +59,11 @@ def paper() -> Config:
     return Config(model=ModelConfig(weights="openai/clip-vit-base-patch16"))
 
 
+def fast() -> Config:
+    """The ``paper`` preset with an image and four of its captions in place of four pairs: a third of the arithmetic."""
+    return replace(paper(), training=TrainingConfig(batch_size=128, epoch_unit="image", captions_per_image=4))
+
+
 def finetune() -> Config:
     """Fine-tuning on annotated people (the recipe of IRRA, Jiang & Ye, CVPR 2023; Tan et al. 2024, supplement).
 
@@ -71,7 +77,13 @@ def finetune() -> Config:
     )
 
 
-PRESETS: dict[str, Callable[[], Config]] = {"tiny": tiny, "clip-vit-b16": paper, "paper": paper, "finetune": finetune}
+PRESETS: dict[str, Callable[[], Config]] = {
+    "tiny": tiny,
+    "clip-vit-b16": paper,
+    "paper": paper,
+    "fast": fast,
+    "finetune": finetune,
+}
 
 
 def preset(name: str) -> Config:

@@ -128,7 +128,7 @@ def test_the_paper_model_has_the_published_shape() -> None:
     with torch.device("meta"):
         encoder = DualEncoder(paper().model)
         pixels, ids = torch.empty(2, 3, 384, 128), torch.zeros(2, 77, dtype=torch.long)
-        found = encoder(pixels, ids, torch.tensor([77, 5], device="meta"), 10)
+        found = encoder(pixels, ids, torch.tensor([77, 5], device="cpu"), 10)
     assert found.patch_tokens.shape == (2, 192, 512)
     # ViT-B/16 has 149,620,737 parameters; 14x14 positions become 24x8, and the temperature is the loss's.
     assert sum(parameter.numel() for parameter in encoder.parameters()) == 149_620_737 - 1 - (196 - 192) * 768
@@ -161,6 +161,89 @@ def test_padding_and_company_do_not_change_a_text(config: ModelConfig) -> None:
         torch.testing.assert_close(
             encoder.text_tokens(alone, lengths[row : row + 1], 1)[0], tokens[row, :length], rtol=1e-4, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("all_tokens", [False, True])
+def test_texts_without_padding_have_the_features_and_gradients_of_padded_ones(
+    config: ModelConfig, all_tokens: bool
+) -> None:
+    encoder = initialize(config, seed=1).double()
+    ids, lengths = texts(config)
+    pull = torch.randn(3, config.embedding_dim, dtype=torch.float64)
+    pixels = torch.randn(3, 3, config.image_height, config.image_width, dtype=torch.float64)
+
+    def gradients(features: torch.Tensor) -> dict[str, torch.Tensor]:
+        encoder.zero_grad()
+        torch.autograd.backward(features, pull)
+        return {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None and "text" in name}
+
+    packed = encoder(pixels, ids, lengths, 2, all_tokens)
+    padded = encoder.encode_text(ids, lengths)
+    torch.testing.assert_close(packed.text_features, padded, rtol=1e-9, atol=1e-12)
+    found, expected = gradients(packed.text_features), gradients(padded)
+    assert len(found) == len(expected) == 3 + 2 * 1 + 16 * config.text_layers
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12)
+    if all_tokens:
+        assert packed.text_tokens.shape == (3, 14, config.embedding_dim)
+        inside = torch.arange(14) < lengths[:, None]
+        torch.testing.assert_close(packed.text_tokens, encoder.text_tokens(ids, lengths, config.text_layers))
+        assert not packed.text_tokens[~inside].any()
+
+
+@pytest.mark.parametrize("layer", [1, 3])
+def test_the_last_layer_may_be_run_for_the_class_token_alone(config: ModelConfig, layer: int) -> None:
+    encoder = initialize(config, seed=1).double()
+    ids, lengths = texts(config)
+    pixels = torch.randn(3, 3, config.image_height, config.image_width, dtype=torch.float64)
+    pull = torch.randn(3, config.embedding_dim, dtype=torch.float64)
+    found = []
+    for all_tokens in (False, True):
+        encoded = encoder(pixels, ids, lengths, layer, all_tokens)
+        encoder.zero_grad()
+        torch.autograd.backward(encoded.image_features, pull)
+        gradients = {
+            name: p.grad for name, p in encoder.named_parameters() if name.startswith("vis") and p.grad is not None
+        }
+        found.append((encoded.image_features, encoded.patch_tokens, gradients))
+    alone, whole = found
+    assert len(whole[2]) == len([name for name, _ in encoder.named_parameters() if name.startswith("vis")])
+    torch.testing.assert_close(alone, whole, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.04)]
+)
+def test_quick_gelu_and_its_derivative(dtype: torch.dtype, tolerance: float) -> None:
+    mlp: Any = DualEncoder(SQUARE).vision_model.encoder.layers[0].mlp
+    x = torch.linspace(-12, 12, 1001, dtype=torch.float64).to(dtype).requires_grad_()
+    activated = mlp.activation_fn(x)
+    torch.autograd.backward(activated.sum())
+    exact = x.detach().double().requires_grad_()
+    expected = exact * torch.sigmoid(1.702 * exact)
+    torch.autograd.backward(expected.sum())
+    torch.testing.assert_close(activated.double(), expected, rtol=tolerance, atol=tolerance)
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad.double(), exact.grad, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.filterwarnings("default")  # torch's compiler warns of its own doings
+def test_translated_layers_compute_the_same_for_any_size() -> None:
+    config = replace(SQUARE, vision_layers=1, text_layers=1)
+    plain, translated = initialize(config, seed=1), initialize(config, seed=1)
+    translated.compile_layers()
+    ids, lengths = texts(config)
+    for count in (3, 2):
+        pixels = torch.randn(count, 3, 48, 48)
+        found = [encoder(pixels, ids[:count], lengths[:count], 1) for encoder in (plain, translated)]
+        torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+        for encoded in found:
+            torch.autograd.backward(encoded.image_features.square().sum() + encoded.text_features.square().sum())
+    pairs = list(zip(plain.named_parameters(), translated.named_parameters(), strict=True))
+    assert len(pairs) == 13 + 2 * 16
+    for (name, one), (same_name, other) in pairs:
+        assert name == same_name
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-4)
 
 
 def test_attention_to_text_is_causal(config: ModelConfig) -> None:

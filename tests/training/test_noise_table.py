@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,7 +31,7 @@ def test_reads_what_was_written_and_leaves_the_rest(
 ) -> None:
     table = NoiseTable.create(tmp_path_factory.mktemp("table") / "noise.npy", 20, 8, 0.5)
     values = np.random.default_rng(seed).random((len(rows), length), dtype=np.float32)
-    table.write(np.array(rows), values)
+    table.write(np.array(rows), torch.from_numpy(values))
     found = table.read(np.arange(20), 8)
     assert np.allclose(found[rows, :length], values, atol=5e-4)
     found[rows, :length] = 0.5
@@ -39,22 +40,39 @@ def test_reads_what_was_written_and_leaves_the_rest(
 
 def test_restores_exactly_and_keeps_the_saved_copy_apart(tmp_path: Path) -> None:
     table = NoiseTable.create(tmp_path / "a.npy", 5, 4, 0.15)
-    table.write(np.array([3, 1]), np.array([[0.1, 0.2], [0.3, 1.0]], dtype=np.float32))
+    table.write(np.array([3, 1]), torch.tensor([[0.1, 0.2], [0.3, 1.0]]))
     table.save(tmp_path / "saved.npy")
     before = table.read(np.arange(5), 4)
-    table.write(np.arange(5), np.zeros((5, 4), dtype=np.float32))
+    table.write(np.arange(5), torch.zeros(5, 4))
     restored = NoiseTable.restore(tmp_path / "b.npy", tmp_path / "saved.npy", 5, 4)
     assert (restored.read(np.arange(5), 4) == before).all()
-    restored.write(np.arange(5), np.ones((5, 4), dtype=np.float32))
+    restored.write(np.arange(5), torch.ones(5, 4))
     assert (NoiseTable.restore(tmp_path / "c.npy", tmp_path / "saved.npy", 5, 4).read(np.arange(5), 4) == before).all()
 
 
 @pytest.mark.parametrize("wrong", [np.nan, -0.1, 1.1, np.inf])
 def test_refuses_to_write_what_is_no_probability(tmp_path: Path, wrong: float) -> None:
     table = NoiseTable.create(tmp_path / "noise.npy", 3, 2, 0.15)
-    with pytest.raises(TextReidError, match="diverged"):
-        table.write(np.array([0, 2]), np.array([[0.1, 0.1], [0.1, wrong]], dtype=np.float32))
+    askings = (
+        lambda: table.read(np.array([2]), 1),
+        lambda: table.save(tmp_path / "saved.npy"),
+        lambda: table.write(np.array([1]), torch.zeros(1, 2)),
+    )
+    for asking in askings:
+        table.write(np.array([0, 2]), torch.tensor([[0.1, 0.1], [0.1, wrong]]))
+        with pytest.raises(TextReidError, match="diverged"):
+            asking()
+    assert not (tmp_path / "saved.npy").exists()
     assert np.allclose(table.read(np.arange(3), 2), 0.15, atol=1e-4)
+
+
+def test_nobody_waits_for_what_is_not_read(tmp_path: Path) -> None:
+    table = NoiseTable.create(tmp_path / "noise.npy", 4, 2, 0.5)
+    table.write(np.array([0, 1]), torch.ones(2, 2))
+    table.read(np.array([2, 3]), 2)
+    assert (np.load(tmp_path / "noise.npy") == 0.5).all()  # still on its way
+    assert (table.read(np.array([3, 1]), 2) == [[0.5, 0.5], [1, 1]]).all()
+    assert (np.load(tmp_path / "noise.npy")[:2] == 1).all()
 
 
 def saved_table(folder: Path, values: np.ndarray[tuple[int, int], np.dtype[np.float16]]) -> Path:
@@ -90,7 +108,7 @@ def test_counts_the_words_of_each_part_and_nothing_else(
 ) -> None:
     table = NoiseTable.create(tmp_path_factory.mktemp("table") / "noise.npy", len(lengths), 9, 0.15)
     values = np.random.default_rng(seed).choice(np.array([0, 0.25, 0.51, 1], np.float32), (len(lengths), 9))
-    table.write(np.arange(len(lengths)), values)
+    table.write(np.arange(len(lengths)), torch.from_numpy(values))
     expected = np.zeros(BINS, dtype=int)
     for row, length in zip(values.tolist(), lengths, strict=True):
         for value in row[1 : length - 1]:
@@ -101,6 +119,6 @@ def test_counts_the_words_of_each_part_and_nothing_else(
 
 def test_counts_over_the_border_of_a_block(tmp_path: Path) -> None:
     table = NoiseTable.create(tmp_path / "noise.npy", pairs=70_000, text_length=3, probability=0.15)
-    table.write(np.array([65_535, 65_536]), np.full((2, 3), 0.91, np.float32))
+    table.write(np.array([65_535, 65_536]), torch.full((2, 3), 0.91))
     counts = table.histogram(np.full(70_000, 3))
     assert {index: int(count) for index, count in enumerate(counts) if count} == {7: 69_998, 45: 2}

@@ -13,8 +13,13 @@ from textreid.datasets.captions import read_captions
 from textreid.errors import ArtifactError, DataError, TextReidError
 from textreid.models import Model, Tokenizer, load_model
 from textreid.runlog import RunLog, read_records
+from textreid.training.data import batches
 from textreid.training.optimizer import learning_rate
+from textreid.training.preparation import prepare
+from textreid.training.processes import Processes
 from textreid.training.recipe import pretrain
+from textreid.training.step import take_step
+from textreid.training.training_set import captioned_images
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -195,6 +200,20 @@ def test_computes_in_bfloat16_with_weights_in_float32(
     half, full = figures(tmp_path / "bf16", "loss"), figures(tmp_path / "fp32", "loss")
     assert half != full
     assert half == pytest.approx(full, rel=0.02)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_never_waits_for_the_gpu(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
+    config = small_config("augmentation.blur=0", "optimizer.clip_norm=0")  # blurring some of the images asks which
+    log = RunLog(tmp_path, console=False)
+    run = prepare(config, captioned_images(corpus.images, corpus.captions), tmp_path / "run", False, log, Processes())
+    for step, batch in enumerate(batches(run.sampler, run.images, run.captions, range(4), 0, run.processes)):
+        if step:  # the first step allocates
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            take_step(run, step, batch, 1e-4)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_starts_from_the_weights_of_a_model_folder(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:

@@ -83,11 +83,15 @@ def augment(
         images = images + config.noise * changes.noise[:, :, None, None] * _grain(images, changes.grain)
     if config.blur or config.colour or config.noise:
         images = images.clamp(0, 1)
-    shift, scale = (images.new_tensor(values).view(3, 1, 1) for values in (mean, std))
-    images = (images - shift) / scale
+    images = (images - _per_channel(mean, images)) / _per_channel(std, images)
     if config.erase:
         images = _erase(images, config, changes.erase)
     return images
+
+
+def _per_channel(values: tuple[float, float, float], images: Tensor) -> Tensor:
+    """Three numbers as (3, 1, 1) on the device of the images, which a copy from the CPU would wait for."""
+    return torch.stack([images.new_full((1, 1), value) for value in values])
 
 
 def _move(images: Tensor, config: AugmentationConfig, draws: Tensor) -> Tensor:
@@ -126,7 +130,7 @@ def _recolour(images: Tensor, strength: float, draws: Tensor) -> Tensor:
     brightness, contrast, saturation = (1 + 0.6 * around_zero[:, [column]] for column in range(3))
     cast, gamma = 1 + 0.25 * around_zero[:, 3:6], torch.exp(0.6 * around_zero[:, 6:])
     gain = brightness * cast
-    grey = (images * images.new_tensor(_LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
+    grey = (images * _per_channel(_LUMA, images)).sum(dim=1, keepdim=True)
     middle = grey.mean(dim=(2, 3), keepdim=True)
     images = grey + saturation * (images - grey)
     images = gain * (middle + contrast * (images - middle))

@@ -1,8 +1,16 @@
 """Where a model computes and in which precision, and why."""
 
-from typing import Literal, NamedTuple
+import os
+import shutil
+import sys
+import sysconfig
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from textreid.errors import ConfigError
 
@@ -44,7 +52,43 @@ def choose_compute(precision: Precision, device: str | None = None) -> Compute:
     return Compute(place, torch.float32, f"{name} does not multiply bfloat16")
 
 
+def refuse_to_compile(device: torch.device) -> None:
+    """Raise ConfigError if torch.compile lacks what it needs for ``device``; it would fail in the first step."""
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    lacking = [] if shutil.which(compiler) else [f"a C++ compiler ({compiler}; the variable CXX names another)"]
+    lacking += [] if header.is_file() else [f"Python's headers ({header})"]
+    lacking += ["the package triton"] if device.type == "cuda" and not find_spec("triton") else []
+    if lacking:
+        raise ConfigError(
+            f"training.compile: this machine lacks {' and '.join(lacking)}; install it, or set training.compile=false"
+        )
+
+
 def _cpu_multiplies_bf16() -> bool:
     # Older releases of torch have no public question for it; without an answer float32 is the safe choice.
     questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, question, bool)() for question in questions)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to ``device`` without waiting for what a GPU still has to do."""
+    # Only page-locked memory is copied while the GPU computes; torch keeps it until the copy is done.
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
+class Fetched:
+    """A tensor on its way to the CPU: a GPU copies it when it comes to it, and nobody waits before `wait`."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        on_gpu = tensor.device.type == "cuda"
+        self._values = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=on_gpu)
+        self._values.copy_(tensor, non_blocking=True)
+        self._arrived = torch.cuda.current_stream(tensor.device).record_event() if on_gpu else None
+
+    def wait(self) -> npt.NDArray[Any]:
+        """The values, once they have arrived."""
+        if self._arrived:
+            self._arrived.synchronize()
+        values: npt.NDArray[Any] = self._values.numpy()
+        return values

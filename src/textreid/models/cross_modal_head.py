@@ -46,7 +46,7 @@ class CrossModalHead(nn.Module):
         images = self.image_norm(image_tokens)
         answers, _ = self.attention(self.text_norm(text_tokens), images, images, need_weights=False)
         padding = torch.arange(text_tokens.shape[1], device=lengths.device) >= lengths[:, None]
-        hidden = self.transformer(answers, src_key_padding_mask=padding)
+        hidden = self.transformer(answers, src_key_padding_mask=padding.to(answers.device, non_blocking=True))
         scores: torch.Tensor = self.vocabulary(self.dense_norm(nn.functional.gelu(self.dense(hidden[chosen]))))
         return scores
 

@@ -15,6 +15,8 @@ from transformers.models.clip.configuration_clip import CLIPTextConfig, CLIPVisi
 from transformers.models.clip.modeling_clip import CLIPEncoder
 
 from textreid.config import ModelConfig
+from textreid.models.activation import QuickGelu
+from textreid.models.packing import CAUSAL, Packing
 
 _NORM_EPSILON = 1e-5
 _GROUP = 16  # channels of the stem that are normalised together
@@ -55,6 +57,14 @@ class DualEncoder(nn.Module):
         nn.init.normal_(self.visual_projection.weight, std=config.vision_width**-0.5)
         nn.init.normal_(self.text_projection.weight, std=config.text_width**-0.5)
 
+    def compile_layers(self) -> None:
+        """From now on, run each transformer layer as `torch.compile` translates it, when it is first used.
+
+        The layers of a tower share one translation; weights keep their names. Sizes of batches may change.
+        """
+        for block in (*self.vision_model.encoder.layers, *self.text_model.encoder.layers):
+            block.compile(dynamic=True)
+
     def recompute_layers(self) -> None:
         """From now on, compute the inside of each layer again in the backward pass instead of keeping it in memory."""
         self.vision_model.recompute = self.text_model.recompute = True
@@ -72,18 +82,23 @@ class DualEncoder(nn.Module):
         Args:
             pixels: (B, 3, H, W) float, normalised with the configuration's mean and deviation.
             ids: (texts, T) token ids, T at most the configuration's ``text_length``.
-            lengths: (texts,) tokens of each text, start and end included.
+            lengths: (texts,) tokens of each text, start and end included; on the CPU, wherever the ids are, or else
+                this waits for the device.
             token_layer: the layer of the patch tokens, counted from 1.
-            all_tokens: whether to give the tokens of the last layer too.
+            all_tokens: whether to give the tokens of the last layer too; 0 beyond the end of a text.
         """
-        last, inner = self.vision_model(pixels, token_layer)
+        last, inner = self.vision_model(pixels, token_layer, all_tokens)
         with torch.no_grad():
             patches = self._project_image(inner[:, 1:])
-        hidden = self.text_model(ids, self.config.text_layers)
+        packing = Packing.of(ids, lengths)
         if not all_tokens:
-            return Encoded(self._project_image(last[:, 0]), self._project_text(_ends(hidden, lengths)), patches)
-        images, texts = self._project_image(last), self._project_text(hidden)
-        return Encoded(images[:, 0], _ends(texts, lengths), patches, images, texts)
+            texts = self._project_text(self.text_model.ends(ids, packing))
+            return Encoded(self._project_image(last[:, 0]), texts, patches)
+        images, texts = (
+            self._project_image(last),
+            self._project_text(self.text_model(ids, self.config.text_layers, packing)[0]),
+        )
+        return Encoded(images[:, 0], texts[packing.ends], patches, images, packing.spread(texts))
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
         """Image features (B, D), not normalised, of pixels (B, 3, H, W): the projected CLS token."""
@@ -97,13 +112,10 @@ class DualEncoder(nn.Module):
     def text_tokens(self, ids: torch.Tensor, lengths: torch.Tensor, layer: int) -> torch.Tensor:
         """Text tokens (B, T, D) at ``layer`` (from 1), after the tower's final norm and projection.
 
-        The pass stops at that layer and at the longest text. What lies beyond the end of a text is 0.
+        The pass stops at that layer. What lies beyond the end of a text is 0. ``lengths`` as `forward` takes them.
         """
-        longest = int(lengths.max())
-        hidden = self.text_model(ids[:, :longest], layer)
-        tokens = self._project_text(hidden)
-        inside = torch.arange(longest, device=ids.device) < lengths[:, None]
-        return nn.functional.pad(tokens * inside[..., None], (0, 0, 0, ids.shape[1] - longest))
+        packing = Packing.of(ids, lengths)
+        return packing.spread(self._project_text(self.text_model(ids, layer, packing)[0]))
 
     def _project_image(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden states (..., width) of the image tower in the shared space (..., D)."""
@@ -127,19 +139,25 @@ class _VisionTower(nn.Module):
         width = config.vision_width
         self.embeddings = _VisionEmbeddings(config)
         self.pre_layrnorm = nn.LayerNorm(width, eps=_NORM_EPSILON)  # the spelling is that of the published weights
-        self.encoder = _blocks(CLIPVisionConfig, width, config.vision_layers, config.vision_heads, config.activation)
+        self.encoder = _blocks(
+            CLIPVisionConfig, width, config.vision_layers, config.vision_heads, config.activation, "sdpa"
+        )
         self.post_layernorm = nn.LayerNorm(width, eps=_NORM_EPSILON)
         self.recompute = False
 
-    def forward(self, pixels: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states (B, 1 + M, width) after the last layer and after ``layer``."""
+    def forward(self, pixels: torch.Tensor, layer: int, all_tokens: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states after the last layer, (B, 1 + M, width) or CLS alone (B, 1, width), and after ``layer``."""
         hidden = self.pre_layrnorm(self.embeddings(pixels))
         inner = hidden
-        for number, block in enumerate(self.encoder.layers, start=1):
-            hidden = _run_layer(block, hidden, False, self.recompute)
+        *blocks, last = self.encoder.layers
+        for number, block in enumerate(blocks, start=1):
+            hidden = _run_layer(block, hidden, self.recompute, is_causal=False)
             if number == layer:
                 inner = hidden
-        return hidden, inner
+        if all_tokens or layer > len(blocks):
+            hidden = _run_layer(last, hidden, self.recompute, is_causal=False)
+            return hidden, hidden if layer > len(blocks) else inner
+        return _run_for(last, hidden[:, :1], hidden), inner
 
 
 class _TextTower(nn.Module):
@@ -147,23 +165,54 @@ class _TextTower(nn.Module):
         super().__init__()
         width = config.text_width
         self.embeddings = _TextEmbeddings(config)
-        self.encoder = _blocks(CLIPTextConfig, width, config.text_layers, config.text_heads, config.activation)
+        self.encoder = _blocks(CLIPTextConfig, width, config.text_layers, config.text_heads, config.activation, CAUSAL)
         self.final_layer_norm = nn.LayerNorm(width, eps=_NORM_EPSILON)
         self.recompute = False
 
-    def forward(self, ids: torch.Tensor, layer: int) -> torch.Tensor:
-        """Hidden states (B, T, width) after ``layer``; later layers are not run.
+    def forward(self, ids: torch.Tensor, layer: int, packing: Packing | None = None) -> torch.Tensor:
+        """Hidden states (B, T, width) after ``layer``, or (1, N, width) of packed texts; later layers are not run.
 
         Attention is causal and padding comes last, so that no token of a text sees padding.
         """
         hidden: torch.Tensor = self.embeddings(ids)
+        if packing is not None:
+            hidden = packing.collect(hidden)[None]
         for block in self.encoder.layers[:layer]:
-            hidden = _run_layer(block, hidden, True, self.recompute)
+            hidden = _run_layer(block, hidden, self.recompute, packing=packing)
         return hidden
 
+    def ends(self, ids: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """Hidden states (texts, width) of the end tokens after the last layer."""
+        hidden = self(ids, len(self.encoder.layers) - 1, packing)
+        return _run_for(self.encoder.layers[-1], hidden[0, packing.ends, None], hidden, packing)[:, 0]
 
-def _run_layer(block: nn.Module, hidden: torch.Tensor, causal: bool, recompute: bool) -> torch.Tensor:
-    layer = partial(block, attention_mask=None, is_causal=causal)
+
+def _run_for(block: Any, asking: torch.Tensor, hidden: torch.Tensor, packing: Packing | None = None) -> torch.Tensor:
+    """The output (B, Q, width) of a layer for those ``asking`` (B, Q, width) alone, which see all of ``hidden``.
+
+    Of the last layer nothing else is used, so that five sixths of its arithmetic can be left out.
+
+    Args:
+        block: the layer.
+        asking: some of its inputs.
+        hidden: all of its inputs, (B, T, width), or (1, N, width) of packed texts.
+        packing: of these.
+    """
+    attention: Any = block.self_attn
+    normed = block.layer_norm1(hidden)
+    query, key, value = attention.q_proj(block.layer_norm1(asking)), attention.k_proj(normed), attention.v_proj(normed)
+    if packing is not None:
+        key, value = packing.spread(key[0]), packing.spread(value[0])
+    query, key, value = (rows.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for rows in (query, key, value))
+    mask = None if packing is None else packing.inside[:, None, None]
+    mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    asking = asking + attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    after: torch.Tensor = asking + block.mlp(block.layer_norm2(asking))
+    return after
+
+
+def _run_layer(block: nn.Module, hidden: torch.Tensor, recompute: bool, **attention: Any) -> torch.Tensor:
+    layer = partial(block, attention_mask=None, **attention)
     if recompute and torch.is_grad_enabled():
         layer = partial(checkpoint, layer, use_reentrant=False, preserve_rng_state=False)
     after: torch.Tensor = layer(hidden)
@@ -227,7 +276,7 @@ def _convolutions(width: int, patch: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Conv2d(channels, width, kernel_size=1))
 
 
-def _blocks(config_type: Any, width: int, depth: int, heads: int, activation: str) -> Any:
+def _blocks(config_type: Any, width: int, depth: int, heads: int, activation: str, implementation: str) -> Any:
     """CLIP's transformer blocks, with deviations that shrink with width and depth (Radford et al. 2021, release)."""
     config = config_type(
         hidden_size=width,
@@ -236,12 +285,14 @@ def _blocks(config_type: Any, width: int, depth: int, heads: int, activation: st
         num_attention_heads=heads,
         hidden_act=activation,
         layer_norm_eps=_NORM_EPSILON,
-        attn_implementation="sdpa",
+        attn_implementation=implementation,
     )
     blocks: Any = CLIPEncoder(config)
     towards_sum = width**-0.5 * (2 * depth) ** -0.5
     for block in blocks.layers:
         attention, mlp = block.self_attn, block.mlp
+        if activation == "quick_gelu":
+            mlp.activation_fn = QuickGelu()
         for linear, deviation in (
             (attention.q_proj, width**-0.5),
             (attention.k_proj, width**-0.5),

@@ -7,8 +7,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.format import open_memmap, write_array_header_1_0
+from torch import Tensor
 
 from textreid.errors import ArtifactError, TextReidError
+from textreid.models.compute import Fetched
 
 BINS = 50  # of a histogram over [0, 1]
 _BLOCK_ROWS = 1 << 16
@@ -17,12 +19,14 @@ _BLOCK_ROWS = 1 << 16
 class NoiseTable:
     """(pairs, text_length) float16 in a ``.npy`` file, memory-mapped; row = caption, column = token position.
 
-    A step reads the probabilities it masks with and writes those of the next epoch (Tan et al. 2024, §3.3).
+    A step reads the probabilities it masks with and writes those of the next epoch (Tan et al. 2024, §3.3). What was
+    written last is fetched from its device while the next step runs; whoever reads or saves sees it nevertheless.
     """
 
     def __init__(self, path: Path, values: "np.memmap[tuple[int, int], np.dtype[np.float16]]") -> None:
         self.path = path
         self._values = values
+        self._waiting: tuple[npt.NDArray[np.int64], Fetched] | None = None
 
     @classmethod
     def create(cls, path: Path, pairs: int, text_length: int, probability: float) -> Self:
@@ -69,18 +73,24 @@ class NoiseTable:
             raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
 
     def read(self, pairs: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.float32]:
-        """Probabilities of the first ``length`` tokens of captions ``pairs``: (T, length)."""
-        return np.asarray(self._values[pairs, :length], dtype=np.float32)
-
-    def write(self, pairs: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]) -> None:
-        """Set the probabilities (T, length) of the first tokens of captions ``pairs``.
+        """Probabilities of the first ``length`` tokens of captions ``pairs``: (T, length).
 
         Raises:
-            TextReidError: a value is not in [0, 1], as when the weights have become NaN.
+            TextReidError: as `write`.
         """
-        if not ((probabilities >= 0) & (probabilities <= 1)).all():
-            raise TextReidError("a masking probability is not in [0, 1]: the training has diverged; lower the rate")
-        self._values[pairs, : probabilities.shape[1]] = probabilities
+        if self._waiting and np.isin(pairs, self._waiting[0]).any():
+            self._settle()
+        return np.asarray(self._values[pairs, :length], dtype=np.float32)
+
+    def write(self, pairs: npt.NDArray[np.int64], probabilities: Tensor) -> None:
+        """Set the probabilities (T, length), on any device, of the first tokens of captions ``pairs``.
+
+        Raises:
+            TextReidError: a value is not in [0, 1], as when the weights have become NaN. It is found when the values
+                arrive: here at the next call, or when they are read or saved.
+        """
+        self._settle()
+        self._waiting = pairs, Fetched(probabilities)
 
     def histogram(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """How many words have a probability in each of `BINS` equal parts of [0, 1]; the last part includes 1.
@@ -88,6 +98,7 @@ class NoiseTable:
         Args:
             lengths: (pairs,) tokens of every caption, start and end included; what they leave over is no word.
         """
+        self._settle()
         counts = np.zeros(BINS, dtype=np.int64)
         columns = np.arange(self._values.shape[1])
         for start in range(0, len(lengths), _BLOCK_ROWS):
@@ -97,6 +108,17 @@ class NoiseTable:
         return counts
 
     def save(self, path: Path) -> None:
-        """Write a copy to ``path``; raises OSError like any file operation."""
+        """Write a copy to ``path``; raises OSError like any file operation, and TextReidError as `write`."""
+        self._settle()
         self._values.flush()
         shutil.copyfile(self.path, path)
+
+    def _settle(self) -> None:
+        """Bring into the table what was written last."""
+        if self._waiting is None:
+            return
+        (pairs, fetched), self._waiting = self._waiting, None
+        probabilities = fetched.wait()
+        if not ((probabilities >= 0) & (probabilities <= 1)).all():
+            raise TextReidError("a masking probability is not in [0, 1]: the training has diverged; lower the rate")
+        self._values[pairs, : probabilities.shape[1]] = probabilities

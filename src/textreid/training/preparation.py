@@ -10,7 +10,7 @@ from textreid.artifacts import fingerprint, write_json
 from textreid.config import Config
 from textreid.errors import ArtifactError, ConfigError, ResumeError
 from textreid.models import Model, Tokenizer, initialize, load_model
-from textreid.models.compute import Compute, choose_compute
+from textreid.models.compute import Compute, choose_compute, refuse_to_compile
 from textreid.models.folder import training_text_of
 from textreid.runlog import RunLog, read_records
 from textreid.training.card import source_commit
@@ -102,6 +102,8 @@ def prepare(
     )
     _refuse_unfit(config, data, sampler, watched, processes)
     compute = choose_compute(training.precision, own_gpu())
+    if training.compile:
+        refuse_to_compile(compute.device)
     store = ImageStore(data.root, data.images, config.model.image_height, config.model.image_width)
     identity = _identify(config, data, store, compute, watched, processes)
     _refuse_other_starts(processes, identity)
@@ -177,6 +179,8 @@ def _build_network(config: Config, identities: int, found: Checkpoint | None, pr
     encoder = initialize(model, config.training.seed)
     if config.training.activation_checkpointing:
         encoder.recompute_layers()
+    if config.training.compile:
+        encoder.compile_layers()
     return TrainedNetwork(encoder, config.losses, identities, config.training.seed)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from textreid.datasets.transforms import Changes, augment, draw_changes
+from textreid.models.compute import send
 from textreid.training.data import Batch, Part
 from textreid.training.losses import cmpm, identity, itc, known_labels, masked_words, sdm
 from textreid.training.masking import MaskedTokens, mask_tokens, masking_probabilities, noise_levels
@@ -36,7 +37,7 @@ class Inputs(NamedTuple):
     ids: Tensor  # (T, L)
     masked: MaskedTokens  # (T, L)
     words: Tensor  # (T, L) bool: neither start, end nor padding
-    lengths: Tensor  # (T,)
+    lengths: Tensor  # (T,) on the CPU: sizes follow from them, and nobody waits for the device to tell them
     owners: Tensor  # (T,) position in the batch of each caption's image
     labels: Tensor  # (B,)
 
@@ -74,14 +75,15 @@ def take_step(run: Run, step: int, batch: Batch, rate: float) -> dict[str, Tenso
 def _draw(run: Run, step: int, batch: Batch) -> Inputs:
     """Bring a batch to the device and draw how its images change and which words are masked."""
     config, device, tokenizer = run.config, run.compute.device, run.model.tokenizer
-    arrays = (batch.pixels, batch.ids, batch.lengths, batch.images, batch.owners)
-    pixels, ids, lengths, images, owners = (torch.from_numpy(array).to(device) for array in arrays)
+    arrays = (batch.pixels, batch.ids, batch.images, batch.owners)
+    pixels, ids, images, owners = (send(torch.from_numpy(array), device) for array in arrays)
+    lengths = torch.from_numpy(batch.lengths)
     state = np.random.SeedSequence((config.training.seed, step, _DRAWS)).generate_state(1, np.uint64)
     draws = torch.Generator(device).manual_seed(int(state[0]))
     changes = draw_changes(len(images), config.augmentation, draws)
-    positions = torch.arange(ids.shape[1], device=device)
-    words = (positions > 0) & (positions < lengths[:, None] - 1)
-    p = _probabilities(run, batch).to(device)
+    positions = torch.arange(ids.shape[1])
+    words = send((positions > 0) & (positions < lengths[:, None] - 1), device)
+    p = send(_probabilities(run, batch), device)
     masked = mask_tokens(ids, p, words, draws, tokenizer.mask_id, tokenizer.vocabulary_size)
     return Inputs(pixels, batch.first, changes, ids, masked, words, lengths, owners, run.labels[images])
 
@@ -212,5 +214,5 @@ def _renew_noise(run: Run, batch: Batch, inputs: Inputs, noise: Sequence[Tensor]
     everywhere = run.processes.gather(torch.cat(list(noise)), batch.captions_by_process())
     if run.noise:
         p = masking_probabilities(everywhere, inputs.words, masking.probability, masking.exact_mean)
-        run.noise.write(batch.pairs, p.cpu().numpy())
+        run.noise.write(batch.pairs, p)
     return everywhere.sum() / inputs.words.sum()
