@@ -130,6 +130,22 @@ def test_a_hung_process_ends_the_run_and_fewer_go_on(
     assert newest >= 5
 
 
+def test_a_signal_to_one_process_stops_all_of_them_after_a_checkpoint(
+    config: Path, corpus: "Corpus", tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    started = start_command(2, command(corpus, config, out), tmp_path / "said")
+    wait_for_step(out, 7, started)
+    started.processes[1].terminate()
+    for process in started.processes:
+        process.join(60)
+    assert [process.exitcode for process in started.processes] == [130, 130]
+    newest = int(sorted(out.glob("step-*"))[-1].name.removeprefix("step-"))
+    assert newest == step_of(out) >= 7
+    (said,) = complaints(tmp_path / "said")
+    assert said == f"textreid: stopped after step {newest} of {STEPS}; {out} is saved, go on with --resume"
+
+
 def fail_on_data(config: Path, corpus: "Corpus", out: Path) -> bool:
     with pytest.raises(DataError, match="of 60 images cannot be read, more than 1%") as caught:
         pretrain(Config.load(config), corpus.images, corpus.captions, out)
