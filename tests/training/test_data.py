@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from textreid.datasets.captions import CaptionTable, read_captions
 from textreid.datasets.images import read_image, to_pixels
 from textreid.errors import CaptionError, DataError
 from textreid.models import Tokenizer
 from textreid.training import data
-from textreid.training.data import Batch, ImageStore, batches, should_cache, tokenize
+from textreid.training.data import Batch, ImageStore, TokenizedCaptions, batches, should_cache, tokenize
 from textreid.training.processes import Processes
-from textreid.training.sampler import Sampler
+from textreid.training.sampler import Draw, Sampler
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -179,3 +181,29 @@ def test_the_cache_is_used_where_memory_allows(tmp_path: Path, monkeypatch: pyte
     assert not should_cache("auto", 256_001)  # the container has less than the machine
     monkeypatch.setattr(data, "_MEMORY", tmp_path / "none")
     assert not should_cache("auto", 1)
+
+
+@given(
+    images=st.integers(1, 9), processes=st.integers(1, 4), size=st.integers(0, 4), unreadable=st.sets(st.integers(0, 8))
+)
+def test_the_portions_of_all_processes_are_the_batch(
+    images: int, processes: int, size: int, unreadable: set[int]
+) -> None:
+    draw = Draw(np.arange(images), np.arange(2 * images), np.repeat(np.arange(images), 2))
+    readable = np.array([index not in unreadable for index in range(images)])
+    tokens = TokenizedCaptions(np.ones(6 * images, np.uint16), np.arange(0, 6 * images + 1, 3), 0)
+    seen: list[int] = []
+    captions: list[int] = []
+    for rank in range(processes):
+        one = Processes(rank, processes)
+        own = int(readable[one.slice_of(images)].sum())
+        batch = data._assemble(draw, readable, np.zeros((own, 3, 2, 2), np.uint8), tokens, one)
+        parts = batch.portions(size)
+        assert all(part.images.stop - part.images.start <= size for part in parts if size)
+        seen += [index for part in parts for index in range(part.images.start, part.images.stop)]
+        captions += [index for part in parts for index in range(part.captions.start, part.captions.stop)]
+        for part in parts:
+            assert set(batch.owners[part.captions]) == set(range(part.images.start, part.images.stop))
+        assert batch.captions_by_process()[rank] == 2 * own
+    assert seen == list(range(int(readable.sum())))
+    assert captions == list(range(2 * int(readable.sum())))

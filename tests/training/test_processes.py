@@ -1,5 +1,6 @@
 """One, two and four processes compute the same; and what happens when one of them does not go on."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from tests.training.together import run_together
 
 from textreid.config import Config
 from textreid.datasets.annotations import read_cuhk_form
+from textreid.errors import ConfigError
 from textreid.runlog import RunLog, read_records
 from textreid.training.recipe import finetune, pretrain
 
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from tests.training.conftest import Corpus
 
 MakeConfig = Callable[..., Config]
-COUNTS = (1, 2, 4)
+STRAIGHT = [(1, "nam"), (1, "heads")]
+TRAINED = [*STRAIGHT, (2, "nam"), (2, "heads"), (4, "nam"), (4, "heads")]
+TRAINED += [(count, f"{kind}-portions") for count in (1, 4) for kind in ("nam", "heads")]
 # Adam divides by the size of a gradient; without this epsilon it would blow up the rounding of those near 0.
 EPSILON = "optimizer.epsilon=1e-4"
 # Shares of unequal size in every batch; a checkpoint of every step, whose moments show the gradients.
@@ -28,6 +32,7 @@ RUN = ("training.batch_size=26", "training.epochs=2", "training.checkpoint_every
 
 def train(config: Config, data: Path, out: Path) -> None:
     pytest.MonkeyPatch().setattr("textreid.training.recipe.plot_run", lambda metrics: [])
+    out = out if os.environ["RANK"] == "0" else out / "elsewhere"  # no shared disk
     log = RunLog(out, console=False)
     if config.losses.id:
         finetune(config, read_cuhk_form(data / "people").split("train"), out, log=log)
@@ -57,13 +62,13 @@ def runs(
     make_people: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """Every configuration trained by each number of processes, in ``<number>/<name>``."""
+    """Everything of `TRAINED`, in ``<number>/<name>``."""
     root = tmp_path_factory.mktemp("runs")
     make_corpus(root / "corpus", images=101, broken=(42,))
     make_people(root / "people", {"train": 19}, images_each=2)
-    for count in COUNTS:
-        for name, config in configs.items():
-            run_together(count, train, config, root, root / str(count) / name)
+    for count, name in TRAINED:
+        run_together(count, train, configs[name], root, root / str(count) / name)
+        assert not (root / str(count) / name / "elsewhere").exists()
     return root
 
 
@@ -77,11 +82,7 @@ def gradients(out: Path) -> dict[str, torch.Tensor]:
     return {name: value / 0.1 for name, value in moments.items() if name.endswith("/exp_avg")}
 
 
-OTHERS = [(count, f"{kind}{how}") for kind in ("nam", "heads") for count in COUNTS for how in ("", "-portions")]
-OTHERS = [(count, name) for count, name in OTHERS if (count, name) not in {(1, "nam"), (1, "heads")}]
-
-
-@pytest.mark.parametrize(("count", "name"), OTHERS)
+@pytest.mark.parametrize(("count", "name"), [run for run in TRAINED if run not in STRAIGHT])
 def test_losses_gradients_and_noise_are_those_of_one_process(runs: Path, count: int, name: str) -> None:
     kind = name.partition("-")[0]
     one, other = runs / "1" / kind, runs / str(count) / name
@@ -104,8 +105,26 @@ def test_losses_gradients_and_noise_are_those_of_one_process(runs: Path, count: 
 
 
 def test_the_card_counts_the_unreadable_image_that_another_process_met(runs: Path) -> None:
-    for count in COUNTS:
+    for count in (1, 2, 4):
         card = (runs / str(count) / "nam" / "model" / "card.md").read_text()
         assert "| unreadable images, left out | 1 |" in card
         start = read_records(runs / str(count) / "nam" / "metrics.jsonl")[0]
         assert (start["event"], start["processes"]) == ("start", count)
+
+
+def refusal(config: Config, data: Path, out: Path) -> str:
+    seed = os.environ["RANK"]
+    with pytest.raises(ConfigError) as caught:
+        train(config.override([f"training.seed={seed}"]), data, out)
+    return str(caught.value)
+
+
+def test_refuses_processes_that_were_started_otherwise(small_config: MakeConfig, runs: Path, tmp_path: Path) -> None:
+    said = run_together(2, refusal, small_config(), runs, tmp_path / "run")
+    assert (
+        said
+        == ["process 1 has another config than process 0: every machine needs the same command, images and captions"]
+        * 2
+    )
+    said = run_together(3, refusal, small_config("training.batch_size=2"), runs, tmp_path / "run")
+    assert said == ["training.batch_size: 2, but 3 processes share it"] * 3
