@@ -57,7 +57,7 @@ def configuration(way: str, options: argparse.Namespace, seed: int) -> Config:
         [
             *SMALL, *shape, f"losses.{options.loss}=1",
             *(["losses.itc=0"] if options.loss != "itc" else []),
-            f"training.epochs={epochs}", f"training.seed={seed}", f"optimizer.warmup_steps={options.warmup}",
+            f"training.epochs={epochs}", f"training.seed={seed}",
         ]
     )  # fmt: skip
 
@@ -104,7 +104,6 @@ def main() -> None:
         "--ratio", type=float, default=3.1, help="arithmetic of a pair over that of a quarter of an image"
     )
     parser.add_argument("--batch", type=int, default=128, help="captions a step")
-    parser.add_argument("--warmup", type=int, default=64, help="steps")
     parser.add_argument("--loss", choices=["itc", "sdm"], default="itc")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--seeds", type=int, default=3)
