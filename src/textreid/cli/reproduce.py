@@ -1,8 +1,9 @@
 """``textreid reproduce``: the published experiments, as commands of this program, and in miniature."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from io import StringIO
 from json import dumps
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def reproduce(
+    context: typer.Context,
     name: str | None = typer.Argument(None, metavar="[EXPERIMENT]", help="Its name or alias; without, all are listed."),
     scale: Literal["paper", "mini"] = typer.Option(
         "mini", help="paper: data sets and CLIP, as published; mini: drawn people on two cores, minutes."
@@ -50,7 +52,7 @@ def reproduce(
     size = SCALES["quick" if quick else scale]
     plan = make_plan(find_experiment(name), size, out, range(seeds or size.seeds), _paths(data, size.drawn))
     if run if run is not None else size.drawn:
-        for reason in run_plan(plan, _execute, _say):
+        for reason in run_plan(plan, partial(_execute, context.find_root().command.main), _say):
             _say(f"left out: {reason}")
         _report(plan, json)
     else:
@@ -74,12 +76,10 @@ def _paths(data: list[str], drawn: bool) -> dict[str, Path]:
     return found
 
 
-def _execute(arguments: Sequence[str]) -> None:
+def _execute(textreid: Callable[..., object], arguments: Sequence[str]) -> None:
     """Run another command in this process. What it prints on stdout is in its files too, and dropped."""
-    from textreid.cli.app import app
-
     with redirect_stdout(StringIO()):
-        app(args=list(arguments), prog_name="textreid", standalone_mode=False)
+        textreid(list(arguments), prog_name="textreid", standalone_mode=False)
 
 
 def _say(line: str) -> None:

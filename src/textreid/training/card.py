@@ -1,19 +1,14 @@
 """The model card: what a trained model is, where it comes from, and what was measured."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from textreid.config import OptimizerConfig
 from textreid.runlog import ABOUT, read_records
+from textreid.training.preparation import Run
 from textreid.training.verdict import complaint
 
-if TYPE_CHECKING:
-    from textreid.training.preparation import Run
 
-_ROOT = Path(__file__).parents[3]
-
-
-def write_card(run: "Run", metrics: Path) -> str:
+def write_card(run: Run, metrics: Path) -> str:
     """The text of ``card.md`` for the model at the end of ``run``, whose log is ``metrics``."""
     config = run.config
     records = read_records(metrics)
@@ -67,15 +62,3 @@ def write_card(run: "Run", metrics: Path) -> str:
 def _warmup(config: OptimizerConfig) -> str:
     least = f", at least {config.least_warmup_steps} steps" if config.least_warmup_steps else ""
     return f"{config.warmup_epochs:g} epochs{least}"
-
-
-def source_commit() -> str | None:
-    """The commit of the source checkout this package runs from; None when it is installed."""
-    git = _ROOT / ".git"
-    if not ((_ROOT / "pyproject.toml").is_file() and (git / "HEAD").is_file()):
-        return None
-    head = (git / "HEAD").read_text().strip()
-    if not head.startswith("ref: "):
-        return head
-    reference = git / head.removeprefix("ref: ")
-    return reference.read_text().strip() if reference.is_file() else None

@@ -13,7 +13,6 @@ from textreid.models import Model, Tokenizer, initialize, load_model
 from textreid.models.compute import Compute, choose_compute, refuse_to_compile
 from textreid.models.folder import training_text_of
 from textreid.runlog import RunLog, read_records
-from textreid.training.card import source_commit
 from textreid.training.checkpoint import Checkpoint, Checkpoints, Identity
 from textreid.training.data import ImageStore, TokenizedCaptions, should_cache, tokenize
 from textreid.training.network import TrainedNetwork
@@ -25,7 +24,7 @@ from textreid.training.selection import Selection
 from textreid.training.totals import Totals
 from textreid.training.training_set import TrainingSet
 from textreid.training.uninformed import uninformed_losses
-from textreid.version import __version__
+from textreid.version import __version__, source_commit
 
 _NOISE = "noise.npy"
 

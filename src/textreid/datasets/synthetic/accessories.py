@@ -1,15 +1,12 @@
 """What people carry and add: bags, umbrella, phone, papers, bottle, scarf."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from textreid.datasets.synthetic.canvas import Material
-
-if TYPE_CHECKING:
-    from textreid.datasets.synthetic.figure import Figure
+from textreid.datasets.synthetic.figure import Figure
 
 
-def draw_backpack(figure: "Figure") -> None:
+def draw_backpack(figure: Figure) -> None:
     """The block on the back; from the front only its edges beside the trunk."""
     if figure.person.bag != "backpack":
         return
@@ -37,7 +34,7 @@ def draw_backpack(figure: "Figure") -> None:
         )
 
 
-def draw_straps(figure: "Figure") -> None:
+def draw_straps(figure: Figure) -> None:
     """Straps over the clothes: two of a backpack, one of a shoulder bag."""
     look, s, bag = figure.look, figure.size, figure.person.bag
     extra = 0.018
@@ -73,7 +70,7 @@ def draw_straps(figure: "Figure") -> None:
             _bag(figure, x, y, 0.062 + 0.03 * look.cut[13], 0.05, look.bag)
 
 
-def _bag(figure: "Figure", x: float, y: float, a: float, b: float, cover: Material) -> None:
+def _bag(figure: Figure, x: float, y: float, a: float, b: float, cover: Material) -> None:
     """A soft box around a pixel; ``a`` across when seen from the side of the person, ``b`` down, in statures."""
     s = figure.size
     half = figure.view.half_width(a * 0.45, a) * s
@@ -100,7 +97,7 @@ def _bag(figure: "Figure", x: float, y: float, a: float, b: float, cover: Materi
     figure.canvas.crease([(x - half * 0.85, y - tall * 0.35), (x + half * 0.85, y - tall * 0.35)], s * 0.007, 0.66)
 
 
-def draw_in_hand(figure: "Figure", side: int) -> None:
+def draw_in_hand(figure: Figure, side: int) -> None:
     """What hangs from or is held in the hand of one arm."""
     person, look, s, canvas = figure.person, figure.look, figure.size, figure.canvas
     mode = figure.modes[side]
@@ -139,7 +136,7 @@ def draw_in_hand(figure: "Figure", side: int) -> None:
         canvas.ribbon([(x, y - 0.05 * s), (x, y + 0.035 * s)], [0.011 * s, 0.016 * s], look.held)
 
 
-def draw_suitcase(figure: "Figure") -> None:
+def draw_suitcase(figure: Figure) -> None:
     """A case on wheels beside or behind the person, with its handle."""
     if figure.person.bag != "suitcase":
         return
@@ -164,7 +161,7 @@ def draw_suitcase(figure: "Figure") -> None:
         canvas.ellipse(bottom[0] + offset * wide, bottom[1] + 0.012 * s, 0.012 * s, 0.014 * s, look.dark)
 
 
-def draw_scarf(figure: "Figure") -> None:
+def draw_scarf(figure: Figure) -> None:
     """A scarf wound round the neck, an end hanging down in front."""
     if figure.person.scarf_colour is None:
         return
@@ -181,7 +178,7 @@ def draw_scarf(figure: "Figure") -> None:
         )
 
 
-def draw_umbrella(figure: "Figure") -> None:
+def draw_umbrella(figure: Figure) -> None:
     """An open umbrella above the head."""
     if figure.person.held != "umbrella" or "raise" not in figure.modes:
         return

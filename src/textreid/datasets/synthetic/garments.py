@@ -1,19 +1,16 @@
 """Legs with what they wear, shoes, arms with their sleeves."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from textreid.datasets.synthetic.canvas import Material, Point
+from textreid.datasets.synthetic.figure import Figure
 from textreid.datasets.synthetic.pose import Joint
 from textreid.datasets.synthetic.trunk import draw_skirt, hem_height, pad, shadow_under
-
-if TYPE_CHECKING:
-    from textreid.datasets.synthetic.figure import Figure
 
 # -- legs ------------------------------------------------------------------------------------------------------------
 
 
-def draw_legs(figure: "Figure") -> None:
+def draw_legs(figure: Figure) -> None:
     """Both legs with what they wear, then a skirt over them."""
     for order, side in enumerate(sorted((0, 1), key=lambda s: -figure.view.away(figure.body.legs[s][1]))):
         level = (0.84 if abs(figure.facing) < 0.75 else 0.95) if order == 0 else 1.0
@@ -28,7 +25,7 @@ def draw_legs(figure: "Figure") -> None:
         draw_skirt(figure, 0.58, hem, figure.look.lower, 0.010 + 0.05 * figure.look.cut[3])
 
 
-def _draw_seat(figure: "Figure") -> None:
+def _draw_seat(figure: Figure) -> None:
     """Hips and waist of trousers, with a belt where the shirt is tucked in."""
     s = figure.size
     points, radii = [], []
@@ -46,7 +43,7 @@ def _draw_seat(figure: "Figure") -> None:
     figure.canvas.crease([(x, y - 0.02 * s), (x, y + 0.05 * s)], 0.014 * s, 0.66)
 
 
-def _draw_leg(figure: "Figure", side: int, level: float) -> None:
+def _draw_leg(figure: Figure, side: int, level: float) -> None:
     hip, knee, ankle = figure.body.legs[side]
     kind, thigh, cut = figure.person.lower, figure.body.thigh, figure.look.cut[4]
     bare = kind in ("shorts", "skirt", "long skirt", "dress")
@@ -86,7 +83,7 @@ def _draw_leg(figure: "Figure", side: int, level: float) -> None:
     _creases(figure, points, radii, level)
 
 
-def _creases(figure: "Figure", points: list[Point], radii: list[float], level: float) -> None:
+def _creases(figure: Figure, points: list[Point], radii: list[float], level: float) -> None:
     """Folds behind the knee and above the shoe, different in every picture."""
     s, chance = figure.size, figure.chance
     for index in (2, 2, 3, 4, 4):
@@ -101,7 +98,7 @@ def _creases(figure: "Figure", points: list[Point], radii: list[float], level: f
         )
 
 
-def _draw_shoe(figure: "Figure", side: int, level: float) -> None:
+def _draw_shoe(figure: Figure, side: int, level: float) -> None:
     _, knee, ankle = figure.body.legs[side]
     kind, look, s, canvas = figure.person.shoes, figure.look, figure.size, figure.canvas
     lateral, forward, up = ankle
@@ -133,7 +130,7 @@ def _draw_shoe(figure: "Figure", side: int, level: float) -> None:
 # -- arms ------------------------------------------------------------------------------------------------------------
 
 
-def draw_arm(figure: "Figure", side: int) -> None:
+def draw_arm(figure: Figure, side: int) -> None:
     """One arm: skin, sleeve, hand."""
     joints = figure.body.arms[side]
     person, look, s, r = figure.person, figure.look, figure.size, figure.body.arm
@@ -165,7 +162,7 @@ def draw_arm(figure: "Figure", side: int) -> None:
     _creases(figure, points, [v / s for v in radii], level)
 
 
-def _cap(figure: "Figure", points: list[Point], radii: list[float], cover: Material, level: float) -> None:
+def _cap(figure: Figure, points: list[Point], radii: list[float], cover: Material, level: float) -> None:
     """Round the sleeve over the shoulder so that it runs into the trunk, and close its cuff."""
     (x, y), r = points[0], radii[0]
     inward = _inward_x(figure, points[0])
@@ -174,12 +171,12 @@ def _cap(figure: "Figure", points: list[Point], radii: list[float], cover: Mater
         figure.canvas.ellipse(points[-1][0], points[-1][1], radii[-1], radii[-1] * 0.6, cover, level * 0.85)
 
 
-def _inward_x(figure: "Figure", point: Point) -> float:
+def _inward_x(figure: Figure, point: Point) -> float:
     """Direction in the picture from a shoulder to the body's axis."""
     return max(-1.0, min(1.0, (figure.view.x - point[0]) / (0.05 * figure.size)))
 
 
-def _inward(figure: "Figure", side: int) -> float:
+def _inward(figure: Figure, side: int) -> float:
     return (1 if side else -1) * figure.facing
 
 

@@ -1,21 +1,17 @@
 """The head: skull, face, hair by length and direction, and what is worn on it."""
 
-from typing import TYPE_CHECKING
-
 from textreid.datasets.synthetic.canvas import Point
-
-if TYPE_CHECKING:
-    from textreid.datasets.synthetic.figure import Figure
+from textreid.datasets.synthetic.figure import Figure
 
 
-def _skull(figure: "Figure") -> tuple[float, float, float, float]:
+def _skull(figure: Figure) -> tuple[float, float, float, float]:
     """Centre, half-width and half-height of the skull in pixels."""
     x, y = figure.at(0.0, 0.008, 0.932)
     s = figure.size * figure.body.head * (1 + figure.view.perspective * 0.45)
     return x, y, figure.view.half_width(0.0445, 0.054) * s, 0.066 * s
 
 
-def draw_hair_behind(figure: "Figure") -> None:
+def draw_hair_behind(figure: Figure) -> None:
     """Long hair that falls behind the shoulders, before the trunk hides it."""
     person = figure.person
     if figure.facing < -0.2 or person.hair_length not in ("long", "shoulder-length") or _covered(figure):
@@ -28,7 +24,7 @@ def draw_hair_behind(figure: "Figure") -> None:
     )
 
 
-def draw_head(figure: "Figure") -> None:
+def draw_head(figure: Figure) -> None:
     """Skull, face and headwear."""
     person, look, canvas = figure.person, figure.look, figure.canvas
     x, y, a, b = _skull(figure)
@@ -48,7 +44,7 @@ def draw_head(figure: "Figure") -> None:
         _draw_headwear(figure, x, y, a, b)
 
 
-def _features(figure: "Figure", x: float, y: float, wide: float, b: float) -> None:
+def _features(figure: Figure, x: float, y: float, wide: float, b: float) -> None:
     canvas, s = figure.canvas, figure.size
     sin, facing = figure.view.sin, max(0.0, figure.facing)
     cx = x + sin * wide * 0.35
@@ -67,7 +63,7 @@ def _features(figure: "Figure", x: float, y: float, wide: float, b: float) -> No
         canvas.ellipse(cx, y + b * 0.52, wide * 0.7, b * 0.24, figure.look.hair)
 
 
-def _fringe(figure: "Figure", x: float, y: float, a: float, b: float) -> None:
+def _fringe(figure: Figure, x: float, y: float, a: float, b: float) -> None:
     if figure.look.cut[13] > 0.5:
         return
     for side in (-1, 1):
@@ -76,11 +72,11 @@ def _fringe(figure: "Figure", x: float, y: float, a: float, b: float) -> None:
         figure.canvas.ellipse(x, y + b * 0.3, a * 0.9, b * 0.28, figure.look.hair, 0.9)
 
 
-def _covered(figure: "Figure") -> bool:
+def _covered(figure: Figure) -> bool:
     return figure.person.headwear in ("hood", "headscarf")
 
 
-def draw_hair_in_front(figure: "Figure") -> None:
+def draw_hair_in_front(figure: Figure) -> None:
     """Hair that lies over the clothes: down the back, beside the face, tied up."""
     person, look, canvas = figure.person, figure.look, figure.canvas
     if _covered(figure) or person.hair_length in ("bald", "short"):
@@ -125,7 +121,7 @@ def draw_hair_in_front(figure: "Figure") -> None:
                 )
 
 
-def _draw_headwear(figure: "Figure", x: float, y: float, a: float, b: float) -> None:
+def _draw_headwear(figure: Figure, x: float, y: float, a: float, b: float) -> None:
     cover, canvas, sin = figure.look.headwear, figure.canvas, figure.view.sin
     kind = figure.person.headwear
     if kind in ("cap", "beanie"):
@@ -147,7 +143,7 @@ def _draw_headwear(figure: "Figure", x: float, y: float, a: float, b: float) -> 
         _draw_wrap(figure, x, y, a, b)
 
 
-def _draw_wrap(figure: "Figure", x: float, y: float, a: float, b: float) -> None:
+def _draw_wrap(figure: Figure, x: float, y: float, a: float, b: float) -> None:
     """A hood or a headscarf: all but the face."""
     canvas, sin, cover = figure.canvas, figure.view.sin, figure.look.headwear
     canvas.ellipse(x, y - b * 0.02, a * 1.22, b * 1.14, cover)

@@ -11,7 +11,8 @@ from textreid.datasets.synthetic.camera import Camera, expose
 from textreid.datasets.synthetic.canvas import Canvas
 from textreid.datasets.synthetic.chance import Chance
 from textreid.datasets.synthetic.domains import Domain
-from textreid.datasets.synthetic.figure import Figure, arm_poses, draw_figure
+from textreid.datasets.synthetic.figure import Figure, arm_poses
+from textreid.datasets.synthetic.layers import draw_figure
 from textreid.datasets.synthetic.pose import Projection, build_body, pick_yaw, strike_pose
 from textreid.datasets.synthetic.scene import Frame, cast_shadow, hide_partly, paint_surroundings
 from textreid.datasets.synthetic.shading import Labels, develop

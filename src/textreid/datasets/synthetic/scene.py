@@ -11,7 +11,8 @@ from textreid.datasets.synthetic.background import Place, car_shape, ink, paint_
 from textreid.datasets.synthetic.canvas import Canvas
 from textreid.datasets.synthetic.chance import Chance, generator
 from textreid.datasets.synthetic.domains import DOMAINS
-from textreid.datasets.synthetic.figure import Figure, arm_poses, draw_figure
+from textreid.datasets.synthetic.figure import Figure, arm_poses
+from textreid.datasets.synthetic.layers import draw_figure
 from textreid.datasets.synthetic.palette import from_hsv
 from textreid.datasets.synthetic.pose import Projection, build_body, strike_pose
 from textreid.datasets.synthetic.sampling import sample_person

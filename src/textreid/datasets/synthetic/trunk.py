@@ -1,11 +1,7 @@
 """The upper garment on the trunk: its fall, opening, collar, folds and hem."""
 
-from typing import TYPE_CHECKING
-
 from textreid.datasets.synthetic.canvas import Material, Point
-
-if TYPE_CHECKING:
-    from textreid.datasets.synthetic.figure import Figure
+from textreid.datasets.synthetic.figure import Figure
 
 _PAD = {
     "t-shirt": 0.005, "shirt": 0.007, "polo shirt": 0.006, "sweater": 0.010, "hoodie": 0.013, "jacket": 0.014,
@@ -20,7 +16,7 @@ _STRAIGHT = ("hoodie", "jacket", "padded jacket", "coat", "sweater", "shirt")
 _TUCKED = {"shirt": 0.45, "t-shirt": 0.2, "polo shirt": 0.25, "vest": 0.4, "sweater": 0.1}
 
 
-def hem_height(figure: "Figure") -> float:
+def hem_height(figure: Figure) -> float:
     """Where the upper garment ends, in statures above the ground."""
     cut, kind = figure.look.cut[0], figure.person.upper
     hem = _HEM[kind]
@@ -33,12 +29,12 @@ def hem_height(figure: "Figure") -> float:
     return hem + (cut - 0.5) * 0.06
 
 
-def pad(figure: "Figure") -> float:
+def pad(figure: Figure) -> float:
     """How far the upper garment stands off the body, in statures."""
     return _PAD[figure.person.upper] * (0.7 + 0.6 * figure.look.cut[1])
 
 
-def draw_trunk(figure: "Figure") -> None:
+def draw_trunk(figure: Figure) -> None:
     """The upper garment, from the neck to its hem, with collar, opening and pattern."""
     look, person = figure.look, figure.person
     whole = hem_height(figure)
@@ -64,7 +60,7 @@ def draw_trunk(figure: "Figure") -> None:
         _logo(figure)
 
 
-def _axis(figure: "Figure", hem: float) -> tuple[list[Point], list[float]]:
+def _axis(figure: Figure, hem: float) -> tuple[list[Point], list[float]]:
     """Axis and half-widths of the trunk, so that it can be drawn like a limb."""
     extra = pad(figure)
     rows = [0.846, 0.832, 0.815, 0.77, 0.70, 0.615, 0.53]
@@ -82,7 +78,7 @@ def _axis(figure: "Figure", hem: float) -> tuple[list[Point], list[float]]:
     return points, radii
 
 
-def _slope(figure: "Figure", cover: Material) -> None:
+def _slope(figure: Figure, cover: Material) -> None:
     """The slope from the neck to the arms, lit from above."""
     extra = pad(figure)
     s = figure.body.shoulder
@@ -94,7 +90,7 @@ def _slope(figure: "Figure", cover: Material) -> None:
         figure.canvas.relight([ends[0], tops[0], tops[1], ends[1]], 1.13)
 
 
-def _folds(figure: "Figure", axis: list[Point], radii: list[float]) -> None:
+def _folds(figure: Figure, axis: list[Point], radii: list[float]) -> None:
     """Creases from the armpits and at the waist, other ones in every picture."""
     s, chance = figure.size, figure.chance
     if figure.person.upper == "padded jacket" or len(axis) < 6:
@@ -113,7 +109,7 @@ def _folds(figure: "Figure", axis: list[Point], radii: list[float]) -> None:
         )
 
 
-def draw_skirt(figure: "Figure", waist: float, hem: float, cover: Material, flare: float) -> None:
+def draw_skirt(figure: Figure, waist: float, hem: float, cover: Material, flare: float) -> None:
     """A tube from the waist that widens to its hem and makes room for the legs."""
     knees = [figure.view.place(leg[1]) for leg in figure.body.legs]
     ankles = [figure.view.place(leg[2]) for leg in figure.body.legs]
@@ -143,19 +139,19 @@ def draw_skirt(figure: "Figure", waist: float, hem: float, cover: Material, flar
         figure.canvas.crease(folds, s * 0.012, figure.chance.between(0.68, 0.86))
 
 
-def shadow_under(figure: "Figure", where: Point, half: float) -> None:
+def shadow_under(figure: Figure, where: Point, half: float) -> None:
     """The dark below a hem, drawn on what is already there."""
     x, y = where
     figure.canvas.relight_ellipse(x, y + 0.008 * figure.size, half * 0.95, 0.028 * figure.size, 0.56)
 
 
-def _neck(figure: "Figure") -> None:
+def _neck(figure: Figure) -> None:
     x, y = figure.at(0.0, 0.012, 0.868)
     s = figure.size
     figure.canvas.ribbon([(x, y), (x, y + 0.045 * s)], [0.030 * s, 0.034 * s], figure.skin("head"), 0.74, caps=False)
 
 
-def _neckline(figure: "Figure") -> None:
+def _neckline(figure: Figure) -> None:
     kind, s = figure.person.upper, figure.size
     depth = {"vest": 0.045, "dress": 0.036, "t-shirt": 0.02, "sweater": 0.013, "hoodie": 0.01}.get(kind)
     if depth is not None and figure.facing > 0.25 and figure.person.inner_colour is None:
@@ -164,7 +160,7 @@ def _neckline(figure: "Figure") -> None:
         figure.canvas.ellipse(x, y, 0.036 * s * figure.facing, deep * s, figure.skin("head"), 0.84)
 
 
-def _opening(figure: "Figure", bottom: float, hem: float) -> None:
+def _opening(figure: Figure, bottom: float, hem: float) -> None:
     """What shows between the two fronts, or the seam where they meet."""
     person, look = figure.person, figure.look
     kind, extra = person.upper, pad(figure)
@@ -181,7 +177,7 @@ def _opening(figure: "Figure", bottom: float, hem: float) -> None:
         figure.canvas.crease([(x, y), (x, figure.at(0, 0, hem)[1])], figure.size * 0.010, 0.55)
 
 
-def _strip(figure: "Figure", top: float, bottom: float, angle: float, cover: Material, taper: bool) -> None:
+def _strip(figure: Figure, top: float, bottom: float, angle: float, cover: Material, taper: bool) -> None:
     if not (figure.seen(-angle) or figure.seen(angle)):
         return
     steps = 5
@@ -195,7 +191,7 @@ def _strip(figure: "Figure", top: float, bottom: float, angle: float, cover: Mat
         figure.canvas.crease(edge, figure.size * 0.008, 0.58)
 
 
-def _collar(figure: "Figure") -> None:
+def _collar(figure: Figure) -> None:
     kind, look, canvas, s = figure.person.upper, figure.look, figure.canvas, figure.size
     if kind in ("shirt", "polo shirt", "blazer", "coat", "jacket"):
         for angle in (-50, 50):
@@ -216,7 +212,7 @@ def _collar(figure: "Figure") -> None:
             canvas.relight_ellipse(x, y + low * 0.95 * s, 0.05 * s, 0.008 * s, 0.62)
 
 
-def _logo(figure: "Figure") -> None:
+def _logo(figure: Figure) -> None:
     cut, canvas = figure.look.cut[8], figure.canvas
     angle = 0.0 if figure.facing > 0.1 else 180.0
     wide, top, tall = 12 + 18 * cut, 0.765 - 0.03 * cut, 0.03 + 0.06 * cut
