@@ -102,7 +102,7 @@ class DualEncoder(nn.Module):
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
         """Image features (B, D), not normalised, of pixels (B, 3, H, W): the projected CLS token."""
-        last, _ = self.vision_model(pixels, self.config.vision_layers)
+        last, _ = self.vision_model(pixels, 0)
         return self._project_image(last[:, 0])
 
     def encode_text(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -146,7 +146,10 @@ class _VisionTower(nn.Module):
         self.recompute = False
 
     def forward(self, pixels: torch.Tensor, layer: int, all_tokens: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states after the last layer, (B, 1 + M, width) or CLS alone (B, 1, width), and after ``layer``."""
+        """Hidden states after the last layer, (B, 1 + M, width) or CLS alone (B, 1, width), and after ``layer``.
+
+        Layer 0 is what enters the first.
+        """
         hidden = self.pre_layrnorm(self.embeddings(pixels))
         inner = hidden
         *blocks, last = self.encoder.layers
