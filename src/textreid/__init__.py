@@ -7,47 +7,6 @@
 >>> scores = texts @ images.T  # cosine similarities  # doctest: +SKIP
 """
 
-from typing import Any
+import lazy_loader
 
-from textreid.errors import (
-    AnnotationError,
-    ArtifactError,
-    CaptionError,
-    ConfigError,
-    DataError,
-    DownloadError,
-    ImageError,
-    ModelError,
-    ResumeError,
-    RunStoppedError,
-    TextReidError,
-)
-from textreid.version import __version__
-
-_LAZY = {"load_model": "textreid.models", "Model": "textreid.models"}
-
-__all__ = [
-    "AnnotationError",
-    "ArtifactError",
-    "CaptionError",
-    "ConfigError",
-    "DataError",
-    "DownloadError",
-    "ImageError",
-    "Model",
-    "ModelError",
-    "ResumeError",
-    "RunStoppedError",
-    "TextReidError",
-    "__version__",
-    "load_model",
-]
-
-
-def __getattr__(name: str) -> Any:
-    """Import the names that need torch only when they are used."""
-    if name in _LAZY:
-        import importlib
-
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'textreid' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
