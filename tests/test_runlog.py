@@ -5,8 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from textreid.errors import ArtifactError, ConfigError
 from textreid.runlog import RunLog, is_running, read_records

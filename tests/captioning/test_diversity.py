@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from textreid.captioning.backends.simulated import SimulatedMLLM
 from textreid.captioning.captioner import Caption, Request

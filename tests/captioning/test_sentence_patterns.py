@@ -1,8 +1,7 @@
 """Captions of one structure share a pattern, whatever the person looks like; other structures do not."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from textreid.captioning.sentence_patterns import SLOTS, sentence_pattern
 

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from textreid.captioning.backends.simulated import SimulatedMLLM
 from textreid.captioning.captioner import Caption, Captioner, CaptionFailure, Request
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
 from textreid.captioning.templates import Template, own_templates
-from textreid.datasets.synthetic import attributes as a
-from textreid.datasets.synthetic import lexicon
+from textreid.datasets.synthetic import attributes as a, lexicon
 from textreid.datasets.synthetic.attributes import Person, View
 from textreid.datasets.synthetic.chance import generator
 from textreid.datasets.synthetic.domains import DOMAINS

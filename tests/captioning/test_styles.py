@@ -4,8 +4,7 @@ from collections import Counter
 from itertools import combinations, product
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from textreid.captioning.instructions import static_instruction
 from textreid.captioning.styles import AXES, STYLES, Style, even_styles, style_instructions

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from textreid.captioning.template_parsing import distinct_structures, parse_templates, structure
 from textreid.captioning.templates import own_templates, read_templates

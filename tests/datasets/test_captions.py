@@ -7,8 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from textreid.datasets.captions import CaptionRow, read_captions, write_captions
 from textreid.errors import ArtifactError, CaptionError

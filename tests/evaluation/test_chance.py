@@ -4,8 +4,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from textreid.evaluation.chance import bootstrap_means, interval, random_ranking
 

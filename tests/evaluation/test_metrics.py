@@ -5,8 +5,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from textreid.errors import DataError
 from textreid.evaluation import RetrievalMetrics, retrieval_metrics

@@ -1,8 +1,7 @@
 import io
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from rich.console import Console
 
 from textreid.evaluation.tables import Table, least_width, to_latex, to_markdown, to_terminal

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from textreid.errors import ArtifactError
 from textreid.gallery.embedding_cache import FILE_NAME, EmbeddingCache, FileStamp, cache_folder, remove_cache

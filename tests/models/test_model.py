@@ -13,8 +13,7 @@ from textreid.artifacts import read_json, write_json
 from textreid.config import ModelConfig
 from textreid.datasets.images import to_pixels
 from textreid.errors import ArtifactError, ImageError, ModelError
-from textreid.models import Model, Tokenizer, initialize, load_model
-from textreid.models import weights as weights_module
+from textreid.models import Model, Tokenizer, initialize, load_model, weights as weights_module
 from textreid.models.folder import training_text_of
 
 TENSOR = "vision_model.encoder.layers.0.mlp.fc1.weight"

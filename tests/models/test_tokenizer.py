@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 import regex
 import tokenizers
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from textreid.errors import CaptionError, ModelError
 from textreid.models import Tokenizer

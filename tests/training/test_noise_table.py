@@ -3,8 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from textreid.errors import ArtifactError, TextReidError
 from textreid.training.noise_table import BINS, NoiseTable

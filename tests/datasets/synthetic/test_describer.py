@@ -9,11 +9,9 @@ from functools import cache
 from typing import get_args
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from textreid.datasets.synthetic import attributes as a
-from textreid.datasets.synthetic import lexicon
+from textreid.datasets.synthetic import attributes as a, lexicon
 from textreid.datasets.synthetic.attributes import Person, View
 from textreid.datasets.synthetic.chance import generator
 from textreid.datasets.synthetic.describer import STYLES, describe
