@@ -63,6 +63,8 @@ def test_all_errors_are_reported_at_once() -> None:
         ("optimizer", "learning_rate", 10**400, "expected a number"),
         ("optimizer", "learning_rate", -1e-9, "expected at least 0"),
         ("optimizer", "beta1", 1.0, "expected from 0 to"),
+        ("optimizer", "epsilon", 0, "expected at least 1e-15"),
+        ("training", "seed", 2**64, "expected from 0 to"),
         ("model", "weights", 7, "expected text"),
         ("model", "text_length", 78, "expected from 4 to 77"),
         ("model", "pixel_std", [0.2, "0.2", 0.2], "expected a number"),

@@ -127,7 +127,7 @@ class OptimizerConfig:
     least_warmup_steps: int = _within(0, 0)  # of the warm-up, however short an epoch is
     beta1: float = _within(0.9, 0.0, 0.999999)
     beta2: float = _within(0.999, 0.0, 0.999999)
-    epsilon: float = _within(1e-8, 0.0)
+    epsilon: float = _within(1e-8, 1e-15)
     weight_decay: float = _within(4e-5, 0.0)
     clip_norm: float = _within(0.0, 0.0)  # 0: gradients are not clipped
     head_rate: float = _within(5.0, 0.0)  # times learning_rate: the new layers of the id and mlm losses
@@ -154,7 +154,7 @@ class AugmentationConfig:
 class TrainingConfig:
     """The run: how long, how much at once, what is kept."""
 
-    seed: int = _within(0, 0)
+    seed: int = _within(0, 0, 2**63 - 1)
     epochs: int = _within(30, 1)
     batch_size: int = _within(512, 2)  # pairs, or images where epoch_unit is image
     micro_batch: int = _within(0, 0)  # images a pass of a process: less memory, more time, same result; 0: all of them
@@ -242,6 +242,14 @@ class Config:
         if malformed:
             raise ConfigError("; ".join(malformed))
         return self.from_dict(values, self)
+
+    def checked(self) -> Self:
+        """These settings, however they were made.
+
+        Raises:
+            ConfigError: as of `from_dict`.
+        """
+        return self.from_dict(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain JSON values, every default included."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.jsonl"
 NOISE = "noise"  # the event of a histogram
-ABOUT = frozenset({"event", "step", "epoch", "time"})  # what a record says of itself; the rest was measured
+ABOUT = frozenset({"event", "step", "epoch", "time", "watched"})  # what a record says of itself; the rest was measured
 _QUIET_SECONDS = 15.0  # between lines of progress where the console is no terminal
 
 

@@ -356,6 +356,16 @@ def test_a_saved_tokenizer_gives_the_same_ids(tokenizer: Tokenizer, tmp_path: Pa
     assert (loaded.text_length, loaded.mask_id) == (tokenizer.text_length, tokenizer.mask_id)
 
 
+@pytest.mark.parametrize("tokenizer", [CLIP, OWN], ids=["clip", "own"])
+def test_a_shortened_tokenizer_only_cuts_earlier(tokenizer: Tokenizer) -> None:
+    whole, cut = tokenizer.encode(NASTY), tokenizer.shortened(9).encode(NASTY)
+    assert cut.ids.shape[1] == cut.lengths.max() == 9
+    for before, after, length in zip(whole.ids, cut.ids, cut.lengths, strict=True):
+        assert after[: length - 1].tolist() == before[: length - 1].tolist()
+        assert after[length - 1] == tokenizer.end_id
+    assert tokenizer.shortened(1000).to_json() == tokenizer.to_json()
+
+
 def test_the_file_is_a_plain_one_of_the_tokenizers_library(tmp_path: Path) -> None:
     OWN.save(tmp_path / "tokenizer.json")
     plain = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))

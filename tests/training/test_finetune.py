@@ -260,6 +260,18 @@ def test_what_does_not_fit_the_data_is_refused_at_once(config: Config, corpus: "
         "training.select: validation, but there is no validation set",
     ):
         assert part in str(caught.value)
+    slow = config.override(["training.batch_size=120", "training.epochs=2", "optimizer.warmup_epochs=1.6"])
+    with pytest.raises(ConfigError, match=r"^optimizer\.warmup_epochs: a warm-up of 2 steps leaves nothing of the 2"):
+        pretrain(slow, corpus.images, corpus.captions, tmp_path / "run")
+
+
+def test_settings_made_in_python_are_checked_like_those_of_a_file(
+    config: Config, corpus: "Corpus", tmp_path: Path
+) -> None:
+    strange: Any = "pairs"
+    wrong = replace(config, training=replace(config.training, epoch_unit=strange))
+    with pytest.raises(ConfigError, match=r"training\.epoch_unit: expected one of"):
+        pretrain(wrong, corpus.images, corpus.captions, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

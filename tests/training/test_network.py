@@ -48,6 +48,17 @@ def test_without_their_losses_there_are_no_heads_and_the_features_are_the_same(s
     assert plain.image_identities.numel() == plain.text_identities.numel() == plain.words.numel() == 0
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("losses", [(), BOTH], ids=["features", "all"])
+def test_every_parameter_is_trained(losses: tuple[str, ...], precision: torch.dtype, small_config: MakeConfig) -> None:
+    network = build(small_config(*losses))
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        outputs = forward(network)
+    learned = [value.float().square().sum() for value in outputs if value.requires_grad]
+    torch.autograd.backward(torch.stack(learned).sum())
+    assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
+
+
 @pytest.mark.parametrize("loss", ["id", "mlm"])
 def test_the_gradient_of_each_head_reaches_both_towers(loss: str, small_config: MakeConfig) -> None:
     network = build(small_config(*BOTH))

@@ -112,6 +112,20 @@ def test_the_card_counts_the_unreadable_image_that_another_process_met(runs: Pat
         assert (start["event"], start["processes"]) == ("start", count)
 
 
+def test_one_process_has_one_portion_and_another_two(
+    small_config: MakeConfig, make_corpus: Callable[..., "Corpus"], tmp_path: Path
+) -> None:
+    make_corpus(tmp_path / "corpus", images=10)
+    config = small_config(
+        "training.batch_size=5", "training.micro_batch=2", "training.epochs=1", "training.timeout=20",
+        "optimizer.warmup_epochs=0",
+    )  # fmt: skip
+    for count in (1, 2):
+        run_together(count, train, config, tmp_path, tmp_path / str(count))
+    expected, found = (trained(tmp_path / count) for count in "12")
+    assert [record["loss"] for record in found] == pytest.approx([record["loss"] for record in expected], rel=1e-4)
+
+
 def refusal(config: Config, data: Path, out: Path) -> str:
     seed = os.environ["RANK"]
     with pytest.raises(ConfigError) as caught:

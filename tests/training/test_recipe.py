@@ -224,6 +224,8 @@ def test_starts_from_the_weights_of_a_model_folder(small_config: MakeConfig, cor
         "training.epochs=1", "optimizer.learning_rate=0", "optimizer.warmup_epochs=0",
     )  # fmt: skip
     second = train(config, corpus, tmp_path / "second")
+    shorter = train(config.override(["model.text_length=20"]), corpus, tmp_path / "shorter")
+    assert shorter.tokenizer.text_length == shorter.config.text_length == 20
     assert second.tokenizer.to_json() == first.tokenizer.to_json()
     for name, value in first.encoder.state_dict().items():
         assert torch.equal(value, second.encoder.state_dict()[name]), name

@@ -19,7 +19,7 @@ import pytest
 
 from textreid.config import Config
 from textreid.errors import ArtifactError, ResumeError, RunStoppedError
-from textreid.models import Model
+from textreid.models import Model, load_model
 from textreid.runlog import RunLog, read_records
 from textreid.training import interrupt
 from textreid.training.recipe import pretrain
@@ -182,6 +182,21 @@ def test_harmless_settings_may_change(config: Config, corpus: "Corpus", straight
     expected, found = (folder / "model" / "model.safetensors" for folder in (straight, out))
     assert found.read_bytes() == expected.read_bytes()
     assert [path.name for path in sorted(out.glob("step-*"))] == [f"step-{STEPS:08}"]
+
+
+def test_the_model_says_that_test_data_was_watched_before_a_resume_without(
+    config: Config, corpus: "Corpus", tmp_path: Path
+) -> None:
+    out, test = tmp_path / "run", "the TEST split of A"
+    with pytest.raises(KilledError):
+        train(config, corpus, out, EventfulLog(out, 11, kill), evaluate=length_of_encoding, watched=test)
+    model = train(config, corpus, out, resume=True)
+    assert model.selected_on == f"nothing: the last step; watched: {test}"
+    card = (out / "model" / "card.md").read_text()
+    assert f"| selected on | {model.selected_on} |" in card
+    assert "This model" not in card  # nothing was measured at its step
+    train(config, corpus, out, resume=True, evaluate=length_of_encoding, watched="B")
+    assert model.selected_on == load_model(out / "model").selected_on  # the run was over: nothing was measured on B
 
 
 def test_refuses_other_settings_and_says_which(config: Config, corpus: "Corpus", straight: Path) -> None:

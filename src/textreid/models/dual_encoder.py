@@ -88,16 +88,15 @@ class DualEncoder(nn.Module):
             all_tokens: whether to give the tokens of the last layer too; 0 beyond the end of a text.
         """
         last, inner = self.vision_model(pixels, token_layer, all_tokens)
+        packing = Packing.of(ids, lengths)
+        images = self._project_image(last if all_tokens else last[:, 0])
+        # After the features: older versions of torch (2.9 for one) would give them the weights that autocast has kept
+        # of this pass, and those have no gradient.
         with torch.no_grad():
             patches = self._project_image(inner[:, 1:])
-        packing = Packing.of(ids, lengths)
         if not all_tokens:
-            texts = self._project_text(self.text_model.ends(ids, packing))
-            return Encoded(self._project_image(last[:, 0]), texts, patches)
-        images, texts = (
-            self._project_image(last),
-            self._project_text(self.text_model(ids, self.config.text_layers, packing)[0]),
-        )
+            return Encoded(images, self._project_text(self.text_model.ends(ids, packing)), patches)
+        texts = self._project_text(self.text_model(ids, self.config.text_layers, packing)[0])
         return Encoded(images[:, 0], texts[packing.ends], patches, images, packing.spread(texts))
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:

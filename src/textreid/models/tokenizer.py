@@ -123,6 +123,12 @@ class Tokenizer:
         )
         return cls(_assemble(model, _OWN_WORDS, text_length, first_space=True))
 
+    def shortened(self, text_length: int) -> Self:
+        """The same tokenizer, cutting texts to ``text_length`` tokens if it does not cut them shorter yet."""
+        backend = tokenizers.Tokenizer.from_str(self.to_json())
+        backend.enable_truncation(min(text_length, self.text_length))
+        return type(self)(backend)
+
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a ``tokenizer.json`` written by `save`.

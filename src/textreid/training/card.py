@@ -13,7 +13,8 @@ def write_card(run: Run, metrics: Path) -> str:
     config = run.config
     records = read_records(metrics)
     start = next(record for record in reversed(records) if record["event"] in ("start", "resume"))
-    validations = [record for record in records if record["event"] == "validation"]
+    kept = run.selection.kept_step or run.steps
+    of_kept = [record for record in records if record["event"] == "validation" and record["step"] == kept]
     trained = [record for record in records if record["event"] == "train"]
     losses = ", ".join(f"{name.upper()} * {weight:g}" for name, weight in config.losses.weights().items())
     without = "".join(f"; {name.upper()} off: the data has no identities" for name in start["losses_left_out"])
@@ -47,11 +48,9 @@ def write_card(run: Run, metrics: Path) -> str:
         f"| selected on | {run.selection.selected_on()} |",
         f"| last and best epoch | {run.selection.describe() or 'not measured'} |",
     ]
-    if validations:
-        kept = run.selection.kept_step or validations[-1]["step"]
-        of_kept = next(record for record in validations if record["step"] == kept)
-        figures = {name: value for name, value in of_kept.items() if name not in ABOUT}
-        lines += ["", f"This model (step {kept}) on {run.selection.watched}:", ""]
+    for validation in of_kept:
+        figures = {name: value for name, value in validation.items() if name not in ABOUT}
+        lines += ["", f"This model (step {kept}) on {validation['watched']}:", ""]
         lines += [
             f"- {name}: {value:.4g}" if isinstance(value, float) else f"- {name}: {value}"
             for name, value in figures.items()

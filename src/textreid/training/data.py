@@ -59,6 +59,10 @@ class Batch(NamedTuple):
         starts = range(self.first, last, size) if size else [self.first]
         return [self.part(start, min(start + size, last) if size else last) for start in starts] or [self.own()]
 
+    def undivided(self, size: int) -> bool:
+        """Whether every process has a single portion: what they wait for each other in, all have to do alike."""
+        return not size or int(self.shares.max()) <= size
+
     def captions_by_process(self) -> list[int]:
         """How many captions each process works on."""
         edges = np.concatenate([[0], np.cumsum(self.shares)])

@@ -213,8 +213,9 @@ def _refuse_unfit(
     if training.batch_size < processes.count:
         found.append(f"training.batch_size: {training.batch_size}, but {processes.count} processes share it")
     if (warmup := warmup_steps(config.optimizer, sampler.steps_per_epoch)) >= steps:
+        cause = "least_warmup_steps" if warmup == config.optimizer.least_warmup_steps else "warmup_epochs"
         found.append(
-            f"optimizer.least_warmup_steps: a warm-up of {warmup} steps leaves nothing of the {steps} of this run; "
+            f"optimizer.{cause}: a warm-up of {warmup} steps leaves nothing of the {steps} of this run; "
             f"raise training.epochs above {warmup // sampler.steps_per_epoch}, or lower it"
         )
     if config.losses.weights().keys() == {"id"} and not data.identities:
@@ -271,7 +272,7 @@ def _make_tokenizer(config: Config, data: TrainingSet) -> Tokenizer:
     if model.tokenizer == "clip":
         return Tokenizer.clip(model.text_length)
     if model.weights is not None:
-        return load_model(model.weights).tokenizer
+        return load_model(model.weights).tokenizer.shortened(model.text_length)
     return Tokenizer.learn(map(str, data.captions), model.vocabulary_size, model.text_length)
 
 

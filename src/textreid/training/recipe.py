@@ -83,6 +83,7 @@ def train(
         ProcessError: another process of the run failed, was killed or hangs.
         TextReidError: the loss is no longer finite.
     """
+    config = config.checked()
     with processes_of_run(config.training.timeout) as processes:
         log = (log or RunLog(out)) if processes.is_first else NoLog(out)
         run = prepare(config, data, out, resume, log, processes, (watched or "a validation set") if evaluate else None)
@@ -149,7 +150,7 @@ def _validate(run: Run, evaluate: Evaluate, step: int, log: RunLog) -> bool:
     """Measure, record and show; returns whether this is the model to keep so far."""
     figures = dict(evaluate(run.model))
     epoch = step / run.sampler.steps_per_epoch
-    log.record("validation", step, epoch=epoch, **figures)
+    log.record("validation", step, epoch=epoch, watched=run.selection.on, **figures)
     log.say(f"epoch {epoch:g}: " + "  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     run.totals.restart_clock()
     return run.selection.offer(step, epoch, figures)

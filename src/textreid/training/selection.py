@@ -23,21 +23,27 @@ class Selection:
 
     Attributes:
         rule: of ``training.select``.
-        watched: the validation set, in words; None where there is none.
+        on: the validation set, in words; None where there is none.
+        seen: what was measured on it.
+        watched: every set that anything was measured on: a run may go on with another, unless that chooses its model.
     """
 
     rule: Literal["last", "validation"]
-    watched: str | None
+    on: str | None
     seen: list[Validated] = field(default_factory=list)
+    watched: list[str | None] = field(default_factory=list)
 
     @classmethod
     def from_records(
         cls, rule: Literal["last", "validation"], on: str | None, records: Iterable[Mapping[str, Any]]
     ) -> Self:
-        """The selection as it stood when the log held ``records``."""
-        selection = cls(rule, on)
-        for record in records:
-            if record["event"] == "validation":
+        """The selection as it stood when the log held ``records``; ``on`` is None for the set they end with."""
+        validations = [record for record in records if record["event"] == "validation"]
+        if validations:
+            on = on or validations[-1]["watched"]
+        selection = cls(rule, on, watched=list(dict.fromkeys(record["watched"] for record in validations)))
+        for record in validations:
+            if record["watched"] == on:
                 selection.offer(record["step"], record["epoch"], record)
         return selection
 
@@ -52,6 +58,8 @@ class Selection:
         Raises:
             ConfigError: the rule needs R1, which ``figures`` lacks.
         """
+        if self.on not in self.watched:
+            self.watched.append(self.on)
         if step == 0:
             return False
         if FIGURE not in figures:
@@ -81,5 +89,5 @@ class Selection:
     def selected_on(self) -> str:
         """For the model folder: the data that chose among the models of the run, or was watched."""
         if self.kept_step:
-            return f"{self.watched} ({FIGURE})"
-        return "nothing: the last step" + (f"; watched: {self.watched}" if self.watched else "")
+            return f"{self.on} ({FIGURE})"
+        return "nothing: the last step" + (f"; watched: {', '.join(map(str, self.watched))}" if self.watched else "")

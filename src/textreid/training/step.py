@@ -52,8 +52,9 @@ class Features(NamedTuple):
 def take_step(run: Run, step: int, batch: Batch, rate: float) -> dict[str, Tensor]:
     """Train on one batch; returns its losses, the share of words masked and, under NAM, their mean noise."""
     inputs = _draw(run, step, batch)
-    parts = batch.portions(run.config.training.micro_batch)
-    whole = _forward(run, inputs, parts[0]) if len(parts) == 1 else None
+    size = run.config.training.micro_batch
+    parts = batch.portions(size)
+    whole = _forward(run, inputs, parts[0]) if batch.undivided(size) else None
     seen = [Features(whole.image_features, whole.text_features)] if whole else _preview(run, inputs, parts)
     losses, pull = _compare(run, batch, inputs, seen)
     noise = []
