@@ -50,3 +50,9 @@ def test_names_every_set_that_was_watched_and_compares_only_figures_of_the_prese
     assert again.describe() == "R1 0.25 after epoch 1, the last and best"
     again.offer(16, 4.0, {"R1": 0.5})
     assert again.selected_on() == selection.selected_on()
+
+
+def test_reads_logs_that_do_not_name_what_was_watched() -> None:
+    older = [{name: value for name, value in record.items() if name != "watched"} for record in RECORDS]
+    assert Selection.from_records("validation", X, older) == Selection.from_records("validation", X, RECORDS)
+    assert Selection.from_records("last", None, older).selected_on() == "nothing: the last step"

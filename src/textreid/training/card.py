@@ -50,7 +50,7 @@ def write_card(run: Run, metrics: Path) -> str:
     ]
     for validation in of_kept:
         figures = {name: value for name, value in validation.items() if name not in ABOUT}
-        lines += ["", f"This model (step {kept}) on {validation['watched']}:", ""]
+        lines += ["", f"This model (step {kept}) on {validation.get('watched', run.selection.on)}:", ""]
         lines += [
             f"- {name}: {value:.4g}" if isinstance(value, float) else f"- {name}: {value}"
             for name, value in figures.items()

@@ -31,17 +31,21 @@ class Selection:
     rule: Literal["last", "validation"]
     on: str | None
     seen: list[Validated] = field(default_factory=list)
-    watched: list[str | None] = field(default_factory=list)
+    watched: list[str] = field(default_factory=list)
 
     @classmethod
     def from_records(
         cls, rule: Literal["last", "validation"], on: str | None, records: Iterable[Mapping[str, Any]]
     ) -> Self:
-        """The selection as it stood when the log held ``records``; ``on`` is None for the set they end with."""
-        validations = [record for record in records if record["event"] == "validation"]
+        """The selection as it stood when the log held ``records``; ``on`` is None for the set they end with.
+
+        A validation that does not say on what it was measured, as logs once did not, was on ``on``.
+        """
+        validations = [{"watched": on, **record} for record in records if record["event"] == "validation"]
         if validations:
             on = on or validations[-1]["watched"]
-        selection = cls(rule, on, watched=list(dict.fromkeys(record["watched"] for record in validations)))
+        watched = dict.fromkeys(record["watched"] for record in validations if record["watched"])
+        selection = cls(rule, on, watched=list(watched))
         for record in validations:
             if record["watched"] == on:
                 selection.offer(record["step"], record["epoch"], record)
@@ -58,7 +62,7 @@ class Selection:
         Raises:
             ConfigError: the rule needs R1, which ``figures`` lacks.
         """
-        if self.on not in self.watched:
+        if self.on and self.on not in self.watched:
             self.watched.append(self.on)
         if step == 0:
             return False
@@ -90,4 +94,4 @@ class Selection:
         """For the model folder: the data that chose among the models of the run, or was watched."""
         if self.kept_step:
             return f"{self.on} ({FIGURE})"
-        return "nothing: the last step" + (f"; watched: {', '.join(map(str, self.watched))}" if self.watched else "")
+        return "nothing: the last step" + (f"; watched: {', '.join(self.watched)}" if self.watched else "")
