@@ -3,8 +3,8 @@
     python recipes/bundled_model.py --work runs/bundled                 # everything
     python recipes/bundled_model.py --work runs/bundled --resume        # go on after an interruption
 
-Real photographs play no part: neither in training nor in any choice. The ``station`` domain is never trained on; its
-figures are printed on the way, and the last epoch is kept.
+Real photographs play no part in training. The ``station`` domain is never trained on; its figures are printed on the
+way, and the last epoch is kept. Why 5 epochs and not 10: docs/benchmarks.md, "The bundled model".
 """
 
 import argparse
