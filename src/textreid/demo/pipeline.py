@@ -30,7 +30,7 @@ class DemoSettings:
     images_per_identity: int = 2
     unseen_identities: int = 100
     unseen_images_per_identity: int = 4
-    epochs: int = 4
+    epochs: int = 5
     seed: int = 0
     workers: int = 2
 
