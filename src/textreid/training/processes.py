@@ -32,6 +32,9 @@ T = TypeVar("T")
 
 _PATIENCE = timedelta(days=1)  # for processes that read their data more slowly
 _BEAT = 1.0  # seconds between two signs of life of a process that works while others wait
+_LETTING_GO = (
+    0.5  # seconds for gloo's threads to drop tensors, with Python's lock: without it their wait aborts the exit
+)
 _LAST_WORDS = 10.0  # seconds in which the processes that are left say so; the first may be writing a checkpoint
 _REPORT, _LEFT = "report", "left"  # keys of the store
 
@@ -209,6 +212,8 @@ def processes_of_run(timeout: int) -> Iterator[Processes]:
         raise lost from error
     else:
         dist.destroy_process_group()
+    finally:
+        time.sleep(_LETTING_GO)
 
 
 def _report(store: "Store", rank: int) -> bool:
