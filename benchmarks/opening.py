@@ -15,9 +15,9 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from textreid.captioning.simulate import simulate_captions
 from textreid.datasets.captions import CaptionRow, read_captions, write_captions
@@ -60,8 +60,8 @@ def write_data(folder: Path, images: int) -> None:
     write_captions(folder / "captions", rows())
 
 
-def measure(folder: Path, connection: Connection) -> None:
-    """Take the stages; send seconds and peak memory of each."""
+def measure(folder: Path) -> dict[str, Any]:
+    """Take the stages: seconds and peak memory of each."""
     found: dict[str, dict[str, float]] = {}
 
     def stage(name: str, work: Callable[[], _Result]) -> _Result:
@@ -77,7 +77,7 @@ def measure(folder: Path, connection: Connection) -> None:
     stage("sizes of images", lambda: ImageStore(folder / "imgs", data.images, 384, 128))
     noise = stage("noise table", lambda: NoiseTable.create(folder / "noise.npy", len(data), TEXT_LENGTH, 0.15))
     stage("a copy of the noise table", lambda: noise.save(folder / "copy.npy"))
-    connection.send({"mean_tokens": round(float(tokens.lengths.mean()), 1), **found})
+    return {"mean_tokens": round(float(tokens.lengths.mean()), 1), **found}
 
 
 def main() -> None:
@@ -85,15 +85,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
     options = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
     with tempfile.TemporaryDirectory() as name:
         write_data(Path(name), options.images)
-        process = context.Process(target=measure, args=(Path(name), sender))
-        process.start()
-        sender.close()
-        found = receiver.recv()
-        process.join()
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as own_process:
+            found = own_process.submit(measure, Path(name)).result()
     machine = f"{platform.machine()}, Python {platform.python_version()}"
     print(json.dumps({"images": options.images, **found, "machine": machine}, indent=2))
 

@@ -260,6 +260,7 @@ def test_what_does_not_fit_the_data_is_refused_at_once(config: Config, corpus: "
         "training.select: validation, but there is no validation set",
     ):
         assert part in str(caught.value)
+    assert not (tmp_path / "run").exists()
     slow = config.override(["training.batch_size=120", "training.epochs=2", "optimizer.warmup_epochs=1.6"])
     with pytest.raises(ConfigError, match=r"^optimizer\.warmup_epochs: a warm-up of 2 steps leaves nothing of the 2"):
         pretrain(slow, corpus.images, corpus.captions, tmp_path / "run")

@@ -5,6 +5,7 @@ from pathlib import Path
 from textreid.config import OptimizerConfig
 from textreid.runlog import ABOUT, read_records
 from textreid.training.preparation import Run
+from textreid.training.selection import validations
 from textreid.training.verdict import complaint
 
 
@@ -14,7 +15,7 @@ def write_card(run: Run, metrics: Path) -> str:
     records = read_records(metrics)
     start = next(record for record in reversed(records) if record["event"] in ("start", "resume"))
     kept = run.selection.kept_step or run.steps
-    of_kept = [record for record in records if record["event"] == "validation" and record["step"] == kept]
+    of_kept = [record for record in validations(records, run.selection.on) if record["step"] == kept]
     trained = [record for record in records if record["event"] == "train"]
     losses = ", ".join(f"{name.upper()} * {weight:g}" for name, weight in config.losses.weights().items())
     without = "".join(f"; {name.upper()} off: the data has no identities" for name in start["losses_left_out"])
@@ -50,7 +51,7 @@ def write_card(run: Run, metrics: Path) -> str:
     ]
     for validation in of_kept:
         figures = {name: value for name, value in validation.items() if name not in ABOUT}
-        lines += ["", f"This model (step {kept}) on {validation.get('watched', run.selection.on)}:", ""]
+        lines += ["", f"This model (step {kept}) on {validation['watched']}:", ""]
         lines += [
             f"- {name}: {value:.4g}" if isinstance(value, float) else f"- {name}: {value}"
             for name, value in figures.items()

@@ -32,9 +32,7 @@ T = TypeVar("T")
 
 _PATIENCE = timedelta(days=1)  # for processes that read their data more slowly
 _BEAT = 1.0  # seconds between two signs of life of a process that works while others wait
-_LETTING_GO = (
-    0.5  # seconds for gloo's threads to drop tensors, with Python's lock: without it their wait aborts the exit
-)
+_LETTING_GO = 0.5  # seconds; a thread of gloo that still waits for Python's lock, to drop a tensor, aborts the exit
 _LAST_WORDS = 10.0  # seconds in which the processes that are left say so; the first may be writing a checkpoint
 _REPORT, _LEFT = "report", "left"  # keys of the store
 

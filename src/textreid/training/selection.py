@@ -17,6 +17,11 @@ class Validated(NamedTuple):
     score: float
 
 
+def validations(records: Iterable[Mapping[str, Any]], on: str | None) -> list[dict[str, Any]]:
+    """The validations among ``records``; those that do not name their set, as logs once did not, were on ``on``."""
+    return [{"watched": on, **record} for record in records if record["event"] == "validation"]
+
+
 @dataclass
 class Selection:
     """Follows the validations of a run, from the first epoch on: the model it starts from is no candidate.
@@ -37,16 +42,13 @@ class Selection:
     def from_records(
         cls, rule: Literal["last", "validation"], on: str | None, records: Iterable[Mapping[str, Any]]
     ) -> Self:
-        """The selection as it stood when the log held ``records``; ``on`` is None for the set they end with.
-
-        A validation that does not say on what it was measured, as logs once did not, was on ``on``.
-        """
-        validations = [{"watched": on, **record} for record in records if record["event"] == "validation"]
-        if validations:
-            on = on or validations[-1]["watched"]
-        watched = dict.fromkeys(record["watched"] for record in validations if record["watched"])
+        """The selection as it stood when the log held ``records``; ``on`` is None for the set they end with."""
+        measured = validations(records, on)
+        if measured:
+            on = on or measured[-1]["watched"]
+        watched = dict.fromkeys(record["watched"] for record in measured if record["watched"])
         selection = cls(rule, on, watched=list(watched))
-        for record in validations:
+        for record in measured:
             if record["watched"] == on:
                 selection.offer(record["step"], record["epoch"], record)
         return selection
