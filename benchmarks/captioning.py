@@ -36,7 +36,7 @@ from textreid.captioning.engine import LocalEngine
 from textreid.captioning.instructions import dynamic_instructions, static_instruction
 from textreid.captioning.job import caption_images
 from textreid.captioning.progress import Tally
-from textreid.datasets.images import list_images
+from textreid.images import list_images
 
 ROOT = Path(__file__).resolve().parents[1]
 _CAPTIONS = 2  # an image: static and dynamic

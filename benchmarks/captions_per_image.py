@@ -27,12 +27,12 @@ import torch
 
 from arithmetic import TOKENS, step_operations
 from textreid.config import Config
-from textreid.datasets.annotations import read_cuhk_form
-from textreid.evaluation.selection import Validation, validation
+from textreid.datasets.cuhk_form import read_cuhk_form
+from textreid.evaluation.splits import Validation, validation
 from textreid.presets import tiny
 from textreid.runlog import RunLog
+from textreid.training.dataset import TrainingSet, captioned_images
 from textreid.training.recipe import train
-from textreid.training.training_set import TrainingSet, captioned_images
 
 CAPTIONS = 4
 WAYS = ("pairs", "samples", "compute")

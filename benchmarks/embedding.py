@@ -33,10 +33,10 @@ import torch
 from PIL import Image
 
 from textreid.config import ModelConfig
-from textreid.datasets.annotations import read_cuhk_form
-from textreid.datasets.synthetic import DOMAINS, write_corpus
+from textreid.datasets.cuhk_form import read_cuhk_form
 from textreid.models import Model, Tokenizer, initialize
 from textreid.presets import paper
+from textreid.synthetic import DOMAINS, write_corpus
 
 WAYS = ("loop", "fp32", "auto")
 _LOOP_BATCH = 32

@@ -19,11 +19,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from textreid.captioning.export import FORMS
-from textreid.captioning.interchange import RELEASED
 from textreid.captioning.simulate import simulate_captions
-from textreid.datasets.captions import read_captions
-from textreid.datasets.synthetic import write_corpus
+from textreid.captions.exporting import FORMS
+from textreid.captions.importing import RELEASED
+from textreid.captions.table import read_captions
+from textreid.synthetic import write_corpus
 
 _IDENTITIES = 500  # whose captions are dealt out, each with a number of its own
 

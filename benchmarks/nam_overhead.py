@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from textreid.datasets.captions import CaptionRow, write_captions
+from textreid.captions.table import CaptionRow, write_captions
 from textreid.presets import paper
 from textreid.runlog import RunLog
-from textreid.training.data import Batch, batches
+from textreid.training.dataset import captioned_images
+from textreid.training.gradcache import take_step
+from textreid.training.loader import Batch, batches
 from textreid.training.preparation import Run, prepare
 from textreid.training.processes import Processes
-from textreid.training.step import take_step
-from textreid.training.training_set import captioned_images
 
 SENTENCE = (
     "the person wears a dark red jacket over grey trousers with white shoes and carries small black bag on left "

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from textreid.captioning.simulate import simulate_captions
-from textreid.datasets.captions import CaptionRow, read_captions, write_captions
-from textreid.datasets.synthetic import write_corpus
+from textreid.captions.table import CaptionRow, read_captions, write_captions
 from textreid.models.tokenizer import TEXT_LENGTH, Tokenizer
-from textreid.training.data import ImageStore, tokenize
+from textreid.synthetic import write_corpus
+from textreid.training.dataset import captioned_images
+from textreid.training.loader import ImageStore, tokenize
 from textreid.training.noise_table import NoiseTable
-from textreid.training.training_set import captioned_images
 
 CAPTIONS = 4
 _FOLDER_FILES = 10_000

@@ -11,8 +11,8 @@ import time
 
 from PIL import Image
 
-from textreid.datasets.synthetic import DOMAINS, Domain, render, sample_person
-from textreid.datasets.synthetic.chance import generator
+from textreid.seeding import generator
+from textreid.synthetic import DOMAINS, Domain, render, sample_person
 
 
 def at_height(domain: Domain, height: int) -> Domain:

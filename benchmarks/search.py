@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from textreid.datasets.synthetic import DOMAINS, write_corpus
+from textreid.synthetic import DOMAINS, write_corpus
 
 _PER_IDENTITY = 4
 _REPEATS = 5

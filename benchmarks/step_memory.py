@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from textreid.datasets.captions import CaptionRow, write_captions
+from textreid.captions.table import CaptionRow, write_captions
 from textreid.presets import paper
 from textreid.runlog import RunLog
-from textreid.training.data import batches
+from textreid.training.dataset import captioned_images
+from textreid.training.gradcache import take_step
+from textreid.training.loader import batches
 from textreid.training.preparation import prepare
 from textreid.training.processes import Processes
-from textreid.training.step import take_step
-from textreid.training.training_set import captioned_images
 
 STATUS, PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 CAPTION = "a man in dark red jacket over grey trousers and white shoes carries small black bag on left shoulder"

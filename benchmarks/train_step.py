@@ -39,19 +39,19 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the usual name)
 
 from arithmetic import PAIRS, finish, matrix_peak, step_operations
+from textreid.captions.table import CaptionRow, write_captions
 from textreid.config import Config
-from textreid.datasets.captions import CaptionRow, write_captions
-from textreid.datasets.transforms import augment, draw_changes
 from textreid.presets import fast, paper
 from textreid.runlog import RunLog
-from textreid.training.data import Batch, ImageStore, batches
+from textreid.training.augmentation import augment, draw_changes
+from textreid.training.dataset import captioned_images
+from textreid.training.gradcache import take_step
+from textreid.training.loader import Batch, ImageStore, batches
 from textreid.training.losses import sdm
 from textreid.training.masking import mask_tokens
 from textreid.training.noise_table import NoiseTable
 from textreid.training.preparation import Run, prepare
 from textreid.training.processes import Processes
-from textreid.training.step import take_step
-from textreid.training.training_set import captioned_images
 
 WAYS = ("release", "pairs", "four")
 CAPTIONS = 4

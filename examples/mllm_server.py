@@ -28,9 +28,9 @@ from PIL import Image
 from textreid.captioning.backends.simulated import SimulatedMLLM
 from textreid.captioning.instructions import Instruction
 from textreid.captioning.templates import Template, own_templates
-from textreid.datasets.images import read_image
-from textreid.datasets.synthetic import read_people
 from textreid.errors import CaptionError, ImageError, TextReidError
+from textreid.images import read_image
+from textreid.synthetic import read_people
 
 MODELS = ("qwen", "shikra")
 _PICTURE_TOKENS = 256  # what a picture counts for in the usage

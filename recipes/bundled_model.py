@@ -14,12 +14,12 @@ from pathlib import Path
 
 from textreid.captioning import simulate_captions
 from textreid.config import Config
-from textreid.datasets.annotations import read_cuhk_form
-from textreid.datasets.synthetic import write_corpus
+from textreid.datasets.cuhk_form import read_cuhk_form
 from textreid.demo.noise import captions_with_noise, describe_noise
-from textreid.evaluation.selection import validation
+from textreid.evaluation.splits import validation
 from textreid.models import load_model
 from textreid.presets import tiny
+from textreid.synthetic import write_corpus
 from textreid.training.recipe import pretrain
 
 TRAIN_IDENTITIES = {"street": 8000, "campus": 8000, "mall": 8000, "night": 3000}

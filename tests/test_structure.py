@@ -13,20 +13,29 @@ import textreid
 
 PACKAGE = Path(textreid.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-BASE = {"errors", "config", "presets", "artifacts", "runlog", "version"}
+GROUND = {
+    *("errors", "config", "presets", "artifacts", "seeding", "images", "interrupt", "progress", "runlog", "version"),
+}
 ROOMS = {
-    "base": {"base"},
-    "datasets": {"base", "datasets"},
-    "captioning": {"base", "datasets", "captioning"},
-    "models": {"base", "datasets", "models"},
-    "training": {"base", "datasets", "models", "training"},
-    "evaluation": {"base", "datasets", "models", "evaluation"},
-    "gallery": {"base", "datasets", "models", "evaluation", "gallery"},
-    "demo": {"base", "datasets", "captioning", "models", "training", "evaluation", "gallery", "demo"},
-    "reproduction": {"base", "datasets", "evaluation", "reproduction"},
+    "ground": {"ground"},
+    "reporting": {"ground", "reporting"},
+    "synthetic": {"ground", "synthetic"},
+    "captions": {"ground", "reporting", "synthetic", "captions"},
+    "datasets": {"ground", "reporting", "synthetic", "captions", "datasets"},
+    "captioning": {"ground", "reporting", "synthetic", "captions", "captioning"},
+    "models": {"ground", "reporting", "models"},
+    "training": {"ground", "reporting", "captions", "datasets", "models", "training"},
+    "evaluation": {"ground", "reporting", "synthetic", "datasets", "models", "evaluation"},
+    "inspection": {"ground", "reporting", "captions", "models", "training", "inspection"},
+    "gallery": {"ground", "reporting", "models", "gallery"},
+    "reproduction": {"ground", "reporting", "datasets", "evaluation", "reproduction"},
+    "demo": {
+        *("ground", "reporting", "synthetic", "captions", "datasets", "captioning", "models", "training"),
+        *("evaluation", "inspection", "gallery", "demo"),
+    },
     "cli": {
-        *("base", "datasets", "captioning", "models", "training", "evaluation", "gallery", "demo", "reproduction"),
-        "cli",
+        *("ground", "reporting", "synthetic", "captions", "datasets", "captioning", "models", "training"),
+        *("evaluation", "inspection", "gallery", "reproduction", "demo", "cli"),
     },
     "__main__": {"cli"},
 }
@@ -38,7 +47,7 @@ def room_of(module: str) -> str:
     """The room of a dotted module name: ``textreid.models.encoder`` is in ``models``."""
     parts = module.split(".")
     name = parts[1] if len(parts) > 1 else "__init__"
-    return "base" if name in BASE | {"__init__"} else name
+    return "ground" if name in GROUND | {"__init__"} else name
 
 
 def dotted_name(path: Path) -> str:

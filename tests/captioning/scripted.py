@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from textreid.captioning.asking import Settings, slots_of
-from textreid.captioning.captioner import Caption, Captioner, CaptionFailure, Request, Usage
 from textreid.captioning.engine import LocalEngine
 from textreid.captioning.job import caption_images
 from textreid.captioning.progress import Tally
-from textreid.datasets.captions import CaptionRow
-from textreid.datasets.growing_captions import caption_rows
+from textreid.captioning.requests import Caption, Captioner, CaptionFailure, Request, Usage
+from textreid.captions.table import CaptionRow
+from textreid.captions.writer import caption_rows
 
 GOOD = Caption("A man in a red coat and black shoes.", usage=Usage(100, 10))
 LATER = CaptionFailure("time-out", "no answer within 5 s")

@@ -13,9 +13,9 @@ from tests.captioning.server import Behaviour, Server
 from typer.testing import CliRunner
 
 from textreid.artifacts import read_json, write_json
+from textreid.captions.table import read_captions
+from textreid.captions.writer import caption_rows
 from textreid.cli.app import app
-from textreid.datasets.captions import read_captions
-from textreid.datasets.growing_captions import caption_rows
 from textreid.errors import ArtifactError, CaptionError, ResumeError, TextReidError
 
 KEY = "correct-horse-battery-staple"

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from textreid.captioning.backends.keys import key_variable
 from textreid.captioning.mllms import MLLM, open_captioner, read_mllms
-from textreid.captioning.selection import select_images
+from textreid.captions.selecting import select_images
+from textreid.captions.table import read_captions
 from textreid.cli.app import app
-from textreid.datasets.captions import read_captions
-from textreid.datasets.synthetic import write_corpus
 from textreid.errors import ConfigError, DataError, TextReidError
+from textreid.synthetic import write_corpus
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import pytest
 import typer
 
 from textreid.captioning.templates import own_templates
+from textreid.captions.table import CaptionRow, read_captions, write_captions
 from textreid.cli.captions import captions
 from textreid.cli.templates import templates
-from textreid.datasets.captions import CaptionRow, read_captions, write_captions
-from textreid.datasets.synthetic import write_corpus
 from textreid.errors import CaptionError
+from textreid.synthetic import write_corpus
 
 TEXTS = {
     "static": [f"A man in a {colour} coat." for colour in ("red", "blue", "green", "black", "white", "grey")],

@@ -7,15 +7,15 @@ import pytest
 from PIL import Image, ImageDraw
 
 from textreid.captioning.backends.describe import PixelDescriber, describe
-from textreid.captioning.captioner import Caption, CaptionFailure, Request
-from textreid.captioning.cleaning import status_of
+from textreid.captioning.backends.pixels import Band, Look, read_look
 from textreid.captioning.filling import fill
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
-from textreid.captioning.pixels import Band, Look, read_look
+from textreid.captioning.requests import Caption, CaptionFailure, Request
 from textreid.captioning.templates import Template
-from textreid.datasets.images import read_image
-from textreid.datasets.synthetic import lexicon, read_people, write_corpus
-from textreid.datasets.synthetic.attributes import COLOURS
+from textreid.captions.cleaning import status_of
+from textreid.images import read_image
+from textreid.synthetic import read_people, vocabulary, write_corpus
+from textreid.synthetic.attributes import COLOURS
 
 RGB = {"red": (190, 30, 40), "blue": (40, 90, 190), "green": (50, 130, 60), "black": (25, 25, 28), "white": (240,) * 3}
 DARK = {"black", "charcoal", "navy", "brown", "burgundy"}
@@ -83,7 +83,7 @@ def test_every_template_gives_a_clean_sentence_of_what_was_seen() -> None:
 
 def american(colour: str) -> list[str]:
     """The words for a colour, as captions spell them."""
-    words = lexicon.all_words("colours", colour).texts
+    words = vocabulary.all_words("colours", colour).texts
     return [word.replace("colour", "color").replace("grey", "gray") for word in words]
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from textreid.captioning.discovery import DIALOGUE, TEMPLATES, TURNS, ChatModel, discover_templates
 from textreid.captioning.templates import read_templates
+from textreid.captions.table import CaptionRow, write_captions
 from textreid.cli.templates import templates
-from textreid.datasets.captions import CaptionRow, write_captions
 from textreid.errors import CaptionError, ResumeError, TextReidError
 
 CAPTIONS = ("A man in a red coat.", "The person in the image is a woman.\nShe wears a dress.")

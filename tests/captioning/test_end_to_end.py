@@ -21,15 +21,15 @@ from typer.testing import CliRunner
 from textreid.captioning.backends.openai_compatible import OpenAICompatible, ServingOptions
 from textreid.captioning.backends.picture import data_uri, encode_picture
 from textreid.captioning.backends.simulated import SimulatedMLLM
-from textreid.captioning.captioner import Caption, CaptionFailure, Request
-from textreid.captioning.cleaning import tidy
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
+from textreid.captioning.requests import Caption, CaptionFailure, Request
 from textreid.captioning.templates import Template
+from textreid.captions.cleaning import tidy
+from textreid.captions.table import read_captions
+from textreid.captions.writer import JOB, caption_rows
 from textreid.cli.app import app
-from textreid.datasets.captions import read_captions
-from textreid.datasets.growing_captions import JOB, caption_rows
-from textreid.datasets.synthetic import read_people, write_corpus
 from textreid.errors import CaptionError, ImageError
+from textreid.synthetic import read_people, write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 PEOPLE, SHOTS = 20, 2

@@ -13,12 +13,12 @@ import pytest
 from tests.captioning.scripted import GOOD, LATER, NEVER, Place, Scripted
 
 from textreid.captioning.asking import Answer, Settings, Slot, requests_for, slots_of
-from textreid.captioning.captioner import Caption, CaptionFailure, Request, Usage
 from textreid.captioning.engine import Job, LocalEngine
 from textreid.captioning.job import caption_images
-from textreid.captioning.selection import select_images
-from textreid.datasets.captions import CaptionRow, read_captions
-from textreid.datasets.growing_captions import caption_rows
+from textreid.captioning.requests import Caption, CaptionFailure, Request, Usage
+from textreid.captions.selecting import select_images
+from textreid.captions.table import CaptionRow, read_captions
+from textreid.captions.writer import caption_rows
 from textreid.errors import ArtifactError, CaptionError
 
 
@@ -237,7 +237,7 @@ SLOW_JOB = """
 import asyncio, sys
 from pathlib import Path
 from textreid.captioning.asking import Settings, slots_of
-from textreid.captioning.captioner import Caption
+from textreid.captioning.requests import Caption
 from textreid.captioning.engine import LocalEngine
 from textreid.captioning.job import CaptioningStoppedError, caption_images
 

@@ -8,11 +8,11 @@ from tests.captioning.scripted import GOOD, LATER, NEVER, Place, Scripted
 
 from textreid.artifacts import read_manifest
 from textreid.captioning.asking import Settings, Slot, slots_of
-from textreid.captioning.captioner import CaptionFailure, Usage
 from textreid.captioning.engine import LocalEngine
 from textreid.captioning.job import caption_images
+from textreid.captioning.requests import CaptionFailure, Usage
 from textreid.captioning.spending import read_spent
-from textreid.datasets.captions import read_captions
+from textreid.captions.table import read_captions
 from textreid.errors import CaptionError, ResumeError
 
 

@@ -15,8 +15,8 @@ from tests.captioning.server import Behaviour, Server
 
 from textreid.captioning.backends.keys import key_for
 from textreid.captioning.backends.openai_compatible import OpenAICompatible, ServingOptions
-from textreid.captioning.captioner import Caption, CaptionFailure, Request
 from textreid.captioning.instructions import dynamic_instructions, static_instruction
+from textreid.captioning.requests import Caption, CaptionFailure, Request
 from textreid.errors import ConfigError
 
 KEY = "correct-horse-battery-staple"

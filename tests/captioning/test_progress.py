@@ -3,10 +3,10 @@
 import pytest
 
 from textreid.captioning.asking import Answer
-from textreid.captioning.captioner import CaptionFailure, Usage
 from textreid.captioning.progress import Tally
+from textreid.captioning.requests import CaptionFailure, Usage
 from textreid.captioning.spending import Price, Spent
-from textreid.datasets.captions import CaptionRow
+from textreid.captions.table import CaptionRow
 
 
 def row(status: str = "ok", mllm: str = "qwen") -> CaptionRow:

@@ -23,7 +23,6 @@ from examples.mllm_server import Question
 from tests.captioning.server import Server, stock_answer
 
 from textreid.captioning.asking import Settings, slots_of
-from textreid.captioning.captioner import Caption, Captioner, CaptionFailure, Request
 from textreid.captioning.cluster.connection import connect
 from textreid.captioning.cluster.engine import RayEngine
 from textreid.captioning.cluster.reading import batch_of
@@ -38,11 +37,12 @@ from textreid.captioning.cluster.vllm_batch import (
 from textreid.captioning.job import caption_images
 from textreid.captioning.mllms import open_engine, read_mllms
 from textreid.captioning.progress import Tally
-from textreid.captioning.selection import select_images
-from textreid.datasets.captions import CaptionRow, read_captions
-from textreid.datasets.growing_captions import caption_rows
-from textreid.datasets.synthetic import write_corpus
+from textreid.captioning.requests import Caption, Captioner, CaptionFailure, Request
+from textreid.captions.selecting import select_images
+from textreid.captions.table import CaptionRow, read_captions
+from textreid.captions.writer import caption_rows
 from textreid.errors import CaptionError, ConfigError
+from textreid.synthetic import write_corpus
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),  # of its own defaults

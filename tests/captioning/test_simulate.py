@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from textreid.captioning.simulate import ERRORS_FILE, simulate_captions
-from textreid.datasets.captions import read_captions
-from textreid.datasets.synthetic import read_people, write_corpus
+from textreid.captions.table import read_captions
 from textreid.errors import ArtifactError, CaptionError
+from textreid.synthetic import read_people, write_corpus
 
 SLOTS = ("qwen/dynamic", "qwen/static", "shikra/dynamic", "shikra/static")
 

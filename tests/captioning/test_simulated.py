@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, strategies as st
 
 from textreid.captioning.backends.simulated import SimulatedMLLM
-from textreid.captioning.captioner import Caption, Captioner, CaptionFailure, Request
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
+from textreid.captioning.requests import Caption, Captioner, CaptionFailure, Request
 from textreid.captioning.templates import Template, own_templates
-from textreid.datasets.synthetic import attributes as a, lexicon
-from textreid.datasets.synthetic.attributes import Person, View
-from textreid.datasets.synthetic.chance import generator
-from textreid.datasets.synthetic.domains import DOMAINS
-from textreid.datasets.synthetic.sampling import sample_person
 from textreid.errors import CaptionError
+from textreid.seeding import generator
+from textreid.synthetic import attributes as a, vocabulary
+from textreid.synthetic.attributes import Person, View
+from textreid.synthetic.domains import DOMAINS
+from textreid.synthetic.sampling import sample_person
 
 IMAGE = Path("someone.jpg")
 STATIC = static_instruction()
@@ -82,7 +82,7 @@ def without(text: str, spans: tuple[tuple[int, int], ...]) -> str:
 
 @cache
 def colour_pattern() -> re.Pattern[str]:
-    words = {word for colour in a.COLOURS for word in lexicon.colour_words(colour)}
+    words = {word for colour in a.COLOURS for word in vocabulary.colour_words(colour)}
     longest = sorted(words, key=len, reverse=True)
     return re.compile(rf"(?<![\w-])(?!light jacket)(?:{'|'.join(map(re.escape, longest))})(?![\w-])")
 
@@ -109,7 +109,7 @@ def test_without_errors_everything_is_true(
 ) -> None:
     person = in_one_colour(person, colour)
     text = british(caption(person, seed, instruction, name=name, view=view).text)
-    true = lexicon.colour_words(colour)
+    true = vocabulary.colour_words(colour)
     assert {match[0] for match in colour_pattern().finditer(text)} <= true, text
     other = r"\b(?:she|her|woman|lady|girl)\b" if person.gender == "man" else r"\b(?:he|his|him|man|guy|boy)\b"
     assert re.search(other, text) is None, text
@@ -131,22 +131,22 @@ def test_spans_are_wrong_words_and_all_others_are_right(
     said = caption(person, seed, instruction, name=name, view=view, error_rate=0.6)
     ends = [0, *(bound for span in said.errors for bound in span), len(said.text)]
     assert ends == sorted(ends)
-    true = lexicon.colour_words(colour)
+    true = vocabulary.colour_words(colour)
     for section, value in (
         ("upper", person.upper),
         ("lower", person.lower),
         ("shoes", person.shoes),
         ("bag", person.bag),
     ):
-        true |= lexicon.all_words(section, value).texts
-    true |= lexicon.all_words("people", person.gender).texts
+        true |= vocabulary.all_words(section, value).texts
+    true |= vocabulary.all_words("people", person.gender).texts
     for start, end in said.errors:
         wrong = said.text[start:end]
         assert wrong == wrong.strip() != ""
         assert re.search(r"\w", said.text[start - 1 : start] + said.text[end : end + 1]) is None, said
         assert british(wrong) not in {british(word) for word in true}, said
     rest = without(said.text, said.errors)
-    allowed = lexicon.colour_words(colour)
+    allowed = vocabulary.colour_words(colour)
     assert {match[0] for match in colour_pattern().finditer(rest)} <= allowed, said
     other = r"\b(?:she|her|woman|lady|girl)\b" if person.gender == "man" else r"\b(?:he|his|him|man|guy|boy)\b"
     assert re.search(other, rest) is None, said
@@ -155,11 +155,11 @@ def test_spans_are_wrong_words_and_all_others_are_right(
 @pytest.mark.parametrize(
     ("pattern", "changes", "wrong", "share"),
     [
-        ("[upper].", {"upper": "coat"}, lambda w: w in {x for c in a.COLOURS for x in lexicon.colour_words(c)}, 1.0),
+        ("[upper].", {"upper": "coat"}, lambda w: w in {x for c in a.COLOURS for x in vocabulary.colour_words(c)}, 1.0),
         (
             "[upper].",
             {"upper": "coat"},
-            lambda w: w not in {x for c in a.COLOURS for x in lexicon.colour_words(c)},
+            lambda w: w not in {x for c in a.COLOURS for x in vocabulary.colour_words(c)},
             0.35,
         ),
         ("A [gender].", {}, lambda w: True, 0.25),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from textreid.artifacts import write_text
-from textreid.captioning.captioner import Usage
+from textreid.captioning.requests import Usage
 from textreid.captioning.spending import USAGE, Price, Spent, read_prices, read_spent, write_spent
 from textreid.errors import ArtifactError, ConfigError
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from textreid.captioning.backends.transformers_local import LocalMLLM, LocalOptions
-from textreid.captioning.captioner import Caption, CaptionFailure, Request
 from textreid.captioning.instructions import dynamic_instructions, static_instruction
+from textreid.captioning.requests import Caption, CaptionFailure, Request
 from textreid.errors import ModelError
 
 WORDS = "a person in red blue green black shirt trousers shoes wearing with hair . , the woman man"

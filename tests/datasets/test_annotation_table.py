@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from textreid.datasets.benchmarks import read_benchmark
-from textreid.datasets.doctor import examine
+from textreid.datasets.doctor.examination import examine
 from textreid.datasets.records import Record, Rejection
 from textreid.errors import AnnotationError
 

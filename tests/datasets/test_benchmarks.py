@@ -17,7 +17,7 @@ from tests.datasets.layouts import (
 )
 
 from textreid.datasets.benchmarks import FORMS, PUBLISHED, form_of, read_benchmark
-from textreid.datasets.counts import check_counts
+from textreid.datasets.doctor.counts import check_counts
 from textreid.datasets.records import Rejection
 from textreid.errors import AnnotationError, ConfigError
 

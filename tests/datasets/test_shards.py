@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from textreid.artifacts import read_manifest
+from textreid.captions.table import read_captions
 from textreid.datasets.benchmarks import read_benchmark
-from textreid.datasets.captions import read_captions
-from textreid.datasets.images import read_image
 from textreid.datasets.records import Record
 from textreid.datasets.shards import LARGEST_MEMBER, list_shards, unpack_shards
 from textreid.errors import AnnotationError, ArtifactError
+from textreid.images import read_image
 
 
 def jpeg(shade: int) -> bytes:

@@ -8,12 +8,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from textreid.datasets.images import read_image
 from textreid.datasets.records import Benchmark, Record, Rejection
 from textreid.errors import AnnotationError, DataError
 from textreid.evaluation import evaluate_model, retrieval_metrics
 from textreid.evaluation.encoding import encode_split
 from textreid.evaluation.protocol import measure
+from textreid.images import read_image
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 PEOPLE = 40

@@ -9,7 +9,7 @@ import pytest
 
 from textreid.errors import ArtifactError
 from textreid.evaluation.report import report_tables, to_report, write_report
-from textreid.evaluation.tables import Table
+from textreid.reporting.tables import Table
 
 SCORES = {"R1": 0.5032, "R5": 0.7, "R10": 0.8, "mAP": 0.4574, "mINP": 0.3}
 RETRIEVAL = {

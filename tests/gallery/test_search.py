@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from textreid.datasets.images import read_image
 from textreid.errors import ArtifactError, CaptionError, DataError, ModelError
 from textreid.gallery import EmbeddingCache, SearchResult, cache_folder, search_folder
+from textreid.images import read_image
 from textreid.models import load_model
 
 MakeCrops = Callable[..., Path]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import textreid
-from textreid.datasets.annotations import read_cuhk_form
-from textreid.datasets.synthetic import write_corpus
+from textreid.datasets.cuhk_form import read_cuhk_form
 from textreid.models.folder import BUNDLED
 from textreid.models.query_encoder import QueryEncoder
+from textreid.synthetic import write_corpus
 
 
 def test_it_is_small_and_says_what_it_is() -> None:

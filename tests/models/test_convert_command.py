@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 
 from textreid.cli.app import app
 from textreid.config import ModelConfig
-from textreid.datasets.synthetic import write_corpus
 from textreid.models import Model, OnnxModel, Tokenizer, initialize, load_model
+from textreid.synthetic import write_corpus
 
 
 def run(*arguments: str | Path) -> Result:

@@ -13,7 +13,7 @@ from textreid.config import ModelConfig
 from textreid.errors import ArtifactError, ModelError
 from textreid.gallery.encoder import GalleryEncoder
 from textreid.models import Model, Tokenizer, initialize, load_model
-from textreid.models.huggingface_export import export_huggingface
+from textreid.models.export.huggingface import export_huggingface
 
 SENTENCES = ["A woman, red jacket & blue jeans.", "", "man " * 60, "a photo of a cat"]
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 import textreid
 from textreid.artifacts import read_json, write_json
 from textreid.config import ModelConfig
-from textreid.datasets.images import to_pixels
 from textreid.errors import ArtifactError, ImageError, ModelError
+from textreid.images import to_pixels
 from textreid.models import Model, Tokenizer, initialize, load_model, weights as weights_module
 from textreid.models.folder import training_text_of
 
@@ -267,7 +267,7 @@ def test_bfloat16_is_near_and_changes_nothing_that_is_saved(
 
 def test_auto_is_what_the_machine_multiplies(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     for fast, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("textreid.models.compute._cpu_multiplies_bf16", lambda fast=fast: fast)
+        monkeypatch.setattr("textreid.models.device._cpu_multiplies_bf16", lambda fast=fast: fast)
         assert Model(model.encoder, model.tokenizer, precision="auto").precision == expected
 
 

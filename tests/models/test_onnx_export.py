@@ -14,7 +14,7 @@ from textreid.artifacts import read_json
 from textreid.config import ModelConfig
 from textreid.errors import ArtifactError, ModelError
 from textreid.models import Model, OnnxModel, Tokenizer, initialize
-from textreid.models.onnx_export import export_onnx
+from textreid.models.export.onnx import export_onnx
 
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 SENTENCES = ["a woman in a red jacket", "", "He wears a navy puffer jacket, faded jeans &amp; white trainers. " * 9]

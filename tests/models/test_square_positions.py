@@ -1,7 +1,7 @@
 import torch
 from hypothesis import given, strategies as st
 
-from textreid.models.square_positions import from_square, to_square
+from textreid.models.checkpoints.square_positions import from_square, to_square
 
 
 @given(st.integers(1, 24), st.integers(1, 24))

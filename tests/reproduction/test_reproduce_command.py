@@ -14,8 +14,8 @@ import pytest
 
 from textreid.cli import main
 from textreid.config import ModelConfig
-from textreid.datasets.synthetic import write_corpus
 from textreid.models import Model, Tokenizer, initialize
+from textreid.synthetic import write_corpus
 
 Run = Callable[..., tuple[int, str, str]]
 

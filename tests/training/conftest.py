@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from textreid.captions.table import CaptionRow, write_captions
 from textreid.config import Config
-from textreid.datasets.captions import CaptionRow, write_captions
 from textreid.presets import tiny
 
 COLOURS = {

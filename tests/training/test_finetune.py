@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from textreid.config import Config
-from textreid.datasets.annotations import read_cuhk_form
+from textreid.datasets.cuhk_form import read_cuhk_form
 from textreid.datasets.records import Benchmark
 from textreid.errors import ArtifactError, ConfigError, DataError, ResumeError
 from textreid.evaluation import evaluate_model

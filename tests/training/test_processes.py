@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests.training.together import run_together
 
 from textreid.config import Config
-from textreid.datasets.annotations import read_cuhk_form
+from textreid.datasets.cuhk_form import read_cuhk_form
 from textreid.errors import ConfigError
 from textreid.runlog import RunLog, read_records
 from textreid.training.recipe import finetune, pretrain

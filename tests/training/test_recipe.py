@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from textreid.captions.table import read_captions
 from textreid.config import Config, OptimizerConfig
-from textreid.datasets.captions import read_captions
 from textreid.errors import ArtifactError, DataError, TextReidError
 from textreid.models import Model, Tokenizer, load_model
 from textreid.runlog import RunLog, read_records
-from textreid.training.data import batches
+from textreid.training.dataset import captioned_images
+from textreid.training.gradcache import take_step
+from textreid.training.loader import batches
 from textreid.training.optimizer import learning_rate
 from textreid.training.preparation import prepare
 from textreid.training.processes import Processes
 from textreid.training.recipe import pretrain
-from textreid.training.step import take_step
-from textreid.training.training_set import captioned_images
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from textreid import interrupt
 from textreid.config import Config
 from textreid.errors import ArtifactError, ResumeError, RunStoppedError
 from textreid.models import Model, load_model
 from textreid.runlog import RunLog, read_records
-from textreid.training import interrupt
 from textreid.training.recipe import pretrain
 
 if TYPE_CHECKING:

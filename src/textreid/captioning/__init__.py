@@ -1,15 +1,15 @@
 """Captions for pedestrian crops: instructions, templates and the captioners that follow them."""
 
 from textreid.captioning.backends.simulated import SimulatedMLLM
-from textreid.captioning.captioner import Caption, Captioner, CaptionFailure, Request, Usage
 from textreid.captioning.discovery import ChatModel, discover_templates
-from textreid.captioning.diversity import Diversity, compare_corpora
-from textreid.captioning.export import export_captions
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
-from textreid.captioning.interchange import Source, import_captions
+from textreid.captioning.requests import Caption, Captioner, CaptionFailure, Request, Usage
 from textreid.captioning.simulate import simulate_captions
 from textreid.captioning.styles import style_instructions
 from textreid.captioning.templates import Template, own_templates, read_templates
+from textreid.captions.diversity import Diversity, compare_corpora
+from textreid.captions.exporting import export_captions
+from textreid.captions.importing import Source, import_captions
 
 __all__ = [
     "Caption",

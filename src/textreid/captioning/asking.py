@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from textreid.captioning.captioner import NO_USAGE, Caption, Captioner, CaptionFailure, Request, Usage
-from textreid.captioning.cleaning import OK, status_of, tidy
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
+from textreid.captioning.requests import NO_USAGE, Caption, Captioner, CaptionFailure, Request, Usage
 from textreid.captioning.styles import style_instructions
 from textreid.captioning.templates import Template
-from textreid.datasets.captions import CaptionRow
-from textreid.datasets.synthetic.chance import Chance
+from textreid.captions.cleaning import OK, status_of, tidy
+from textreid.captions.table import CaptionRow
 from textreid.errors import ConfigError
+from textreid.seeding import Chance
 
 FAILED = "failed-"  # in front of the kind of a failure: the status of a row without a caption
 

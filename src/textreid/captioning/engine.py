@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from textreid.captioning.asking import Answer, Settings, Slot, caption_image
-from textreid.captioning.captioner import Captioner
+from textreid.captioning.requests import Captioner
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,9 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from textreid.captioning.templates import Template, own_templates
-
-Kind = Literal["static", "dynamic"]
-KINDS: tuple[Kind, ...] = ("static", "dynamic")
+from textreid.captions.table import Kind
 
 # Asking for accessories, for details or for "head to toe" makes MLLMs invent (Tan et al. 2024, supplement), so the
 # request names five attributes, lets the MLLM skip, and forbids filling in.

@@ -18,8 +18,8 @@ from textreid.captioning.asking import FAILED, Answer, Settings, Slot
 from textreid.captioning.engine import Engine, Work
 from textreid.captioning.progress import Tally
 from textreid.captioning.spending import Spent, read_spent, write_spent
-from textreid.datasets.captions import CaptionRow
-from textreid.datasets.growing_captions import GrowingTable
+from textreid.captions.table import CaptionRow
+from textreid.captions.writer import GrowingTable
 from textreid.errors import ArtifactError, CaptionError, TextReidError
 
 _FEW = 50  # failures that say nothing about a rate yet

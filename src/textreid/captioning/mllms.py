@@ -10,8 +10,8 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from textreid.captioning.backends.keys import OPENAI_VARIABLE, key_variable
-from textreid.captioning.captioner import Captioner
 from textreid.captioning.engine import Engine, LocalEngine
+from textreid.captioning.requests import Captioner
 from textreid.errors import ConfigError
 
 Backend = Literal["openai-compatible", "transformers", "describe", "simulated", "vllm"]
@@ -182,7 +182,7 @@ def open_captioner(mllm: MLLM, images: Path, asking: Asking | None = None) -> Ca
     options = (asking or Asking()).options(mllm.backend)
     if mllm.backend == "simulated":
         from textreid.captioning.backends.simulated import SimulatedMLLM
-        from textreid.datasets.synthetic import read_people
+        from textreid.synthetic import read_people
 
         return SimulatedMLLM(mllm.name, read_people(images), root=images)
     if mllm.backend == "openai-compatible":

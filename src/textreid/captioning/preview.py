@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from textreid.captioning.asking import Settings, Slot, requests_for
-from textreid.captioning.captioner import Usage
+from textreid.captioning.requests import Usage
 from textreid.captioning.spending import Price, Spent
 
 _SHOWN = 3

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from textreid.captioning.asking import FAILED, Answer
-from textreid.captioning.captioner import Usage
+from textreid.captioning.requests import Usage
 from textreid.captioning.spending import Price, Spent, total_cost
-from textreid.datasets.captions import CaptionRow
+from textreid.captions.table import CaptionRow
 
 _RECENT_SECONDS = 60.0
 

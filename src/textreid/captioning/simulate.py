@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textreid.captioning.backends.simulated import SimulatedMLLM
-from textreid.captioning.instructions import Instruction, Kind, dynamic_instructions, static_instruction
-from textreid.datasets.captions import CaptionRow, caption_writer
-from textreid.datasets.synthetic import read_people
-from textreid.datasets.synthetic.chance import Chance
+from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
+from textreid.captions.table import CaptionRow, Kind, caption_writer
 from textreid.errors import CaptionError
+from textreid.seeding import Chance
+from textreid.synthetic import read_people
 
 ERRORS_FILE = "errors.jsonl"
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from textreid.artifacts import read_json, write_json
-from textreid.captioning.captioner import NO_USAGE, Usage
+from textreid.captioning.requests import NO_USAGE, Usage
 from textreid.errors import ArtifactError, ConfigError
 
 USAGE = "usage.json"

@@ -13,8 +13,8 @@ from itertools import combinations, product
 import numpy as np
 
 from textreid.captioning.instructions import Instruction, static_instruction
-from textreid.datasets.synthetic.chance import generator
 from textreid.errors import CaptionError
+from textreid.seeding import generator
 
 # Any level of an axis can be had together with any of the others: sentences have a length, not the whole text.
 AXES: Mapping[str, Mapping[str, str]] = {

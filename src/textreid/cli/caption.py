@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from textreid.captioning.asking import Settings, Slot
     from textreid.captioning.engine import Engine
     from textreid.captioning.progress import Tally
-    from textreid.captioning.selection import Selection
     from textreid.captioning.spending import Price
+    from textreid.captions.selecting import Selection
 
 EngineName = Literal["local", "ray"]
 
@@ -69,9 +69,9 @@ def caption(
     """Describe every image in one caption per MLLM and instruction; can be stopped and started again at any moment."""
     from textreid.captioning.asking import Settings, slots_of
     from textreid.captioning.mllms import Asking, open_engine, read_mllms
-    from textreid.captioning.selection import select_images
     from textreid.captioning.spending import read_prices
     from textreid.captioning.templates import read_templates
+    from textreid.captions.selecting import select_images
 
     mllms = read_mllms(mllm)
     asking = Asking(max_tokens, temperature, image_size, timeout, batch_size)

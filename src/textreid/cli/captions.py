@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from textreid.datasets.captions import CaptionRow
+    from textreid.captions.table import CaptionRow
 
 captions = typer.Typer(help="Measure, clean, select, export and import captions.", no_args_is_help=True)
 
@@ -33,8 +33,8 @@ def stats(
     from rich.console import Console
 
     from textreid.artifacts import write_bytes
-    from textreid.captioning.diversity import compare_corpora
-    from textreid.captioning.diversity_report import plot, render, to_report
+    from textreid.captions.diversity import compare_corpora
+    from textreid.captions.diversity_report import plot, render, to_report
     from textreid.errors import CaptionError
 
     if by not in _BY:
@@ -66,9 +66,9 @@ def clean(
     """Copy a table, judging every usable caption by the rules of cleaning; what was rejected before stays so."""
     from dataclasses import replace
 
-    from textreid.captioning.cleaning import OK, status_of, tidy
-    from textreid.datasets.captions import write_captions
-    from textreid.datasets.growing_captions import caption_rows
+    from textreid.captions.cleaning import OK, status_of, tidy
+    from textreid.captions.table import write_captions
+    from textreid.captions.writer import caption_rows
 
     counts: Counter[str] = Counter()
 
@@ -94,7 +94,7 @@ def select(
     json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
 ) -> None:
     """Copy a part of a table: some slots, and all captions of a random sample of the images."""
-    from textreid.captioning.selection import select_captions
+    from textreid.captions.selecting import select_captions
 
     _print_counts({"kept": select_captions(table, out, slots, sample, seed)}, json)
 
@@ -108,7 +108,7 @@ def export(
     ),
 ) -> None:
     """Write the usable captions of a table in a form that other programs read."""
-    from textreid.captioning.export import export_captions
+    from textreid.captions.exporting import export_captions
 
     for file in export_captions(table, out, form):
         typer.echo(file)
@@ -133,7 +133,7 @@ def import_(
     """Make one caption table of the released JSON files, CUHK-PEDES form, `datasets` folders, or several tables."""
     from dataclasses import replace
 
-    from textreid.captioning.interchange import Source, import_captions
+    from textreid.captions.importing import Source, import_captions
 
     parsed = [
         replace(source, image_field=image_field, caption_field=caption_field)
@@ -146,8 +146,8 @@ def import_(
 
 def _texts(corpus: str, by: str, alone: bool) -> Iterator[tuple[str, str]]:
     """The usable captions of a corpus and the column each belongs to."""
-    from textreid.captioning.interchange import Source, captions_in
-    from textreid.datasets.growing_captions import caption_rows, is_table
+    from textreid.captions.importing import Source, captions_in
+    from textreid.captions.writer import caption_rows, is_table
     from textreid.errors import CaptionError
 
     name, separator, rest = corpus.partition("=")

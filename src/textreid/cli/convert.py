@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from textreid.evaluation.agreement import Agreement
     from textreid.models import Model
-    from textreid.models.onnx_model import OnnxModel
+    from textreid.models.export.onnx_model import OnnxModel
 
 
 class Form(StrEnum):
@@ -47,7 +47,7 @@ def convert(
     size = _parse_size(image_size)
     _check_options(to, int8, measure, license_id)
     from textreid.models import import_model
-    from textreid.models.origin import describe_origin
+    from textreid.models.export.origin import describe_origin
 
     model, report = import_model(source, image_size=size, device="cpu", activation=activation)
     typer.echo(str(report), err=True)
@@ -56,7 +56,7 @@ def convert(
     if to is Form.MODEL:
         model.save(out, card)
     elif to is Form.HUGGINGFACE:
-        from textreid.models.huggingface_export import export_huggingface
+        from textreid.models.export.huggingface import export_huggingface
 
         export_huggingface(model, out, card, license_id)
     else:
@@ -77,9 +77,9 @@ def _export_onnx(model: "Model", out: Path, card: str, int8: bool, measure: Path
     """Export; with ``int8`` the card says what it loses, and so does the result."""
     from tempfile import TemporaryDirectory
 
-    from textreid.datasets.annotations import read_cuhk_form
+    from textreid.datasets.cuhk_form import read_cuhk_form
     from textreid.evaluation.agreement import draw_benchmark, measure_agreement
-    from textreid.models.onnx_export import export_onnx
+    from textreid.models.export.onnx import export_onnx
 
     if not int8:
         export_onnx(model, out, lambda _: card)

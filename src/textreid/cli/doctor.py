@@ -21,8 +21,8 @@ def doctor(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from textreid.datasets.doctor import examine
-    from textreid.datasets.doctor_report import render
+    from textreid.datasets.doctor.examination import examine
+    from textreid.datasets.doctor.report import render
 
     console = Console(stderr=True)
     columns = (TextColumn("decoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -77,7 +77,7 @@ def evaluate(
 def _parts(arguments: list[str], split: Split, max_rejected: float) -> "list[Benchmark]":
     """The split of each benchmark that is named, read and checked."""
     from textreid.cli.benchmark_argument import read_named
-    from textreid.evaluation.selection import split_of
+    from textreid.evaluation.splits import split_of
 
     read = [read_named(argument, max_rejected) for argument in arguments]
     names = [benchmark.name for benchmark in read]
@@ -87,7 +87,7 @@ def _parts(arguments: list[str], split: Split, max_rejected: float) -> "list[Ben
 
 
 def _candidates(models: list[str], baseline: bool) -> "list[Candidate]":
-    from textreid.evaluation.colour_baseline import ColourBaseline
+    from textreid.evaluation.baseline import ColourBaseline
     from textreid.evaluation.comparison import Candidate
     from textreid.models import load_model
 
@@ -98,7 +98,7 @@ def _candidates(models: list[str], baseline: bool) -> "list[Candidate]":
 
 
 def _watch(model: str, benchmark: str) -> "Callable[[int, int], None]":
-    from textreid.cli.progress import Countdown
+    from textreid.progress import Countdown
 
     return Countdown(f"{model} on {benchmark}")
 
@@ -107,7 +107,7 @@ def _print(report: dict[str, Any]) -> None:
     from rich.console import Console
 
     from textreid.evaluation.report import report_tables
-    from textreid.evaluation.tables import least_width, to_terminal
+    from textreid.reporting.tables import least_width, to_terminal
 
     console, tables = Console(), report_tables(report)
     # Rather a line that the terminal breaks than a figure that is cut.

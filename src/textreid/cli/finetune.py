@@ -12,7 +12,7 @@ from textreid.errors import ConfigError
 if TYPE_CHECKING:
     from textreid.config import Config
     from textreid.datasets.records import Benchmark
-    from textreid.evaluation.selection import Validation
+    from textreid.evaluation.splits import Validation
 
 _BENCHMARK = "cuhk-pedes=, icfg-pedes= or rstpreid= and the folder as it is distributed; without a name your own data: "
 _BENCHMARK += "a folder in CUHK-PEDES form, or a table."
@@ -47,9 +47,9 @@ def finetune(
     watched = _validation(annotated, other, settings.training.select == "validation")
 
     from textreid.runlog import RunLog
+    from textreid.training.dataset import annotated_people, captioned_images
     from textreid.training.processes import first_of_run
     from textreid.training.recipe import train
-    from textreid.training.training_set import annotated_people, captioned_images
 
     if annotated:
         data = annotated_people(_people(annotated, aside=watched is not None and other is None))
@@ -78,7 +78,7 @@ def _settings(model: str, file: Path | None, assignments: list[str], resumed: Pa
 
 def _validation(annotated: "Benchmark | None", other: "Benchmark | None", chooses: bool) -> "Validation | None":
     """What is measured after each epoch; people are set aside for it only where the epoch is chosen by it."""
-    from textreid.evaluation.selection import OWN_VALIDATION, validation
+    from textreid.evaluation.splits import OWN_VALIDATION, validation
 
     if other:
         return validation(other)
@@ -87,7 +87,7 @@ def _validation(annotated: "Benchmark | None", other: "Benchmark | None", choose
 
 def _people(annotated: "Benchmark", aside: bool) -> "Benchmark":
     """The people to train on: without those that `_validation` set aside."""
-    from textreid.evaluation.selection import OWN_VALIDATION, SEED
+    from textreid.evaluation.splits import OWN_VALIDATION, SEED
 
     people = annotated.split("train")
     return people.validation_split(SEED)[0] if aside and OWN_VALIDATION not in annotated.splits else people

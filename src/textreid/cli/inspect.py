@@ -9,7 +9,7 @@ import typer
 from textreid.errors import ConfigError
 
 if TYPE_CHECKING:
-    from textreid.training.inspection import Inspection
+    from textreid.inspection.words import Inspection
 
 
 def inspect(
@@ -27,8 +27,8 @@ def inspect(
     from io import BytesIO
 
     from textreid.artifacts import write_bytes, write_text
-    from textreid.training.inspection import captions_of, inspect_image
-    from textreid.training.inspection_page import draw_inspection, to_html
+    from textreid.inspection.page import draw_inspection, to_html
+    from textreid.inspection.words import captions_of, inspect_image
 
     texts = [*(captions_of(captions, image) if captions else []), *(("your caption", text) for text in caption)]
     inspection = inspect_image(model, image, texts, layer)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from textreid.evaluation.selection import Validation
+    from textreid.evaluation.splits import Validation
 
 
 class Masking(StrEnum):
@@ -63,6 +63,6 @@ def pretrain(
 
 def _validation(benchmark: str, on_test: bool) -> "Validation":
     from textreid.cli.benchmark_argument import read_named
-    from textreid.evaluation.selection import validation
+    from textreid.evaluation.splits import validation
 
     return validation(read_named(benchmark), on_test)

@@ -116,7 +116,7 @@ def _report(plan: "Plan", json: bool) -> None:
         return
     from rich.console import Console
 
-    from textreid.evaluation.tables import least_width, to_terminal
+    from textreid.reporting.tables import least_width, to_terminal
 
     console, tables = Console(), result_tables(results)
     console.width = max(console.width, least_width(tables))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from textreid.evaluation.tables import Table
+    from textreid.reporting.tables import Table
     from textreid.training.runs import RunSummary
 
 
@@ -26,7 +26,7 @@ def runs(
         return
     from rich.console import Console
 
-    from textreid.evaluation.tables import least_width, to_terminal
+    from textreid.reporting.tables import least_width, to_terminal
 
     tables = [_table(found, differing_settings(found))]
     console = Console()
@@ -40,7 +40,7 @@ def _plain(run: "RunSummary") -> dict[str, Any]:
 
 
 def _table(found: "list[RunSummary]", differing: list[str]) -> "Table":
-    from textreid.evaluation.tables import Table
+    from textreid.reporting.tables import Table
 
     columns = [
         "run",

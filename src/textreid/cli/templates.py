@@ -64,9 +64,9 @@ def _static_sample(table: Path, count: int, seed: int) -> list[str]:
     """Static captions of a table, drawn by chance; the same for equal seeds."""
     import numpy as np
 
-    from textreid.datasets.captions import read_captions
-    from textreid.datasets.synthetic.chance import generator
+    from textreid.captions.table import read_captions
     from textreid.errors import CaptionError
+    from textreid.seeding import generator
 
     read = read_captions(table)
     static = [number for number, slot in enumerate(read.slots) if slot.endswith("/static")]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textreid.datasets.annotation_table import SUFFIXES, read_annotation_table
-from textreid.datasets.annotations import CUHK, Layout, read_annotated_folder, read_cuhk_form
+from textreid.datasets.cuhk_form import CUHK, Layout, read_annotated_folder, read_cuhk_form
 from textreid.datasets.entries import MAX_REJECTED
 from textreid.datasets.records import Benchmark
 from textreid.errors import AnnotationError, ConfigError

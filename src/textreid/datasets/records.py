@@ -75,7 +75,7 @@ class Benchmark:
         """SHA-256 of what is *listed*: image paths, identities, splits and captions, in canonical order.
 
         It does not depend on the order or the form of the annotation file, nor on where the images lie, and says
-        nothing about their content: see `textreid.datasets.manifest.content_fingerprint`.
+        nothing about their content: see `textreid.datasets.doctor.manifest.content_fingerprint`.
         """
         digest = hashlib.sha256()
         for line in self.canonical_lines():

@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
 from textreid.artifacts import new_folder
+from textreid.captions.table import CaptionRow, is_storable, write_captions
 from textreid.datasets.benchmarks import ANNOTATION_TABLE
-from textreid.datasets.captions import CaptionRow, is_storable, write_captions
 from textreid.datasets.entries import MAX_REJECTED, listed
-from textreid.datasets.images import SUFFIXES
 from textreid.errors import AnnotationError
+from textreid.images import SUFFIXES
 
 KIND = "unpacked-shards"
 FORMAT_VERSION = 1

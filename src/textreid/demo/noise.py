@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from textreid.datasets.captions import CaptionTable, read_captions
+from textreid.captions.table import CaptionTable, read_captions
 from textreid.demo.report import Word
 from textreid.models.tokenizer import Tokenizer
 

@@ -105,8 +105,8 @@ class _Clock:
 
 def _render(out: Path, settings: DemoSettings) -> dict[str, Benchmark]:
     """One corpus a domain, the unseen one of other people."""
-    from textreid.datasets.annotations import read_cuhk_form
-    from textreid.datasets.synthetic import write_corpus
+    from textreid.datasets.cuhk_form import read_cuhk_form
+    from textreid.synthetic import write_corpus
 
     people, domains = 0, (*settings.train_domains, settings.unseen_domain)
     for domain in domains:
@@ -135,7 +135,7 @@ def _caption(out: Path, settings: DemoSettings) -> None:
 def _pretrain(out: Path, settings: DemoSettings, unseen: Benchmark) -> Figures:
     """Train; returns the figures on the unseen domain of a random order, before training and after it."""
     from textreid.evaluation import Evaluation, evaluate_model
-    from textreid.evaluation.selection import TEST_STAMP
+    from textreid.evaluation.splits import TEST_STAMP
     from textreid.models import Model
     from textreid.training.recipe import pretrain
 

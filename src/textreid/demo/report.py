@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 
 from textreid.config import MaskingConfig
-from textreid.training.inspection_page import shade
+from textreid.inspection.page import shade
 
 
 @dataclass(frozen=True)

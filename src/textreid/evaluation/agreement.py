@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from textreid.datasets.annotations import read_cuhk_form
+from textreid.datasets.cuhk_form import read_cuhk_form
 from textreid.datasets.records import Benchmark
-from textreid.datasets.synthetic import write_corpus
 from textreid.errors import DataError
 from textreid.evaluation.metrics import retrieval_metrics
+from textreid.synthetic import write_corpus
 
 Floats = npt.NDArray[np.float32]
 

@@ -8,9 +8,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from textreid.datasets.images import read_image
 from textreid.datasets.records import Benchmark, Record
 from textreid.errors import DataError, ImageError
+from textreid.images import read_image
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]

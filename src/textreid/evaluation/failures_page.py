@@ -15,10 +15,10 @@ from string import Template
 import numpy as np
 from PIL import Image
 
-from textreid.datasets.images import read_image
 from textreid.evaluation.failures import Failure, Shown, WordEffect
 from textreid.evaluation.metrics import QueryMetrics
 from textreid.evaluation.protocol import Evaluation
+from textreid.images import read_image
 
 _THUMBNAIL = (144, 288)  # at most, width and height; shown at half that
 _BOUNDS = (1, 5, 10, 50, 100, 500)  # last ranks of the bars but one

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from textreid.datasets.records import Benchmark
-from textreid.evaluation.chance import bootstrap_means, interval, random_ranking
+from textreid.evaluation.chance_level import bootstrap_means, interval, random_ranking
 from textreid.evaluation.encoding import MAX_UNREADABLE, EncodedSplit, Encoder, Floats, Indices, encode_split
 from textreid.evaluation.metrics import QueryMetrics, RetrievalMetrics, retrieval_metrics
 from textreid.evaluation.words import WordRecall, word_recall

@@ -7,11 +7,11 @@ from typing import Any
 from textreid.artifacts import write_json, write_text
 from textreid.datasets.benchmarks import PUBLISHED, Counts
 from textreid.errors import ArtifactError
-from textreid.evaluation.chance import LEVEL, RESAMPLES, SEED
+from textreid.evaluation.chance_level import LEVEL, RESAMPLES, SEED
 from textreid.evaluation.published import DIRECT_TRANSFER, published_rows, why_not_comparable
-from textreid.evaluation.selection import chosen_on_test
-from textreid.evaluation.tables import Table, to_latex, to_markdown
+from textreid.evaluation.splits import chosen_on_test
 from textreid.evaluation.word_table import word_table
+from textreid.reporting.tables import Table, to_latex, to_markdown
 from textreid.version import __version__
 
 FORMAT_VERSION = 2

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from textreid.evaluation.tables import Table
+from textreid.reporting.tables import Table
 
 _NOTES = (
     "with / others: R1 of the sentences that say the word, and of all others; gap: 95 % interval of the difference, in "

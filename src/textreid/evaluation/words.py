@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from textreid.evaluation.chance import bootstrap_means, interval
+from textreid.evaluation.chance_level import bootstrap_means, interval
 from textreid.evaluation.colour_words import ACCESSORIES, BELONGINGS, COLOUR_WORDS, HAIR, HEADWEAR, NOUNS, SAME
 from textreid.evaluation.encoding import EncodedSplit, Encoder
 from textreid.evaluation.metrics import QueryMetrics, retrieval_metrics

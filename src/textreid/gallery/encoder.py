@@ -11,7 +11,7 @@ from textreid.models.folder import BUNDLED, is_model_folder
 from textreid.models.query_encoder import QueryEncoder
 
 if TYPE_CHECKING:
-    from textreid.models.compute import Precision
+    from textreid.models.device import Precision
     from textreid.models.model import Model
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from textreid.artifacts import file_digest
-from textreid.datasets.images import SUFFIXES, list_images, read_image, to_pixels
 from textreid.errors import DataError, ImageError
 from textreid.gallery.embedding_cache import EmbeddingCache, FileStamp
 from textreid.gallery.encoder import GalleryEncoder
+from textreid.images import SUFFIXES, list_images, read_image, to_pixels
 from textreid.version import __version__
 
 BATCH_SIZE = 64  # also what an interruption can lose

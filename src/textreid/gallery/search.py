@@ -11,7 +11,7 @@ from textreid.gallery.encoder import GalleryEncoder
 from textreid.gallery.indexing import Rejected, Report, index_folder
 
 if TYPE_CHECKING:
-    from textreid.models.compute import Precision
+    from textreid.models.device import Precision
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from statistics import median
 from PIL import Image, ImageDraw
 
 from textreid.artifacts import write_bytes
-from textreid.datasets.images import read_image
-from textreid.datasets.lettering import font, shorten, wrap
 from textreid.errors import ArtifactError, ImageError
 from textreid.gallery.search import Hit
+from textreid.images import read_image
+from textreid.reporting.lettering import font, shorten, wrap
 
 MAX_TILES = 200  # a picture of more is too large to be looked at
 

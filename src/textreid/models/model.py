@@ -21,9 +21,9 @@ from safetensors.torch import save
 
 from textreid.artifacts import new_folder, write_bytes, write_json, write_text
 from textreid.config import ModelConfig
-from textreid.datasets.images import read_image, to_pixels
 from textreid.errors import ModelError
-from textreid.models.compute import Precision, choose_compute
+from textreid.images import read_image, to_pixels
+from textreid.models.device import Precision, choose_compute
 from textreid.models.dual_encoder import DualEncoder
 from textreid.models.folder import CARD, CONFIG, FORMAT_VERSION, KIND, TOKENIZER, WEIGHTS, check_tokenizer
 from textreid.models.tokenizer import Tokenizer
@@ -105,7 +105,7 @@ class Model:
         return self._joined(parts)
 
     def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Features (N, D) of pixels (N, 3, H, W) uint8, as `textreid.datasets.images.to_pixels` gives them."""
+        """Features (N, D) of pixels (N, 3, H, W) uint8, as `textreid.images.to_pixels` gives them."""
         return self._joined(self._encode_pixels(pixels))
 
     def normalize(self, pixels: npt.NDArray[np.uint8]) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
-from textreid.models.compute import send
+from textreid.models.device import send
 
 CAUSAL = "textreid-causal"  # our kind of attention, by its name in transformers
 

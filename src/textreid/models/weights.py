@@ -18,7 +18,7 @@ from textreid.models.checkpoints.clip import read_clip
 from textreid.models.checkpoints.hub import download
 from textreid.models.checkpoints.layouts import TEXT_POSITIONS, VISION_POSITIONS
 from textreid.models.checkpoints.report import KeyReport, Source
-from textreid.models.compute import Precision, choose_compute
+from textreid.models.device import Precision, choose_compute
 from textreid.models.dual_encoder import DualEncoder
 from textreid.models.folder import BUNDLED, WEIGHTS, check_shapes, is_model_folder, open_folder, training_text_of
 from textreid.models.model import Model

@@ -10,7 +10,7 @@ from typing import Any
 from textreid.artifacts import read_json, write_bytes, write_json, write_text
 from textreid.datasets.benchmarks import PUBLISHED
 from textreid.evaluation.published import DIRECT_TRANSFER, published_rows
-from textreid.evaluation.tables import Table, to_latex, to_markdown
+from textreid.reporting.tables import Table, to_latex, to_markdown
 from textreid.reproduction.experiments import Row
 from textreid.reproduction.plans import Plan
 from textreid.reproduction.plot import draw

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from textreid.config import OptimizerConfig
 from textreid.runlog import ABOUT, read_records
+from textreid.training.diagnosis import complaint
 from textreid.training.preparation import Run
 from textreid.training.selection import validations
-from textreid.training.verdict import complaint
 
 
 def write_card(run: Run, metrics: Path) -> str:

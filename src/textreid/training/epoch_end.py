@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from textreid.runlog import NOISE, RunLog, read_records
+from textreid.training.diagnosis import complaint
 from textreid.training.optimizer import warmup_steps
-from textreid.training.verdict import complaint
 
 if TYPE_CHECKING:
     from textreid.training.preparation import Run

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from textreid.config import LossConfig
-from textreid.models import CrossModalHead, DualEncoder
+from textreid.models import DualEncoder
+from textreid.training.cross_modal_head import CrossModalHead
 
 ENCODER = "encoder."  # begins the name of every parameter that is no head's
 

@@ -10,7 +10,7 @@ from numpy.lib.format import open_memmap, write_array_header_1_0
 from torch import Tensor
 
 from textreid.errors import ArtifactError, TextReidError
-from textreid.models.compute import Fetched
+from textreid.models.device import Fetched
 
 BINS = 50  # of a histogram over [0, 1]
 _BLOCK_ROWS = 1 << 16

@@ -10,11 +10,12 @@ from textreid.artifacts import fingerprint, write_json
 from textreid.config import Config
 from textreid.errors import ArtifactError, ConfigError, ResumeError
 from textreid.models import Model, Tokenizer, initialize, load_model
-from textreid.models.compute import Compute, choose_compute, refuse_to_compile
+from textreid.models.device import Compute, choose_compute, refuse_to_compile
 from textreid.models.folder import training_text_of
 from textreid.runlog import RunLog, read_records
 from textreid.training.checkpoint import Checkpoint, Checkpoints, Identity
-from textreid.training.data import ImageStore, TokenizedCaptions, should_cache, tokenize
+from textreid.training.dataset import TrainingSet
+from textreid.training.loader import ImageStore, TokenizedCaptions, should_cache, tokenize
 from textreid.training.network import TrainedNetwork
 from textreid.training.noise_table import NoiseTable
 from textreid.training.optimizer import make_optimizer, warmup_steps
@@ -22,7 +23,6 @@ from textreid.training.processes import Processes, local_processes, own_gpu
 from textreid.training.sampler import Sampler
 from textreid.training.selection import Selection
 from textreid.training.totals import Totals
-from textreid.training.training_set import TrainingSet
 from textreid.training.uninformed import uninformed_losses
 from textreid.version import __version__, source_commit
 
@@ -238,7 +238,7 @@ def _as_used(config: Config, data: TrainingSet, tokenizer: Tokenizer) -> Config:
 
 
 def _figures(config: Config) -> tuple[str, ...]:
-    """Names of what `textreid.training.step.take_step` measures."""
+    """Names of what `textreid.training.gradcache.take_step` measures."""
     noise = ("noise",) if config.masking.method == "nam" else ()
     return ("loss", *config.losses.weights(), "mask_rate", *noise)
 

@@ -11,19 +11,19 @@ from pathlib import Path
 from textreid.config import Config
 from textreid.datasets.records import Benchmark
 from textreid.errors import RunStoppedError
+from textreid.interrupt import StopRequest
 from textreid.models import Model
 from textreid.runlog import NoLog, RunLog, read_records
 from textreid.training.card import write_card
-from textreid.training.data import batches
+from textreid.training.dataset import TrainingSet, annotated_people, captioned_images
+from textreid.training.diagnosis import REMEDY, complaint
 from textreid.training.epoch_end import end_epoch
-from textreid.training.interrupt import StopRequest
+from textreid.training.gradcache import take_step
+from textreid.training.loader import batches
 from textreid.training.optimizer import learning_rate
 from textreid.training.plots import plot_run
 from textreid.training.preparation import Run, prepare
 from textreid.training.processes import processes_of_run
-from textreid.training.step import take_step
-from textreid.training.training_set import TrainingSet, annotated_people, captioned_images
-from textreid.training.verdict import REMEDY, complaint
 
 Evaluate = Callable[[Model], Mapping[str, float]]
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from textreid.artifacts import MANIFEST, read_json
 from textreid.errors import ArtifactError, DataError
 from textreid.runlog import METRICS, is_running, read_records
+from textreid.training.diagnosis import complaint
 from textreid.training.selection import Selection, Validated
-from textreid.training.verdict import complaint
 
 _CONFIG, _MODEL = "config.json", "model"
 Records = Sequence[dict[str, Any]]

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 
 from textreid.captioning.backends.keys import Key
-from textreid.captioning.captioner import Caption, CaptionFailure, Usage
+from textreid.captioning.requests import Caption, CaptionFailure, Usage
 
 _TOO_MANY = (429, 503)
 _PASSING = (408, 409, 425)

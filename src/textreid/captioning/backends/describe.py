@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from textreid.captioning.captioner import Caption, CaptionFailure, Request
+from textreid.captioning.backends.pixels import Band, Look, read_look
 from textreid.captioning.filling import fill
 from textreid.captioning.instructions import Instruction
-from textreid.captioning.pixels import Band, Look, read_look
+from textreid.captioning.requests import Caption, CaptionFailure, Request
 from textreid.captioning.templates import slot_name
-from textreid.datasets.images import read_image
-from textreid.datasets.synthetic import lexicon
-from textreid.datasets.synthetic.chance import Chance
-from textreid.datasets.synthetic.phrases import finish, listed
 from textreid.errors import ImageError
+from textreid.images import read_image
+from textreid.seeding import Chance
+from textreid.synthetic import vocabulary
+from textreid.synthetic.phrases import finish, listed
 
 _STOCK = (
     "A [gender]{ with [hair]} wearing [upper]{ and [lower]}{, with [footwear]}.",
@@ -117,5 +117,5 @@ class _Speaker:
     def _adjective(self, band: Band) -> str:
         if not band.colours:
             return self._chance.pick(("dark", "dark-coloured"))
-        names = [lexicon.all_words("colours", colour).draw(self._chance).text for colour in band.colours]
+        names = [vocabulary.all_words("colours", colour).draw(self._chance).text for colour in band.colours]
         return " and ".join(names)

@@ -18,7 +18,7 @@ from textreid.captioning.backends.answers import AttemptError, failure_of, read_
 from textreid.captioning.backends.endpoint import Dispatcher, Endpoint, EndpointDownError, Ticket
 from textreid.captioning.backends.keys import key_for
 from textreid.captioning.backends.picture import data_uri, encode_picture
-from textreid.captioning.captioner import Caption, CaptionFailure, Request
+from textreid.captioning.requests import Caption, CaptionFailure, Request
 from textreid.errors import ConfigError, ImageError
 from textreid.version import __version__
 

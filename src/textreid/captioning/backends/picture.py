@@ -4,7 +4,7 @@ import base64
 import io
 from pathlib import Path
 
-from textreid.datasets.images import read_image
+from textreid.images import read_image
 
 _QUALITY = 90
 

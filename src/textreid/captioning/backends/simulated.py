@@ -7,15 +7,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from textreid.captioning.captioner import Caption, CaptionFailure, Request
 from textreid.captioning.filling import fill
 from textreid.captioning.instructions import Instruction
+from textreid.captioning.requests import Caption, CaptionFailure, Request
 from textreid.captioning.templates import slot_name
-from textreid.datasets.synthetic import attributes
-from textreid.datasets.synthetic.attributes import COLOURS, Colour, Person, View
-from textreid.datasets.synthetic.chance import Chance
-from textreid.datasets.synthetic.phrases import Phrases, finish, listed
 from textreid.errors import CaptionError
+from textreid.seeding import Chance
+from textreid.synthetic import attributes
+from textreid.synthetic.attributes import COLOURS, Colour, Person, View
+from textreid.synthetic.phrases import Phrases, finish, listed
 
 # The probability of each kind of error, in units of the error rate: MLLMs mistake a colour more often than a gender.
 _SHARES = {"colour": 1.0, "garment": 0.7, "bag": 0.7, "hair": 0.5, "shoes": 0.4, "gender": 0.25}

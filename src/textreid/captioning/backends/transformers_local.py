@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textreid.captioning.captioner import Caption, CaptionFailure, Request, Usage
-from textreid.datasets.images import read_image
+from textreid.captioning.requests import Caption, CaptionFailure, Request, Usage
 from textreid.errors import ImageError, ModelError
+from textreid.images import read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image

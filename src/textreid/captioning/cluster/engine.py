@@ -21,11 +21,11 @@ from uuid import uuid4
 import pyarrow as pa
 
 from textreid.captioning.asking import Answer, Settings, Slot, caption_image
-from textreid.captioning.captioner import Captioner
 from textreid.captioning.cluster.connection import ClusterLostError, clear_errors, connect, doors, watch
 from textreid.captioning.cluster.reading import Image, batch_of, batches_of, data_set, in_thread, read
 from textreid.captioning.cluster.vllm_batch import BatchMLLM, ask_in_batches
 from textreid.captioning.engine import Job
+from textreid.captioning.requests import Captioner
 from textreid.errors import ConfigError
 
 _PATIENCE = 10.0  # seconds for Ray Data to end

@@ -16,10 +16,10 @@ from typing import Any
 
 from textreid.captioning.asking import Answer, Settings, Slot, answer_of, is_rejected, requests_for
 from textreid.captioning.backends.picture import data_uri, encode_picture
-from textreid.captioning.captioner import Caption, CaptionFailure, Usage
 from textreid.captioning.cluster.connection import clear_errors
 from textreid.captioning.cluster.reading import Image, batch_of, data_set, in_thread, read
 from textreid.captioning.engine import Job, Work
+from textreid.captioning.requests import Caption, CaptionFailure, Usage
 from textreid.errors import ConfigError, ImageError
 
 _MAX_MODEL_LENGTH = 4096  # tokens of picture, instruction and answer: many models' own limit would fill the GPU

@@ -22,9 +22,9 @@ from textreid.models.checkpoints.configs import (
 from textreid.models.checkpoints.files import Stored, read_file, weight_files
 from textreid.models.checkpoints.layouts import HUGGING_FACE, OPEN_CLIP, VISION_POSITIONS, Layout, Place, find_layout
 from textreid.models.checkpoints.report import KeyReport, Source
+from textreid.models.checkpoints.square_positions import from_square
 from textreid.models.dual_encoder import DualEncoder
 from textreid.models.folder import TOKENIZER, Shapes, check_shapes
-from textreid.models.square_positions import from_square
 from textreid.models.tokenizer import Tokenizer
 
 VOCABULARY = "vocab.json"

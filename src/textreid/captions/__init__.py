@@ -1,0 +1,1 @@
+"""Caption tables: written, read, imported, exported, cleaned and measured."""

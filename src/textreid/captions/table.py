@@ -1,0 +1,346 @@
+"""The caption table: Parquet parts and a manifest, one row per (image, slot).
+
+This file and `growing_captions`, which writes a table over many runs, alone know how captions are stored. A table is
+a folder with ``part-00000.parquet``, ``part-00001.parquet``, ... in one pinned schema, and a ``manifest.json`` that is
+written last. A *slot* names who was asked and how (``"qwen/static"``); an image has at most one caption a slot.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from textreid.artifacts import file_digest, fingerprint, new_folder, read_manifest
+from textreid.errors import CaptionError
+
+Kind = Literal["static", "dynamic"]
+KINDS: tuple[Kind, ...] = ("static", "dynamic")  # of instructions
+KIND = "captions"
+FORMAT_VERSION = 1
+PART_ROWS = 1 << 17
+_BLOCK_ROWS = 1 << 14
+LONGEST_WORDS = 1_000
+LONGEST_CHARACTERS = 8_000  # for scripts that put no space between words
+STATUSES = ("ok", "empty", "no-words", "too-long")
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("image", pa.string(), nullable=False),
+        pa.field("slot", pa.string(), nullable=False),
+        pa.field("caption", pa.string(), nullable=False),
+        pa.field("mllm", pa.string(), nullable=False),
+        pa.field("instruction", pa.string(), nullable=False),
+        pa.field("template_id", pa.string(), nullable=False),
+        pa.field("prompt_hash", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+    ]
+)
+COLUMNS: tuple[str, ...] = tuple(_SCHEMA.names)
+_FIELDS = attrgetter(*COLUMNS)
+# Absolute (POSIX or Windows), empty, or with a ".." component.
+_LEAVES_ROOT = r"^$|^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionRow:
+    """One caption and where it comes from.
+
+    ``image`` is a POSIX path relative to the image root; ``instruction`` is ``"static"`` or ``"dynamic"``;
+    ``template_id`` is empty without a template; ``status`` is ``"ok"`` or the rule that rejected the caption.
+    """
+
+    image: str
+    slot: str
+    caption: str
+    mllm: str
+    instruction: str
+    template_id: str
+    prompt_hash: str
+    seed: int
+    status: str = "ok"
+
+
+@dataclass(frozen=True)
+class CaptionTable:
+    """The usable captions of a table, N in all, kept in Arrow memory.
+
+    Attributes:
+        images: distinct image paths with at least one usable caption, sorted.
+        image_index: (N,) int64, position in ``images`` of each caption's image.
+        slots: distinct slot names, sorted.
+        slot_index: (N,) int64, position in ``slots`` of each caption's slot.
+        captions: (N,) Arrow strings, in the order of the table.
+        rejected: number of captions left out, by status.
+        fingerprint: equal for tables with equal parts.
+    """
+
+    images: tuple[str, ...]
+    image_index: npt.NDArray[np.int64]
+    slots: tuple[str, ...]
+    slot_index: npt.NDArray[np.int64]
+    captions: pa.LargeStringArray
+    rejected: dict[str, int]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.image_index)
+
+    def caption(self, index: int) -> str:
+        """The text of caption ``index``, counted from 0."""
+        return str(self.captions[index])
+
+
+class CaptionWriter:
+    """Appends rows to the parts of a table that is being written; made by `caption_writer`.
+
+    ``folder`` is where the parts lie for now; files put beside them become part of the table's folder.
+    """
+
+    def __init__(self, folder: Path, part_rows: int) -> None:
+        self.folder = folder
+        self.statuses: dict[str, int] = {}
+        self.digests: dict[str, str] = {}
+        self._part_rows = part_rows
+        self._rows: list[CaptionRow] = []
+
+    def add(self, row: CaptionRow) -> None:
+        """Append one row; one marked ``ok`` whose text cannot be used gets the status of the rule it breaks.
+
+        Raises:
+            CaptionError: the image path leaves the image root.
+        """
+        self._rows.append(row)
+        if len(self._rows) >= self._part_rows:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that wait in memory as one part."""
+        if not self._rows:
+            return
+        name = part_name(len(self.digests))
+        for status, count in write_part(self.folder / name, self._rows).items():
+            self.statuses[status] = self.statuses.get(status, 0) + count
+        self.digests[name] = file_digest(self.folder / name)
+        self._rows = []
+
+
+def is_storable(image: str) -> bool:
+    """Whether the table can hold this image path: within the image root, and text (not the bytes of another script).
+
+    A file name that is not UTF-8 comes from the file system with surrogates in it, which Parquet cannot hold.
+    """
+    return not re.search(_LEAVES_ROOT, image) and not re.search("[\ud800-\udfff]", image)
+
+
+def part_name(number: int) -> str:
+    """File name of part ``number``, counted from 0."""
+    return f"part-{number:05}.parquet"
+
+
+def write_part(path: Path, rows: Iterable[CaptionRow]) -> dict[str, int]:
+    """Write ``rows`` as one part, a block at a time; returns the number of rows by status.
+
+    A row marked ``ok`` whose text cannot be used gets the status of the rule it breaks.
+
+    Raises:
+        CaptionError: an image path leaves the image root.
+        OSError: the file cannot be written.
+    """
+    statuses: dict[str, int] = {}
+    first_row = 0
+    remaining = iter(rows)
+    with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
+        while block := list(islice(remaining, _BLOCK_ROWS)):
+            columns = zip(*map(_FIELDS, block), strict=True)
+            table = pa.Table.from_arrays(
+                [pa.array(values, field.type) for values, field in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA
+            )
+            table = table.set_column(_SCHEMA.get_field_index("status"), _SCHEMA.field("status"), _screen(table))
+            _check_paths(table["image"], path.name, first_row)
+            first_row += len(block)
+            for status, count in _count(table["status"]).items():
+                statuses[status] = statuses.get(status, 0) + count
+            writer.write_table(table)
+    return statuses
+
+
+def read_part(path: Path, columns: Sequence[str] = COLUMNS) -> pa.Table:
+    """Read columns of one part.
+
+    Raises:
+        CaptionError: it is damaged, or its columns are not those of a caption table.
+    """
+    try:
+        part = pq.ParquetFile(path)
+        if not part.schema_arrow.equals(_SCHEMA):
+            raise CaptionError(f"{path}: its columns are not those of a caption table: {part.schema_arrow.names}")
+        return part.read(list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise CaptionError(f"{path}: cannot be read as Parquet: {error}") from error
+
+
+@contextmanager
+def caption_writer(folder: Path, part_rows: int = PART_ROWS) -> Iterator[CaptionWriter]:
+    """Yield a writer of a new table; the table is there, whole, when the block ends without an error.
+
+    Memory holds at most ``part_rows`` rows at a time.
+
+    Raises:
+        CaptionError: no row was added, two rows have the same image and slot, or a path leaves the image root.
+        ArtifactError: ``folder`` exists already, or cannot be written.
+    """
+    statuses: dict[str, int] = {}
+    digests: dict[str, str] = {}
+    with new_folder(folder, KIND, FORMAT_VERSION, statuses=statuses, digests=digests) as partial:
+        writer = CaptionWriter(partial, part_rows)
+        yield writer
+        writer.flush()
+        if not writer.digests:
+            raise CaptionError(f"{folder}: a caption table needs at least one row")
+        keys = _Keys()
+        for name in writer.digests:
+            keys.add(read_part(partial / name, ["image", "slot"]))
+        keys.refuse_duplicates(folder)
+        # new_folder writes both into the manifest after this block, when they are known.
+        statuses |= dict(sorted(writer.statuses.items()))
+        digests |= writer.digests
+
+
+def write_captions(folder: Path, rows: Iterable[CaptionRow], part_rows: int = PART_ROWS) -> None:
+    """Write ``rows`` as a new caption table; memory holds at most ``part_rows`` rows at a time.
+
+    Raises:
+        CaptionError: no rows, two with the same image and slot, or a path that leaves the image root.
+        ArtifactError: ``folder`` exists already, or cannot be written.
+    """
+    with caption_writer(folder, part_rows) as writer:
+        for row in rows:
+            writer.add(row)
+
+
+def read_captions(folder: Path) -> CaptionTable:
+    """Read the captions of a table that training can use.
+
+    Captions that are empty, have no letter or digit, or exceed 1,000 words or 8,000 characters are left out and
+    counted by status, as are those that were written with another status than ``ok``.
+
+    Raises:
+        CaptionError: a part has another schema, a path leaves the image root (names the row), two rows have the
+            same image and slot (names them), or no caption can be used.
+        ArtifactError: the folder is not a caption table, or is incomplete or altered.
+    """
+    manifest = read_manifest(folder, KIND, FORMAT_VERSION)
+    digests: dict[str, str] = manifest["digests"]
+    for name, digest in digests.items():
+        if file_digest(folder / name) != digest:
+            raise CaptionError(f"{folder / name}: its contents changed after it was written; write the table again")
+    keys = _Keys()
+    captions, usable = [], []
+    statuses: dict[str, int] = {}
+    for name in digests:
+        table = read_part(folder / name, [*COLUMNS[:3], "status"])
+        _check_paths(table["image"], folder / name)
+        status = _screen(table)
+        for rule, count in _count(status).items():
+            statuses[rule] = statuses.get(rule, 0) + count
+        keys.add(table)
+        good = pc.equal(status, "ok")
+        usable.append(good.to_numpy())
+        captions.append(table["caption"].filter(good).cast(pa.large_string()))
+    keys.refuse_duplicates(folder)
+    rejected = {rule: count for rule, count in sorted(statuses.items()) if rule != "ok"}
+    if "ok" not in statuses:
+        raise CaptionError(f"{folder}: no caption can be used; rejected: {rejected}")
+    mask = np.concatenate(usable)
+    images, image_index = _sorted_index(keys.images, np.concatenate(keys.image_codes)[mask])
+    slots, slot_index = _sorted_index(keys.slots, np.concatenate(keys.slot_codes)[mask])
+    return CaptionTable(
+        images, image_index, slots, slot_index,
+        pa.chunked_array([c for column in captions for c in column.chunks], pa.large_string()).combine_chunks(),
+        rejected, fingerprint(list(digests.values())),
+    )  # fmt: skip
+
+
+class _Keys:
+    """The (image, slot) keys of a table as integer codes: 16 bytes a row, and each distinct name once."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, int] = {}
+        self.slots: dict[str, int] = {}
+        self.image_codes: list[npt.NDArray[np.int64]] = []
+        self.slot_codes: list[npt.NDArray[np.int64]] = []
+
+    def add(self, table: pa.Table) -> None:
+        self.image_codes.append(_codes(table["image"], self.images))
+        self.slot_codes.append(_codes(table["slot"], self.slots))
+
+    def refuse_duplicates(self, folder: Path) -> None:
+        keys = np.sort(np.concatenate(self.image_codes) * len(self.slots) + np.concatenate(self.slot_codes))
+        twice = np.flatnonzero(keys[1:] == keys[:-1])
+        if twice.size:
+            image, slot = divmod(int(keys[twice[0]]), len(self.slots))
+            raise CaptionError(
+                f"{folder}: image {list(self.images)[image]!r} has more than one caption in slot "
+                f"{list(self.slots)[slot]!r} ({twice.size} rows too many in all); keep one a slot"
+            )
+
+
+def _codes(column: pa.ChunkedArray, known: dict[str, int]) -> npt.NDArray[np.int64]:
+    """(N,) codes of the column's values; values not in ``known`` are added to it."""
+    encoded = column.combine_chunks().dictionary_encode()
+    codes = [known.setdefault(value, len(known)) for value in encoded.dictionary.to_pylist()]
+    positions: npt.NDArray[np.int64] = np.array(codes, dtype=np.int64)[encoded.indices.to_numpy()]
+    return positions
+
+
+def _sorted_index(known: dict[str, int], codes: npt.NDArray[np.int64]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """The names that occur among ``codes``, sorted, and each code's position among them."""
+    names = list(known)
+    present = sorted(np.unique(codes).tolist(), key=names.__getitem__)
+    position = np.zeros(len(names), dtype=np.int64)
+    position[present] = np.arange(len(present))
+    return tuple(names[code] for code in present), position[codes]
+
+
+def _screen(table: pa.Table) -> pa.ChunkedArray:
+    """The status of each row: what it was marked with, or the rule that an ``ok`` one breaks."""
+    text, marked = table["caption"].combine_chunks(), table["status"].combine_chunks()
+    characters = pc.utf8_length(text)
+    # Counting words is slow, and more than 1,000 take more than 1,999 characters.
+    wordy = pc.if_else(pc.greater(characters, 2 * LONGEST_WORDS - 1), text, "")
+    rules = [
+        pc.not_equal(marked, "ok"),
+        pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0),
+        pc.invert(pc.match_substring_regex(text, r"[\pL\pN]")),
+        pc.or_(
+            pc.greater(characters, LONGEST_CHARACTERS),
+            pc.greater(pc.count_substring_regex(wordy, r"\S+"), LONGEST_WORDS),
+        ),
+    ]
+    conditions = pc.make_struct(*rules, field_names=[str(rule) for rule in range(len(rules))])
+    return pa.chunked_array([pc.case_when(conditions, marked, "empty", "no-words", "too-long", "ok")])
+
+
+def _count(status: pa.ChunkedArray) -> dict[str, int]:
+    return {entry["values"]: entry["counts"] for entry in status.value_counts().to_pylist()}
+
+
+def _check_paths(images: pa.ChunkedArray, part: object, first_row: int = 0) -> None:
+    leaving: Any = pc.match_substring_regex(images, _LEAVES_ROOT).to_numpy()
+    if leaving.any():
+        row = int(leaving.argmax())
+        raise CaptionError(
+            f"{part}, row {first_row + row}: image {images[row].as_py()!r} leaves the image root; "
+            "write paths relative to the root, without '..'"
+        )

@@ -1,0 +1,203 @@
+"""Examines a benchmark, a caption table or a folder of images: what is there, what is wrong, what to do."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from textreid.captions.table import read_captions
+from textreid.captions.writer import is_table
+from textreid.datasets.benchmarks import GENERIC, PUBLISHED, Counts, form_of, read_benchmark
+from textreid.datasets.doctor.counts import Verdict, check_counts, count
+from textreid.datasets.doctor.findings import RULES, Finding, in_annotations, in_captions, in_pictures, sizes, unlisted
+from textreid.datasets.doctor.manifest import Manifest, benchmark_manifest, folder_manifest, table_manifest
+from textreid.datasets.doctor.survey import Survey, survey
+from textreid.datasets.records import Benchmark
+from textreid.errors import AnnotationError, DataError
+from textreid.images import list_images
+
+FOLDER, TABLE = "images", "captions"  # forms besides those of benchmarks
+
+Progress = Callable[[int, int], None]  # images that are done, of how many
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What an examination found.
+
+    Attributes:
+        path: what was examined.
+        form: what it was read as: a benchmark's form, ``"images"`` or ``"captions"``.
+        splits: size of each split of a benchmark; of the rest one entry named ``"all"``.
+        verdicts: on the size of a published benchmark's splits.
+        findings: rules that were broken, the worst first.
+        sizes: least, median and greatest ``width`` and ``height`` in pixels.
+        decoded: number of images that were looked at.
+        seconds: that looking at them took.
+        manifest: what can be used: everything that is listed, present and readable.
+        guessed: whether nobody said what this is and it might be CUHK-PEDES.
+    """
+
+    path: Path
+    form: str
+    splits: dict[str, Counts]
+    verdicts: tuple[Verdict, ...]
+    findings: tuple[Finding, ...]
+    sizes: dict[str, list[int]]
+    decoded: int
+    seconds: float
+    manifest: Manifest
+    guessed: bool = False
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is wrong; notes do not count."""
+        return not any(RULES[finding.rule].wrong for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "path": str(self.path),
+            "form": self.form,
+            "healthy": self.healthy,
+            "splits": {name: asdict(counts) for name, counts in self.splits.items()},
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            "findings": [
+                {"rule": finding.rule, "count": finding.count, "examples": list(finding.examples)}
+                | asdict(RULES[finding.rule])
+                | {"minutes": finding.minutes}
+                for finding in self.findings
+            ],
+            "sizes": self.sizes,
+            "decoded": self.decoded,
+            "seconds": self.seconds,
+            "manifest": self.manifest.facts,
+        }
+
+
+def examine(
+    path: Path, form: str | None = None, images: Path | None = None, progress: Progress | None = None
+) -> Diagnosis:
+    """Examine a benchmark, a caption table or a folder of images; every image is decoded.
+
+    Args:
+        path: what to examine.
+        form: of a benchmark, as `read_benchmark` knows it; None: told from the names of the files. A folder in
+            CUHK-PEDES form is then taken for one's own, whose size nobody published.
+        images: the image root of a caption table; without it only the captions are examined.
+        progress: called as images are decoded.
+
+    Raises:
+        AnnotationError: the annotations cannot be read at all.
+        CaptionError: the caption table cannot be read.
+        DataError: there is nothing here that could be examined; says what to do with shards and released files.
+    """
+    if form is None and is_table(path):
+        return _examine_table(path, images, progress)
+    if images is not None:
+        raise DataError(f"{path}: an image root is needed for a caption table only, and this is none")
+    found = form or form_of(path)
+    if found:
+        guessed = form is None and found == "cuhk-pedes"
+        benchmark = read_benchmark(GENERIC if guessed else found, path, max_rejected=1.0)
+        return replace(_examine_benchmark(path, benchmark, progress), guessed=guessed)
+    return _examine_folder(path, progress)
+
+
+def _examine_benchmark(path: Path, benchmark: Benchmark, progress: Progress | None) -> Diagnosis:
+    listed = [record.image for record in benchmark.records]
+    seen, seconds = _survey(benchmark.image_root, listed, progress)
+    root = benchmark.image_root
+    present = (image.relative_to(root).as_posix() for image in list_images(root))
+    verdicts = check_counts(benchmark)
+    wrong = sum(not verdict.as_published for verdict in verdicts)
+    absent = [rejection.image for rejection in benchmark.rejected]
+    usable = replace(benchmark, records=tuple(r for r in benchmark.records if r.image in seen.pictures))
+    return Diagnosis(
+        path,
+        benchmark.form,
+        {split: count(benchmark, split) for split in benchmark.splits},
+        verdicts,
+        _worst_first(
+            [Finding("counts", wrong, ())] if wrong else [],
+            in_annotations(benchmark),
+            in_pictures(seen, benchmark),
+            unlisted(present, [*listed, *absent]),
+        ),
+        sizes(seen.pictures.values()),
+        len(listed),
+        seconds,
+        benchmark_manifest(usable, _contents(seen)),
+    )
+
+
+def _examine_table(path: Path, root: Path | None, progress: Progress | None) -> Diagnosis:
+    table = read_captions(path)
+    findings = in_captions(table)
+    seen, seconds = Survey({}, {}), 0.0
+    if root:
+        present = [image for image in table.images if (root / image).is_file()]
+        absent = sorted(set(table.images) - set(present))
+        findings += [Finding("absent", len(absent), tuple(absent[:3]))] if absent else []
+        seen, seconds = _survey(root, present, progress)
+        findings += in_pictures(seen)
+    return Diagnosis(
+        path,
+        TABLE,
+        {"all": Counts(len(table.images), len(table), 0)},
+        (),
+        _worst_first(findings),
+        sizes(seen.pictures.values()),
+        len(seen.pictures) + len(seen.unreadable),
+        seconds,
+        table_manifest(path.resolve().name, table, _contents(seen) if root else None),
+    )
+
+
+def _examine_folder(path: Path, progress: Progress | None) -> Diagnosis:
+    _refuse_what_must_be_imported(path)
+    listed = [image.relative_to(path).as_posix() for image in list_images(path)]
+    if not listed:
+        raise DataError(f"{path}: no images below this folder, and no benchmark or caption table")
+    seen, seconds = _survey(path, listed, progress)
+    return Diagnosis(
+        path,
+        FOLDER,
+        {"all": Counts(len(listed), 0, 0)},
+        (),
+        _worst_first(in_pictures(seen)),
+        sizes(seen.pictures.values()),
+        len(listed),
+        seconds,
+        folder_manifest(path.resolve().name, _contents(seen)),
+    )
+
+
+def _survey(root: Path, images: Sequence[str], progress: Progress | None) -> tuple[Survey, float]:
+    start = time.monotonic()
+    seen = survey(root, images, (lambda done: progress(done, len(images))) if progress else None)
+    return seen, time.monotonic() - start
+
+
+def _contents(seen: Survey) -> dict[str, str]:
+    return {image: picture.content for image, picture in seen.pictures.items()}
+
+
+def _worst_first(*findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    order = list(RULES)
+    return tuple(sorted((f for some in findings for f in some), key=lambda finding: order.index(finding.rule)))
+
+
+def _refuse_what_must_be_imported(path: Path) -> None:
+    if path.suffix == ".tar" or (path.is_dir() and any(path.glob("*.tar"))):
+        raise DataError(f"{path}: shards are unpacked first: textreid unpack {path} --out FOLDER")
+    released = sorted(path.glob("T[sd]-*.json")) if path.is_dir() else []
+    if released:
+        raise DataError(
+            f"{path}: released captions are imported first: textreid captions import {path} --images IMAGES "
+            "--out TABLE, then textreid doctor TABLE --images IMAGES"
+        )
+    if path.is_file():
+        known = ", ".join(f"{known.title} ({known.layout.files[0]})" for known in PUBLISHED.values())
+        raise AnnotationError(f"{path}: no table of annotations; give a folder, or the folder of {known}")

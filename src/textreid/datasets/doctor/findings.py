@@ -1,0 +1,181 @@
+"""What can be wrong with a data set, how bad it is, and what to do about it."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from textreid.captions.table import CaptionTable
+from textreid.datasets.doctor.survey import Picture, Survey
+from textreid.datasets.records import Benchmark, Reason
+
+SMALL_HEIGHT, SMALL_WIDTH = 48, 16  # pixels; below either, clothes are hardly more than a colour
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A kind of finding.
+
+    Attributes:
+        wrong: whether the data must not be used like this; else it is worth knowing.
+        what: the finding in words.
+        advice: what to do.
+        seconds: that a person needs to settle one case by eye; 0 where a command settles them all.
+    """
+
+    wrong: bool
+    what: str
+    advice: str
+    seconds: int = 0
+
+
+RULES: dict[str, Rule] = {
+    "counts": Rule(True, "splits without the published size", "see the verdicts above"),
+    "absent": Rule(True, "images listed but absent", "unpack the archive of images again, wholly"),
+    "unreadable": Rule(True, "images that cannot be decoded", "get these files from their source again"),
+    "contradicting": Rule(
+        True, "entries that give an image to another person or split", "keep the right entry of each image", 30
+    ),
+    "identity-in-splits": Rule(
+        True,
+        "identities in more than one split",
+        "move each person to one split; if every split numbers its own people, number them apart",
+    ),
+    "picture-of-two": Rule(
+        True, "equal pictures given to different people", "look at each group: one annotation is wrong", 30
+    ),
+    "picture-in-splits": Rule(True, "equal pictures in more than one split", "delete them from the training split"),
+    "useless-captions": Rule(
+        True, "captions that are empty or say nothing", "they are left out; write them or delete them", 30
+    ),
+    "repeated": Rule(False, "entries that list an image again", "none: their captions were joined"),
+    "no-captions": Rule(False, "images without a caption", "none: they stand in the gallery and ask nothing"),
+    "equal-pictures": Rule(False, "pictures that equal another one of the list", "keep one of each group"),
+    "caption-twice": Rule(False, "captions that their image has twice", "delete the second, which counts twice"),
+    "caption-of-two": Rule(
+        False, "captions shared by different people", "none, or tell them apart: nobody could answer these", 30
+    ),
+    "small": Rule(
+        False,
+        f"crops less than {SMALL_HEIGHT} pixels tall or {SMALL_WIDTH} wide",
+        "none, or leave them out: little can be told from them",
+    ),
+    "unlisted": Rule(False, "image files that no entry lists", "none: they are not used"),
+}
+_REASONS: dict[Reason, str] = {
+    "empty": "useless-captions",
+    "no-words": "useless-captions",
+    "not-unicode": "useless-captions",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How often a rule was broken, with some examples."""
+
+    rule: str
+    count: int
+    examples: tuple[str, ...]
+
+    @property
+    def minutes(self) -> float:
+        """That settling all cases by eye will take, by our estimate."""
+        return self.count * RULES[self.rule].seconds / 60
+
+
+def _found(rule: str, cases: Iterable[str]) -> list[Finding]:
+    listed = list(cases)
+    return [Finding(rule, len(listed), tuple(listed[:_EXAMPLES]))] if listed else []
+
+
+def in_annotations(benchmark: Benchmark) -> list[Finding]:
+    """What the annotation file alone tells."""
+    by_rule: dict[str, list[str]] = defaultdict(list)
+    for rejection in benchmark.rejected:
+        by_rule[_REASONS.get(rejection.reason, rejection.reason)].append(f"{rejection.image} ({rejection.reason})")
+    by_rule["absent"] = list(dict.fromkeys(by_rule["absent"]))  # a table has several rows of an image
+    splits: dict[int, set[str]] = defaultdict(set)
+    people: dict[str, set[int]] = defaultdict(set)
+    for record in benchmark.records:
+        splits[record.identity].add(record.split)
+        for caption in record.captions:
+            people[caption].add(record.identity)
+    twice = (
+        f"{record.image}: {caption}"
+        for record in benchmark.records
+        for caption, times in Counter(record.captions).items()
+        if times > 1
+    )
+    return [
+        *(finding for rule, cases in by_rule.items() for finding in _found(rule, cases)),
+        *_found(
+            "identity-in-splits",
+            (f"{identity}: {', '.join(sorted(names))}" for identity, names in splits.items() if len(names) > 1),
+        ),
+        *_found("caption-twice", twice),
+        *_found(
+            "caption-of-two",
+            (f"{sorted(owners)[:_EXAMPLES]}: {text}" for text, owners in people.items() if len(owners) > 1),
+        ),
+    ]
+
+
+def in_captions(table: CaptionTable) -> list[Finding]:
+    """What a caption table alone tells."""
+    useless = [f"{count} {status}" for status, count in table.rejected.items()]
+    findings = [Finding("useless-captions", sum(table.rejected.values()), tuple(useless))] if useless else []
+    texts = table.captions.dictionary_encode()
+    keys = table.image_index * len(texts.dictionary) + texts.indices.to_numpy()
+    values, times = np.unique(keys, return_counts=True)
+    twice = (table.images[key // len(texts.dictionary)] for key in values[times > 1].tolist())
+    return findings + _found("caption-twice", twice)
+
+
+def in_pictures(survey: Survey, benchmark: Benchmark | None = None) -> list[Finding]:
+    """What the pictures tell, and, where they are annotated, whether the annotations contradict them."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for image, picture in survey.pictures.items():
+        groups[picture.pixels].append(image)
+    equal = [sorted(images) for images in groups.values() if len(images) > 1]
+    records = {record.image: record for record in benchmark.records} if benchmark else {}
+    people = {image: record.identity for image, record in records.items()}
+    splits = {image: record.split for image, record in records.items()}
+    small = (
+        f"{image} ({picture.width}x{picture.height})"
+        for image, picture in survey.pictures.items()
+        if picture.height < SMALL_HEIGHT or picture.width < SMALL_WIDTH
+    )
+    return [
+        *_found("unreadable", (f"{image}: {reason}" for image, reason in survey.unreadable.items())),
+        *_found("picture-of-two", _differing(equal, people)),
+        *_found("picture-in-splits", _differing(equal, splits)),
+        *_found("equal-pictures", (f"{image} = {first}" for first, *others in equal for image in others)),
+        *_found("small", small),
+    ]
+
+
+def unlisted(present: Iterable[str], listed: Collection[str]) -> list[Finding]:
+    """Image files that nothing lists."""
+    known = set(listed)
+    return _found("unlisted", (image for image in present if image not in known))
+
+
+def _differing(groups: Iterable[Sequence[str]], owners: Mapping[str, object]) -> Iterable[str]:
+    for group in groups:
+        if len({owners[image] for image in group if image in owners}) > 1:
+            yield ", ".join(f"{image} ({owners[image]})" for image in group[:_EXAMPLES])
+
+
+def sizes(pictures: Iterable[Picture]) -> dict[str, list[int]]:
+    """Least, median and greatest width and height."""
+    widths, heights = [], []
+    for picture in pictures:
+        widths.append(picture.width)
+        heights.append(picture.height)
+    return {
+        name: [min(values), sorted(values)[len(values) // 2], max(values)]
+        for name, values in (("width", widths), ("height", heights))
+        if values
+    }

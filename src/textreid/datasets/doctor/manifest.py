@@ -1,0 +1,117 @@
+"""The exact list of images and captions that were used, in a file and as a fingerprint.
+
+A manifest is JSON Lines. The first line says what it is of and holds the fingerprints; then follows one line an image,
+sorted by path. Two manifests can be compared with ``diff``, and ``tail -n +2 FILE | sha256sum`` gives the fingerprint
+of the first line: ``content_sha256``, or ``list_sha256`` where no image was read.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textreid.artifacts import write_text
+from textreid.captions.table import CaptionTable
+from textreid.datasets.doctor.survey import content_digests
+from textreid.datasets.records import Benchmark
+
+KIND = "textreid-data"
+FORMAT_VERSION = 1
+
+Digests = Mapping[str, str]  # SHA-256 of the file of each image, by its path
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was used: facts, fingerprints among them, and one line of JSON an image."""
+
+    facts: dict[str, Any]
+    lines: tuple[str, ...]
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any], lines: Iterable[str], with_content: bool = True) -> "Manifest":
+        """Add the kind, the number of images and the fingerprint to ``facts``."""
+        body = tuple(lines)
+        fingerprint = "content_sha256" if with_content else "list_sha256"
+        head = {"kind": KIND, "format_version": FORMAT_VERSION, **facts, "images": len(body)}
+        return cls(head | {fingerprint: _hash(body)}, body)
+
+    def write(self, path: Path) -> None:
+        """Write the manifest, whole or not at all.
+
+        Raises:
+            ArtifactError: it cannot be written.
+        """
+        write_text(path, _line(self.facts) + "".join(self.lines))
+
+
+def content_fingerprint(benchmark: Benchmark, digests: Digests | None = None) -> str:
+    """SHA-256 of what is listed *and* of the bytes of every image.
+
+    Equal for two people who evaluate the same images, identities and captions, whatever the folder or the order.
+    `Benchmark.list_fingerprint` is the cheap one, which reads no image.
+
+    Args:
+        benchmark: or the split of one.
+        digests: of all its images, if they are known already; None: the images are read.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    if digests is None:
+        digests = content_digests(benchmark.image_root, [record.image for record in benchmark.records])
+    return _hash(benchmark.canonical_lines(digests))
+
+
+def benchmark_manifest(benchmark: Benchmark, digests: Digests) -> Manifest:
+    """The manifest of a benchmark; its facts have the fingerprints of every split too."""
+    splits = {}
+    for name in sorted(benchmark.splits):
+        part = benchmark.split(name)
+        splits[name] = {
+            "images": len(part.records),
+            "captions": sum(len(record.captions) for record in part.records),
+            "identities": len({record.identity for record in part.records}),
+            "list_sha256": part.list_fingerprint,
+            "content_sha256": content_fingerprint(part, digests),
+        }
+    facts = {"name": benchmark.name, "form": benchmark.form, "splits": splits}
+    return Manifest.of(facts | {"list_sha256": benchmark.list_fingerprint}, benchmark.canonical_lines(digests))
+
+
+def folder_manifest(name: str, digests: Digests) -> Manifest:
+    """The manifest of a folder of images, which has no captions."""
+    lines = (_line({"image": image, "sha256": digests[image]}) for image in sorted(digests))
+    return Manifest.of({"name": name, "form": "images"}, lines)
+
+
+def table_manifest(name: str, table: CaptionTable, digests: Digests | None) -> Manifest:
+    """The manifest of a caption table: the usable captions of each image by slot.
+
+    Args:
+        name: of the table.
+        table: as it was read.
+        digests: of the images that can be used, the others are left out; None: no image was looked at.
+    """
+    captions: list[dict[str, str]] = [{} for _ in table.images]
+    for row, (image, slot) in enumerate(zip(table.image_index.tolist(), table.slot_index.tolist(), strict=True)):
+        captions[image][table.slots[slot]] = table.caption(row)
+    lines = (
+        _line({"image": image, "captions": texts} | ({"sha256": digests[image]} if digests is not None else {}))
+        for image, texts in zip(table.images, (dict(sorted(texts.items())) for texts in captions), strict=True)
+        if digests is None or image in digests
+    )
+    return Manifest.of({"name": name, "form": "captions"}, lines, with_content=digests is not None)
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":")) + "\n"
+
+
+def _hash(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode())
+    return digest.hexdigest()

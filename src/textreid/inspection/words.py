@@ -1,0 +1,180 @@
+"""What a model makes of a picture and its captions, word by word: how noisy each is, and where its answer lies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812 (the usual name)
+from PIL import Image
+
+from textreid.captions.table import read_captions
+from textreid.config import Config, MaskingConfig
+from textreid.errors import ArtifactError, CaptionError, ConfigError
+from textreid.images import read_image, to_pixels
+from textreid.models import Model, load_model
+from textreid.runlog import METRICS
+from textreid.training.checkpoint import Checkpoint, whole_checkpoints
+from textreid.training.masking import masking_probabilities, noise_levels
+
+Scores = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class InspectedWord:
+    """A word as people read it: its figures are means over its tokens.
+
+    Attributes:
+        text: as the caption writes it.
+        noise: one minus the cosine with the most similar patch (Tan et al. 2024, Eq. 2).
+        probability: of being masked, which Noise-Aware Masking makes of it.
+        cosines: (rows, columns) with each patch of the picture.
+    """
+
+    text: str
+    noise: float
+    probability: float
+    cosines: Scores
+
+    @property
+    def patch(self) -> tuple[int, int]:
+        """Row and column of the patch that answers it best."""
+        row, column = np.unravel_index(int(self.cosines.argmax()), self.cosines.shape)
+        return int(row), int(column)
+
+
+@dataclass(frozen=True)
+class InspectedCaption:
+    """A caption cut into words and what lies between them; a word that the model did not read is only text."""
+
+    label: str
+    parts: Sequence[InspectedWord | str]
+    similarity: float  # cosine of the whole caption and the picture
+
+    @property
+    def text(self) -> str:
+        """The caption."""
+        return "".join(part if isinstance(part, str) else part.text for part in self.parts)
+
+    @property
+    def words(self) -> list[InspectedWord]:
+        """The words that the model read."""
+        return [part for part in self.parts if not isinstance(part, str)]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A picture with its captions, as the model ``source`` sees them with the tokens of ``masking.layer``."""
+
+    picture: Image.Image
+    name: str
+    source: str
+    masking: MaskingConfig
+    captions: Sequence[InspectedCaption]
+
+
+def inspect_image(
+    source: str, image: Path, captions: Sequence[tuple[str, str]], layer: int | None = None
+) -> Inspection:
+    """Score the words of captions against the patches of a picture, without augmentation.
+
+    Args:
+        source: a run folder (its model, or else its newest checkpoint), or what `load_model` takes.
+        image: any picture.
+        captions: (label, text) of each.
+        layer: of both towers, from 1; that of the run when None, or else 10 or the last of a shallower tower.
+
+    Raises:
+        ModelError, ArtifactError, ImageError: the model or the picture cannot be read.
+        ConfigError: there is no such layer.
+        CaptionError: a caption has no word.
+    """
+    model, masking = _open(source)
+    deepest = min(model.config.vision_layers, model.config.text_layers)
+    if layer is not None and not 1 <= layer <= deepest:
+        raise ConfigError(f"layer {layer}: the shallower tower has the layers 1 to {deepest}")
+    masking = replace(masking, layer=layer or min(masking.layer, deepest))
+    picture = read_image(image)
+    inspected = _inspect(model, picture, captions, masking)
+    return Inspection(picture, image.name, source, masking, inspected)
+
+
+def captions_of(table: Path, image: Path) -> list[tuple[str, str]]:
+    """(slot, text) of the captions of a picture: the entry of the table that its path ends with.
+
+    Raises:
+        CaptionError, ArtifactError: as `read_captions`, or the table has no caption of it.
+    """
+    captions = read_captions(table)
+    path = image.resolve().as_posix()
+    entries = [name for name in captions.images if path == name or path.endswith(f"/{name}")]
+    if not entries:
+        raise CaptionError(f"{table}: has no caption of {image}; its images have paths like {captions.images[0]!r}")
+    index = captions.images.index(max(entries, key=len))
+    return [
+        (captions.slots[captions.slot_index[row]], captions.caption(row))
+        for row in np.flatnonzero(captions.image_index == index).tolist()
+    ]
+
+
+def _open(source: str) -> tuple[Model, MaskingConfig]:
+    """The model, and how its run masks words; the defaults where there was no run."""
+    run = Path(source)
+    if not (run / METRICS).is_file():
+        return load_model(source), MaskingConfig()
+    config = Config.load(run / "config.json")
+    if (run / "model").is_dir():
+        return load_model(run / "model"), config.masking
+    checkpoints = whole_checkpoints(run)
+    if not checkpoints:
+        raise ArtifactError(
+            f"{run}: has no checkpoint yet (training.checkpoint_every {config.training.checkpoint_every})"
+        )
+    newest = Checkpoint(checkpoints[-1], 0)
+    return Model(newest.encoder(config.model), newest.tokenizer()), config.masking
+
+
+def _inspect(
+    model: Model, picture: Image.Image, captions: Sequence[tuple[str, str]], masking: MaskingConfig
+) -> list[InspectedCaption]:
+    texts = [text for _, text in captions]
+    tokens = model.tokenizer.encode(texts)
+    for text, count in zip(texts, tokens.lengths.tolist(), strict=True):
+        if count <= 2:
+            raise CaptionError(f"caption {text!r} has no word")
+    config = model.config
+    pixels = to_pixels(picture, config.image_height, config.image_width)[None]
+    with torch.inference_mode():
+        ids, lengths = (torch.tensor(array, device=model.device) for array in (tokens.ids, tokens.lengths))
+        encoded = model.encoder(model.normalize(pixels), ids, lengths, masking.layer)
+        inner = model.encoder.text_tokens(ids, lengths, masking.layer)
+        patches = encoded.patch_tokens.expand(len(texts), -1, -1)
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        inside = (positions > 0) & (positions < lengths[:, None] - 1)
+        noise = noise_levels(inner, patches, inside)
+        p = masking_probabilities(noise, inside, masking.probability, masking.exact_mean)
+        cosines = F.normalize(inner.float(), dim=2) @ F.normalize(patches.float(), dim=2).transpose(1, 2)
+        whole = F.cosine_similarity(encoded.text_features.float(), encoded.image_features.float())
+    grid = (-1, *config.grid)
+    inspected = []
+    for row, (label, text) in enumerate(captions):
+        scores = [values[row].cpu().numpy() for values in (noise, p, cosines)]
+        parts = _parts(model, text, scores[0], scores[1], scores[2].reshape(grid))
+        inspected.append(InspectedCaption(label, parts, float(whole[row])))
+    return inspected
+
+
+def _parts(model: Model, text: str, noise: Scores, probabilities: Scores, cosines: Scores) -> list[InspectedWord | str]:
+    """The caption in parts, of its tokens' noise (L,), probabilities (L,) and cosines (L, rows, columns)."""
+    parts: list[InspectedWord | str] = []
+    end = 0
+    for start, stop, positions in model.tokenizer.words(text):
+        if start > end:
+            parts.append(text[end:start])
+        rows = list(positions)
+        figures = float(noise[rows].mean()), float(probabilities[rows].mean())
+        parts.append(InspectedWord(text[start:stop], *figures, cosines[rows].mean(axis=0)))
+        end = stop
+    return [*parts, text[end:]] if end < len(text) else parts

@@ -1,0 +1,102 @@
+"""An exported model in use, by onnxruntime and without torch."""
+
+import importlib.util
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from textreid.artifacts import read_json, read_manifest
+from textreid.errors import ModelError
+from textreid.images import read_image, to_pixels
+from textreid.models.folder import TOKENIZER
+from textreid.models.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from onnxruntime import InferenceSession
+    from PIL import Image
+
+KIND, FORMAT_VERSION = "converted model", 1
+IMAGE, TEXT, PREPROCESSING = "image.onnx", "text.onnx", "preprocessing.json"
+
+_BATCH = 16
+_THREADS = 4  # that decode
+Array = npt.NDArray[np.float32]
+
+
+class OnnxModel:
+    """Encodes as the model it was exported from: float32 up to rounding, int8 with the loss that its card states.
+
+    The graphs are open files of any ONNX runtime; this class adds decoding, batches and sorting by length.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open the graphs in ``folder``; `load` checks the folder first."""
+        required("onnxruntime")
+        self.tokenizer = Tokenizer.load(folder / TOKENIZER)
+        image = read_json(folder / PREPROCESSING)["image"]
+        self.image_size: tuple[int, int] = (image["height"], image["width"])
+        self._image, self._text = (_session(folder / name) for name in (IMAGE, TEXT))
+        self.embedding_dim: int = self._image.get_outputs()[0].shape[1]
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "OnnxModel":
+        """Open a folder that ``textreid convert --to onnx`` wrote.
+
+        Raises:
+            ArtifactError: it is missing, foreign, incomplete or of another format version.
+            ModelError: its files are damaged, or onnxruntime is not installed.
+        """
+        read_manifest(Path(folder), KIND, FORMAT_VERSION)
+        return cls(Path(folder))
+
+    def encode_images(self, images: "Sequence[str | PathLike[str] | Image.Image]") -> Array:
+        """Features of N pictures: (N, D) float32, each of length 1.
+
+        Raises:
+            ImageError: a picture cannot be read; names it.
+        """
+
+        def decode(image: "str | PathLike[str] | Image.Image") -> npt.NDArray[np.uint8]:
+            return to_pixels(read_image(image, at_least=self.image_size), *self.image_size).transpose(1, 2, 0)
+
+        features = np.zeros((len(images), self.embedding_dim), np.float32)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for first in range(0, len(images), _BATCH):
+                pixels = np.stack(list(pool.map(decode, images[first : first + _BATCH])))
+                features[first : first + _BATCH] = self._image.run(None, {"pixels": pixels})[0]
+        return features
+
+    def encode_texts(self, texts: Sequence[str]) -> Array:
+        """Features of N sentences: (N, D) float32, each of length 1."""
+        tokens = self.tokenizer.encode(texts)
+        by_length = np.argsort(tokens.lengths, kind="stable")
+        features = np.zeros((len(texts), self.embedding_dim), np.float32)
+        for first in range(0, len(texts), _BATCH):
+            rows = by_length[first : first + _BATCH]
+            features[rows] = self._text.run(None, {"ids": tokens.ids[rows, : tokens.lengths[rows].max()]})[0]
+        return features
+
+
+def required(*packages: str) -> None:
+    """Raise `ModelError` if one of the packages is not installed."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ModelError(f"{', '.join(missing)}: not installed; ONNX needs `pip install 'textreid[onnx]'`")
+
+
+def _session(path: Path) -> "InferenceSession":
+    from onnxruntime import InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    # Threads that wait for each other by spinning stand still as soon as another program wants the cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime has no common type for its errors
+        raise ModelError(f"{path}: cannot be read: {error}") from error

@@ -1,0 +1,164 @@
+"""Camera sets: places that differ in resolution, light, background and in what people wear there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from textreid.seeding import Chance
+from textreid.synthetic.drawing.background import Behind, Ground, make_place
+from textreid.synthetic.drawing.camera import Camera
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A named set of cameras and the people who pass them."""
+
+    name: str
+    cameras: tuple[Camera, ...]
+    warmth: float  # share of people dressed for warm weather
+    luggage: float  # share of people with a suitcase
+    women: float
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """From what the cameras of a domain are drawn."""
+
+    cameras: int
+    heights: tuple[int, int]
+    pitch: tuple[float, float]
+    grounds: tuple[Ground, ...]
+    behinds: tuple[Behind, ...]
+    horizon: tuple[float, float]
+    warm_cast: float
+    exposure: tuple[float, float]
+    saturation: tuple[float, float]
+    noise: tuple[float, float]
+    blur: tuple[float, float]
+    sun: tuple[float, float]
+    warmth: float
+    luggage: float
+    women: float
+
+
+_KINDS: dict[str, _Kind] = {
+    "street": _Kind(
+        cameras=8,
+        heights=(72, 190),
+        pitch=(4, 24),
+        grounds=("asphalt", "paving", "paving"),
+        behinds=("shops", "cars", "wall", "trees"),
+        horizon=(0.0, 0.7),
+        warm_cast=0.0,
+        exposure=(0.85, 1.15),
+        saturation=(0.75, 1.05),
+        noise=(1, 5),
+        blur=(0.3, 1.1),
+        sun=(0.0, 0.8),
+        warmth=0.35,
+        luggage=0.03,
+        women=0.48,
+    ),
+    "campus": _Kind(
+        cameras=6,
+        heights=(48, 130),
+        pitch=(12, 32),
+        grounds=("asphalt", "paving", "grass"),
+        behinds=("trees", "wall", "cars"),
+        horizon=(-0.5, 0.35),
+        warm_cast=0.02,
+        exposure=(0.9, 1.2),
+        saturation=(0.8, 1.15),
+        noise=(1, 5),
+        blur=(0.4, 1.3),
+        sun=(0.3, 1.0),
+        warmth=0.65,
+        luggage=0.02,
+        women=0.45,
+    ),
+    "mall": _Kind(
+        cameras=6,
+        heights=(100, 256),
+        pitch=(8, 30),
+        grounds=("tiles", "polished"),
+        behinds=("shops", "glass", "wall"),
+        horizon=(-0.2, 0.55),
+        warm_cast=0.04,
+        exposure=(0.85, 1.15),
+        saturation=(0.8, 1.1),
+        noise=(1, 5),
+        blur=(0.3, 0.9),
+        sun=(0.0, 0.25),
+        warmth=0.4,
+        luggage=0.05,
+        women=0.56,
+    ),
+    "station": _Kind(
+        cameras=6,
+        heights=(80, 200),
+        pitch=(10, 36),
+        grounds=("tiles", "paving", "polished"),
+        behinds=("train", "wall", "glass", "fence"),
+        horizon=(-0.3, 0.45),
+        warm_cast=-0.03,
+        exposure=(0.75, 1.05),
+        saturation=(0.65, 0.95),
+        noise=(2, 7),
+        blur=(0.4, 1.2),
+        sun=(0.0, 0.2),
+        warmth=0.2,
+        luggage=0.22,
+        women=0.47,
+    ),
+    "night": _Kind(
+        cameras=6,
+        heights=(60, 160),
+        pitch=(6, 28),
+        grounds=("asphalt", "paving"),
+        behinds=("shops", "cars", "wall", "fence"),
+        horizon=(-0.2, 0.5),
+        warm_cast=0.08,
+        exposure=(0.55, 0.85),
+        saturation=(0.5, 0.85),
+        noise=(3, 7),
+        blur=(0.5, 1.5),
+        sun=(0.1, 0.5),
+        warmth=0.25,
+        luggage=0.04,
+        women=0.44,
+    ),
+}
+
+
+def _camera(kind: _Kind, chance: Chance) -> Camera:
+    warm = kind.warm_cast + chance.middle(-0.08, 0.08)
+    tint = chance.middle(-0.05, 0.05)
+    low, high = kind.heights
+    centre = chance.between(low, high)
+    heights = (max(low, int(centre * 0.72)), min(high, int(centre * 1.3)) + 1)
+    pitch = chance.between(*kind.pitch)
+    horizon = chance.between(*kind.horizon) - 0.012 * (pitch - kind.pitch[0])
+    return Camera(
+        heights=heights,
+        pitch=(max(0.0, pitch - 4), pitch + 4),
+        gains=(1 + warm, 1 + tint * 0.6, 1 - warm),
+        exposure=chance.between(*kind.exposure),
+        contrast=chance.between(0.8, 1.15),
+        saturation=chance.between(*kind.saturation),
+        haze=chance.between(0.0, 0.16) * chance.unit(),
+        blur=chance.between(*kind.blur),
+        noise=chance.between(*kind.noise),
+        quality=chance.whole(45, 93),
+        sharpen=chance.between(0.0, 1.6) if chance.happens(0.5) else 0.0,
+        upscaled=chance.between(0.1, 0.5),
+        sun=chance.between(*kind.sun),
+        light=chance.between(-1.0, 1.0),
+        place=make_place(chance.pick(kind.grounds), chance.pick(kind.behinds), horizon, chance.unit(), chance),
+    )
+
+
+def _domain(name: str, kind: _Kind) -> Domain:
+    cameras = tuple(_camera(kind, Chance.of("camera", name, index)) for index in range(kind.cameras))
+    return Domain(name, cameras, kind.warmth, kind.luggage, kind.women)
+
+
+DOMAINS: Mapping[str, Domain] = {name: _domain(name, kind) for name, kind in _KINDS.items()}

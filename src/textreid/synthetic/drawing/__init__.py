@@ -1,0 +1,1 @@
+"""Draws a synthetic person in a place, as a camera would see them."""

@@ -1,0 +1,93 @@
+"""The words for each attribute value: ``vocabulary.toml``, and the rules for which of them are true of whom."""
+
+import math
+import tomllib
+from bisect import bisect
+from collections.abc import Collection
+from functools import cache
+from importlib.resources import files
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from textreid.seeding import Chance
+
+
+class Word(NamedTuple):
+    """A word or short phrase; ``names_colour`` when it leaves no need to say the colour."""
+
+    text: str
+    names_colour: bool = False
+
+
+class Facts(NamedTuple):
+    """What the rules of ``vocabulary.toml`` ask about: a thing's colour and make, and who wears it how."""
+
+    colours: str
+    gender: str
+    pattern: str = "plain"
+    sleeve: str = "long"
+    open: bool = False
+    hood: bool = False
+
+
+class Words:
+    """Words in order of how common they are; the n-th is drawn in proportion to n^-1.5."""
+
+    def __init__(self, words: Collection[Word]) -> None:
+        self.words = tuple(words)
+        self.texts = frozenset(word.text for word in words)
+        weights = [1 / (rank * math.sqrt(rank)) for rank in range(1, len(self.words) + 1)]
+        self._bounds = [bound / sum(weights) for bound in accumulate(weights)]
+
+    def draw(self, chance: Chance, avoid: Collection[str] = ()) -> Word:
+        """One of the words; of those not in ``avoid`` where there are such."""
+        word = self.words[min(bisect(self._bounds, chance.unit()), len(self.words) - 1)]
+        if avoid and word.text in avoid:
+            left = [other for other in self.words if other.text not in avoid]
+            return chance.pick(left) if left else word
+        return word
+
+
+@cache
+def _tables() -> dict[str, dict[str, list[Any]]]:
+    text = files("textreid.synthetic").joinpath("vocabulary.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+@cache
+def all_words(section: str, name: str) -> Words:
+    """Every word that may stand for attribute value ``name``, whoever wears it."""
+    return Words([_word(entry) for entry in _tables()[section].get(name, ())])
+
+
+@cache
+def vocabulary(section: str) -> frozenset[str]:
+    """Every word of a section, whatever it stands for."""
+    return frozenset(word.text for name in _tables()[section] for word in all_words(section, name).words)
+
+
+@cache
+def words(section: str, name: str, facts: Facts) -> Words:
+    """The words that are true of a thing ``name`` with these properties."""
+    return Words([_word(entry) for entry in _tables()[section][name] if _admits(entry, facts)])
+
+
+@cache
+def colour_words(colour: str) -> frozenset[str]:
+    """Every word that is true of ``colour``, tones included."""
+    return all_words("colours", colour).texts | all_words("tones", colour).texts
+
+
+def _word(entry: Any) -> Word:
+    if isinstance(entry, str):
+        return Word(entry)
+    return Word(entry["word"], entry.get("names_colour", False))
+
+
+def _admits(entry: Any, facts: Facts) -> bool:
+    if isinstance(entry, str):
+        return True
+    rules = {key: allowed for key, allowed in entry.items() if key not in ("word", "names_colour")}
+    return all(
+        getattr(facts, key) in (allowed if isinstance(allowed, list) else [allowed]) for key, allowed in rules.items()
+    )

@@ -1,0 +1,277 @@
+"""Captions come in from the forms of others and go out again, unchanged; what does not fit is named."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from textreid.captions.exporting import FORMS, export_captions
+from textreid.captions.importing import Source, captions_in, import_captions
+from textreid.captions.table import CaptionRow, read_captions, write_captions
+from textreid.captions.writer import GrowingTable, caption_rows
+from textreid.errors import ArtifactError, CaptionError
+
+NAMES = ("a b.jpg", "c'd.jpg", 'e"f.jpg', "ü-😀.jpg")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    (folder / "cam1").mkdir(parents=True)
+    for name in NAMES:
+        (folder / "cam1" / name).touch()
+    return folder
+
+
+def write(path: Path, value: Any) -> Path:
+    path.write_text(json.dumps(value), encoding="utf-8")
+    return path
+
+
+def contents(folder: Path) -> set[tuple[str, str, str]]:
+    table = read_captions(folder)
+    return {
+        (table.images[image], table.slots[slot], table.caption(row))
+        for row, (image, slot) in enumerate(zip(table.image_index, table.slot_index, strict=True))
+    }
+
+
+def test_the_four_released_files(tmp_path: Path, images: Path) -> None:
+    sources = []
+    for name in ("Ts-qwen", "Td-qwen", "Ts-shikra", "Td-shikra"):
+        entries = {f"/home/someone/LUPerson/{image}": f"{name} says: a man, {image}." for image in NAMES}
+        sources.append(Source.parse(str(write(tmp_path / f"{name}.json", entries))))
+    imported = import_captions(sources, tmp_path / "captions", images)
+    assert (imported.rows, imported.left_out.total()) == (16, 0)
+    table = read_captions(tmp_path / "captions")
+    assert table.slots == ("qwen/dynamic", "qwen/static", "shikra/dynamic", "shikra/static")
+    assert table.images == tuple(sorted(f"cam1/{name}" for name in NAMES))
+    assert ("cam1/a b.jpg", "shikra/dynamic", "Td-shikra says: a man, a b.jpg.") in contents(tmp_path / "captions")
+
+
+def test_tables_of_one_mllm_after_another_become_one(tmp_path: Path) -> None:
+    rows = [
+        CaptionRow("a.jpg", "qwen/static", "A man in red.", "qwen", "static", "", "ab12", 3),
+        CaptionRow("a.jpg", "intern/dynamic", "A woman in blue.", "intern", "dynamic", "t7", "cd34", 5),
+        CaptionRow("b.jpg", "intern/dynamic", "Sorry.", "intern", "dynamic", "t8", "ef56", 6, "refusal"),
+    ]
+    write_captions(tmp_path / "one", rows[:1])
+    with GrowingTable(tmp_path / "two", {"images": "x"}) as table:
+        table.append(rows[1:])
+    tables = [Source.parse(str(tmp_path / name)) for name in ("one", "two")]
+    assert import_captions(tables, tmp_path / "both").rows == 3
+    assert list(caption_rows(tmp_path / "both")) == rows
+    with pytest.raises(CaptionError, match=r"'a.jpg' has more than one caption in slot 'qwen/static'"):
+        import_captions([tables[0], tables[0]], tmp_path / "twice")
+
+
+@pytest.mark.parametrize(
+    ("text", "mllm", "instruction"),
+    [
+        ("here/Ts-qwen.json", "qwen", "static"),
+        ("Td-llava-1.5.json", "llava-1.5", "dynamic"),
+        ("human=reid_raw.json", "human", "static"),
+        ("gpt-4o/dynamic=folder/with = sign", "gpt-4o", "dynamic"),
+    ],
+)
+def test_sources_in_words(text: str, mllm: str, instruction: str) -> None:
+    source = Source.parse(text)
+    assert (source.mllm, source.instruction) == (mllm, instruction)
+    assert text.endswith(str(source.path))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("captions.json", "say whose captions these are"), ("qwen/free=x.json", "no instruction 'free'; known: static")],
+)
+def test_sources_that_say_too_little(text: str, problem: str) -> None:
+    with pytest.raises(CaptionError, match=problem):
+        Source.parse(text)
+
+
+def test_cuhk_form_has_several_captions_an_image(tmp_path: Path, images: Path) -> None:
+    entries = [
+        {"id": 3, "split": "train", "file_path": "cam1/a b.jpg", "captions": ["A man.", "A man in red."]},
+        {"id": 4, "split": "test", "img_path": "c'd.jpg", "file_path": "cam1/c'd.jpg", "captions": ["A lady."]},
+    ]
+    imported = import_captions([Source(write(tmp_path / "x.json", entries), "human")], tmp_path / "captions", images)
+    assert imported.rows == 3
+    assert contents(tmp_path / "captions") == {
+        ("cam1/a b.jpg", "human/static", "A man."),
+        ("cam1/a b.jpg", "human/static-2", "A man in red."),
+        ("cam1/c'd.jpg", "human/static", "A lady."),
+    }
+
+
+def test_a_base_name_that_two_images_have_is_an_error_only_where_it_decides(tmp_path: Path, images: Path) -> None:
+    (images / "cam2").mkdir()
+    (images / "cam2" / "a b.jpg").touch()
+    clear = Source(write(tmp_path / "clear.json", {"cam2/a b.jpg": "A man.", "x/c'd.jpg": "A lady."}), "qwen")
+    import_captions([clear], tmp_path / "captions", images)
+    assert {image for image, _, _ in contents(tmp_path / "captions")} == {"cam2/a b.jpg", "cam1/c'd.jpg"}
+    unclear = Source(write(tmp_path / "unclear.json", {"data/a b.jpg": "A man."}), "qwen")
+    with pytest.raises(CaptionError, match=r"could be any of 2 images .*cam1/a b\.jpg, cam2/a b\.jpg"):
+        import_captions([unclear], tmp_path / "other", images)
+    assert not (tmp_path / "other").exists()
+
+
+def test_two_entries_of_one_image_are_an_error(tmp_path: Path, images: Path) -> None:
+    source = Source(write(tmp_path / "x.json", {"p/a b.jpg": "A man.", "q/a b.jpg": "A lady."}), "qwen")
+    with pytest.raises(CaptionError, match=r"'q/a b\.jpg' and an earlier one both describe 'cam1/a b\.jpg'"):
+        import_captions([source], tmp_path / "captions", images)
+    assert import_captions([source], tmp_path / "as_given").rows == 2
+
+
+def test_a_repeated_key_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"a.jpg": "A man.", "a.jpg": "A lady."}')
+    with pytest.raises(CaptionError, match="and an earlier one both describe"):
+        import_captions([Source(path, "qwen")], tmp_path / "captions")
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path, images: Path) -> None:
+    entries: Mapping[str, Any] = {
+        "a b.jpg": "A man.", "gone.jpg": "A man.", "c'd.jpg": None, 'e"f.jpg': 3, "ü-😀.jpg": "half \ud83d", "": "A",
+    }  # fmt: skip
+    source = Source(write(tmp_path / "x.json", entries), "qwen")
+    with pytest.raises(CaptionError, match=r"5 of 6 captions cannot be used \(allowed: 5%\): gone\.jpg \(no-image\)"):
+        import_captions([source], tmp_path / "captions", images)
+    assert not (tmp_path / "captions").exists()
+    imported = import_captions([source], tmp_path / "captions", images, max_rejected=0.9)
+    rules = {"no-image": 1, "no-captions": 1, "not-text": 1, "not-unicode": 1, "no-path": 1}
+    assert (imported.rows, imported.left_out) == (1, rules)
+
+
+@pytest.mark.parametrize("image", ["/data/a.jpg", "../a.jpg", "x/../../a.jpg", "C:\\a.jpg", ".."])
+def test_without_an_image_root_paths_must_be_relative(tmp_path: Path, image: str) -> None:
+    source = Source(write(tmp_path / "x.json", {image: "A man."}), "qwen")
+    with pytest.raises(CaptionError, match="not a path below an image root; give the folder of the images"):
+        import_captions([source], tmp_path / "captions")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ([3], "entry 0 is no object"),
+        ([{"id": 3, "captions": []}], "no field image or file_path .* for the image; there are: id, captions"),
+        ([{"file_path": "a.jpg", "words": "x"}], "for the caption; .* name it with --caption-field"),
+        ("text", "expected a JSON object or list"),
+    ],
+)
+def test_foreign_json_is_named(tmp_path: Path, value: Any, problem: str) -> None:
+    with pytest.raises(CaptionError, match=problem):
+        import_captions([Source(write(tmp_path / "x.json", value), "qwen")], tmp_path / "captions")
+
+
+def stream_file(path: Path, table: pa.Table) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+
+
+def in_columns(captions: Sequence[Any], embedded: bool, names: Sequence[str] = ("image", "caption")) -> pa.Table:
+    rows: list[Any] = [{"bytes": b"\x89PNG", "path": name} if embedded else name for name in NAMES]
+    return pa.table({names[0]: rows, names[1]: captions})
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+@pytest.mark.parametrize("suffix", ["arrow", "arrow-file", "parquet"])
+def test_folders_of_the_datasets_library(tmp_path: Path, suffix: str, embedded: bool) -> None:
+    folder = tmp_path / "hub"
+    table = in_columns(["A man.", "A lady.", "A boy.", "A girl."], embedded)
+    if suffix == "arrow":
+        stream_file(folder / "train" / "data-00000-of-00001.arrow", table)
+        stream_file(folder / "train" / "cache-1234.arrow", table)
+    elif suffix == "arrow-file":
+        folder.mkdir()
+        with pa.ipc.new_file(str(folder / "data.arrow"), table.schema) as writer:
+            writer.write_table(table)
+    else:
+        (folder / "data").mkdir(parents=True)
+        pq.write_table(table, folder / "data" / "train-00000-of-00001.parquet", row_group_size=3)
+    import_captions([Source(folder, "llava", "dynamic")], tmp_path / "captions")
+    assert contents(tmp_path / "captions") == {
+        (name, "llava/dynamic", caption)
+        for name, caption in zip(NAMES, ["A man.", "A lady.", "A boy.", "A girl."], strict=True)
+    }
+
+
+def test_columns_of_other_names_and_lists_of_captions(tmp_path: Path) -> None:
+    folder = tmp_path / "hub"
+    stream_file(folder / "d.arrow", in_columns([["A man.", "A guy."], ["A lady."], [], None], False, ("crop", "said")))
+    with pytest.raises(CaptionError, match="there are: crop, said; name it with --image-field"):
+        import_captions([Source(folder, "x")], tmp_path / "captions")
+    source = Source(folder, "x", image_field="crop", caption_field="said")
+    imported = import_captions([source], tmp_path / "captions", max_rejected=0.5)
+    assert (imported.rows, dict(imported.left_out)) == (3, {"no-captions": 2})
+    assert list(captions_in(source)) == ["A man.", "A guy.", "A lady."]
+
+
+def test_folders_without_captions(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CaptionError, match="holds no Arrow or Parquet files"):
+        import_captions([Source(tmp_path / "empty", "x")], tmp_path / "captions")
+    (tmp_path / "empty" / "a.parquet").write_bytes(b"PAR1 and so on")
+    with pytest.raises(CaptionError, match=r"a\.parquet: cannot be read"):
+        import_captions([Source(tmp_path / "empty", "x")], tmp_path / "captions")
+    with pytest.raises(CaptionError, match="no source"):
+        import_captions([], tmp_path / "captions")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    rows = [
+        CaptionRow(f"cam/{name}", slot, f"{slot}: a man, {name}.", slot.split("/")[0], slot.split("/")[1], "", "", 0)
+        for slot in ("shikra/dynamic", "qwen/static")
+        for name in NAMES[: 4 if slot == "qwen/static" else 2]
+    ]
+    rows.append(CaptionRow("cam/rejected.jpg", "qwen/static", "I'm sorry.", "qwen", "static", "", "", 0, "refusal"))
+    write_captions(tmp_path / "table", rows)
+    return tmp_path / "table"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_goes_out_comes_in_again(tmp_path: Path, table: Path, form: str) -> None:
+    files = export_captions(table, tmp_path / "out", form)
+    assert all(file.is_file() for file in files)
+    assert sorted(file for file in (tmp_path / "out").rglob("*") if file.is_file()) == sorted(files)
+    sources = [Source.parse(str(file)) for file in files] if form == "released" else [Source(tmp_path / "out", "any")]
+    import_captions(sources, tmp_path / "back")
+    if form == "cuhk":
+        assert {(image, text) for image, _, text in contents(tmp_path / "back")} == {
+            (image, text) for image, _, text in contents(table)
+        }
+    else:
+        assert contents(tmp_path / "back") == contents(table)
+
+
+def test_the_released_files_are_plain_json(tmp_path: Path, table: Path) -> None:
+    files = export_captions(table, tmp_path / "out", "released")
+    assert [file.name for file in files] == ["Ts-qwen.json", "Td-shikra.json"]
+    qwen = json.loads(files[0].read_text(encoding="utf-8"))
+    assert qwen == {f"cam/{name}": f"qwen/static: a man, {name}." for name in NAMES}
+    assert list(qwen) == sorted(qwen)
+
+
+def test_cuhk_form_makes_each_image_its_own_identity(tmp_path: Path, table: Path) -> None:
+    (file,) = export_captions(table, tmp_path / "out", "cuhk")
+    entries = json.loads(file.read_text(encoding="utf-8"))
+    assert [entry["id"] for entry in entries] == [1, 2, 3, 4]
+    assert sorted(len(entry["captions"]) for entry in entries) == [1, 1, 2, 2]
+    assert {entry["split"] for entry in entries} == {"train"}
+
+
+def test_exports_that_cannot_be_made(tmp_path: Path, table: Path) -> None:
+    with pytest.raises(CaptionError, match="no form 'xml'; known: released, cuhk, datasets"):
+        export_captions(table, tmp_path / "out", "xml")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    with pytest.raises(ArtifactError, match="exists already"):
+        export_captions(table, tmp_path / "out", "cuhk")
+    write_captions(tmp_path / "human", [CaptionRow("a.jpg", "human/static-2", "A man.", "human", "static", "", "", 0)])
+    with pytest.raises(CaptionError, match="slot 'human/static-2' has no name in the released form"):
+        export_captions(tmp_path / "human", tmp_path / "other", "released")

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+
+from textreid.datasets.records import Benchmark, Record
+from textreid.errors import AnnotationError
+from textreid.evaluation.splits import chosen_on_test, split_of, validation
+
+
+def benchmark(*splits: str) -> Benchmark:
+    """Forty people in each split, two images each."""
+    records = tuple(
+        Record(f"{split}{i}.png", 100 * number + i // 2, ("a man",), split)
+        for number, split in enumerate(splits)
+        for i in range(80)
+    )
+    return Benchmark("streets", Path("nowhere"), records)
+
+
+def test_the_validation_split_of_its_own_comes_first() -> None:
+    found = validation(benchmark("train", "val", "test"))
+    assert found.words == "the validation split of streets"
+    assert {record.split for record in found.part.records} == {"val"}
+    assert split_of(benchmark("train", "val"), "val") == found.part
+
+
+def test_else_a_tenth_of_the_training_people_is_set_aside() -> None:
+    found = validation(benchmark("train", "test"), seed=3)
+    people = {record.identity for record in found.part.records}
+    assert found.words == "10% of the training people (seed 3) of streets"
+    assert len(people) == 4
+    assert people < set(range(40))
+    assert validation(benchmark("train", "test"), seed=3) == found
+    assert validation(benchmark("train", "test"), seed=4).part != found.part
+    assert split_of(benchmark("train"), "val").splits == {"validation": 8}
+
+
+def test_test_is_taken_only_when_asked_and_is_stamped() -> None:
+    with pytest.raises(AnnotationError, match=r"no validation split \(val\), and no train split .* there are: test"):
+        validation(benchmark("test"))
+    found = validation(benchmark("train", "val", "test"), on_test=True)
+    assert {record.split for record in found.part.records} == {"test"}
+    assert chosen_on_test(found.words)
+    assert chosen_on_test(f"nothing: the last step; watched: {found.words}")
+    assert not chosen_on_test(validation(benchmark("val")).words)
+    assert not chosen_on_test(None)

@@ -1,0 +1,181 @@
+"""What `textreid inspect` computes and draws."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from textreid.cli import main
+from textreid.config import Config, MaskingConfig
+from textreid.errors import ArtifactError, CaptionError, ConfigError, ImageError
+from textreid.images import read_image, to_pixels
+from textreid.inspection.page import draw_inspection, light_up, shade, to_html
+from textreid.inspection.words import (
+    InspectedCaption,
+    InspectedWord,
+    Inspection,
+    captions_of,
+    inspect_image,
+)
+from textreid.models import load_model
+from textreid.runlog import RunLog
+from textreid.training.recipe import pretrain
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Corpus
+
+TEXT = "a red top, over so-long trousers"
+
+
+@pytest.fixture(scope="module")
+def run(
+    small_config: Callable[..., Config], corpus: "Corpus", tmp_path_factory: pytest.TempPathFactory, no_plots: None
+) -> Path:
+    out = tmp_path_factory.mktemp("inspection") / "run"
+    config = small_config("training.epochs=1", "masking.layer=1", "masking.probability=0.3")
+    pretrain(config, corpus.images, corpus.captions, out, log=RunLog(out, console=False))
+    return out
+
+
+def test_noise_and_patches_are_those_of_the_method_word_by_word(run: Path, corpus: "Corpus") -> None:
+    image = corpus.images / "0003.png"
+    (caption,) = inspect_image(str(run), image, [("mine", TEXT)]).captions
+    model = load_model(run / "model")
+    batch = model.tokenizer.encode([TEXT])
+    pixels = model.normalize(to_pixels(read_image(image), 32, 16)[None])
+    with torch.no_grad():
+        ids, lengths = torch.tensor(batch.ids), torch.tensor(batch.lengths)
+        patches = model.encoder(pixels, ids, lengths, 1).patch_tokens[0]
+        tokens = model.encoder.text_tokens(ids, lengths, 1)[0]
+    cosines = [[float(torch.cosine_similarity(token, patch, dim=0)) for patch in patches] for token in tokens]
+    noise = [1 - max(row) for row in cosines]
+    mean = np.mean(noise[1:-1])
+    assert caption.text == TEXT
+    checked = 0
+    for word, (start, stop, positions) in zip(caption.words, model.tokenizer.words(TEXT), strict=True):
+        assert word.text == TEXT[start:stop]
+        assert word.noise == pytest.approx(np.mean([noise[place] for place in positions]), abs=1e-5)
+        masked = np.mean([np.clip(noise[place] - mean + 0.3, 0, 1) for place in positions])
+        assert word.probability == pytest.approx(masked, abs=1e-5)
+        answer = np.mean([cosines[place] for place in positions], axis=0)
+        assert word.cosines.shape == (4, 2)
+        assert word.cosines.ravel() == pytest.approx(answer, abs=1e-5)
+        assert word.patch == divmod(int(answer.argmax()), 2)
+        checked += 1
+    assert checked == 7  # the comma too
+    expected = float((model.encode_texts([TEXT]) @ model.encode_images([image]).T)[0, 0])
+    assert caption.similarity == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_run_that_is_not_finished_gives_its_newest_checkpoint(run: Path, corpus: "Corpus", tmp_path: Path) -> None:
+    unfinished = tmp_path / "run"
+    unfinished.mkdir()
+    for name in ("metrics.jsonl", "config.json"):
+        (unfinished / name).write_bytes((run / name).read_bytes())
+    image, captions = corpus.images / "0003.png", [("mine", TEXT)]
+    with pytest.raises(ArtifactError, match=r"has no checkpoint yet \(training.checkpoint_every 500\)"):
+        inspect_image(str(unfinished), image, captions)
+    (checkpoint,) = run.glob("step-*")
+    (unfinished / checkpoint.name).symlink_to(checkpoint)
+    (of_model,) = inspect_image(str(run), image, captions).captions
+    (of_checkpoint,) = inspect_image(str(unfinished), image, captions).captions
+    assert [word.noise for word in of_checkpoint.words] == [word.noise for word in of_model.words]
+
+
+def test_a_model_folder_has_the_usual_layer_as_far_as_it_is_deep(run: Path, corpus: "Corpus") -> None:
+    image, captions = corpus.images / "0003.png", [("mine", TEXT)]
+    assert inspect_image(str(run / "model"), image, captions).masking.layer == 2
+    assert inspect_image(str(run), image, captions).masking.layer == 1
+    assert inspect_image(str(run), image, captions, layer=2).masking.layer == 2
+    with pytest.raises(ConfigError, match="layer 3: the shallower tower has the layers 1 to 2"):
+        inspect_image(str(run), image, captions, layer=3)
+    with pytest.raises(CaptionError, match="has no word"):
+        inspect_image(str(run), image, [("mine", " ")])
+    with pytest.raises(ImageError, match=r"none\.png"):
+        inspect_image(str(run), corpus.images / "none.png", captions)
+
+
+def test_a_caption_that_is_too_long_shows_what_was_not_read(run: Path, corpus: "Corpus") -> None:
+    text = "a red top over black trousers " * 6
+    (caption,) = inspect_image(str(run), corpus.images / "0003.png", [("mine", text)]).captions
+    assert caption.text == text
+    assert 0 < len(caption.words) < 36
+    assert isinstance(caption.parts[-1], str)
+    assert "trousers" in caption.parts[-1]
+
+
+def test_the_captions_of_a_picture_are_found_by_the_end_of_its_path(corpus: "Corpus", tmp_path: Path) -> None:
+    top, bottom = corpus.outfits[7]
+    expected = [("m/0", f"a {top} top over {bottom} trousers"), ("m/1", f"the trousers are {bottom}, the top is {top}")]
+    assert captions_of(corpus.captions, corpus.images / "0007.png") == expected
+    with pytest.raises(CaptionError, match=r"has no caption of .*other\.png; its images have paths like '0000\.png'"):
+        captions_of(corpus.captions, tmp_path / "other.png")
+
+
+def test_the_best_patch_stays_lit_and_is_framed() -> None:
+    cosines = np.zeros((4, 2), np.float32)
+    cosines[2, 1] = 0.5
+    word = InspectedWord("red", 0.5, 0.2, cosines)
+    assert word.patch == (2, 1)
+    tile = np.asarray(light_up(Image.new("RGB", (20, 40), "white"), word, 40))
+    assert tile.shape == (80, 40, 3)
+    assert (tile[45:55, 25:35] == 255).all()
+    assert (tile[5:35, 5:35] == 63).all()
+    assert tile[41, 30].tolist() == [234, 88, 12]
+
+
+def test_shade_grows_with_the_probability_whatever_its_mean() -> None:
+    assert [shade(p, 0.15) for p in (0, 0.05, 0.15, 0.4, 1)] == pytest.approx([0, 0, 2 / 7, 1, 1])
+    assert shade(0.3, 0.3) == pytest.approx(2 / 7)
+    assert shade(0.0, 0.0) == 0
+
+
+def test_a_page_escapes_what_it_shows_and_needs_nothing_else() -> None:
+    word = InspectedWord("<b>", 0.5, 0.2, np.eye(2, dtype=np.float32))
+    caption = InspectedCaption("<i>", ["&amp; ", word, " <script>"], 0.25)
+    inspection = Inspection(Image.new("RGB", (20, 40)), "<name>", "<model>", MaskingConfig(), [caption])
+    page = to_html(inspection)
+    for dangerous in ("<b>", "<i>", "<script", "<name>", "<model>", "http"):
+        assert dangerous not in page
+    assert "&lt;b&gt;" in page
+    assert "&amp;amp; " in page
+    assert page.count("data:image/jpeg;base64,") == 2
+
+
+def test_a_picture_grows_with_its_captions_and_bears_any() -> None:
+    word = InspectedWord("w" * 5000, 0.5, 0.2, np.eye(2, dtype=np.float32))
+    picture = Image.new("RGB", (3000, 10))
+    heights = []
+    for words in (0, 1, 40):
+        captions = [InspectedCaption("slot", [word, " "] * words, 0.25)] * 2
+        heights.append(draw_inspection(Inspection(picture, "n", "m", MaskingConfig(), captions)).height)
+    assert heights == sorted(set(heights))
+
+
+def test_the_command(
+    run: Path, corpus: "Corpus", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def textreid(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["textreid", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return int(caught.value.code or 0), *capsys.readouterr()
+
+    image, out = corpus.images / "0003.png", tmp_path / "new" / "seen"
+    arguments = ("inspect", run, "--image", image, "--captions", corpus.captions, "--caption", TEXT, "--out", out)
+    assert textreid(*arguments) == (0, f"{out}.png\n{out}.html\n", "")
+    with Image.open(f"{out}.png") as drawn:
+        assert drawn.width == 1240
+    assert Path(f"{out}.html").read_text(encoding="utf-8").count("<section>") == 3
+    code, printed, _ = textreid(*arguments, "--json")
+    found = json.loads(printed)
+    assert (code, found["layer"]) == (0, 1)
+    assert [caption["label"] for caption in found["captions"]] == ["m/0", "m/1", "your caption"]
+    assert found["captions"][2]["words"][1].keys() == {"word", "noise", "probability", "patch"}
+    code, _, said = textreid("inspect", run, "--image", image)
+    assert (code, said.startswith("textreid: give --captions")) == (2, True)

@@ -1,0 +1,68 @@
+import sysconfig
+from pathlib import Path
+
+import pytest
+import torch
+
+from textreid.errors import ConfigError
+from textreid.models import device as module
+from textreid.models.device import Fetched, choose_compute, refuse_to_compile, send
+
+
+@pytest.mark.parametrize(
+    ("precision", "fast", "dtype", "reason"),
+    [
+        ("auto", True, torch.bfloat16, "no GPU; this CPU multiplies bfloat16"),
+        ("auto", False, torch.float32, "no GPU; this CPU does not multiply bfloat16"),
+        ("fp32", True, torch.float32, "precision is fp32"),
+        ("bf16", False, torch.bfloat16, "precision is bf16"),
+    ],
+)
+def test_precision_on_a_cpu(
+    precision: str, fast: bool, dtype: torch.dtype, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(module, "_cpu_multiplies_bf16", lambda: fast)
+    compute = choose_compute(precision)  # type: ignore[arg-type]
+    assert (compute.device.type, compute.dtype, compute.reason) == ("cpu", dtype, reason)
+    with compute.autocast():
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == dtype
+
+
+def test_this_cpu_answers() -> None:
+    assert module._cpu_multiplies_bf16() in (True, False)
+
+
+def test_compiling_is_refused_where_it_would_fail_in_the_first_step(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
+    with pytest.raises(ConfigError, match=r"compile: .*\(no-such-compiler; .* and Python's headers .*compile=false"):
+        refuse_to_compile(torch.device("cpu"))
+    (tmp_path / "Python.h").touch()
+    (tmp_path / "cxx").touch(mode=0o755)
+    monkeypatch.setenv("CXX", str(tmp_path / "cxx"))
+    refuse_to_compile(torch.device("cpu"))
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match="lacks the package triton; install it"):
+        refuse_to_compile(torch.device("cuda"))
+
+
+def test_a_tensor_arrives_as_it_was_when_it_was_fetched() -> None:
+    tensor = send(torch.arange(3.0), torch.device("cpu"))
+    fetched = Fetched(tensor)
+    tensor += 1
+    assert fetched.wait().tolist() == [0, 1, 2]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_tensor_travels_to_a_gpu_and_back_without_waiting() -> None:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        there = send(torch.arange(1000.0), torch.device("cuda"))
+        fetched = Fetched(there * 2)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert fetched.wait().tolist() == list(range(0, 2000, 2))

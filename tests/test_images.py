@@ -1,0 +1,282 @@
+import io
+import os
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from PIL import Image, ImageOps
+
+from textreid.errors import DataError, ImageError
+from textreid.images import MAX_PIXELS, list_images, read_image, to_pixels
+
+ORANGE = (250, 120, 10)
+
+
+def scene(width: int = 60, height: int = 90) -> Image.Image:
+    """A smooth picture whose four corners differ."""
+    y, x = np.mgrid[0:height, 0:width]
+    planes = (255 * x / width, 255 * y / height, 255 * (1 - x / width) * (y / height))
+    return Image.fromarray(np.stack(planes, axis=2).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * 1000)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def flat(mode: str, value: object) -> Image.Image:
+    return Image.new(mode, (20, 30), value)  # type: ignore[arg-type]
+
+
+def palette_with_transparency() -> Image.Image:
+    image = flat("P", 1)
+    image.putpalette([0, 0, 0, *ORANGE])
+    image.paste(0, (0, 0, 20, 15))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "options", "top", "bottom"),
+    [
+        (flat("RGB", ORANGE), "PNG", {}, ORANGE, ORANGE),
+        (flat("L", 77), "PNG", {}, (77, 77, 77), (77, 77, 77)),
+        (flat("1", 1), "PNG", {}, (255, 255, 255), (255, 255, 255)),
+        (flat("RGBA", (*ORANGE, 0)), "PNG", {}, (255, 255, 255), (255, 255, 255)),
+        (flat("RGBA", (0, 0, 0, 128)), "PNG", {}, (127, 127, 127), (127, 127, 127)),
+        (flat("LA", (0, 128)), "PNG", {}, (127, 127, 127), (127, 127, 127)),
+        (flat("I;16", 77 * 257), "PNG", {}, (77, 77, 77), (77, 77, 77)),
+        (flat("I;16", 65535), "TIFF", {}, (255, 255, 255), (255, 255, 255)),
+        (palette_with_transparency(), "PNG", {"transparency": 0}, (255, 255, 255), ORANGE),
+        (palette_with_transparency(), "GIF", {"transparency": 0}, (255, 255, 255), ORANGE),
+        (palette_with_transparency(), "PNG", {"transparency": b"\x00\xff"}, (255, 255, 255), ORANGE),
+        (flat("CMYK", (0, 0, 0, 0)), "JPEG", {"quality": 100}, (255, 255, 255), (255, 255, 255)),
+        (flat("CMYK", (0, 255, 255, 0)), "JPEG", {"quality": 100}, (255, 0, 0), (255, 0, 0)),
+        (flat("L", 77), "JPEG", {"quality": 100}, (77, 77, 77), (77, 77, 77)),
+        (flat("RGB", ORANGE), "BMP", {}, ORANGE, ORANGE),
+        (flat("RGB", ORANGE), "PPM", {}, ORANGE, ORANGE),
+        (flat("RGB", ORANGE), "WEBP", {"lossless": True}, ORANGE, ORANGE),
+        (flat("YCbCr", (77, 128, 128)), "TIFF", {}, (77, 77, 77), (77, 77, 77)),
+        (flat("LAB", (0, 128, 128)), "TIFF", {}, (0, 0, 0), (0, 0, 0)),
+    ],
+)
+def test_every_mode_becomes_rgb(
+    image: Image.Image,
+    kind: str,
+    options: dict[str, object],
+    top: tuple[int, int, int],
+    bottom: tuple[int, int, int],
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "picture"  # the format is found in the contents, not in the name
+    path.write_bytes(encoded(image, kind, **options))
+    picture = read_image(path)
+    assert picture.mode == "RGB"
+    assert picture.size == (20, 30)
+    found = np.asarray(picture).astype(int)
+    assert np.abs(found[:15] - top).max() <= 3
+    assert np.abs(found[15:] - bottom).max() <= 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("reduced", [False, True])
+def test_exif_orientation_is_undone(orientation: int, reduced: bool, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "turned.jpg"
+    scene(80, 120).save(path, exif=exif, quality=98, subsampling=0)
+    with Image.open(path) as stored:
+        upright = ImageOps.exif_transpose(stored)
+    assert upright is not None
+    picture = read_image(path, at_least=(upright.height // 10, upright.width // 10) if reduced else None)
+    assert picture.size == ((upright.width // 4, upright.height // 4) if reduced else upright.size)
+    difference = to_pixels(picture, 24, 16).astype(int) - to_pixels(upright, 24, 16)
+    assert np.abs(difference).mean() < 2
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_does_not_cost_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    scene().save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xffgarbage")
+    assert read_image(path).size == (60, 90)
+
+
+def test_first_frame_of_an_animation(tmp_path: Path) -> None:
+    path = tmp_path / "moving.gif"
+    frames = [flat("RGB", colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=50)
+    assert read_image(path).getpixel((3, 3)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
+def test_truncated_files_are_refused_by_name(kind: str, share: float, tmp_path: Path) -> None:
+    content = encoded(scene(), kind)
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ImageError, match=r"cut\.jpg"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"P6\n12 x", "damaged PPM"),
+        (b"hello, this is no picture", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        (b"\xff\xd8\xff\xe0", "damaged"),
+        (encoded(Image.new("F", (4, 4)), "TIFF"), "floating-point"),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_a_reason(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.png"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=rf"odd\.png: .*{reason}"):
+        read_image(path)
+
+
+def test_gigantic_pictures_are_refused_from_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_header(20_000, 20_000))
+    with pytest.raises(ImageError, match=r"bomb\.png: 20000x20000 pixels, more than the 100 megapixels"):
+        read_image(path)
+    with pytest.raises(ImageError, match="more than the 100 megapixels"):
+        read_image(Image.new("1", (MAX_PIXELS // 1000 + 1, 1000)))
+
+
+def test_pictures_that_pillow_warns_of_are_read_without_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    path.write_bytes(png_header(9_500, 10_000))  # more than Pillow's own limit, less than ours
+    with pytest.raises(ImageError, match="damaged or truncated"):  # decoding was begun; a warning would be an error
+        read_image(path)
+
+
+def test_pillow_keeps_its_global_settings() -> None:
+    from PIL import ImageFile
+
+    assert Image.MAX_IMAGE_PIXELS == 1024**3 // 4 // 3
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_paths_that_are_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match=r"nothing\.jpg: cannot be read: No such file"):
+        read_image(tmp_path / "nothing.jpg")
+    with pytest.raises(ImageError, match="not a file"):
+        read_image(tmp_path)
+    with pytest.raises(ImageError, match="not a file"):
+        read_image(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match="not a possible file name"):
+        read_image("a\0b")
+
+
+def test_a_pillow_image_is_not_changed() -> None:
+    image = Image.new("RGBA", (20, 30), (*ORANGE, 0))
+    assert read_image(image).getpixel((0, 0)) == (255, 255, 255)
+    assert image.mode == "RGBA"
+    original = scene()
+    copy = read_image(original)
+    copy.putpixel((0, 0), (1, 2, 3))
+    assert original.getpixel((0, 0)) != (1, 2, 3)
+    with pytest.raises(ImageError, match="no pixels"):
+        read_image(Image.new("RGB", (0, 5)))
+
+
+def test_a_large_jpeg_is_decoded_smaller_without_a_visible_difference(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (60, 40, 3), dtype=np.uint8)).resize((800, 1200))
+    noise.save(path, quality=92)
+    whole, reduced = read_image(path), read_image(path, at_least=(128, 64))
+    assert whole.size == (800, 1200)
+    assert reduced.size == (200, 300)
+    difference = to_pixels(whole, 128, 64).astype(int) - to_pixels(reduced, 128, 64)
+    assert np.abs(difference).mean() < 1
+    assert read_image(path, at_least=(800, 600)).size == (800, 1200)
+
+
+def test_many_threads_read_the_same(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.jpg" for number in range(40)]
+    for number, path in enumerate(paths):
+        path.write_bytes(encoded(flat("RGB", (number, 2 * number, 3 * number)), "JPEG", quality=100))
+    paths[7].write_bytes(b"")
+
+    def mean(path: Path) -> list[float]:
+        try:
+            return [float(value) for value in np.asarray(read_image(path)).mean(axis=(0, 1))]
+        except ImageError:
+            return []
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(mean, paths))
+    assert found == [mean(path) for path in paths]
+    assert sum(not colour for colour in found) == 1
+
+
+@given(
+    kind=st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"]),
+    edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=8),
+)
+@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_bytes_give_a_picture_or_an_image_error(
+    kind: str, edits: list[tuple[float, int]], tmp_path: Path
+) -> None:
+    content = bytearray(encoded(scene(24, 36), kind))
+    for place, value in edits:
+        content[int(place * len(content))] = value
+    path = tmp_path / "fuzzed"
+    path.write_bytes(content)
+    with suppress(ImageError):
+        assert read_image(path, at_least=(8, 8)).mode == "RGB"
+
+
+def test_pixels_are_channels_first_and_resized_with_antialiasing() -> None:
+    pixels = to_pixels(scene(61, 93), 32, 16)
+    assert pixels.shape == (3, 32, 16)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+    assert pixels[0, 5, 0] < pixels[0, 5, -1]  # red grows to the right
+    assert pixels[1, 0, 5] < pixels[1, -1, 5]  # green grows downwards
+    stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (64, 32))).convert("RGB")
+    assert np.abs(to_pixels(stripes, 8, 8).astype(int) - 127).max() <= 5
+    assert np.array_equal(to_pixels(scene(), 90, 60), np.asarray(scene()).transpose(2, 0, 1))
+
+
+def test_images_are_listed_in_order_without_hidden_ones(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    names = ["b/2.JPG", "b/10.png", "a.webp", "b/deep/er/x.jpeg", "é.gif"]
+    others = [".hidden.jpg", ".cache/a.jpg", "b/notes.txt", "b/jpg", "b/.x/y.png"]
+    for name in names + others:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    (root / "b" / "again").symlink_to(root)  # a circle
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    (outside / "linked.jpg").write_bytes(b"")
+    (root / "z").symlink_to(outside)
+    found = [path.relative_to(root).as_posix() for path in list_images(root)]
+    assert found == sorted([*names, "z/linked.jpg"])
+    assert list_images(outside) == [outside / "linked.jpg"]
+
+
+def test_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere: cannot be listed: No such file"):
+        list_images(tmp_path / "nowhere")
+    (tmp_path / "file.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="cannot be listed: Not a directory"):
+        list_images(tmp_path / "file.jpg")
