@@ -14,6 +14,9 @@ from textreid.artifacts import (
     MANIFEST,
     file_digest,
     fingerprint,
+    is_locked,
+    locked,
+    new_file,
     new_folder,
     read_json,
     read_manifest,
@@ -21,7 +24,7 @@ from textreid.artifacts import (
     write_json,
     write_text,
 )
-from textreid.errors import ArtifactError
+from textreid.errors import ArtifactError, ResumeError
 
 # A file may not grow beyond 64 KiB, and the writer is told by an error rather than killed: as on a full disk.
 FULL_DISK = """
@@ -237,3 +240,45 @@ def test_a_fingerprint_is_of_the_value_not_of_its_order(value: dict[str, object]
     assert fingerprint(reordered) == fingerprint(value)
     assert fingerprint(json.loads(json.dumps(value))) == fingerprint(value)
     assert fingerprint([value]) != fingerprint(value)
+
+
+def test_a_folder_has_one_worker_at_a_time(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path)
+    with locked(tmp_path, "another process trains here"):
+        assert is_locked(tmp_path)
+        with (
+            pytest.raises(ResumeError, match=r"another process trains here$"),
+            locked(tmp_path, "another process trains here"),
+        ):
+            pass
+        assert is_locked(tmp_path)
+    assert not is_locked(tmp_path)
+    assert not is_locked(tmp_path / "none")
+
+
+def test_the_death_of_a_process_gives_its_lock_back(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys\nfrom textreid.artifacts import locked\n"
+        "with locked(pathlib.Path(sys.argv[1]), 'busy'):\n    print('ready', flush=True)\n    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        assert is_locked(tmp_path)
+        with pytest.raises(ResumeError, match="busy"), locked(tmp_path, "busy"):
+            pass
+        process.kill()
+    with locked(tmp_path, "busy"):
+        pass
+
+
+def test_a_new_file_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "table.parquet"
+    with new_file(path) as partial:
+        partial.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), new_file(path) as partial:
+        partial.write_bytes(b"half" * (1 // 0))
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in path.parent.iterdir()] == ["table.parquet"]

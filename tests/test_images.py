@@ -4,6 +4,7 @@ import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image, ImageOps
 
 from textreid.errors import DataError, ImageError
-from textreid.images import MAX_PIXELS, list_images, read_image, to_pixels
+from textreid.images import MAX_PIXELS, list_images, map_ahead, read_image, to_pixels
 
 ORANGE = (250, 120, 10)
 
@@ -280,3 +281,29 @@ def test_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file.jpg").write_bytes(b"")
     with pytest.raises(DataError, match="cannot be listed: Not a directory"):
         list_images(tmp_path / "file.jpg")
+
+
+def test_work_ahead_keeps_order_and_bound() -> None:
+    begun: list[int] = []
+
+    def double(number: int) -> int:
+        begun.append(number)
+        return 2 * number
+
+    ahead = map_ahead(double, range(100), threads=3, ahead=5)
+    assert next(ahead) == 0
+    assert len(begun) <= 6
+    assert list(islice(ahead, 10)) == list(range(2, 22, 2))
+    ahead.close()
+    assert len(begun) <= 17
+    assert list(map_ahead(double, range(50), threads=0, ahead=5)) == list(range(0, 100, 2))
+
+
+def test_an_error_ahead_comes_in_its_turn() -> None:
+    def half(number: int) -> float:
+        return 1 / (number - 3)
+
+    ahead = map_ahead(half, range(10), threads=2, ahead=8)
+    assert list(islice(ahead, 3)) == [-1 / 3, -1 / 2, -1]
+    with pytest.raises(ZeroDivisionError):
+        next(ahead)

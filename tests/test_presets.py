@@ -54,7 +54,7 @@ def test_the_finetune_preset_is_the_recipe_of_irra() -> None:
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"no preset 'tinny'; did you mean 'tiny'\?"):
+    with pytest.raises(ConfigError, match=r"no preset 'tinny'; did you mean tiny\?"):
         preset("tinny")
     with pytest.raises(ConfigError, match="known: tiny, clip-vit-b16, paper, fast, finetune"):
         preset("zzz")

@@ -68,15 +68,15 @@ def test_the_console_is_standard_error(tmp_path: Path, capsys: pytest.CaptureFix
 def test_progress_without_a_terminal_is_a_line_now_and_then(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textreid.runlog._QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("textreid.progress._EVERY_S", 0.0)
     log = RunLog(tmp_path)
     with log.progress("pretrain", total=10):
         log.note("loss 1.5")
         for done in range(1, 11):
             log.advance(done)
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 10
-    assert lines[0].startswith("pretrain 1/10  loss 1.5")
+    assert len(lines) == 9  # what is finished needs no line
+    assert lines[0].startswith("pretrain: 1 of 10 steps, loss 1.5")
     assert "left" in lines[-1]
 
 

@@ -14,10 +14,34 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from textreid.errors import ArtifactError
+from filelock import FileLock, Timeout
+
+from textreid.errors import ArtifactError, ResumeError
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
 _READ_BYTES = 1 << 20
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside ``path`` that takes its place, flushed to disk, when the block ends without an error.
+
+    Raises:
+        ArtifactError: the disk is full, or the folder is missing or read-only.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be written: {_reason(error, path.parent)}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -26,19 +50,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         ArtifactError: the disk is full, or the folder is missing or read-only.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    with new_file(path) as partial:
+        partial.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -168,3 +181,47 @@ def fingerprint(value: Any) -> str:
     """SHA-256 of a JSON value in canonical form, in hexadecimal: equal values, equal fingerprints."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@contextmanager
+def locked(folder: Path, busy: str) -> Iterator[None]:
+    """Hold the lock of ``folder``, which one process at a time has; the death of the process gives it back.
+
+    Where files cannot be locked (some network disks) nobody is kept out.
+
+    Args:
+        folder: must exist.
+        busy: what the error says of a folder that another process holds.
+
+    Raises:
+        ResumeError: another process holds it.
+        ArtifactError: the folder cannot be written.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ResumeError(f"{folder}: {busy}") from error
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        raise ArtifactError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process on this machine works in ``folder``, as far as the lock of `locked` tells."""
+    if not (folder / LOCK).exists():
+        return False
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except (NotImplementedError, OSError):
+        return False
+    lock.release()
+    return False

@@ -6,7 +6,6 @@ the nearest known one.
 """
 
 import dataclasses
-import difflib
 import json
 import math
 import tomllib
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, Union, cast, get_args, get_origin, get_type_hints
 
-from textreid.errors import ConfigError
+from textreid.errors import ConfigError, nearest_name
 
 CLIP_PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -285,11 +284,11 @@ def _known(values: Any, names: list[str], prefix: str, errors: list[str]) -> lis
     if not isinstance(values, Mapping):
         errors.append(f"{prefix.rstrip('.') or 'configuration'}: expected a table of settings, got {values!r}")
         return []
-    for name in values:
-        if name not in names:
-            near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else f"; known: {', '.join(names)}"
-            errors.append(f"{prefix}{name}: no such setting{hint}")
+    errors.extend(
+        f"{prefix}{name}: no such setting; {nearest_name(str(name), names, prefix)}"
+        for name in values
+        if name not in names
+    )
     return [(name, values[name]) for name in names if name in values]
 
 

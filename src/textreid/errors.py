@@ -18,6 +18,9 @@
 A message says what is wrong, where, and what to do about it.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class TextReidError(Exception):
     """Any error that textreid raises on purpose."""
@@ -72,3 +75,21 @@ class RunStoppedError(TextReidError):
     """A run was asked to stop; it did, and what it had done is saved."""
 
     exit_code = 130
+
+
+def nearest_name(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return the hint for a name that is not known: the nearest known one, or else all of them.
+
+    >>> nearest_name("papre", ["paper", "fast"])
+    'did you mean paper?'
+    >>> nearest_name("x", ["paper", "fast"])
+    'known: paper, fast'
+
+    Args:
+        name: what was given.
+        known: what would be understood.
+        prefix: stands before the nearest name where it is proposed, as a section before a setting.
+    """
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(names)}"

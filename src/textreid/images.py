@@ -5,14 +5,21 @@ Decoding touches no global state of Pillow, so that any number of threads may re
 
 import os
 import stat
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
 from textreid.errors import DataError, ImageError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 MAX_PIXELS = 100_000_000  # a larger picture is refused before it is decoded
 SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -150,3 +157,25 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
+
+
+def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int) -> Generator[Result]:
+    """Yield ``work(item)`` in the order of the items, computed in threads up to ``ahead`` items before it is asked for.
+
+    Pillow decodes without holding the interpreter, so that threads decode as fast as processes. Close the generator
+    to drop what was begun; with no threads, each result is computed when it is asked for.
+    """
+    if threads < 1:
+        yield from map(work, items)
+        return
+    upcoming = iter(items)
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = deque(pool.submit(work, item) for item in islice(upcoming, ahead))
+        try:
+            while waiting:
+                result = waiting.popleft().result()
+                waiting.extend(pool.submit(work, item) for item in islice(upcoming, 1))
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,4 +1,4 @@
-"""Stopping a run at the end of a step instead of in the middle of one."""
+"""Stopping long work at the end of a step instead of in the middle of one."""
 
 import signal
 import threading
@@ -10,14 +10,19 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """While entered, Ctrl-C and SIGTERM set `made` instead of ending the process; a second one ends it.
+    """Handler of Ctrl-C and SIGTERM that, while entered, sets `made` instead of ending the process.
 
-    Python delivers signals to the main thread only; entered in another thread, it leaves them alone.
+    A second signal meets the handlers that were there before, as does one after the block. Python delivers signals to
+    the main thread only; entered in another thread, the handlers are left alone.
+
+    Args:
+        on_request: called once, in the main thread and between two of its instructions, when a stop is asked for;
+            with an event loop, let it call ``loop.call_soon_threadsafe``.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, on_request: Callable[[], None]) -> None:
         self.made = False
-        self._say = say
+        self._on_request = on_request
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -31,7 +36,7 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.made = True
         self._restore()
-        self._say("stopping after this step; once more stops at once and loses what came after the last checkpoint")
+        self._on_request()
 
     def _restore(self) -> None:
         for number, handler in self._former.items():

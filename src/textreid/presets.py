@@ -1,6 +1,5 @@
 """Named starting points. Each preset is a function that returns a configuration."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from textreid.config import (
     OptimizerConfig,
     TrainingConfig,
 )
-from textreid.errors import ConfigError
+from textreid.errors import ConfigError, nearest_name
 
 
 def tiny() -> Config:
@@ -93,8 +92,5 @@ def preset(name: str) -> Config:
         ConfigError: there is none; names the nearest.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        raise ConfigError(
-            f"no preset {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(PRESETS)}")
-        )
+        raise ConfigError(f"no preset {name!r}; {nearest_name(name, PRESETS)}")
     return PRESETS[name]()

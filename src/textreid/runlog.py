@@ -14,18 +14,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textreid.artifacts import write_text
 from textreid.errors import ArtifactError, ConfigError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from textreid.progress import Progress
 
 METRICS = "metrics.jsonl"
 NOISE = "noise"  # the event of a histogram
 ABOUT = frozenset({"event", "step", "epoch", "time", "watched"})  # what a record says of itself; the rest was measured
-_QUIET_SECONDS = 15.0  # between lines of progress where the console is no terminal
 
 
 class RunLog:
@@ -41,8 +38,8 @@ class RunLog:
         self.path = folder / METRICS
         self._console = console
         self._tensorboard = _TensorBoard(folder / "tensorboard") if tensorboard else None
-        self._progress: tuple[Progress, TaskID] | None = None
-        self._spoken = 0.0
+        self._progress: Progress | None = None
+        self._total, self._note = 0, ""
 
     def record(self, event: str, step: int, **values: Any) -> None:
         """Append one record.
@@ -62,52 +59,30 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """Show one line on the console."""
-        if not self._console:
-            return
-        if self._progress:
-            self._progress[0].console.print(text, highlight=False, markup=False, soft_wrap=True)
-        else:
+        if self._progress is not None:
+            self._progress.say(text)
+        elif self._console:
             sys.stderr.write(text + "\n")
 
     @contextmanager
-    def progress(self, task: str, total: int, done: int = 0) -> Iterator[None]:
+    def progress(self, task: str, total: int, done: int = 0, unit: str = "steps") -> Iterator[None]:
         """Show how far ``task`` is, its rate and the time left, while the block runs and calls `advance`."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
-        )  # fmt: skip
-        visible = self._console and console.is_terminal
-        with Progress(*columns, console=console, disable=not visible, transient=True) as bar:
-            self._progress = (bar, bar.add_task(task, total=total, completed=done, note=""))
-            self._spoken = time.monotonic()
-            with _locked(self.path, shared=True):
-                try:
-                    yield
-                finally:
-                    self._progress = None
+        with Progress(task, unit, self._console) as shown, _locked(self.path, shared=True):
+            self._progress, self._total, self._note = shown, total, ""
+            shown.start(done)
+            try:
+                yield
+            finally:
+                self._progress = None
 
     def note(self, text: str) -> None:
         """Set the text beside the progress."""
-        if self._progress:
-            bar, task = self._progress
-            bar.update(task, note=text)
+        self._note = text
 
     def advance(self, done: int) -> None:
-        """Say that ``done`` units of the task in `progress` are finished."""
-        if self._progress is None:
-            return
-        bar, task = self._progress
-        bar.update(task, completed=done)
-        if self._console and bar.disable and time.monotonic() - self._spoken > _QUIET_SECONDS:
-            self._spoken = time.monotonic()
-            shown = bar.tasks[0]
-            self.say(
-                f"{shown.description} {done}/{shown.total:.0f}  {shown.fields['note']}{_left(shown.time_remaining)}"
-            )
+        """Show that ``done`` units of the task in `progress` are finished."""
+        if self._progress is not None:
+            self._progress.update(done, self._total, self._note)
 
     def keep_until(self, step: int) -> None:
         """Remove the records of later steps, and a last line that is cut off."""
@@ -225,7 +200,3 @@ def _step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
-
-
-def _left(seconds: float | None) -> str:
-    return "" if seconds is None else f"  {int(seconds // 60)}:{int(seconds % 60):02} left"

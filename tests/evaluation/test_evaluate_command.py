@@ -114,7 +114,7 @@ def test_json_is_the_report(textreid: Textreid) -> None:
         (["model", "--dataset", "data/imgs"], 1, "give that folder"),
         (["model", "--dataset", "more", "--split", "train"], 1, "no split 'train'; there are: test (8 images)"),
         (["nowhere", "--dataset", "data"], 1, "nowhere: no such file or folder"),
-        (["model", "--benchmark", "cuhk-pede=data"], 2, "did you mean 'cuhk-pedes'?"),
+        (["model", "--benchmark", "cuhk-pede=data"], 2, "did you mean cuhk-pedes?"),
         (["model", "--benchmark", "icfg-pedes=data"], 1, "read it as cuhk-pedes"),
         (["model", "--dataset", "nowhere"], 1, "nowhere: no such folder"),
         (["model", "--dataset", "data", "--dataset", "data"], 2, "two benchmarks of one name: data, data"),

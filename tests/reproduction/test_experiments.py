@@ -113,5 +113,5 @@ def test_a_miniature_trains_longer_than_it_warms_up() -> None:
 
 
 def test_an_unknown_experiment_is_told_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="no experiment 'tabel1'; did you mean 'table1'"):
+    with pytest.raises(ConfigError, match="no experiment 'tabel1'; did you mean table1"):
         find_experiment("tabel1")

@@ -110,10 +110,10 @@ def test_measures_on_the_validation_split_and_stamps_a_look_at_test(
     ("arguments", "message"),
     [
         (["--set", "training.epoch=3"], "training.epoch: no such setting; did you mean training.epochs?"),
-        (["--preset", "tin"], "no preset 'tin'; did you mean 'tiny'?"),
+        (["--preset", "tin"], "no preset 'tin'; did you mean tiny?"),
         (["--masking", "all"], "'all' is not one of 'nam', 'em', 'none'"),
         (["--validate-on-test"], "--validate-on-test needs --validate"),
-        (["--validate", "cuhk=data"], "benchmark 'cuhk': no such benchmark; did you mean 'cuhk-pedes'?"),
+        (["--validate", "cuhk=data"], "benchmark 'cuhk': no such benchmark; did you mean cuhk-pedes?"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_two(

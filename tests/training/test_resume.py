@@ -45,7 +45,7 @@ class EventfulLog(RunLog):
         self._step, self._event, self._task = step, event, ""
 
     @contextmanager
-    def progress(self, task: str, total: int, done: int = 0) -> Iterator[None]:
+    def progress(self, task: str, total: int, done: int = 0, unit: str = "steps") -> Iterator[None]:
         self._task = task
         yield
 
@@ -338,7 +338,7 @@ def test_a_run_in_another_thread_leaves_signals_alone() -> None:
     seen: list[str] = []
 
     def enter() -> None:
-        with interrupt.StopRequest(seen.append) as stop:
+        with interrupt.StopRequest(lambda: seen.append("stop")) as stop:
             seen.append(str(stop.made))
 
     thread = threading.Thread(target=enter)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from textreid.errors import ConfigError
+from textreid.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,12 @@ def evaluate(
     from textreid.evaluation.report import write_report
 
     measures = Measures(image_to_text, words, failures, max_rejected)
-    found = compare(_candidates(models or ["tiny"], baseline), parts, measures, _watch)
+    with Progress("encode") as progress:
+
+        def watch(model: str, benchmark: str) -> "Callable[[int, int], None]":
+            return partial(progress.update, task=f"{model} on {benchmark}")
+
+        found = compare(_candidates(models or ["tiny"], baseline), parts, measures, watch)
     if report:
         write_report(report, found)
     typer.echo(dumps(found, indent=2, ensure_ascii=False)) if json else _print(found)
@@ -95,12 +101,6 @@ def _candidates(models: list[str], baseline: bool) -> "list[Candidate]":
         raise ConfigError(f"a model is named twice: {', '.join(models)}")
     found = [Candidate(model, partial(load_model, model)) for model in models]
     return [*found, Candidate("colour histograms", ColourBaseline)] if baseline else found
-
-
-def _watch(model: str, benchmark: str) -> "Callable[[int, int], None]":
-    from textreid.progress import Countdown
-
-    return Countdown(f"{model} on {benchmark}")
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Benchmarks by name: one entry that reads them all, and how large each of them should be."""
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from textreid.datasets.annotation_table import SUFFIXES, read_annotation_table
 from textreid.datasets.cuhk_form import CUHK, Layout, read_annotated_folder, read_cuhk_form
 from textreid.datasets.entries import MAX_REJECTED
 from textreid.datasets.records import Benchmark
-from textreid.errors import AnnotationError, ConfigError
+from textreid.errors import AnnotationError, ConfigError, nearest_name
 
 GENERIC = "generic"
 ANNOTATION_TABLE = "annotations.jsonl"  # what a folder calls its table; other suffixes are read as well
@@ -87,9 +86,7 @@ def read_benchmark(name: str, path: Path, max_rejected: float = MAX_REJECTED) ->
     if name == GENERIC:
         return _read_generic(path, max_rejected)
     if name not in PUBLISHED:
-        near = difflib.get_close_matches(name, FORMS, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(FORMS)}"
-        raise ConfigError(f"benchmark {name!r}: no such benchmark{hint}")
+        raise ConfigError(f"benchmark {name!r}: no such benchmark; {nearest_name(name, FORMS)}")
     known = PUBLISHED[name]
     if not known.layout.find(path):
         other = form_of(path)

@@ -1,6 +1,5 @@
 """The experiments of the paper, read from ``experiments.toml``."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from textreid.errors import ConfigError
+from textreid.errors import ConfigError, nearest_name
 
 LUPERSON_MLLM = "luperson-mllm"
 
@@ -94,9 +93,7 @@ def find_experiment(name: str) -> Experiment:
     """
     known = {key: one for one in experiments() for key in (one.name, one.alias)}
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise ConfigError(f"no experiment {name!r}; {hint}")
+        raise ConfigError(f"no experiment {name!r}; {nearest_name(name, known)}")
     return known[name]
 
 

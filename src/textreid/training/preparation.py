@@ -137,7 +137,7 @@ def prepare(
     )
     _introduce(run, data, sorted(config.losses.weights().keys() - used.losses.weights().keys()), found, log)
     if should_cache(training.cache_images, store.bytes_decoded * local_processes()):
-        with log.progress("read images", len(data.images)):
+        with log.progress("read images", len(data.images), unit="images"):
             store.fill_cache(training.workers, log.advance)
     return replace(run, joined=_join(run))
 

@@ -25,6 +25,7 @@ from textreid.training.plots import plot_run
 from textreid.training.preparation import Run, prepare
 from textreid.training.processes import processes_of_run
 
+_STOPPING = "stopping after this step; once more stops at once and loses what came after the last checkpoint"
 Evaluate = Callable[[Model], Mapping[str, float]]
 
 
@@ -87,7 +88,7 @@ def train(
     with processes_of_run(config.training.timeout) as processes:
         log = (log or RunLog(out)) if processes.is_first else NoLog(out)
         run = prepare(config, data, out, resume, log, processes, (watched or "a validation set") if evaluate else None)
-        with StopRequest(log.say) as stop, log.progress("train", run.steps, run.start):
+        with StopRequest(lambda: log.say(_STOPPING)) as stop, log.progress("train", run.steps, run.start):
             reached = _train(run, evaluate, log, stop)
         if reached < run.steps:
             raise RunStoppedError(f"stopped after step {reached} of {run.steps}; {out} is saved, go on with --resume")
