@@ -6,7 +6,7 @@ import torch
 
 from textreid.errors import ConfigError
 from textreid.models import device as module
-from textreid.models.device import Fetched, choose_compute, refuse_to_compile, send
+from textreid.models.device import AsyncCopy, choose_device, refuse_to_compile, to_device
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_precision_on_a_cpu(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(module, "_cpu_multiplies_bf16", lambda: fast)
-    compute = choose_compute(precision)  # type: ignore[arg-type]
+    compute = choose_device(precision)  # type: ignore[arg-type]
     assert (compute.device.type, compute.dtype, compute.reason) == ("cpu", dtype, reason)
     with compute.autocast():
         product = torch.ones(2, 2) @ torch.ones(2, 2)
@@ -51,8 +51,8 @@ def test_compiling_is_refused_where_it_would_fail_in_the_first_step(
 
 
 def test_a_tensor_arrives_as_it_was_when_it_was_fetched() -> None:
-    tensor = send(torch.arange(3.0), torch.device("cpu"))
-    fetched = Fetched(tensor)
+    tensor = to_device(torch.arange(3.0), torch.device("cpu"))
+    fetched = AsyncCopy(tensor)
     tensor += 1
     assert fetched.wait().tolist() == [0, 1, 2]
 
@@ -61,8 +61,8 @@ def test_a_tensor_arrives_as_it_was_when_it_was_fetched() -> None:
 def test_a_tensor_travels_to_a_gpu_and_back_without_waiting() -> None:
     torch.cuda.set_sync_debug_mode("error")
     try:
-        there = send(torch.arange(1000.0), torch.device("cuda"))
-        fetched = Fetched(there * 2)
+        there = to_device(torch.arange(1000.0), torch.device("cuda"))
+        fetched = AsyncCopy(there * 2)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert fetched.wait().tolist() == list(range(0, 2000, 2))

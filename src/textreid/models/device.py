@@ -17,8 +17,8 @@ from textreid.errors import ConfigError
 Precision = Literal["auto", "fp32", "bf16"]
 
 
-class Compute(NamedTuple):
-    """Device, and the type of matrix products on it."""
+class Device(NamedTuple):
+    """Where a model computes, and the type of its matrix products."""
 
     device: torch.device
     dtype: torch.dtype  # of matrix products; weights stay float32
@@ -29,8 +29,8 @@ class Compute(NamedTuple):
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
-def choose_compute(precision: Precision, device: str | None = None) -> Compute:
-    """The device asked for, else the GPU if there is one, else the CPU; bfloat16 where the hardware multiplies it.
+def choose_device(precision: Precision, device: str | None = None) -> Device:
+    """Choose the device asked for, else the GPU if there is one, else the CPU; bfloat16 where it is multiplied fast.
 
     Raises:
         ConfigError: bf16 is asked for on a GPU that cannot compute it.
@@ -42,14 +42,14 @@ def choose_compute(precision: Precision, device: str | None = None) -> Compute:
         name = "this CPU" if torch.cuda.is_available() else "no GPU; this CPU"
         fast = place.type == "cpu" and _cpu_multiplies_bf16()
     if precision == "fp32":
-        return Compute(place, torch.float32, "precision is fp32")
+        return Device(place, torch.float32, "precision is fp32")
     if precision == "bf16":
         if place.type == "cuda" and not fast:
             raise ConfigError(f"precision bf16: {name} cannot compute it; use auto or fp32")
-        return Compute(place, torch.bfloat16, "precision is bf16")
+        return Device(place, torch.bfloat16, "precision is bf16")
     if fast:
-        return Compute(place, torch.bfloat16, f"{name} multiplies bfloat16")
-    return Compute(place, torch.float32, f"{name} does not multiply bfloat16")
+        return Device(place, torch.bfloat16, f"{name} multiplies bfloat16")
+    return Device(place, torch.float32, f"{name} does not multiply bfloat16")
 
 
 def refuse_to_compile(device: torch.device) -> None:
@@ -71,14 +71,14 @@ def _cpu_multiplies_bf16() -> bool:
     return any(getattr(torch.cpu, question, bool)() for question in questions)
 
 
-def send(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor of the CPU to ``device`` without waiting for what a GPU still has to do."""
     # Only page-locked memory is copied while the GPU computes; torch keeps it until the copy is done.
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
-class Fetched:
-    """A tensor on its way to the CPU: a GPU copies it when it comes to it, and nobody waits before `wait`."""
+class AsyncCopy:
+    """Copy of a tensor on its way to the CPU: a GPU makes it in its turn, and only `wait` waits for it."""
 
     def __init__(self, tensor: Tensor) -> None:
         on_gpu = tensor.device.type == "cuda"
@@ -87,7 +87,7 @@ class Fetched:
         self._arrived = torch.cuda.current_stream(tensor.device).record_event() if on_gpu else None
 
     def wait(self) -> npt.NDArray[Any]:
-        """The values, once they have arrived."""
+        """Return the values, once they have arrived."""
         if self._arrived:
             self._arrived.synchronize()
         values: npt.NDArray[Any] = self._values.numpy()

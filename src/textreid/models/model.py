@@ -23,7 +23,7 @@ from textreid.artifacts import new_folder, write_bytes, write_json, write_text
 from textreid.config import ModelConfig
 from textreid.errors import ModelError
 from textreid.images import read_image, to_pixels
-from textreid.models.device import Precision, choose_compute
+from textreid.models.device import Precision, choose_device
 from textreid.models.dual_encoder import DualEncoder
 from textreid.models.folder import CARD, CONFIG, FORMAT_VERSION, KIND, TOKENIZER, WEIGHTS, check_tokenizer
 from textreid.models.tokenizer import Tokenizer
@@ -77,7 +77,7 @@ class Model:
         self.config: ModelConfig = encoder.config
         self.selected_on = selected_on
         self.training_text = training_text
-        rounded = choose_compute(precision, str(self.device)).dtype == torch.bfloat16
+        rounded = choose_device(precision, str(self.device)).dtype == torch.bfloat16
         self.precision: Literal["fp32", "bf16"] = "bf16" if rounded else "fp32"
         self._network = copy.deepcopy(encoder).to(torch.bfloat16) if rounded else encoder
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
-from textreid.models.device import send
+from textreid.models.device import to_device
 
 CAUSAL = "textreid-causal"  # our kind of attention, by its name in transformers
 
@@ -26,7 +26,7 @@ class Packing(NamedTuple):
         """Where the tokens of ids (texts, T) lie; lengths (texts,) on a GPU make this wait for it."""
         inside = torch.arange(ids.shape[1], device=lengths.device) < lengths[:, None]
         found = cls(inside.flatten().nonzero()[:, 0], lengths.cumsum(0) - 1, inside)
-        return found if lengths.device == ids.device else cls(*(send(tensor, ids.device) for tensor in found))
+        return found if lengths.device == ids.device else cls(*(to_device(tensor, ids.device) for tensor in found))
 
     def spread(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows (N, ...) at their places in zeros (texts, T, ...)."""

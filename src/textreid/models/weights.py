@@ -18,7 +18,7 @@ from textreid.models.checkpoints.clip import read_clip
 from textreid.models.checkpoints.hub import download
 from textreid.models.checkpoints.layouts import TEXT_POSITIONS, VISION_POSITIONS
 from textreid.models.checkpoints.report import KeyReport, Source
-from textreid.models.device import Precision, choose_compute
+from textreid.models.device import Precision, choose_device
 from textreid.models.dual_encoder import DualEncoder
 from textreid.models.folder import BUNDLED, WEIGHTS, check_shapes, is_model_folder, open_folder, training_text_of
 from textreid.models.model import Model
@@ -77,7 +77,7 @@ def import_model(
         activation=activation or source.config.activation,
     )
     source = _fit(source, wanted)
-    place = choose_compute(precision, device).device
+    place = choose_device(precision, device).device
     texts = training_text_of("tiny" if name_or_path is None else name_or_path)
     model = Model(_build(source).to(place), source.tokenizer, source.selected_on, texts, precision)
     return model, source.report

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textreid.models.device import send
+from textreid.models.device import to_device
 from textreid.training.augmentation import Changes, augment, draw_changes
 from textreid.training.loader import Batch, Part
 from textreid.training.losses import cmpm, identity, itc, known_labels, masked_words, sdm
@@ -77,14 +77,14 @@ def _draw(run: Run, step: int, batch: Batch) -> Inputs:
     """Bring a batch to the device and draw how its images change and which words are masked."""
     config, device, tokenizer = run.config, run.compute.device, run.model.tokenizer
     arrays = (batch.pixels, batch.ids, batch.images, batch.owners)
-    pixels, ids, images, owners = (send(torch.from_numpy(array), device) for array in arrays)
+    pixels, ids, images, owners = (to_device(torch.from_numpy(array), device) for array in arrays)
     lengths = torch.from_numpy(batch.lengths)
     state = np.random.SeedSequence((config.training.seed, step, _DRAWS)).generate_state(1, np.uint64)
     draws = torch.Generator(device).manual_seed(int(state[0]))
     changes = draw_changes(len(images), config.augmentation, draws)
     positions = torch.arange(ids.shape[1])
-    words = send((positions > 0) & (positions < lengths[:, None] - 1), device)
-    p = send(_probabilities(run, batch), device)
+    words = to_device((positions > 0) & (positions < lengths[:, None] - 1), device)
+    p = to_device(_probabilities(run, batch), device)
     masked = mask_tokens(ids, p, words, draws, tokenizer.mask_id, tokenizer.vocabulary_size)
     return Inputs(pixels, batch.first, changes, ids, masked, words, lengths, owners, run.labels[images])
 

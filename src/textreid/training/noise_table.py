@@ -10,7 +10,7 @@ from numpy.lib.format import open_memmap, write_array_header_1_0
 from torch import Tensor
 
 from textreid.errors import ArtifactError, TextReidError
-from textreid.models.device import Fetched
+from textreid.models.device import AsyncCopy
 
 BINS = 50  # of a histogram over [0, 1]
 _BLOCK_ROWS = 1 << 16
@@ -26,7 +26,7 @@ class NoiseTable:
     def __init__(self, path: Path, values: "np.memmap[tuple[int, int], np.dtype[np.float16]]") -> None:
         self.path = path
         self._values = values
-        self._waiting: tuple[npt.NDArray[np.int64], Fetched] | None = None
+        self._waiting: tuple[npt.NDArray[np.int64], AsyncCopy] | None = None
 
     @classmethod
     def create(cls, path: Path, pairs: int, text_length: int, probability: float) -> Self:
@@ -90,7 +90,7 @@ class NoiseTable:
                 arrive: here at the next call, or when they are read or saved.
         """
         self._settle()
-        self._waiting = pairs, Fetched(probabilities)
+        self._waiting = pairs, AsyncCopy(probabilities)
 
     def histogram(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """How many words have a probability in each of `BINS` equal parts of [0, 1]; the last part includes 1.

@@ -10,7 +10,7 @@ from textreid.artifacts import fingerprint, write_json
 from textreid.config import Config
 from textreid.errors import ArtifactError, ConfigError, ResumeError
 from textreid.models import Model, Tokenizer, initialize, load_model
-from textreid.models.device import Compute, choose_compute, refuse_to_compile
+from textreid.models.device import Device, choose_device, refuse_to_compile
 from textreid.models.folder import training_text_of
 from textreid.runlog import RunLog, read_records
 from textreid.training.checkpoint import Checkpoint, Checkpoints, Identity
@@ -34,7 +34,7 @@ class Run:
     """A run that is ready to take step ``start`` (from 0)."""
 
     config: Config  # as it is used: without a loss that the data cannot serve
-    compute: Compute
+    compute: Device
     model: Model
     network: TrainedNetwork  # the model's encoder, and heads
     joined: torch.nn.Module  # the same, as all processes train it
@@ -100,7 +100,7 @@ def prepare(
         data.image_index, training.batch_size, training.epoch_unit, training.captions_per_image, training.seed
     )
     _refuse_unfit(config, data, sampler, watched, processes)
-    compute = choose_compute(training.precision, own_gpu())
+    compute = choose_device(training.precision, own_gpu())
     if training.compile:
         refuse_to_compile(compute.device)
     store = ImageStore(data.root, data.images, config.model.image_height, config.model.image_width)
@@ -146,7 +146,7 @@ def _identify(
     config: Config,
     data: TrainingSet,
     images: ImageStore,
-    compute: Compute,
+    compute: Device,
     watched: str | None,
     processes: Processes,
 ) -> Identity:
