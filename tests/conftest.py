@@ -1,4 +1,4 @@
-"""What every test gets: a cache of its own, and hypothesis without a clock."""
+"""What every test gets: a cache of its own, hypothesis without a clock, and a GPU where it needs one."""
 
 from pathlib import Path
 
@@ -13,3 +13,12 @@ settings.load_profile("textreid")
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the cache of whoever runs it."""
     monkeypatch.setenv("TEXTREID_CACHE", str(tmp_path / "cache"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU on a machine without."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU")

@@ -123,7 +123,8 @@ def test_a_changed_picture_is_embedded_again(search: Search, make_crops: MakeCro
     shutil.copy(worst, best)
     second, work = search(folder)
     assert work == {"read": 1}
-    assert second.hits[-1].score == second.hits[-2].score == first.hits[-1].score
+    # Equal but for the last bit, which depends on the place in a batch.
+    assert [hit.score for hit in second.hits[-2:]] == pytest.approx([first.hits[-1].score] * 2, abs=1e-6)
 
 
 def test_a_change_that_keeps_size_and_date_is_seen(search: Search, tmp_path: Path) -> None:

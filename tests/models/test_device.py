@@ -57,7 +57,7 @@ def test_a_tensor_arrives_as_it_was_when_it_was_fetched() -> None:
     assert fetched.wait().tolist() == [0, 1, 2]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_tensor_travels_to_a_gpu_and_back_without_waiting() -> None:
     torch.cuda.set_sync_debug_mode("error")
     try:

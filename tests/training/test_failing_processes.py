@@ -146,6 +146,7 @@ def test_a_signal_to_one_process_stops_all_of_them_after_a_checkpoint(
     newest = int(sorted(out.glob("step-*"))[-1].name.removeprefix("step-"))
     assert newest == step_of(out) >= 7
     (said,) = complaints(tmp_path / "said")
+    said = said.replace("-elsewhere", "")  # whichever of the two says it
     assert said == f"textreid: stopped after step {newest} of {STEPS}; {out} is saved, go on with --resume"
 
 

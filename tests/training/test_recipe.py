@@ -202,7 +202,7 @@ def test_computes_in_bfloat16_with_weights_in_float32(
     assert half == pytest.approx(full, rel=0.02)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_step_never_waits_for_the_gpu(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
     config = small_config("augmentation.blur=0", "optimizer.clip_norm=0")  # blurring some of the images asks which
     log = RunLog(tmp_path, console=False)
