@@ -8,12 +8,19 @@ _ROOT = Path(__file__).parents[2]
 
 
 def source_commit() -> str | None:
-    """The commit of the source checkout this package runs from; None when it is installed."""
-    git = _ROOT / ".git"
-    if not ((_ROOT / "pyproject.toml").is_file() and (git / "HEAD").is_file()):
+    """Return the commit of the checkout this runs from, with ``-dirty`` where a tracked file differs from it.
+
+    None when the package is installed, when git is not there, or when git does not know the checkout.
+    """
+    import subprocess
+
+    if not ((_ROOT / "pyproject.toml").is_file() and (_ROOT / ".git").exists()):
         return None
-    head = (git / "HEAD").read_text().strip()
-    if not head.startswith("ref: "):
-        return head
-    reference = git / head.removeprefix("ref: ")
-    return reference.read_text().strip() if reference.is_file() else None
+    # Git knows what reading .git by hand does not: packed references and worktrees. Tags are left out of the answer.
+    command: list[str | Path] = ["git", "-C", _ROOT, "--no-optional-locks", "describe", "--always", "--dirty"]
+    command += ["--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)  # noqa: S603 (fixed)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
