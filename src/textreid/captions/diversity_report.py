@@ -1,11 +1,11 @@
 """The table and the plots of a comparison of corpora, from its JSON values alone: needs no captions."""
 
 from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from textreid.captions.diversity import Diversity
 from textreid.errors import ArtifactError
+from textreid.reporting.figures import new_figure, style_axes, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,13 +72,11 @@ def plot(report: Mapping[str, Any]) -> bytes:
     Raises:
         ArtifactError: ``report`` was not made by `to_report` of this version.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     corpora = _corpora(report)
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    lengths, ranks, coverage, overlap = figure.subplots(2, 2).ravel()
+    figure = new_figure(11, 7.5)
+    panels = lengths, ranks, coverage, overlap = figure.subplots(2, 2).ravel()
+    for axes in panels:
+        style_axes(axes, grid="y")
     for corpus in corpora:
         total = corpus["captions"]
         lengths.plot([100 * count / total for count in corpus["lengths"]], label=corpus["name"])
@@ -94,15 +92,9 @@ def plot(report: Mapping[str, Any]) -> bytes:
     overlap.set(title="Words in common: high distinct-n, low self-BLEU is diverse")
     scores: dict[str, tuple[str, ...]] = {f"distinct-{n}": ("distinct", n) for n in corpora[0]["distinct"]}
     _bars(overlap, corpora, {**scores, "self-BLEU": ("self_bleu",)}, "%")
-    for axes in (lengths, ranks, coverage, overlap):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3, axis="y")
-        axes.set_axisbelow(True)
     handles, labels = lengths.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(6, len(labels)), frameon=False)
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
-    return picture.getvalue()
+    return to_png(figure)
 
 
 def _bars(axes: "Axes", corpora: Sequence[_Corpus], groups: Mapping[str, tuple[str, ...]], label: str) -> None:

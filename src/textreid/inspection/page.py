@@ -1,16 +1,12 @@
 """An inspection to look at: as one picture, and as one HTML page that carries its pictures and needs no network."""
 
-import base64
-import html
 import re
-from importlib.resources import files
-from io import BytesIO
-from string import Template
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from textreid.inspection.words import InspectedCaption, InspectedWord, Inspection
+from textreid.reporting.html import render_page
 from textreid.reporting.lettering import font, shorten, wrap
 
 _PAPER, _INK, _GREY, _RULE, _HEAT = "#f7f7f5", "#1c1e21", "#6a6e73", "#dcdcd8", (234, 88, 12)
@@ -27,12 +23,12 @@ _LEGEND = (
 
 
 def shade(probability: float, mean: float) -> float:
-    """How dark a word is drawn, from 0 to 1: at the mean probability a third, at 2.7 times the mean full."""
+    """Return how dark a word is drawn, from 0 to 1: at the mean probability a third, at 2.7 times the mean full."""
     return min(1.0, max(0.0, (probability - mean / 3) / (mean * 7 / 3))) if mean else 0.0
 
 
 def light_up(picture: Image.Image, word: InspectedWord, width: int) -> Image.Image:
-    """The picture at ``width``, lit where its patches resemble the word, with a frame around the best."""
+    """Draw the picture at ``width``, lit where its patches resemble the word, with a frame around the best."""
     height = round(width * min(max(picture.height / picture.width, _FLATTEST), _TALLEST))
     low, high = float(word.cosines.min()), float(word.cosines.max())
     heat = (word.cosines - low) / max(high - low, 1e-9)
@@ -51,7 +47,7 @@ def light_up(picture: Image.Image, word: InspectedWord, width: int) -> Image.Ima
 
 
 def draw_inspection(inspection: Inspection) -> Image.Image:
-    """Everything as one picture, on light paper."""
+    """Draw everything as one picture, on light paper."""
     parts = [_head(inspection)]
     for caption in inspection.captions:
         parts += [_caption_text(caption, inspection.masking.probability), _tiles(caption, inspection.picture)]
@@ -64,16 +60,15 @@ def draw_inspection(inspection: Inspection) -> Image.Image:
 
 
 def to_html(inspection: Inspection) -> str:
-    """The page, pictures embedded, for light and dark screens."""
-    page = Template(files("textreid.inspection").joinpath("inspection.html").read_text(encoding="utf-8"))
+    """Render the page as HTML, pictures embedded, for light and dark screens."""
     mean = inspection.masking.probability
-    return page.substitute(
-        name=html.escape(inspection.name),
-        picture=_embed(_fit(inspection.picture, 160)),
-        facts=html.escape(_facts(inspection)),
-        legend=html.escape(_LEGEND),
-        captions="".join(_html_caption(caption, inspection.picture, mean) for caption in inspection.captions),
-    )
+    return render_page(
+        "textreid.inspection", "page.html",
+        inspection=inspection, facts=_facts(inspection), legend=_LEGEND, picture=_fit(inspection.picture, 160),
+        is_spoken=_is_spoken,
+        strength=lambda word: shade(word.probability, mean),
+        tile=lambda word: light_up(inspection.picture, word, 2 * _TILE),
+    )  # fmt: skip
 
 
 def _facts(inspection: Inspection) -> str:
@@ -83,38 +78,9 @@ def _facts(inspection: Inspection) -> str:
     )
 
 
-def _html_caption(caption: InspectedCaption, picture: Image.Image, mean: float) -> str:
-    words = "".join(_html_part(part, mean) for part in caption.parts)
-    tiles = "".join(
-        f'<figure><img alt="" src="{_embed(light_up(picture, word, 2 * _TILE))}">'
-        f"<figcaption>{html.escape(word.text)}<small>{word.noise:.2f}</small></figcaption></figure>"
-        for word in filter(_is_spoken, caption.words)
-    )
-    return (
-        f"<section><h2>{html.escape(caption.label)} <small>similarity {caption.similarity:.3f}</small></h2>"
-        f'<p class="caption">{words}</p><div class="tiles">{tiles}</div></section>'
-    )
-
-
-def _html_part(part: InspectedWord | str, mean: float) -> str:
-    if isinstance(part, str):
-        return f"<s>{html.escape(part)}</s>"
-    number = f"<small>{100 * part.probability:.0f}</small>" if _is_spoken(part) else ""
-    return (
-        f'<span class="word" style="--strength:{shade(part.probability, mean):.2f}" '
-        f'title="noise {part.noise:.3f}">{html.escape(part.text)}{number}</span>'
-    )
-
-
 def _is_spoken(word: InspectedWord) -> bool:
     """Whether it is more than punctuation."""
     return any(map(str.isalnum, word.text))
-
-
-def _embed(picture: Image.Image) -> str:
-    stream = BytesIO()
-    picture.save(stream, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
 def _fit(picture: Image.Image, width: int) -> Image.Image:

@@ -2,19 +2,16 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from textreid.artifacts import write_bytes
 from textreid.config import LOSSES
+from textreid.reporting.figures import COLOURS, new_figure, save_figure, style_axes
 from textreid.runlog import ABOUT, NOISE, read_records
 
 Records = Sequence[dict[str, Any]]
@@ -39,14 +36,12 @@ def plot_run(metrics: Path) -> list[Path]:
     }
     drawn = []
     for name, draw in charts.items():
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        FigureCanvasAgg(figure)  # draws without a display, whatever backend the user has set
+        figure = new_figure(7, 4)
         axes = figure.add_subplot()
+        style_axes(axes)
         if draw(axes, records):
-            picture = BytesIO()
-            figure.savefig(picture, format="png", dpi=120)
             drawn.append(metrics.parent / "plots" / f"{name}.png")
-            write_bytes(drawn[-1], picture.getvalue())
+            save_figure(figure, drawn[-1])
     return drawn
 
 
@@ -106,7 +101,7 @@ def _draw_noise(axes: Axes, records: Records) -> bool:
     )
     axes.get_figure(root=True).colorbar(mesh, ax=axes, label="share of the words", format=PercentFormatter(1.0, 0))  # type: ignore[union-attr]
     mean = (edges[:-1] + edges[1:]) @ shares / 2
-    axes.plot(epochs, mean, color="tab:orange", marker="." if len(mean) < _FEW else None, label="mean")
+    axes.plot(epochs, mean, color=COLOURS[1], marker="." if len(mean) < _FEW else None, label="mean")
     axes.legend(frameon=False, loc="upper right")
     axes.set(xlabel="epoch", ylabel="probability of being masked next", ylim=(0, edges[_highest(counts) + 1]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -149,11 +144,9 @@ def _points(records: Records, name: str) -> list[tuple[int, float]]:
 
 
 def _finish(axes: Axes, label: str, records: Records) -> None:
-    """What all curves over steps have in common: epochs above, no frame, a legend beside them if there are several."""
+    """What all curves over steps have in common: epochs above, a legend beside them if there are several."""
     axes.set(xlabel="step", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3)
     if len(axes.get_legend_handles_labels()[0]) > 1:
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1))
     per_epoch = next((record["steps_per_epoch"] for record in _of(records, "start") if "steps_per_epoch" in record), 0)
