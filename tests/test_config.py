@@ -26,6 +26,14 @@ def test_nothing_given_is_the_defaults() -> None:
     assert Config.from_dict({}) == Config()
 
 
+def test_names_of_older_files_are_read() -> None:
+    former = {"head_rate": 3.0, "bias_rate": 2.0, "least_warmup_steps": 7}
+    optimizer = Config.from_dict({"optimizer": former}).optimizer
+    assert (optimizer.head_lr_multiplier, optimizer.bias_lr_multiplier, optimizer.min_warmup_steps) == (3.0, 2.0, 7)
+    assert former.keys() & Config().to_dict()["optimizer"].keys() == set()
+    assert Config().override(["optimizer.head_rate=4"]).optimizer.head_lr_multiplier == 4.0
+
+
 def test_all_errors_are_reported_at_once() -> None:
     message = refusal(
         {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from textreid.config import Config
-from textreid.errors import ConfigError
-from textreid.presets import PRESETS, preset
+from textreid.errors import ConfigError, ResumeError
+from textreid.presets import PRESETS, preset, settings_of_run
 
 
 def test_there_are_presets() -> None:
@@ -46,7 +46,7 @@ def test_the_finetune_preset_is_the_recipe_of_irra() -> None:
     assert config.losses.weights() == {"sdm": 1.0, "id": 1.0, "mlm": 1.0}
     assert (config.masking.method, config.masking.probability) == ("em", 0.15)
     optimizer, training = config.optimizer, config.training
-    assert (optimizer.head_rate, optimizer.bias_rate, optimizer.decay_biases) == (5.0, 2.0, False)
+    assert (optimizer.head_lr_multiplier, optimizer.bias_lr_multiplier, optimizer.decay_biases) == (5.0, 2.0, False)
     assert (optimizer.learning_rate, optimizer.epsilon, optimizer.warmup_epochs) == (1e-5, 1e-8, 5.0)
     assert (training.epochs, training.batch_size, training.epoch_unit) == (60, 64, "pair")
     assert (training.precision, training.select) == ("auto", "validation")
@@ -58,3 +58,11 @@ def test_an_unknown_preset_names_the_nearest() -> None:
         preset("tinny")
     with pytest.raises(ConfigError, match="known: tiny, clip-vit-b16, paper, fast, finetune"):
         preset("zzz")
+
+
+def test_a_run_that_goes_on_starts_from_its_own_settings(tmp_path: Path) -> None:
+    with pytest.raises(ResumeError, match="no run to resume; start it without --resume"):
+        settings_of_run(tmp_path)
+    config = preset("tiny").override(["training.epochs=3"])
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    assert settings_of_run(tmp_path) == config

@@ -2,7 +2,7 @@
 
 A configuration comes from a preset (`textreid.presets`), a JSON or TOML file, and ``--set section.name=value``
 overrides, in that order. Reading one reports all its errors at once, with dotted names and, for an unknown name,
-the nearest known one.
+the nearest known one. Names that settings once had are read too.
 """
 
 import dataclasses
@@ -21,6 +21,11 @@ CLIP_PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 LOSSES = ("sdm", "itc", "cmpm", "id", "mlm")
 _LARGEST = 1e300  # a whole number above it has no place in a float
+_FORMER_NAMES = {  # as they stand in the files of older runs
+    "optimizer.head_rate": "head_lr_multiplier",
+    "optimizer.bias_rate": "bias_lr_multiplier",
+    "optimizer.least_warmup_steps": "min_warmup_steps",
+}
 
 
 def _within(default: Any, low: float, high: float = float("inf")) -> Any:
@@ -123,14 +128,14 @@ class OptimizerConfig:
     warmup_start: float = _within(1e-6, 0.0)
     final_learning_rate: float = _within(0.0, 0.0)
     warmup_epochs: float = _within(5.0, 0.0)
-    least_warmup_steps: int = _within(0, 0)  # of the warm-up, however short an epoch is
+    min_warmup_steps: int = _within(0, 0)  # of the warm-up, however short an epoch is
     beta1: float = _within(0.9, 0.0, 0.999999)
     beta2: float = _within(0.999, 0.0, 0.999999)
     epsilon: float = _within(1e-8, 1e-15)
     weight_decay: float = _within(4e-5, 0.0)
     clip_norm: float = _within(0.0, 0.0)  # 0: gradients are not clipped
-    head_rate: float = _within(5.0, 0.0)  # times learning_rate: the new layers of the id and mlm losses
-    bias_rate: float = _within(1.0, 0.0)  # times learning_rate: the biases of the towers
+    head_lr_multiplier: float = _within(5.0, 0.0)  # times learning_rate: the new layers of the id and mlm losses
+    bias_lr_multiplier: float = _within(1.0, 0.0)  # times learning_rate: the biases of the towers
     decay_biases: bool = True
 
 
@@ -160,7 +165,7 @@ class TrainingConfig:
     activation_checkpointing: bool = False  # recompute the towers' layers in the backward pass: less memory, more time
     epoch_unit: Literal["pair", "image"] = "pair"  # an epoch sees every pair once, or every image once
     captions_per_image: int = _within(1, 1)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False  # translate the towers' layers with torch.compile: slow to start, then faster
     checkpoint_every: int = _within(1000, 1)  # steps
     keep_checkpoints: int = _within(2, 1)
@@ -296,6 +301,8 @@ def _read_section(section: str, current: Any, values: Any, errors: list[str]) ->
     fields = {f.name: f for f in dataclasses.fields(current)}
     hints = get_type_hints(type(current))
     accepted = {}
+    if isinstance(values, Mapping):
+        values = {_FORMER_NAMES.get(f"{section}.{name}", name): value for name, value in values.items()}
     for name, value in _known(values, list(fields), f"{section}.", errors):
         problem, converted = _convert(value, hints[name], fields[name].metadata)
         if problem:

@@ -1,7 +1,8 @@
-"""Named starting points. Each preset is a function that returns a configuration."""
+"""Where settings start from: named presets, each a function that returns a configuration, or a run that goes on."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from textreid.config import (
     AugmentationConfig,
@@ -12,7 +13,7 @@ from textreid.config import (
     OptimizerConfig,
     TrainingConfig,
 )
-from textreid.errors import ConfigError, nearest_name
+from textreid.errors import ConfigError, ResumeError, nearest_name
 
 
 def tiny() -> Config:
@@ -41,7 +42,7 @@ def tiny() -> Config:
             learning_rate=1e-3,
             warmup_start=1e-5,
             warmup_epochs=0.5,
-            least_warmup_steps=100,
+            min_warmup_steps=100,
             beta2=0.98,
             weight_decay=0.0,
             clip_norm=1.0,
@@ -71,7 +72,7 @@ def finetune() -> Config:
     return Config(
         masking=MaskingConfig(method="em"),
         losses=LossConfig(sdm=1.0, id=1.0, mlm=1.0),
-        optimizer=OptimizerConfig(head_rate=5.0, bias_rate=2.0, decay_biases=False),
+        optimizer=OptimizerConfig(head_lr_multiplier=5.0, bias_lr_multiplier=2.0, decay_biases=False),
         training=TrainingConfig(epochs=60, batch_size=64, select="validation"),
     )
 
@@ -94,3 +95,15 @@ def preset(name: str) -> Config:
     if name not in PRESETS:
         raise ConfigError(f"no preset {name!r}; {nearest_name(name, PRESETS)}")
     return PRESETS[name]()
+
+
+def settings_of_run(folder: Path) -> Config:
+    """Read the settings of the run in ``folder``, to go on with.
+
+    Raises:
+        ResumeError: there is no run.
+        ConfigError: its ``config.json`` is damaged.
+    """
+    if not (folder / "config.json").is_file():
+        raise ResumeError(f"{folder}: no run to resume; start it without --resume")
+    return Config.load(folder / "config.json")

@@ -40,7 +40,7 @@ SMALL = [
         "model.image_height=64", "model.image_width=32", "model.vision_width=32", "model.vision_layers=2",
         "model.vision_heads=2", "model.text_width=32", "model.text_layers=2", "model.text_heads=2",
         "model.embedding_dim=32", "masking.layer=1", "training.batch_size=16", "training.epochs=2",
-        "optimizer.least_warmup_steps=0",
+        "optimizer.min_warmup_steps=0",
     )
     for part in ("--set", setting)
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from textreid.models.device import AsyncCopy, choose_device, refuse_to_compile, 
         ("auto", False, torch.float32, "no GPU; this CPU does not multiply bfloat16"),
         ("fp32", True, torch.float32, "precision is fp32"),
         ("bf16", False, torch.bfloat16, "precision is bf16"),
+        ("fp16", False, torch.float16, "precision is fp16"),
     ],
 )
 def test_precision_on_a_cpu(

@@ -125,7 +125,7 @@ def small_config() -> ConfigMaker:
                 "model.text_width=32", "model.text_layers=2", "model.text_heads=2", "model.text_length=24",
                 "model.embedding_dim=32", "model.vocabulary_size=300", "masking.layer=2", "augmentation.pad=1",
                 "training.epochs=3", "training.batch_size=16", "training.log_every=1", "training.captions_per_image=1",
-                "training.precision=fp32", "optimizer.least_warmup_steps=0",
+                "training.precision=fp32", "optimizer.min_warmup_steps=0",
                 *assignments,
             ]
         )  # fmt: skip

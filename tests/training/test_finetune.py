@@ -247,7 +247,7 @@ def test_without_identities_that_loss_is_left_out_and_it_says_so(
 def test_what_does_not_fit_the_data_is_refused_at_once(config: Config, corpus: "Corpus", tmp_path: Path) -> None:
     wrong = config.override(
         [
-            "training.batch_size=121", "optimizer.least_warmup_steps=1000", "losses.sdm=0", "losses.mlm=0",
+            "training.batch_size=121", "optimizer.min_warmup_steps=1000", "losses.sdm=0", "losses.mlm=0",
             "training.select=validation",
         ]
     )  # fmt: skip
@@ -255,7 +255,7 @@ def test_what_does_not_fit_the_data_is_refused_at_once(config: Config, corpus: "
         pretrain(wrong, corpus.images, corpus.captions, tmp_path / "run")
     for part in (
         "training.batch_size: 121, but an epoch has only 120 pairs; set it to 120 or less",
-        "optimizer.least_warmup_steps: a warm-up of 1000 steps leaves nothing of the 2 of this run",
+        "optimizer.min_warmup_steps: a warm-up of 1000 steps leaves nothing of the 2 of this run",
         "losses.id: the only loss, but the data has no identities",
         "training.select: validation, but there is no validation set",
     ):

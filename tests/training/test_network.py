@@ -79,7 +79,7 @@ def test_the_gradient_of_each_head_reaches_both_towers(loss: str, small_config: 
 
 def test_every_parameter_is_in_one_group_with_its_rate_and_decay(small_config: MakeConfig) -> None:
     config = small_config(
-        *BOTH, "optimizer.head_rate=5", "optimizer.bias_rate=2", "optimizer.decay_biases=false",
+        *BOTH, "optimizer.head_lr_multiplier=5", "optimizer.bias_lr_multiplier=2", "optimizer.decay_biases=false",
         "optimizer.weight_decay=0.25",
     )  # fmt: skip
     network = build(config)
@@ -100,7 +100,9 @@ def test_every_parameter_is_in_one_group_with_its_rate_and_decay(small_config: M
 
 
 def test_a_step_moves_each_group_at_its_rate(small_config: MakeConfig) -> None:
-    config = small_config(*BOTH, "optimizer.bias_rate=2", "optimizer.decay_biases=false", "optimizer.weight_decay=0")
+    config = small_config(
+        *BOTH, "optimizer.bias_lr_multiplier=2", "optimizer.decay_biases=false", "optimizer.weight_decay=0"
+    )
     network = build(config)
     optimizer = make_optimizer(network, config.optimizer)
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}

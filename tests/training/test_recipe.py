@@ -274,7 +274,7 @@ def test_a_run_that_learned_nothing_says_so(
     wrong = "nothing learned: the itc loss is "
     assert told.startswith("model: ")
     assert last.startswith(wrong)
-    assert "try a longer warm-up (optimizer.least_warmup_steps)" in last
+    assert "try a longer warm-up (optimizer.min_warmup_steps)" in last
     assert f"| **warning** | {wrong}" in (tmp_path / "run" / "model" / "card.md").read_text()
     start = read_records(tmp_path / "run" / "metrics.jsonl")[0]
     assert start["uninformed_losses"] == {"itc": pytest.approx(2 * math.log(15))}  # four batches of 15 images
@@ -316,7 +316,7 @@ def test_learning_rate_warms_up_and_falls_as_a_cosine() -> None:
 
 @pytest.mark.parametrize(("epochs", "least", "steps"), [(0, 3, 3), (0.5, 3, 3), (2, 3, 8), (2, 0, 8), (0, 0, 0)])
 def test_the_warm_up_has_a_least_number_of_steps(epochs: float, least: int, steps: int) -> None:
-    config = OptimizerConfig(learning_rate=1.0, warmup_start=0, warmup_epochs=epochs, least_warmup_steps=least)
+    config = OptimizerConfig(learning_rate=1.0, warmup_start=0, warmup_epochs=epochs, min_warmup_steps=least)
     rates = [learning_rate(step, 24, 4, config) for step in range(24)]
     assert rates[:steps] == pytest.approx([(step + 1) / steps for step in range(steps)])
     assert rates[steps] == 1.0

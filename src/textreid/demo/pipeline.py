@@ -40,7 +40,7 @@ class DemoSettings:
         preset = tiny()
         return preset.override(
             [
-                "model.vocabulary_size=2048", "optimizer.warmup_epochs=2", "optimizer.least_warmup_steps=0",
+                "model.vocabulary_size=2048", "optimizer.warmup_epochs=2", "optimizer.min_warmup_steps=0",
                 f"training.epochs={self.epochs}",
                 f"training.batch_size={min(preset.training.batch_size, images)}",
                 f"training.validate_every={self.epochs}", f"training.seed={self.seed}",

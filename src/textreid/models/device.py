@@ -29,7 +29,7 @@ class Device(NamedTuple):
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
-def choose_device(precision: Precision, device: str | None = None) -> Device:
+def choose_device(precision: Precision | Literal["fp16"], device: str | None = None) -> Device:
     """Choose the device asked for, else the GPU if there is one, else the CPU; bfloat16 where it is multiplied fast.
 
     Raises:
@@ -43,13 +43,16 @@ def choose_device(precision: Precision, device: str | None = None) -> Device:
         fast = place.type == "cpu" and _cpu_multiplies_bf16()
     if precision == "fp32":
         return Device(place, torch.float32, "precision is fp32")
+    if precision == "fp16":  # for GPUs without bf16; asked for only, because training needs a gradient scaler with it
+        return Device(place, torch.float16, "precision is fp16")
     if precision == "bf16":
         if place.type == "cuda" and not fast:
-            raise ConfigError(f"precision bf16: {name} cannot compute it; use auto or fp32")
+            raise ConfigError(f"precision bf16: {name} cannot compute it; use auto, fp16 or fp32")
         return Device(place, torch.bfloat16, "precision is bf16")
     if fast:
         return Device(place, torch.bfloat16, f"{name} multiplies bfloat16")
-    return Device(place, torch.float32, f"{name} does not multiply bfloat16")
+    hint = "; fp16 would be faster" if place.type == "cuda" else ""
+    return Device(place, torch.float32, f"{name} does not multiply bfloat16{hint}")
 
 
 def refuse_to_compile(device: torch.device) -> None:

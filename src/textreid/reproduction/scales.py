@@ -75,7 +75,7 @@ MINI = Scale(
     preset="tiny",
     # One caption a step whatever the number of slots: rows differ in what is said, not in how long they learn.
     pretrain=(
-        *_TINY_TOWERS, "masking.layer=2", "optimizer.warmup_epochs=1", "optimizer.least_warmup_steps=0",
+        *_TINY_TOWERS, "masking.layer=2", "optimizer.warmup_epochs=1", "optimizer.min_warmup_steps=0",
         "training.epochs=16", "training.batch_size=64",
         "training.captions_per_image=1", "augmentation.pad=2", "augmentation.erase=0", "augmentation.scale=0",
         "augmentation.colour=0.1", "augmentation.blur=0",

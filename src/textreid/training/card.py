@@ -60,5 +60,5 @@ def write_card(run: Run, metrics: Path) -> str:
 
 
 def _warmup(config: OptimizerConfig) -> str:
-    least = f", at least {config.least_warmup_steps} steps" if config.least_warmup_steps else ""
+    least = f", at least {config.min_warmup_steps} steps" if config.min_warmup_steps else ""
     return f"{config.warmup_epochs:g} epochs{least}"

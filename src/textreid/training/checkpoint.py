@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from textreid.artifacts import MANIFEST, new_folder, read_json, read_manifest, write_json
-from textreid.config import ModelConfig
+from textreid.config import Config, ModelConfig
 from textreid.errors import ArtifactError, ResumeError
 from textreid.models import DualEncoder, Tokenizer
 from textreid.training.network import ENCODER, is_of_head
@@ -119,11 +119,12 @@ class Checkpoints:
         return whole_checkpoints(self._folder)
 
     def _refuse_other_run(self, path: Path, state: dict[str, Any]) -> None:
+        was = Config.from_dict(state["config"]).to_dict()  # under the names that settings have today
         differing = [
-            f"{section}.{name} was {state['config'].get(section, {}).get(name)!r}, is {value!r}"
+            f"{section}.{name} was {was[section][name]!r}, is {value!r}"
             for section, values in self.identity.config.items()
             for name, value in values.items()
-            if f"{section}.{name}" not in self._harmless() and state["config"].get(section, {}).get(name) != value
+            if f"{section}.{name}" not in self._harmless() and was[section][name] != value
         ]
         if state["data"] != self.identity.data:
             differing.append("the captions or images are others")

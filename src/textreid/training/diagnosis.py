@@ -5,7 +5,7 @@ from typing import Any
 
 _SHARE = 0.1  # of the records, whose mean is the end of a curve
 _CLOSE = 0.99  # of the loss of a network that knows nothing
-REMEDY = "try a longer warm-up (optimizer.least_warmup_steps), a lower optimizer.learning_rate, or more steps"
+REMEDY = "try a longer warm-up (optimizer.min_warmup_steps), a lower optimizer.learning_rate, or more steps"
 
 
 def complaint(records: Sequence[dict[str, Any]]) -> str:

@@ -12,13 +12,14 @@ from textreid.training.network import is_of_head
 def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Adam whose weights and moments stay float32.
 
-    Each group has a ``factor``: the rate of a step is multiplied by it. Parameters of heads learn ``head_rate``
-    times as fast, biases of the towers ``bias_rate`` times; no bias decays unless ``decay_biases``.
+    Each group has a ``factor``: the rate of a step is multiplied by it. Parameters of heads learn
+    ``head_lr_multiplier`` times as fast, biases of the towers ``bias_lr_multiplier`` times; no bias decays unless
+    ``decay_biases``.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         bias = name.endswith("bias")
-        factor = config.head_rate if is_of_head(name) else config.bias_rate if bias else 1.0
+        factor = config.head_lr_multiplier if is_of_head(name) else config.bias_lr_multiplier if bias else 1.0
         decay = 0.0 if bias and not config.decay_biases else config.weight_decay
         groups.setdefault((factor, decay), []).append(parameter)
     return torch.optim.Adam(
@@ -32,7 +33,7 @@ def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.O
 
 def warmup_steps(config: OptimizerConfig, steps_per_epoch: int) -> int:
     """Steps of the warm-up."""
-    return max(config.least_warmup_steps, round(config.warmup_epochs * steps_per_epoch))
+    return max(config.min_warmup_steps, round(config.warmup_epochs * steps_per_epoch))
 
 
 def learning_rate(step: int, steps: int, steps_per_epoch: int, config: OptimizerConfig) -> float:

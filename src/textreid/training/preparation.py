@@ -213,7 +213,7 @@ def _refuse_unfit(
     if training.batch_size < processes.count:
         found.append(f"training.batch_size: {training.batch_size}, but {processes.count} processes share it")
     if (warmup := warmup_steps(config.optimizer, sampler.steps_per_epoch)) >= steps:
-        cause = "least_warmup_steps" if warmup == config.optimizer.least_warmup_steps else "warmup_epochs"
+        cause = "min_warmup_steps" if warmup == config.optimizer.min_warmup_steps else "warmup_epochs"
         found.append(
             f"optimizer.{cause}: a warm-up of {warmup} steps leaves nothing of the {steps} of this run; "
             f"raise training.epochs above {warmup // sampler.steps_per_epoch}, or lower it"
