@@ -30,12 +30,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from textreid.captioning.asking import Settings, slots_of
 from textreid.captioning.backends.openai_compatible import OpenAICompatible, ServingOptions
+from textreid.captioning.counts import JobCounts
 from textreid.captioning.engine import LocalEngine
 from textreid.captioning.instructions import dynamic_instructions, static_instruction
 from textreid.captioning.job import caption_images
-from textreid.captioning.progress import Tally
+from textreid.captioning.requests import Settings, slots_of
 from textreid.images import list_images
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,22 +61,22 @@ def ours(url: str, images: Path, out: Path) -> dict[str, Any]:
     """The captioning job of this package."""
     marks: list[tuple[float, int]] = []
 
-    def watch(tally: Tally) -> None:
-        marks.append((time.monotonic(), tally.saved_now))
+    def watch(counts: JobCounts) -> None:
+        marks.append((time.monotonic(), counts.saved_now))
 
     names = [path.name for path in list_images(images)]
     captioner = OpenAICompatible("sim", "sim", [url], options=ServingOptions(timeout=_TIMEOUT))
-    tally = caption_images(
+    counts = caption_images(
         images,
         names,
         out,
         LocalEngine([captioner]),
         slots_of(["sim"], ["static", "dynamic"]),
-        Settings(asks=1),
+        Settings(attempts=1),
         watch=watch,
     )
     requests = captioner.outcomes()[url]
-    return {"captions": tally.done, "new": tally.saved_now, "steady": steady_rate(marks), "requests": requests}
+    return {"captions": counts.done, "new": counts.saved_now, "steady": steady_rate(marks), "requests": requests}
 
 
 def obvious(url: str, images: Path, out: Path) -> dict[str, Any]:

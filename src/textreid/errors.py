@@ -8,12 +8,14 @@
     │   ├── ImageError           a file is not an image we can or should read
     │   ├── AnnotationError      an annotation file breaks its format (names file, entry and field)
     │   └── CaptionError         a caption or a caption table cannot be used
+    │       └── ClusterLostError the Ray cluster of a captioning job has gone in the middle of it
     ├── ArtifactError            a file or folder textreid wrote is incomplete, foreign or of another version
     │   ├── ModelError           a model folder or checkpoint does not fit the model it is loaded into
     │   └── ResumeError          a run cannot be continued with what was given
     ├── ProcessError             another process of a run failed, was killed or hangs
     ├── DownloadError            a hub could not be reached or does not have what was asked for
     └── RunStoppedError          a run was asked to stop, and what it had done is saved; exit code 130
+        └── CaptioningStoppedError   the same of a captioning job
 
 A message says what is wrong, where, and what to do about it.
 """
@@ -51,6 +53,10 @@ class CaptionError(DataError):
     """A caption or a caption table cannot be used."""
 
 
+class ClusterLostError(CaptionError):
+    """The Ray cluster has gone in the middle of a captioning job."""
+
+
 class ArtifactError(TextReidError):
     """A file or folder written by textreid is incomplete, foreign or of another version."""
 
@@ -75,6 +81,10 @@ class RunStoppedError(TextReidError):
     """A run was asked to stop; it did, and what it had done is saved."""
 
     exit_code = 130
+
+
+class CaptioningStoppedError(RunStoppedError):
+    """A captioning job was asked to stop; it did, and its captions are saved."""
 
 
 def nearest_name(name: str, known: Iterable[str], prefix: str = "") -> str:

@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from textreid.captioning.asking import Settings, slots_of
+from textreid.captioning.counts import JobCounts
 from textreid.captioning.engine import LocalEngine
 from textreid.captioning.job import caption_images
-from textreid.captioning.progress import Tally
-from textreid.captioning.requests import Caption, Captioner, CaptionFailure, Request, Usage
+from textreid.captioning.requests import Caption, Captioner, CaptionFailure, Request, Settings, Usage, slots_of
 from textreid.captions.table import CaptionRow
 from textreid.captions.writer import caption_rows
 
@@ -17,6 +16,11 @@ GOOD = Caption("A man in a red coat and black shoes.", usage=Usage(100, 10))
 LATER = CaptionFailure("time-out", "no answer within 5 s")
 NEVER = CaptionFailure("unreadable-image", "2.jpg: damaged", permanent=True)
 Reply = Callable[[str, Request, int], Caption | CaptionFailure]
+
+
+def tokens(usage: Usage) -> tuple[int, int]:
+    """The tokens of a usage, whatever the time."""
+    return usage.prompt_tokens, usage.completion_tokens
 
 
 @dataclass
@@ -63,8 +67,8 @@ class Place:
         *,
         kinds: Sequence[str] = ("static", "dynamic"),
         retry_failed: bool = False,
-        watch: Callable[[Tally], None] = lambda tally: None,
-    ) -> Tally:
+        watch: Callable[[JobCounts], None] = lambda counts: None,
+    ) -> JobCounts:
         names = [f"{number}.jpg" for number in range(images)]
         slots = slots_of([captioner.name], kinds)
         return caption_images(

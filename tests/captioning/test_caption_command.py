@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from textreid.captioning.backends.keys import key_variable
-from textreid.captioning.mllms import MLLM, open_captioner, read_mllms
+from textreid.captioning.mllms import CaptionerSpec, open_captioner, read_mllms
 from textreid.captions.selecting import select_images
 from textreid.captions.table import read_captions
 from textreid.cli.app import app
@@ -124,9 +124,9 @@ def test_secrets_in_addresses_are_refused_and_not_repeated(corpus: Path, tmp_pat
 def test_endpoints_of_one_model_share_a_name() -> None:
     urls = ("http://a:1/v1", "http://b:1/v1/")
     assert read_mllms([f"qwen={url}#Qwen/VL#7b" for url in urls]) == (
-        MLLM("qwen", "openai-compatible", "Qwen/VL#7b", ("http://a:1/v1", "http://b:1/v1")),
+        CaptionerSpec("qwen", "openai-compatible", "Qwen/VL#7b", ("http://a:1/v1", "http://b:1/v1")),
     )
-    assert read_mllms(["q-2=transformers:/models/q"]) == (MLLM("q-2", "transformers", "/models/q"),)
+    assert read_mllms(["q-2=transformers:/models/q"]) == (CaptionerSpec("q-2", "transformers", "/models/q"),)
     assert key_variable("q-2") == "Q_2_API_KEY"
     with pytest.raises(ConfigError, match="q-2, Q_2: too much alike: Q_2_API_KEY would be the key of both"):
         read_mllms(["q-2=http://a/v1#m", "Q_2=http://b/v1#m"])

@@ -8,10 +8,9 @@ from PIL import Image, ImageDraw
 
 from textreid.captioning.backends.describe import PixelDescriber, describe
 from textreid.captioning.backends.pixels import Band, Look, read_look
-from textreid.captioning.filling import fill
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
 from textreid.captioning.requests import Caption, CaptionFailure, Request
-from textreid.captioning.templates import Template
+from textreid.captioning.templates import Template, fill
 from textreid.captions.cleaning import status_of
 from textreid.images import read_image
 from textreid.synthetic import read_people, vocabulary, write_corpus

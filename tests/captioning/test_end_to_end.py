@@ -157,7 +157,7 @@ def test_photographs_without_any_model(data: Path, tmp_path: Path) -> None:
 
 def answers_of(url: str, image: Path, requests: Sequence[Request], model: str = "qwen") -> Sequence[Any]:
     async def ask() -> list[Caption | CaptionFailure]:
-        captioner = OpenAICompatible("q", model, [url], options=ServingOptions(attempts=1, longest_side=100))
+        captioner = OpenAICompatible("q", model, [url], options=ServingOptions(tries=1, longest_side=100))
         try:
             return await captioner.caption(image, requests)
         finally:

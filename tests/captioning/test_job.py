@@ -10,12 +10,21 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.captioning.scripted import GOOD, LATER, NEVER, Place, Scripted
+from tests.captioning.scripted import GOOD, LATER, NEVER, Place, Scripted, tokens
 
-from textreid.captioning.asking import Answer, Settings, Slot, requests_for, slots_of
 from textreid.captioning.engine import Job, LocalEngine
 from textreid.captioning.job import caption_images
-from textreid.captioning.requests import Caption, CaptionFailure, Request, Usage
+from textreid.captioning.requests import (
+    Answer,
+    Caption,
+    CaptionFailure,
+    Request,
+    Settings,
+    Slot,
+    Usage,
+    requests_for,
+    slots_of,
+)
 from textreid.captions.selecting import select_images
 from textreid.captions.table import CaptionRow, read_captions
 from textreid.captions.writer import caption_rows
@@ -31,7 +40,7 @@ def test_every_image_gets_one_caption_a_slot_with_its_provenance(place: Place) -
     captioners = [Scripted(place.root, name=name) for name in ("qwen", "shikra")]
     slots = slots_of(["qwen", "shikra"], ["static", "dynamic"])
     names = [f"{number}.jpg" for number in range(30)]
-    tally = caption_images(place.root, names, place.out, LocalEngine(captioners), slots, Settings(seed=3))
+    counts = caption_images(place.root, names, place.out, LocalEngine(captioners), slots, Settings(seed=3))
     rows = place.rows()
     assert set(rows) == {(name, slot.name) for name in names for slot in slots}
     for slot in slots:
@@ -43,18 +52,16 @@ def test_every_image_gets_one_caption_a_slot_with_its_provenance(place: Place) -
             )  # fmt: skip
     assert len({row.template_id for row in rows.values()}) > 20
     assert len(read_captions(place.out)) == 120
-    assert (tally.done, tally.total, tally.images_done, tally.failed) == (120, 120, 30, 0)
-    assert {mllm: used.usage for mllm, used in tally.spent.items()} == dict.fromkeys(
-        ["qwen", "shikra"], Usage(6000, 600)
-    )
+    assert (counts.done, counts.total, counts.images_done, counts.failed) == (120, 120, 30, 0)
+    assert {mllm: tokens(used) for mllm, used in counts.usage.items()} == dict.fromkeys(["qwen", "shikra"], (6000, 600))
     assert all(captioner.closed for captioner in captioners)
 
 
 def test_what_is_asked_depends_on_seed_image_and_slot_alone() -> None:
     slot = slots_of(["qwen"], ["dynamic"])[0]
-    first = requests_for("a/1.jpg", slot, Settings(asks=60))
-    assert first == requests_for("a/1.jpg", slot, Settings(asks=60))
-    assert first[:3] == requests_for("a/1.jpg", slot, Settings(asks=3))
+    first = requests_for("a/1.jpg", slot, Settings(attempts=60))
+    assert first == requests_for("a/1.jpg", slot, Settings(attempts=60))
+    assert first[:3] == requests_for("a/1.jpg", slot, Settings(attempts=3))
     count = len(slot.choices)
     assert len({each.instruction.template_id for each in first[:count]}) == count  # no template twice before all
     assert first[0] != requests_for("b/1.jpg", slot, Settings())[0]
@@ -70,7 +77,7 @@ def test_a_rejected_caption_is_asked_for_again_with_another_template(place: Plac
         return Caption("A man with [hair].", usage=Usage(5, 5)) if times < dirty else GOOD
 
     captioner = Scripted(place.root, reply)
-    tally = place.run(captioner, settings=Settings(asks=3))
+    counts = place.run(captioner, settings=Settings(attempts=3))
     asked = Counter(image for image, _ in captioner.asked)
     assert asked == {"0.jpg": 4, "1.jpg": 6, "2.jpg": 2, "3.jpg": 2, "4.jpg": 2, "5.jpg": 2}
     rows = place.rows()
@@ -81,8 +88,8 @@ def test_a_rejected_caption_is_asked_for_again_with_another_template(place: Plac
     templates = [instruction.template_id for instruction in asked_for if instruction.template]
     assert len(set(templates)) == 3
     assert kept.template_id == templates[-1]
-    assert tally.rejected == {"unfilled-slot": 6}
-    assert tally.spent["qwen"].usage == Usage(10 * 100 + 8 * 5, 10 * 10 + 8 * 5)
+    assert counts.rejected == {"unfilled-slot": 6}
+    assert tokens(counts.usage["qwen"]) == (10 * 100 + 8 * 5, 10 * 10 + 8 * 5)
     assert read_captions(place.out).rejected == {"unfilled-slot": 2}
 
 
@@ -102,13 +109,13 @@ def test_captions_are_made_fit_for_the_table(place: Place) -> None:
 
 def test_an_image_that_cannot_be_captioned_is_a_row_with_a_reason(place: Place) -> None:
     captioner = Scripted(place.root, lambda image, *_: NEVER if image == "2.jpg" else GOOD)
-    tally = place.run(captioner, images=50)
+    counts = place.run(captioner, images=50)
     rows = place.rows()
     assert len(rows) == 100
     assert rows["2.jpg", "qwen/static"].status == "failed-unreadable-image"
     assert rows["2.jpg", "qwen/static"].caption == ""
     assert Counter(image for image, _ in captioner.asked)["2.jpg"] == 2  # never again, in this run
-    assert place.run(captioner, images=50).failed == tally.failed == 2
+    assert place.run(captioner, images=50).failed == counts.failed == 2
     assert len(captioner.asked) == 100  # nor in the next
     assert read_captions(place.out).rejected == {"failed-unreadable-image": 2}
     assert place.run(Scripted(place.root), images=50, retry_failed=True).failed == 0
@@ -118,19 +125,19 @@ def test_an_image_that_cannot_be_captioned_is_a_row_with_a_reason(place: Place) 
 
 def test_a_passing_failure_is_mended_at_the_end(place: Place) -> None:
     captioner = Scripted(place.root, lambda image, r, times: LATER if image == "3.jpg" and not times else GOOD)
-    tally = place.run(captioner)
+    counts = place.run(captioner)
     assert len(place.rows()) == 12
-    assert tally.statuses == {"ok": 12}
-    assert (tally.failures, tally.failed_now, tally.answered_now) == (Counter(), 0, 12)
+    assert counts.statuses == {"ok": 12}
+    assert (counts.failures, counts.failed_now, counts.answered_now) == (Counter(), 0, 12)
     assert [image for image, _ in captioner.asked[-2:]] == ["3.jpg", "3.jpg"]
     assert len(captioner.asked) == 14
 
 
 def test_a_failure_that_stays_is_a_row_if_there_are_few(place: Place) -> None:
     captioner = Scripted(place.root, lambda image, *_: LATER if image == "3.jpg" else GOOD)
-    tally = place.run(captioner, settings=Settings(max_failures=0.2))
-    assert tally.statuses == {"ok": 10, "failed-time-out": 2}
-    assert (tally.done, tally.saved_now, tally.failures) == (12, 12, {"time-out": 2})
+    counts = place.run(captioner, settings=Settings(max_failures=0.2))
+    assert counts.statuses == {"ok": 10, "failed-time-out": 2}
+    assert (counts.done, counts.saved_now, counts.failures) == (12, 12, {"time-out": 2})
     assert read_captions(place.out).rejected == {"failed-time-out": 2}
 
 
@@ -236,10 +243,10 @@ def test_files_with_hard_names_are_captioned_or_named(tmp_path: Path) -> None:
 SLOW_JOB = """
 import asyncio, sys
 from pathlib import Path
-from textreid.captioning.asking import Settings, slots_of
+from textreid.captioning.requests import Settings, slots_of
 from textreid.captioning.requests import Caption
 from textreid.captioning.engine import LocalEngine
-from textreid.captioning.job import CaptioningStoppedError, caption_images
+from textreid.captioning.job import caption_images
 
 class Slow:
     name = "slow"
@@ -252,8 +259,8 @@ class Slow:
     async def aclose(self): pass
 
 names = [f"{n}.jpg" for n in range(int(sys.argv[3]))]
-def watch(tally):
-    print(tally.done, flush=True)
+def watch(counts):
+    print(counts.done, flush=True)
 try:
     caption_images(Path("/nowhere"), names, Path(sys.argv[1]), LocalEngine([Slow()]),
                    slots_of(["slow"], ["static", "dynamic"]), Settings(in_flight=4), watch=watch)

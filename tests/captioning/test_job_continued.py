@@ -4,14 +4,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.captioning.scripted import GOOD, LATER, NEVER, Place, Scripted
+from tests.captioning.scripted import GOOD, LATER, NEVER, Place, Scripted, tokens
 
 from textreid.artifacts import read_manifest
-from textreid.captioning.asking import Settings, Slot, slots_of
 from textreid.captioning.engine import LocalEngine
 from textreid.captioning.job import caption_images
-from textreid.captioning.requests import CaptionFailure, Usage
-from textreid.captioning.spending import read_spent
+from textreid.captioning.requests import CaptionFailure, Settings, Slot, slots_of
+from textreid.captioning.spending import read_usage
 from textreid.captions.table import read_captions
 from textreid.errors import CaptionError, ResumeError
 
@@ -53,8 +52,8 @@ def test_slots_and_mllms_are_added_to_a_finished_table(place: Place) -> None:
     place.run(first, images=8)
     assert len(first.asked) == 16
     assert len(read_captions(place.out)) == 32
-    assert read_spent(place.out)["shikra"].usage == Usage(1600, 160)
-    assert read_spent(place.out)["qwen"].usage == Usage(1600, 160)
+    assert tokens(read_usage(place.out)["shikra"]) == (1600, 160)
+    assert tokens(read_usage(place.out)["qwen"]) == (1600, 160)
 
 
 def test_only_the_failed_slots_of_this_job_are_asked_again(place: Place) -> None:
@@ -75,20 +74,20 @@ def test_rows_that_the_disk_altered_are_told_and_asked_for_again(place: Place) -
     lines = journal.read_bytes().splitlines(keepends=True)
     assert len(lines) == 16
     journal.write_bytes(b"".join([*lines[:3], lines[3].replace(b"red", b"rad"), *lines[4:]]))
-    tally = place.run(Scripted(place.root), images=40)
-    assert tally.damaged == tally.to_dict({})["damaged"] == 1
-    assert "1 of an earlier run were damaged on the disk and asked for again" in tally.summary({})
+    counts = place.run(Scripted(place.root), images=40)
+    assert counts.damaged == counts.to_dict({})["damaged"] == 1
+    assert "1 of an earlier run were damaged on the disk and asked for again" in counts.summary({})
     assert Counter(row.caption for row in place.rows().values()) == {GOOD.text: 80}
 
 
 def test_tokens_are_counted_over_all_runs(place: Place) -> None:
     place.run(Scripted(place.root), images=3)
-    assert place.run(Scripted(place.root), images=3).spent["qwen"].usage == Usage(600, 60)
-    tally = place.run(Scripted(place.root), images=5)
-    assert tally.spent["qwen"].usage == Usage(1000, 100)
-    assert tally.spent_now["qwen"].usage == Usage(400, 40)
+    assert tokens(place.run(Scripted(place.root), images=3).usage["qwen"]) == (600, 60)
+    counts = place.run(Scripted(place.root), images=5)
+    assert tokens(counts.usage["qwen"]) == (1000, 100)
+    assert tokens(counts.usage_now["qwen"]) == (400, 40)
     assert read_manifest(place.out, "captions", 1)["files"]["usage.json"] == (place.out / "usage.json").stat().st_size
     with pytest.raises(CaptionError):
         place.run(Scripted(place.root, lambda *_: LATER), images=9)
-    assert read_spent(place.out)["qwen"].usage == Usage(1000, 100)
+    assert tokens(read_usage(place.out)["qwen"]) == (1000, 100)
     assert len(read_captions(place.out)) == 10  # as complete as it was

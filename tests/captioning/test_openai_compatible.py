@@ -140,7 +140,7 @@ def test_an_unreadable_image_is_a_failure_and_sends_nothing(tmp_path: Path, pict
     ],
 )
 def test_every_caption_arrives_through_faults(fault: str, kind: str, pictures: list[Path]) -> None:
-    options = ServingOptions(timeout=0.5 if fault == "hang" else 20.0, backoff=0.02, attempts=20)
+    options = ServingOptions(timeout=0.5 if fault == "hang" else 20.0, backoff=0.02, tries=20)
     requests = [Request(static_instruction(), seed) for seed in range(6)]
     with Server() as server:
         server.set(**{fault: 0.25})
@@ -153,7 +153,7 @@ def test_every_caption_arrives_through_faults(fault: str, kind: str, pictures: l
 
 
 def test_a_fault_that_stays_is_reported_by_its_name(pictures: list[Path]) -> None:
-    options = ServingOptions(backoff=0.01, attempts=3)
+    options = ServingOptions(backoff=0.01, tries=3)
     with Server(behaviour=Behaviour(error_500=1.0)) as server:
         answers, captioner = ask([server.url], pictures[:1], options, requests=REQUESTS[:1])
     failure = only_failure(answers)
@@ -177,7 +177,7 @@ def test_an_empty_answer_is_a_caption_for_the_cleaning_rules(pictures: list[Path
 
 @pytest.mark.parametrize(("retry_after", "attempts", "least"), [(0.4, 2, 0.4), (1.0, 2, 1.0)])
 def test_retry_after_is_honoured(retry_after: float, attempts: int, least: float, pictures: list[Path]) -> None:
-    options = ServingOptions(backoff=0.01, attempts=attempts)
+    options = ServingOptions(backoff=0.01, tries=attempts)
     with Server(behaviour=Behaviour(too_many=1.0, retry_after=retry_after)) as server:
         start = time.monotonic()
         answers, _ = ask([server.url], pictures[:1], options, requests=REQUESTS[:1])

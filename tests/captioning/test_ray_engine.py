@@ -22,7 +22,6 @@ import pytest
 from examples.mllm_server import Question
 from tests.captioning.server import Server, stock_answer
 
-from textreid.captioning.asking import Settings, slots_of
 from textreid.captioning.cluster.connection import connect
 from textreid.captioning.cluster.engine import RayEngine
 from textreid.captioning.cluster.reading import batch_of
@@ -34,10 +33,10 @@ from textreid.captioning.cluster.vllm_batch import (
     caption_of,
     chat_rows,
 )
+from textreid.captioning.counts import JobCounts
 from textreid.captioning.job import caption_images
 from textreid.captioning.mllms import open_engine, read_mllms
-from textreid.captioning.progress import Tally
-from textreid.captioning.requests import Caption, Captioner, CaptionFailure, Request
+from textreid.captioning.requests import Caption, Captioner, CaptionFailure, Request, Settings, slots_of
 from textreid.captions.selecting import select_images
 from textreid.captions.table import CaptionRow, read_captions
 from textreid.captions.writer import caption_rows
@@ -69,7 +68,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def caption(root: Path, out: Path, engine: str, *mllms: str, limit: int | None = None) -> Tally:
+def caption(root: Path, out: Path, engine: str, *mllms: str, limit: int | None = None) -> JobCounts:
     chosen = read_mllms(mllms)
     return caption_images(
         root,
@@ -90,10 +89,13 @@ def rows_of(out: Path) -> set[CaptionRow]:
 
 def test_the_table_is_that_of_the_local_engine(ray: Any, corpus: Path, tmp_path: Path) -> None:
     mllms = ("qwen=simulated", "draft=describe")
-    tallies = [caption(corpus, tmp_path / engine, engine, *mllms) for engine in ("local", "ray")]
+    both = [caption(corpus, tmp_path / engine, engine, *mllms) for engine in ("local", "ray")]
     assert rows_of(tmp_path / "ray") == rows_of(tmp_path / "local")
     assert len(read_captions(tmp_path / "ray")) == 160
-    assert (tallies[0].statuses, tallies[0].rejected) == (tallies[1].statuses, tallies[1].rejected)
+    assert (both[0].statuses, both[0].rejected) == (
+        both[1].statuses,
+        both[1].rejected,
+    )
     facts = [json.loads((tmp_path / engine / "job.json").read_text()) for engine in ("local", "ray")]
     assert facts[0] == facts[1]
 
@@ -102,8 +104,8 @@ def test_failures_are_counted_as_by_the_local_engine(ray: Any, corpus: Path, tmp
     root = tmp_path / "images"
     shutil.copytree(corpus / "imgs", root)
     (root / "no picture.jpg").write_bytes(b"GIF89a")
-    tally = caption(root, tmp_path / "out", "ray", "draft=describe")
-    assert tally.statuses == {"ok": 80, "failed-unreadable-image": 2}
+    counts = caption(root, tmp_path / "out", "ray", "draft=describe")
+    assert counts.statuses == {"ok": 80, "failed-unreadable-image": 2}
     assert {row.image for row in rows_of(tmp_path / "out") if not row.caption} == {"no picture.jpg"}
     for number in range(3):
         (root / f"none {number}.jpg").write_bytes(b"")
@@ -148,7 +150,7 @@ def open_slow(log: Path) -> list[Captioner]:
     return [Slow(log)]
 
 
-def run_slow(folder: Path, images: int, watch: Callable[[Tally], None] = lambda tally: None) -> Tally:
+def run_slow(folder: Path, images: int, watch: Callable[[JobCounts], None] = lambda counts: None) -> JobCounts:
     engine = RayEngine(partial(open_slow, folder / "asked"), workers=2)
     names = [f"{number}.jpg" for number in range(images)]
     return caption_images(
@@ -167,8 +169,8 @@ def keys_of(folder: Path) -> set[str]:
 def test_a_killed_worker_costs_nothing_but_what_it_had_in_hand(ray: Any, tmp_path: Path) -> None:
     killed: list[int] = []
 
-    def kill_one(tally: Tally) -> None:
-        if tally.done >= 60 and not killed:
+    def kill_one(counts: JobCounts) -> None:
+        if counts.done >= 60 and not killed:
             killed.append(int((tmp_path / "asked").read_text().split(maxsplit=1)[0]))
             os.kill(killed[0], signal.SIGKILL)
 
@@ -185,7 +187,7 @@ SLOW_JOB = """
 import sys
 from pathlib import Path
 from functools import partial
-from textreid.captioning.asking import Settings, slots_of
+from textreid.captioning.requests import Settings, slots_of
 from textreid.captioning.cluster.engine import RayEngine
 from textreid.captioning.job import caption_images
 from tests.captioning.test_ray_engine import open_slow
@@ -197,7 +199,7 @@ try:
     engine = RayEngine(partial(open_slow, folder / "asked"), workers=2, address=address)
     caption_images(folder, [f"{n}.jpg" for n in range(images)], folder / "out", engine,
                    slots_of(["slow"], ["static", "dynamic"]), Settings(in_flight=8),
-                   watch=lambda tally: print(tally.done, flush=True))
+                   watch=lambda counts: print(counts.done, flush=True))
 except Exception as error:
     print(error, file=sys.stderr)
     sys.exit(getattr(error, "exit_code", 9))
@@ -412,14 +414,14 @@ def test_the_batch_pipeline_asks_again_and_counts_what_cannot_be_read(ray: Any, 
 
     with Server(answer=answer) as server:
         mllm = BatchMLLM("q", partial(over_http, server.url))
-        tally = caption_images(
+        counts = caption_images(
             root, select_images(root).images, tmp_path / "out", RayEngine(list, workers=1, batch_mllms=[mllm]),
-            slots_of(["q"], SLOTS), Settings(asks=2),
+            slots_of(["q"], SLOTS), Settings(attempts=2),
         )  # fmt: skip
     assert asked == {"static": 40, "dynamic": 80}
-    assert tally.statuses == {"ok": 80, "failed-unreadable-image": 2}
-    assert tally.rejected == {"unfilled-slot": 40}
-    assert tally.spent_now["q"].usage.prompt_tokens > 120 * 256
+    assert counts.statuses == {"ok": 80, "failed-unreadable-image": 2}
+    assert counts.rejected == {"unfilled-slot": 40}
+    assert counts.usage_now["q"].prompt_tokens > 120 * 256
     rows = rows_of(tmp_path / "out")
     assert len(rows) == 82
     assert all(question.images for question in server.questions)

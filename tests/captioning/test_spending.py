@@ -6,13 +6,13 @@ import pytest
 
 from textreid.artifacts import write_text
 from textreid.captioning.requests import Usage
-from textreid.captioning.spending import USAGE, Price, Spent, read_prices, read_spent, write_spent
+from textreid.captioning.spending import USAGE, Price, read_prices, read_usage, write_usage
 from textreid.errors import ArtifactError, ConfigError
 
 
 def test_tokens_and_hours_cost() -> None:
-    assert Price(2.0, 8.0).cost(Spent(Usage(1_000_000, 500_000), 3600)) == 6.0
-    assert Price(hour=3.0).cost(Spent(Usage(1_000_000, 500_000), 1800)) == 1.5
+    assert Price(2.0, 8.0).cost(Usage(1_000_000, 500_000, 3600)) == 6.0
+    assert Price(hour=3.0).cost(Usage(1_000_000, 500_000, 1800)) == 1.5
 
 
 def test_prices_are_read_from_toml(tmp_path: Path) -> None:
@@ -37,11 +37,11 @@ def test_prices_are_read_from_toml(tmp_path: Path) -> None:
 
 
 def test_the_record_is_read_back(tmp_path: Path) -> None:
-    assert read_spent(tmp_path) == {}
-    spent = {"qwen": Spent(Usage(7, 3), 12.5), "shikra": Spent()}
+    assert read_usage(tmp_path) == {}
+    spent = {"qwen": Usage(7, 3, 12.5), "shikra": Usage()}
     for _ in range(2):
-        write_spent(tmp_path, spent)
-    assert read_spent(tmp_path) == spent
+        write_usage(tmp_path, spent)
+    assert read_usage(tmp_path) == spent
     assert [path.name for path in tmp_path.iterdir()] == [USAGE]
 
 
@@ -61,4 +61,4 @@ def test_the_record_is_read_back(tmp_path: Path) -> None:
 def test_a_damaged_record_is_named(text: str, tmp_path: Path) -> None:
     write_text(tmp_path / USAGE, text)
     with pytest.raises(ArtifactError, match=r"usage\.json: "):
-        read_spent(tmp_path)
+        read_usage(tmp_path)

@@ -1,36 +1,8 @@
-"""Captions for pedestrian crops: instructions, templates and the captioners that follow them."""
+"""Captions for pedestrian crops: instructions, templates, the captioners that follow them, and the job that runs them.
 
-from textreid.captioning.backends.simulated import SimulatedMLLM
-from textreid.captioning.discovery import ChatModel, discover_templates
-from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
-from textreid.captioning.requests import Caption, Captioner, CaptionFailure, Request, Usage
-from textreid.captioning.simulate import simulate_captions
-from textreid.captioning.styles import style_instructions
-from textreid.captioning.templates import Template, own_templates, read_templates
-from textreid.captions.diversity import Diversity, compare_corpora
-from textreid.captions.exporting import export_captions
-from textreid.captions.importing import Source, import_captions
+Names are listed in ``__init__.pyi``; a module is imported when one of them is used.
+"""
 
-__all__ = [
-    "Caption",
-    "CaptionFailure",
-    "Captioner",
-    "ChatModel",
-    "Diversity",
-    "Instruction",
-    "Request",
-    "SimulatedMLLM",
-    "Source",
-    "Template",
-    "Usage",
-    "compare_corpora",
-    "discover_templates",
-    "dynamic_instructions",
-    "export_captions",
-    "import_captions",
-    "own_templates",
-    "read_templates",
-    "simulate_captions",
-    "static_instruction",
-    "style_instructions",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textreid.artifacts import fingerprint, read_json, write_json, write_text
-from textreid.captioning.template_parsing import distinct_structures, parse_templates
-from textreid.captioning.templates import Template, read_templates
+from textreid.captioning.templates import Template, distinct_structures, parse_templates, read_templates
 from textreid.errors import CaptionError, ResumeError
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from textreid.captioning.asking import Answer, Settings, Slot, caption_image
-from textreid.captioning.requests import Captioner
+from textreid.captioning.requests import Answer, Captioner, Settings, Slot, caption_image
 
 
 @dataclass(frozen=True, slots=True)

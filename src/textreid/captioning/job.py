@@ -14,23 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from textreid.artifacts import fingerprint
-from textreid.captioning.asking import FAILED, Answer, Settings, Slot
+from textreid.captioning.counts import JobCounts
 from textreid.captioning.engine import Engine, Work
-from textreid.captioning.progress import Tally
-from textreid.captioning.spending import Spent, read_spent, write_spent
+from textreid.captioning.requests import FAILED, Answer, Settings, Slot, Usage
+from textreid.captioning.spending import read_usage, write_usage
 from textreid.captions.table import CaptionRow
 from textreid.captions.writer import GrowingTable
-from textreid.errors import ArtifactError, CaptionError, TextReidError
+from textreid.errors import ArtifactError, CaptionError, CaptioningStoppedError, TextReidError
 
 _FEW = 50  # failures that say nothing about a rate yet
 _PASSES = 2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class CaptioningStoppedError(TextReidError):
-    """A captioning job was asked to stop; it did, and its captions are saved."""
-
-    exit_code = 130
 
 
 def job_facts(root: Path, slots: Sequence[Slot], models: Mapping[str, str], settings: Settings) -> dict[str, Any]:
@@ -44,7 +38,7 @@ def job_facts(root: Path, slots: Sequence[Slot], models: Mapping[str, str], sett
         "models": dict(models),
         "prompts": prompts,
         "seed": settings.seed,
-        "asks": settings.asks,
+        "asks": settings.attempts,
     }
 
 
@@ -58,8 +52,8 @@ def caption_images(
     *,
     models: Mapping[str, str] | None = None,
     retry_failed: bool = False,
-    watch: Callable[[Tally], None] = lambda tally: None,
-) -> Tally:
+    watch: Callable[[JobCounts], None] = lambda counts: None,
+) -> JobCounts:
     """Write the captions of ``images`` (paths relative to ``root``) that the table ``out`` does not have yet.
 
     Ctrl-C and SIGTERM finish what is under way; a second one ends at once. However a job ends, the same call goes on.
@@ -96,13 +90,13 @@ def caption_images(
                 asyncio.run(job.run(engine))
         except KeyboardInterrupt:
             job.stopped.set()
-        if job.stopped.is_set() and job.tally.done < job.tally.total:
+        if job.stopped.is_set() and job.counts.done < job.counts.total:
             raise CaptioningStoppedError(
-                f"stopped; {job.tally.done} of {job.tally.total} captions are saved in {out}: "
+                f"stopped; {job.counts.done} of {job.counts.total} captions are saved in {out}: "
                 "run the same command to go on"
             )
         job.finish()
-        return job.tally
+        return job.counts
 
 
 class _Job:
@@ -115,7 +109,7 @@ class _Job:
         table: GrowingTable,
         slots: Sequence[Slot],
         settings: Settings,
-        watch: Callable[[Tally], None],
+        watch: Callable[[JobCounts], None],
     ) -> None:
         self.root, self.settings, self.slots = root, settings, tuple(slots)
         self.stopped = asyncio.Event()
@@ -124,11 +118,11 @@ class _Job:
         self._done: npt.NDArray[np.bool_] = np.zeros((len(images), len(slots)), dtype=np.bool_)
         self._missing: dict[tuple[int, str], CaptionRow] = {}  # failures that another pass may mend
         self._queue: asyncio.Queue[tuple[list[CaptionRow], asyncio.Future[None]] | None] = asyncio.Queue()
-        self.tally = Tally(self._done.size, read_spent(table.folder))
-        self.tally.damaged = table.damaged
-        self._spent_written = time.monotonic()
+        self.counts = JobCounts(self._done.size, read_usage(table.folder))
+        self.counts.damaged = table.damaged
+        self._usage_written = time.monotonic()
         self._read_keys()
-        self.tally.start(images_done=int(self._done.all(axis=1).sum()), images=len(images))
+        self.counts.start(images_done=int(self._done.all(axis=1).sum()), images=len(images))
 
     def _read_keys(self) -> None:
         index = {image: row for row, image in enumerate(self._images)}
@@ -140,7 +134,7 @@ class _Job:
                 if self._done[row, column]:
                     raise CaptionError(f"{self._table.folder}: image {image!r} has two captions in slot {slot!r}")
                 self._done[row, column] = True
-                self.tally.found(status)
+                self.counts.found(status)
 
     async def run(self, engine: Engine) -> None:
         """Ask for everything that is missing; what fails for a passing reason, once more at the end."""
@@ -148,7 +142,7 @@ class _Job:
         writer = asyncio.create_task(self._write())
         try:
             for _ in range(_PASSES):
-                self.tally.forget_failures(row.status for row in self._missing.values())
+                self.counts.forget_failures(row.status for row in self._missing.values())
                 self._missing.clear()
                 await engine.run(self)
                 if self._done.all() or self.stopped.is_set():
@@ -158,25 +152,25 @@ class _Job:
         finally:
             self._queue.put_nowait(None)  # what has been answered is written, whatever went wrong
             await writer
-            if self.tally.saved_now:
+            if self.counts.saved_now:
                 with suppress(ArtifactError):  # a full disk is told by the captions themselves
-                    write_spent(self._table.folder, self.tally.spent)
+                    write_usage(self._table.folder, self.counts.usage)
             await engine.aclose()
 
     def finish(self) -> None:
         """Complete the table, unless too much is missing."""
-        unanswered = self.tally.total - self.tally.done - len(self._missing)
+        unanswered = self.counts.total - self.counts.done - len(self._missing)
         if unanswered:
             raise CaptionError(
-                f"{unanswered} of {self.tally.total} captions came back neither written nor failed; "
+                f"{unanswered} of {self.counts.total} captions came back neither written nor failed; "
                 f"the others are saved in {self._table.folder}: run the same command to go on"
             )
-        failed = self.tally.failed + len(self._missing)
-        if failed > self.settings.max_failures * self.tally.total:
-            raise self._too_many(failed, self.tally.total)
+        failed = self.counts.failed + len(self._missing)
+        if failed > self.settings.max_failures * self.counts.total:
+            raise self._too_many(failed, self.counts.total)
         if self._missing:
             self._table.append(list(self._missing.values()))
-            self.tally.gave_up(row.status for row in self._missing.values())
+            self.counts.gave_up(row.status for row in self._missing.values())
         if not self._table.complete:
             self._table.finish()
 
@@ -196,7 +190,7 @@ class _Job:
         for answer in answers:
             if self._done[number, self._column[answer.row.slot]]:
                 continue  # an engine of many machines may deliver twice
-            self.tally.answered(answer)
+            self.counts.answered(answer)
             if answer.failure and answer.failure.fatal:
                 raise CaptionError(f"{answer.row.mllm}: {answer.failure.message}")
             if answer.failure and not answer.failure.permanent:
@@ -208,19 +202,19 @@ class _Job:
             await self._save(rows)
         for each in rows:
             self._done[number, self._column[each.slot]] = True
-        self.tally.saved(rows, image_done=bool(rows) and bool(self._done[number].all()))
-        self._watch(self.tally)
+        self.counts.saved(rows, image_done=bool(rows) and bool(self._done[number].all()))
+        self._watch(self.counts)
 
     def _check_rate(self) -> None:
-        failed, answered = self.tally.failed_now, self.tally.answered_now
+        failed, answered = self.counts.failed_now, self.counts.answered_now
         if failed > _FEW and failed > self.settings.max_failures * answered:
             raise self._too_many(failed, answered)
 
     def _too_many(self, failed: int, total: int) -> CaptionError:
-        kinds = ", ".join(f"{kind} {count}" for kind, count in self.tally.failures.most_common())
+        kinds = ", ".join(f"{kind} {count}" for kind, count in self.counts.failures.most_common())
         return CaptionError(
             f"{failed} of {total} captions failed ({kinds}), more than the {self.settings.max_failures:.1%} that "
-            f"--max-failures allows; first: {self.tally.first_failure or 'in an earlier run'}; "
+            f"--max-failures allows; first: {self.counts.first_failure or 'in an earlier run'}; "
             f"the others are saved in {self._table.folder}: run the same command to go on"
         )
 
@@ -242,7 +236,7 @@ class _Job:
                 entry = self._queue.get_nowait()
             error = None
             try:
-                await asyncio.to_thread(self._append, [row for rows, _ in batch for row in rows], self.tally.spent)
+                await asyncio.to_thread(self._append, [row for rows, _ in batch for row in rows], self.counts.usage)
             except Exception as problem:
                 error = problem  # raised where the rows come from
             for _, saved in batch:
@@ -255,12 +249,12 @@ class _Job:
             if entry is not None:
                 entry = await self._queue.get()
 
-    def _append(self, rows: list[CaptionRow], spent: Mapping[str, Spent]) -> None:
-        """Write ``rows``, and now and then what was spent: a killed run loses count of its last second."""
+    def _append(self, rows: list[CaptionRow], usage: Mapping[str, Usage]) -> None:
+        """Write ``rows``, and now and then the usage: a killed run loses count of its last second."""
         self._table.append(rows)
-        if time.monotonic() - self._spent_written >= 1:
-            write_spent(self._table.folder, spent)
-            self._spent_written = time.monotonic()
+        if time.monotonic() - self._usage_written >= 1:
+            write_usage(self._table.folder, usage)
+            self._usage_written = time.monotonic()
 
     def _listen_for_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -269,10 +263,10 @@ class _Job:
 
         def stop() -> None:
             self.stopped.set()
-            self.tally.stopping = True
+            self.counts.stopping = True
             for number in _SIGNALS:
                 loop.remove_signal_handler(number)  # the next one ends the process
-            self._watch(self.tally)
+            self._watch(self.counts)
 
         for number in _SIGNALS:
             loop.add_signal_handler(number, stop)

@@ -24,7 +24,7 @@ _FORMS = (
 
 
 @dataclass(frozen=True)
-class MLLM:
+class CaptionerSpec:
     """A captioner before it is opened: ``urls`` are the endpoints that serve ``model``."""
 
     name: str
@@ -34,8 +34,8 @@ class MLLM:
 
 
 @dataclass(frozen=True)
-class Asking:
-    """How MLLMs are asked where that differs from the backend's own defaults: None leaves those."""
+class CaptionerOptions:
+    """Ways in which MLLMs are asked where that differs from the backend's own defaults: None leaves those."""
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -43,11 +43,11 @@ class Asking:
     timeout: float | None = None
     batch_size: int | None = None
 
-    def options(self, backend: Backend) -> dict[str, Any]:
+    def of(self, backend: Backend) -> dict[str, Any]:
         """The fields that are given and that ``backend`` has."""
         return {name: value for name, value in vars(self).items() if value is not None and backend in _TAKEN_BY[name]}
 
-    def check(self, mllms: Sequence[MLLM]) -> None:
+    def check(self, mllms: Sequence[CaptionerSpec]) -> None:
         """Refuse what none of ``mllms`` can be told.
 
         Raises:
@@ -70,13 +70,13 @@ _TAKEN_BY: Mapping[str, tuple[Backend, ...]] = {
 }
 
 
-def read_mllms(specifications: Sequence[str]) -> tuple[MLLM, ...]:
+def read_mllms(specifications: Sequence[str]) -> tuple[CaptionerSpec, ...]:
     """Read what ``--mllm`` was given; a name that comes again adds an endpoint of the same model.
 
     Raises:
         ConfigError: none, one that has no known form, or a name that stands for two models.
     """
-    found: dict[str, MLLM] = {}
+    found: dict[str, CaptionerSpec] = {}
     for specification in specifications:
         one = _read(specification)
         known = found.get(one.name)
@@ -92,25 +92,25 @@ def read_mllms(specifications: Sequence[str]) -> tuple[MLLM, ...]:
         elif one.backend != "openai-compatible" or one.urls[0] in known.urls:
             raise ConfigError(f"--mllm {one.name}: given twice")
         else:
-            found[one.name] = MLLM(one.name, one.backend, one.model, (*known.urls, *one.urls))
+            found[one.name] = CaptionerSpec(one.name, one.backend, one.model, (*known.urls, *one.urls))
     if not found:
         raise ConfigError(f"--mllm: needed at least once, as {_FORMS}")
     return tuple(found.values())
 
 
-def _read(specification: str) -> MLLM:
+def _read(specification: str) -> CaptionerSpec:
     name, equals, target = specification.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         # What stands there may hold a secret, so it is not repeated.
         raise ConfigError(f"--mllm: no name of letters, digits, '.', '_' and '-' before '='; expected {_FORMS}")
     if target == "describe":
-        return MLLM(name, "describe", "describe")
+        return CaptionerSpec(name, "describe", "describe")
     if target == "simulated":
-        return MLLM(name, "simulated", "simulated")
+        return CaptionerSpec(name, "simulated", "simulated")
     if target.startswith("transformers:") and target != "transformers:":
-        return MLLM(name, "transformers", target.removeprefix("transformers:"))
+        return CaptionerSpec(name, "transformers", target.removeprefix("transformers:"))
     if target.startswith("vllm:") and target != "vllm:":
-        return MLLM(name, "vllm", target.removeprefix("vllm:"))
+        return CaptionerSpec(name, "vllm", target.removeprefix("vllm:"))
     url, _, model = target.partition("#")
     if not url.startswith(("http://", "https://")) or not model:
         raise ConfigError(f"--mllm {name}: expected {_FORMS}")
@@ -120,13 +120,13 @@ def _read(specification: str) -> MLLM:
             f"--mllm {name}: a URL must not hold a user, a password or a query; "
             f"give the key in the environment variable {key_variable(name)}"
         )
-    return MLLM(name, "openai-compatible", model, (url.rstrip("/"),))
+    return CaptionerSpec(name, "openai-compatible", model, (url.rstrip("/"),))
 
 
 def open_engine(
-    mllms: Sequence[MLLM],
+    mllms: Sequence[CaptionerSpec],
     images: Path,
-    asking: Asking | None = None,
+    options: CaptionerOptions | None = None,
     engine: EngineName = "local",
     address: str | None = None,
     workers: int | None = None,
@@ -140,14 +140,14 @@ def open_engine(
     if engine == "local":
         if address or workers or tensor_parallel > 1:
             raise ConfigError("--ray-address, --workers and --tensor-parallel: need --engine ray")
-        return LocalEngine(open_captioners(mllms, images, asking))
+        return LocalEngine(open_captioners(mllms, images, options))
     from textreid.captioning.cluster.engine import RayEngine
     from textreid.captioning.cluster.vllm_batch import BatchMLLM, Sampling, VLLMProcessor
 
     # Relative to this process; workers have another working directory.
-    opener = partial(open_captioners, [one for one in mllms if one.backend != "vllm"], images.resolve(), asking)
+    opener = partial(open_captioners, [one for one in mllms if one.backend != "vllm"], images.resolve(), options)
     processors = {one.name: VLLMProcessor(one.model, tensor_parallel) for one in mllms if one.backend == "vllm"}
-    sampling = Sampling(**(asking or Asking()).options("vllm"))
+    sampling = Sampling(**(options or CaptionerOptions()).of("vllm"))
     batch_mllms = [BatchMLLM(name, processor, sampling) for name, processor in processors.items()]
     found = RayEngine(
         opener, address=address, workers=workers, keys=_keys_of(mllms), batch_mllms=batch_mllms,
@@ -158,18 +158,20 @@ def open_engine(
     return found
 
 
-def open_captioners(mllms: Sequence[MLLM], images: Path, asking: Asking | None = None) -> list[Captioner]:
+def open_captioners(
+    mllms: Sequence[CaptionerSpec], images: Path, options: CaptionerOptions | None = None
+) -> list[Captioner]:
     """`open_captioner` of each."""
-    return [open_captioner(mllm, images, asking) for mllm in mllms]
+    return [open_captioner(mllm, images, options) for mllm in mllms]
 
 
-def _keys_of(mllms: Sequence[MLLM]) -> dict[str, str]:
+def _keys_of(mllms: Sequence[CaptionerSpec]) -> dict[str, str]:
     """The environment variables that may hold keys of ``mllms``, with their values."""
     names = {name for one in mllms if one.urls for name in (key_variable(one.name), OPENAI_VARIABLE)}
     return {name: os.environ[name] for name in sorted(names & os.environ.keys())}
 
 
-def open_captioner(mllm: MLLM, images: Path, asking: Asking | None = None) -> Captioner:
+def open_captioner(mllm: CaptionerSpec, images: Path, options: CaptionerOptions | None = None) -> Captioner:
     """The captioner of ``mllm`` for the files under ``images``; keys come from the environment.
 
     Raises:
@@ -179,7 +181,7 @@ def open_captioner(mllm: MLLM, images: Path, asking: Asking | None = None) -> Ca
     """
     if mllm.backend == "vllm":
         raise ConfigError(f"--mllm {mllm.name}: vllm needs --engine ray; or run `vllm serve` and give its URL")
-    options = (asking or Asking()).options(mllm.backend)
+    given = (options or CaptionerOptions()).of(mllm.backend)
     if mllm.backend == "simulated":
         from textreid.captioning.backends.simulated import SimulatedMLLM
         from textreid.synthetic import read_people
@@ -188,11 +190,11 @@ def open_captioner(mllm: MLLM, images: Path, asking: Asking | None = None) -> Ca
     if mllm.backend == "openai-compatible":
         from textreid.captioning.backends.openai_compatible import OpenAICompatible, ServingOptions
 
-        return OpenAICompatible(mllm.name, mllm.model, mllm.urls, ServingOptions(**options))
+        return OpenAICompatible(mllm.name, mllm.model, mllm.urls, ServingOptions(**given))
     if mllm.backend == "describe":
         from textreid.captioning.backends.describe import PixelDescriber
 
         return PixelDescriber(mllm.name)
     from textreid.captioning.backends.transformers_local import LocalMLLM, LocalOptions
 
-    return LocalMLLM(mllm.name, mllm.model, LocalOptions(**options))
+    return LocalMLLM(mllm.name, mllm.model, LocalOptions(**given))

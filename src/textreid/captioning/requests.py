@@ -1,24 +1,43 @@
-"""What a captioner is: one method from a picture and the requests about it to captions."""
+"""What one image is asked, who answers, and what becomes of the answers: the unit of work of a captioning job.
 
-from collections.abc import Sequence
+A captioner is one method from a picture and the requests about it to captions. What a caption is asked with depends on
+the seed, the image and the slot alone, so `caption_image` may run anywhere and in any order.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from textreid.captioning.instructions import Instruction
+from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
+from textreid.captioning.styles import style_instructions
+from textreid.captioning.templates import Template
+from textreid.captions.cleaning import OK, status_of, tidy
+from textreid.captions.table import CaptionRow
+from textreid.errors import ConfigError
+from textreid.seeding import Chance
 
 Span = tuple[int, int]
+FAILED = "failed-"  # in front of the kind of a failure: the status of a row without a caption
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that were read and written for an answer, as the server counts them; zeros where nobody counts."""
+    """Tokens that were read and written, as the server counts them (zeros where nobody counts), and the time.
+
+    ``seconds`` is that of a whole MLLM, from the start of a run to its last answer in it; single answers have none.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    seconds: float = 0.0
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens)
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.seconds + other.seconds,
+        )
 
 
 NO_USAGE = Usage()
@@ -82,3 +101,128 @@ class Captioner(Protocol):
     async def aclose(self) -> None:
         """Let go of connections and threads; no request is under way."""
         ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a job is told.
+
+    Attributes:
+        seed: of the choice of instructions and of the MLLMs' sampling.
+        attempts: how often one caption is asked for, at most, while the cleaning rules reject it.
+        max_failures: share of captions that may be missing in the end; above it the job fails.
+        in_flight: images that an MLLM works on at once, at most; captioners may go below it by themselves.
+    """
+
+    seed: int = 0
+    attempts: int = 3
+    max_failures: float = 0.05
+    in_flight: int = 256
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.in_flight < 1 or not 0 <= self.max_failures <= 1:
+            raise ConfigError("attempts and in_flight must be 1 or more, and max_failures from 0 to 1")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One of the captions that every image gets: ``mllm`` is asked with one of ``choices``, which ``label`` names."""
+
+    mllm: str
+    label: str
+    choices: tuple[Instruction, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in the table: ``"qwen/static"``."""
+        return f"{self.mllm}/{self.label}"
+
+
+def slots_of(
+    mllms: Sequence[str], labels: Sequence[str], templates: Mapping[str, Template] | None = None
+) -> list[Slot]:
+    """The slots of a job: each of ``mllms`` with each of ``labels``.
+
+    ``"static"`` is the request alone, ``"dynamic"`` adds one of ``templates`` (ours when None), ``"styled"`` a style.
+
+    Raises:
+        ConfigError: a label that is unknown, or given twice.
+    """
+    choices: dict[str, Callable[[], tuple[Instruction, ...]]] = {
+        "static": lambda: (static_instruction(),),
+        "dynamic": lambda: dynamic_instructions(templates),
+        "styled": style_instructions,
+    }
+    for label in labels:
+        if label not in choices or labels.count(label) > 1:
+            raise ConfigError(f"--slots: {label!r}: expected some of {', '.join(choices)}, each once")
+    chosen = {label: choices[label]() for label in labels}
+    return [Slot(mllm, label, chosen[label]) for mllm in mllms for label in labels]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one slot of one image.
+
+    ``rejected`` are the rules that earlier answers broke; with a ``failure``, the row has no caption.
+    """
+
+    row: CaptionRow
+    rejected: tuple[str, ...] = ()
+    usage: Usage = NO_USAGE
+    failure: CaptionFailure | None = None
+
+
+def requests_for(image: str, slot: Slot, settings: Settings) -> list[Request]:
+    """What ``slot`` of ``image`` is asked, first and after each rejection: other instructions, as long as they last."""
+    chance = Chance.of(settings.seed, "captions", slot.name, image)
+    choices: list[Instruction] = []
+    requests = []
+    for _ in range(settings.attempts):
+        choices = choices or list(slot.choices)
+        instruction = choices.pop(chance.whole(0, len(choices)))
+        requests.append(Request(instruction, chance.whole(0, 1 << 31)))
+    return requests
+
+
+async def caption_image(
+    captioner: Captioner, root: Path, image: str, slots: Sequence[Slot], settings: Settings
+) -> list[Answer]:
+    """Ask for the captions of one image in ``slots`` of one MLLM, and again for those that a cleaning rule rejects.
+
+    The last answer stays if all are rejected, with the rule as its status.
+    """
+    plans = {slot.name: requests_for(image, slot, settings) for slot in slots}
+    answers: dict[str, Answer] = {}
+    for turn in range(settings.attempts):
+        open_ = [slot for slot in slots if (last := answers.get(slot.name)) is None or is_rejected(last)]
+        if not open_:
+            break
+        requests = [plans[slot.name][turn] for slot in open_]
+        captions = await captioner.caption(root / image, requests)
+        for slot, request, caption in zip(open_, requests, captions, strict=True):
+            answers[slot.name] = answer_of(image, slot, request, caption, answers.get(slot.name))
+    return [answers[slot.name] for slot in slots]
+
+
+def is_rejected(answer: Answer) -> bool:
+    """Whether a cleaning rule says no, so that another answer may be asked for."""
+    return answer.failure is None and answer.row.status != OK
+
+
+def answer_of(
+    image: str, slot: Slot, request: Request, caption: Caption | CaptionFailure, before: Answer | None
+) -> Answer:
+    """What became of ``slot`` of ``image``, now that ``request`` has been answered, after the answer ``before``."""
+    instruction = request.instruction
+    if isinstance(caption, CaptionFailure):
+        text, status, usage, failure = "", FAILED + caption.kind, NO_USAGE, caption
+    else:
+        text, status, usage, failure = tidy(caption.text), status_of(caption.text), caption.usage, None
+    row = CaptionRow(
+        image, slot.name, text, slot.mllm, instruction.kind,
+        instruction.template_id, instruction.prompt_hash, request.seed, status,
+    )  # fmt: skip
+    if before is None:
+        return Answer(row, (), usage, failure)
+    return Answer(row, (*before.rejected, before.row.status), before.usage + usage, failure)

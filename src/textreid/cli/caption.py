@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 if TYPE_CHECKING:
-    from textreid.captioning.asking import Settings, Slot
+    from textreid.captioning.counts import JobCounts
     from textreid.captioning.engine import Engine
-    from textreid.captioning.progress import Tally
+    from textreid.captioning.requests import Settings, Slot
     from textreid.captioning.spending import Price
     from textreid.captions.selecting import Selection
 
@@ -35,7 +35,9 @@ def caption(
     limit: int | None = typer.Option(None, min=1, help="Only the first images; without it, the job goes on to all."),
     sample: int | None = typer.Option(None, min=1, help="Only a random sample of the images, drawn by --seed."),
     seed: int = typer.Option(0, min=0, help="Of the templates, the sampling of the MLLMs, and --sample."),
-    asks: int = typer.Option(3, min=1, help="How often a caption is asked for while cleaning rejects it."),
+    attempts: int = typer.Option(
+        3, "--attempts", "--asks", min=1, help="How often a caption is asked for while cleaning rejects it."
+    ),
     max_failures: float = typer.Option(0.05, min=0, max=1, help="Share of captions that may be missing in the end."),
     retry_failed: bool = typer.Option(False, "--retry-failed", help="Ask again for captions that stayed missing."),
     in_flight: int = typer.Option(256, min=1, help="Images that an MLLM works on at once, at most."),
@@ -67,31 +69,31 @@ def caption(
     as_json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
 ) -> None:
     """Describe every image in one caption per MLLM and instruction; can be stopped and started again at any moment."""
-    from textreid.captioning.asking import Settings, slots_of
-    from textreid.captioning.mllms import Asking, open_engine, read_mllms
+    from textreid.captioning.mllms import CaptionerOptions, open_engine, read_mllms
+    from textreid.captioning.requests import Settings, slots_of
     from textreid.captioning.spending import read_prices
     from textreid.captioning.templates import read_templates
     from textreid.captions.selecting import select_images
 
     mllms = read_mllms(mllm)
-    asking = Asking(max_tokens, temperature, image_size, timeout, batch_size)
-    asking.check(mllms)
-    settings = Settings(seed, asks, max_failures, in_flight)
+    options = CaptionerOptions(max_tokens, temperature, image_size, timeout, batch_size)
+    options.check(mllms)
+    settings = Settings(seed, attempts, max_failures, in_flight)
     asked = slots_of([one.name for one in mllms], slots.split(","), read_templates(templates) if templates else None)
     by_model = read_prices(prices) if prices else {}
     by_name = {one.name: by_model[one.model] for one in mllms if one.model in by_model}
     selection = select_images(images, limit, sample, seed)
     _warn_of_names(selection)
     if dry_run:
-        from textreid.captioning.preview import preview
+        from textreid.captioning.spending import preview
 
         sys.stdout.write(preview(selection.images, asked, settings, by_name))
         return
-    asker = open_engine(mllms, images, asking, engine, ray_address, workers, tensor_parallel)
+    asker = open_engine(mllms, images, options, engine, ray_address, workers, tensor_parallel)
     models = {one.name: one.model for one in mllms}
-    tally = _run(images, selection, out, asker, models, asked, settings, retry_failed, by_name)
-    sys.stderr.write(f"{tally.summary(by_name)}\n")
-    sys.stdout.write(json.dumps(tally.to_dict(by_name)) + "\n" if as_json else f"{out}\n")
+    counts = _run(images, selection, out, asker, models, asked, settings, retry_failed, by_name)
+    sys.stderr.write(f"{counts.summary(by_name)}\n")
+    sys.stdout.write(json.dumps(counts.to_dict(by_name)) + "\n" if as_json else f"{out}\n")
 
 
 def _warn_of_names(selection: "Selection") -> None:
@@ -112,21 +114,23 @@ def _run(
     settings: "Settings",
     retry_failed: bool,
     prices: "dict[str, Price]",
-) -> "Tally":
+) -> "JobCounts":
     from textreid.captioning.job import caption_images
     from textreid.runlog import RunLog
 
     log = RunLog(out)
     told_to_stop = told_of_damage = False
 
-    def watch(tally: "Tally") -> None:
+    def watch(counts: "JobCounts") -> None:
         nonlocal told_to_stop, told_of_damage
-        if tally.damaged and not told_of_damage:
+        if counts.damaged and not told_of_damage:
             told_of_damage = True
-            log.say(f"{out}: {tally.damaged} captions were damaged on the disk and are asked for again; is it failing?")
-        log.note(tally.line(prices))
-        log.advance(tally.done)
-        if tally.stopping and not told_to_stop:
+            log.say(
+                f"{out}: {counts.damaged} captions were damaged on the disk and are asked for again; is it failing?"
+            )
+        log.note(counts.line(prices))
+        log.advance(counts.done)
+        if counts.stopping and not told_to_stop:
             told_to_stop = True
             log.say("stopping when the calls under way are answered; once more stops at once and loses them")
 

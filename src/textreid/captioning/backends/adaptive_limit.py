@@ -12,7 +12,7 @@ from statistics import median
 
 _LARGEST_STEP, _BOLD_STEP, _FINE_STEP, _SMALLEST_STEP = 2.0, 1.4, 1.1, 1.05
 _FEW, _MANY = 16, 64  # answers that a decision on a large and on a small step waits for, at least
-_PATIENCE = 32  # most rounds at rest between two trials
+_LONGEST_REST = 32  # most rounds at rest between two trials
 _RETREAT, _FIRST_RETREAT = 0.9, 0.75
 _RECENT = 8  # answers whose latency can end the fast start
 _SLOWER = 1.5  # times the first latency, when it does; up to the capacity the bursts of a doubling limit wait for less
@@ -51,7 +51,7 @@ class AdaptiveLimit:
         self._up = True
         self._step = _LARGEST_STEP
         self._rest = 0
-        self._patience = 1
+        self._rest_length = 1
         self._requests = 0
         self._refusals = 0.0
         self._ceiling = self._largest  # where the server refused, until that is forgotten
@@ -148,7 +148,7 @@ class AdaptiveLimit:
                 return
             # The server has become another one: what was learnt of it is out of date.
             self._up = self._rested is None or latency < self._rested[1]
-            self._step, self._rest, self._patience = _BOLD_STEP, 0, 1
+            self._step, self._rest, self._rest_length = _BOLD_STEP, 0, 1
             self._ceiling = self._largest
         self._doubt = None
         self._rested = (self._limit, latency)
@@ -172,7 +172,7 @@ class AdaptiveLimit:
         if faster > (_USEFUL if self._up else _USELESS) * larger:
             self._rested = (self._limit, latency)
             self._step = min(_LARGEST_STEP if self._up else max(self._step, _FINE_STEP), self._step**2)
-            self._patience = 1
+            self._rest_length = 1
             self._try()
         else:
             # As many as it would take at the old latency, by Little's law: what the trial did gain is kept.
@@ -199,11 +199,11 @@ class AdaptiveLimit:
         """Go back to ``limit``, rest, and try a smaller step; when steps are fine, the other way."""
         fine = self._step <= _FINE_STEP
         self._step = _finer(self._step)
-        self._rest = self._patience
+        self._rest = self._rest_length
         if fine or not self._up:
             self._up = not self._up
             self._step = min(self._step, _FINE_STEP)
-            self._patience = min(_PATIENCE, 2 * self._patience)
+            self._rest_length = min(_LONGEST_REST, 2 * self._rest_length)
         self._trial = False
         self._begin(limit)
 

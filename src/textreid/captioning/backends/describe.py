@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textreid.captioning.backends.pixels import Band, Look, read_look
-from textreid.captioning.filling import fill
 from textreid.captioning.instructions import Instruction
 from textreid.captioning.requests import Caption, CaptionFailure, Request
-from textreid.captioning.templates import slot_name
+from textreid.captioning.templates import fill, slot_name
 from textreid.errors import ImageError
 from textreid.images import read_image
 from textreid.seeding import Chance

@@ -81,7 +81,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class Permit:
     """The right to send one request."""
 
     endpoint: Endpoint
@@ -101,31 +101,31 @@ class Dispatcher:
     """
 
     def __init__(self, endpoints: Sequence[Endpoint], outage: float) -> None:
-        self._queues: dict[Endpoint, deque[asyncio.Future[Ticket]]] = {endpoint: deque() for endpoint in endpoints}
-        self._guests: Counter[Endpoint] = Counter()
+        self._queues: dict[Endpoint, deque[asyncio.Future[Permit]]] = {endpoint: deque() for endpoint in endpoints}
+        self._assigned: Counter[Endpoint] = Counter()
         self._outage = outage
         self._timer: asyncio.TimerHandle | None = None
 
     @contextmanager
-    def home(self) -> Iterator[Endpoint]:
+    def preferred(self) -> Iterator[Endpoint]:
         """Yield the endpoint for the requests of one more image: up if one is, and with the fewest for its limit."""
         endpoint = min(
             self._queues,
-            key=lambda endpoint: (endpoint.down_since is not None, self._guests[endpoint] / endpoint.limit.limit),
+            key=lambda endpoint: (endpoint.down_since is not None, self._assigned[endpoint] / endpoint.limit.limit),
         )
-        self._guests[endpoint] += 1
+        self._assigned[endpoint] += 1
         try:
             yield endpoint
         finally:
-            self._guests[endpoint] -= 1
+            self._assigned[endpoint] -= 1
 
-    async def acquire(self, endpoint: Endpoint) -> Ticket:
+    async def acquire(self, endpoint: Endpoint) -> Permit:
         """Wait for the right to send one request, preferably to ``endpoint``; give it back with `release`.
 
         Raises:
             EndpointDownError: every endpoint has been down for too long.
         """
-        future: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         self._queues[endpoint].append(future)
         self._hand_out()
         try:
@@ -135,9 +135,9 @@ class Dispatcher:
                 self.release(future.result())
             raise
 
-    def release(self, ticket: Ticket) -> None:
-        """The request of ``ticket`` has ended."""
-        ticket.endpoint.under_way -= 1
+    def release(self, permit: Permit) -> None:
+        """The request of ``permit`` has ended."""
+        permit.endpoint.under_way -= 1
         self._hand_out()
 
     def _hand_out(self) -> None:
@@ -151,12 +151,12 @@ class Dispatcher:
             self._wake_when_one_resumes(now)
 
     @staticmethod
-    def _serve(endpoint: Endpoint, queue: deque[asyncio.Future[Ticket]], now: float) -> None:
+    def _serve(endpoint: Endpoint, queue: deque[asyncio.Future[Permit]], now: float) -> None:
         while queue and endpoint.has_room(now):
             future = queue.popleft()
             if not future.done():  # else it was cancelled
                 endpoint.under_way += 1
-                future.set_result(Ticket(endpoint, endpoint.limit.start(endpoint.under_way), now))
+                future.set_result(Permit(endpoint, endpoint.limit.start(endpoint.under_way), now))
 
     def _tell_of_outage(self, now: float) -> None:
         since = [endpoint.down_since for endpoint in self._queues]

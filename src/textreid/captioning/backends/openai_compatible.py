@@ -15,7 +15,7 @@ import httpx2
 
 from textreid.captioning.backends.adaptive_limit import AdaptiveLimit
 from textreid.captioning.backends.answers import AttemptError, failure_of, read_answer, read_models, refusal_of
-from textreid.captioning.backends.endpoint import Dispatcher, Endpoint, EndpointDownError, Ticket
+from textreid.captioning.backends.endpoint import Dispatcher, Endpoint, EndpointDownError, Permit
 from textreid.captioning.backends.keys import key_for
 from textreid.captioning.backends.picture import data_uri, encode_picture
 from textreid.captioning.requests import Caption, CaptionFailure, Request
@@ -36,7 +36,7 @@ class ServingOptions:
         temperature: of sampling; None leaves it to the server.
         extra: more fields of the request's body, such as ``{"top_p": 0.9}``.
         timeout: seconds for one attempt.
-        attempts: at one request, when it fails for a passing reason; time in which no endpoint is up counts for none.
+        tries: at one request, when it fails for a passing reason; time in which no endpoint is up counts for none.
         backoff: seconds before the second attempt, at most; doubles with each.
         longest_wait: seconds between two attempts, at most; a server that asks for more has refused.
         outage: seconds without any endpoint after which requests fail.
@@ -49,7 +49,7 @@ class ServingOptions:
     temperature: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     timeout: float = 120.0
-    attempts: int = 8
+    tries: int = 8
     backoff: float = 0.5
     longest_wait: float = 60.0
     outage: float = 600.0
@@ -89,7 +89,7 @@ class OpenAICompatible:
         if not self.endpoints:
             raise ConfigError(f"{name}: no URL of an endpoint; write one such as http://localhost:8000/v1")
         self._dispatcher = Dispatcher(self.endpoints, self.options.outage)
-        self._lines = {endpoint: _Lines(name, endpoint.url, self.options.timeout) for endpoint in self.endpoints}
+        self._connections = {endpoint: _Lines(name, endpoint.url, self.options.timeout) for endpoint in self.endpoints}
         self._contact: asyncio.Task[CaptionFailure | None] | None = None
 
     def __repr__(self) -> str:
@@ -108,8 +108,8 @@ class OpenAICompatible:
             picture = data_uri(await asyncio.to_thread(encode_picture, image, self.options.longest_side))
         except ImageError as error:
             return [CaptionFailure("unreadable-image", str(error), permanent=True)] * len(requests)
-        with self._dispatcher.home() as home:
-            return list(await asyncio.gather(*(self._answer(picture, request, home) for request in requests)))
+        with self._dispatcher.preferred() as preferred:
+            return list(await asyncio.gather(*(self._answer(picture, request, preferred) for request in requests)))
 
     async def first_contact(self) -> CaptionFailure | None:
         """What makes it useless to send requests: the failure of the first endpoint that has one, or None."""
@@ -123,17 +123,17 @@ class OpenAICompatible:
 
     async def aclose(self) -> None:
         """Close the connections; no request is under way."""
-        for lines in self._lines.values():
+        for lines in self._connections.values():
             await lines.aclose()
 
-    async def _answer(self, picture: str, request: Request, home: Endpoint) -> Caption | CaptionFailure:
+    async def _answer(self, picture: str, request: Request, preferred: Endpoint) -> Caption | CaptionFailure:
         # The picture comes first: an image's requests then share a prefix that the server may keep.
         content: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": picture}},
             {"type": "text", "text": request.instruction.text},
         ]
         try:
-            return await self._retrying(self.options.attempts, lambda: self._attempt(content, request.seed, home))
+            return await self._retrying(self.options.tries, lambda: self._attempt(content, request.seed, preferred))
         except AttemptError as error:
             return error.failure
         except EndpointDownError:
@@ -152,31 +152,31 @@ class OpenAICompatible:
                 await asyncio.sleep(error.retry_after + random.uniform(0, backoff))  # noqa: S311 - jitter
         return await attempt()
 
-    async def _attempt(self, content: Sequence[Mapping[str, Any]], seed: int, home: Endpoint) -> Caption:
-        ticket = await self._dispatcher.acquire(home)
-        endpoint = ticket.endpoint
+    async def _attempt(self, content: Sequence[Mapping[str, Any]], seed: int, preferred: Endpoint) -> Caption:
+        permit = await self._dispatcher.acquire(preferred)
+        endpoint = permit.endpoint
         try:
             caption = await self._ask(endpoint, content, seed)
         except AttemptError as error:
             endpoint.outcomes[error.failure.kind] += 1
-            self._note(ticket, error)
+            self._note(permit, error)
             raise
         else:
             endpoint.outcomes["ok"] += 1
-            endpoint.answered(ticket.number, time.monotonic() - ticket.started)
+            endpoint.answered(permit.number, time.monotonic() - permit.started)
             return caption
         finally:
-            self._dispatcher.release(ticket)
+            self._dispatcher.release(permit)
 
     @staticmethod
-    def _note(ticket: Ticket, error: AttemptError) -> None:
+    def _note(permit: Permit, error: AttemptError) -> None:
         now = time.monotonic()
         if error.too_many:
-            ticket.endpoint.refused(ticket.number, error.retry_after, now)
+            permit.endpoint.refused(permit.number, error.retry_after, now)
         elif error.passing:
-            ticket.endpoint.failed(ticket.number, now, timed_out=error.failure.kind == "time-out")
+            permit.endpoint.failed(permit.number, now, timed_out=error.failure.kind == "time-out")
         else:
-            ticket.endpoint.recovered()
+            permit.endpoint.recovered()
 
     async def _ask(self, endpoint: Endpoint, content: object, seed: int, max_tokens: int | None = None) -> Caption:
         body = {
@@ -187,7 +187,7 @@ class OpenAICompatible:
             **({} if self.options.temperature is None else {"temperature": self.options.temperature}),
             **self.options.extra,
         }
-        lines = self._lines[endpoint]
+        lines = self._connections[endpoint]
         response = await lines.request("POST", "/chat/completions", json.dumps(body).encode())
         return read_answer(endpoint.url, response, lines.key)
 
@@ -206,7 +206,7 @@ class OpenAICompatible:
     async def _ask_for_the_model(self, endpoint: Endpoint) -> None:
         names: tuple[str, ...] = ()
         try:
-            names = read_models(endpoint.url, await self._lines[endpoint].request("GET", "/models"))
+            names = read_models(endpoint.url, await self._connections[endpoint].request("GET", "/models"))
         except AttemptError as error:
             if error.failure.kind != "not-found":  # not every server lists its models
                 raise

@@ -7,10 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from textreid.captioning.filling import fill
 from textreid.captioning.instructions import Instruction
 from textreid.captioning.requests import Caption, CaptionFailure, Request
-from textreid.captioning.templates import slot_name
+from textreid.captioning.templates import fill, slot_name
 from textreid.errors import CaptionError
 from textreid.seeding import Chance
 from textreid.synthetic import attributes

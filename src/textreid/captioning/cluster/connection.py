@@ -7,21 +7,17 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from textreid.errors import CaptionError, ConfigError
+from textreid.errors import ClusterLostError, ConfigError
 
-_PATIENCE = 5.0  # seconds for a connection
-_HEARTBEAT = 2.0  # seconds
-_MANNERS = {
+_CONNECT_TIMEOUT_S = 5.0
+_HEARTBEAT_S = 2.0  # between two looks at whether the cluster is there
+_RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # else its news would come on standard output
     "RAY_worker_niceness": "0",  # workers are as nice as this process, and not nicer by 15
     "RAY_ENABLE_AUTO_CONNECT": "0",  # else it would start anew, unasked, when it was lost
 }
-
-
-class ClusterLostError(CaptionError):
-    """The Ray cluster has gone in the middle of a job."""
 
 
 def connect(address: str | None, workers: int | None) -> bool:
@@ -36,7 +32,7 @@ def connect(address: str | None, workers: int | None) -> bool:
     Raises:
         ConfigError: ray is not installed, or there is no cluster at ``address``.
     """
-    for name, value in _MANNERS.items():
+    for name, value in _RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -60,7 +56,7 @@ def connect(address: str | None, workers: int | None) -> bool:
     return True
 
 
-def doors() -> list[tuple[str, int]]:
+def addresses() -> list[tuple[str, int]]:
     """Host and port of the cluster's head and of its part on this machine; without either, nothing goes on."""
     import ray
 
@@ -94,21 +90,21 @@ def _look_for(address: str) -> None:
             "this command must run on a machine of the cluster"
         )
     try:
-        socket.create_connection((host, int(port)), _PATIENCE).close()
+        socket.create_connection((host, int(port)), _CONNECT_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise ConfigError(f"--ray-address {address}: no Ray cluster answers there: {error}") from error
 
 
-async def watch(places: Sequence[tuple[str, int]]) -> None:
+async def watch_cluster(addresses: Sequence[tuple[str, int]]) -> None:
     """Find out when the cluster has gone: Ray itself would wait for it, and then end this process without a word."""
     while True:
-        for host, port in places:
+        for host, port in addresses:
             try:
-                _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _PATIENCE)
+                _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _CONNECT_TIMEOUT_S)
             except OSError as error:
                 raise _lost(f"{host}:{port} does not answer any more") from error
             writer.close()
-        await asyncio.sleep(_HEARTBEAT)
+        await asyncio.sleep(_HEARTBEAT_S)
 
 
 @contextmanager

@@ -20,15 +20,14 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from textreid.captioning.asking import Answer, Settings, Slot, caption_image
-from textreid.captioning.cluster.connection import ClusterLostError, clear_errors, connect, doors, watch
+from textreid.captioning.cluster.connection import addresses, clear_errors, connect, watch_cluster
 from textreid.captioning.cluster.reading import Image, batch_of, batches_of, data_set, in_thread, read
 from textreid.captioning.cluster.vllm_batch import BatchMLLM, ask_in_batches
 from textreid.captioning.engine import Job
-from textreid.captioning.requests import Captioner
-from textreid.errors import ConfigError
+from textreid.captioning.requests import Answer, Captioner, Settings, Slot, caption_image
+from textreid.errors import ClusterLostError, ConfigError
 
-_PATIENCE = 10.0  # seconds for Ray Data to end
+_EXIT_GRACE_S = 10.0  # for the threads of Ray Data to end
 _AT_ONCE = 64  # images of one call of a worker: Ray Data has four of our batches under way
 
 
@@ -96,7 +95,7 @@ class RayEngine:
         ]
         try:
             async with asyncio.TaskGroup() as group:
-                watcher = group.create_task(watch(doors()))
+                watcher = group.create_task(watch_cluster(addresses()))
                 if images:
                     await self._ask_workers(job, images)
                 for mllm in self._batch_mllms:
@@ -116,7 +115,7 @@ class RayEngine:
 
     def _await_threads(self) -> None:
         """Wait for what Ray Data began: a thread that asks Ray for something after its shutdown ends the process."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _EXIT_GRACE_S
         own = {threading.current_thread(), *self._threads}
         for thread in threading.enumerate():
             if thread not in own and not thread.name.startswith("asyncio"):
@@ -126,17 +125,17 @@ class RayEngine:
         import ray
 
         with clear_errors():
-            desk = ray.remote(num_cpus=0)(_Desk).remote()
-            await desk.hold.remote(self._keys)
-        bell = asyncio.create_task(_stop(job, desk))
+            control = ray.remote(num_cpus=0)(_Control).remote()
+            await control.hold.remote(self._keys)
+        stop_task = asyncio.create_task(_stop(job, control))
         workers = min(self.workers, batches_of(images))
         try:
-            dataset = await in_thread(lambda: self._captioned(job, images, desk, workers))
+            dataset = await in_thread(lambda: self._captioned(job, images, control, workers))
             await _deliver(job, dataset, workers)
         finally:
-            bell.cancel()
+            stop_task.cancel()
 
-    def _captioned(self, job: Job, images: Sequence[Image], desk: Any, workers: int) -> Any:
+    def _captioned(self, job: Job, images: Sequence[Image], control: Any, workers: int) -> Any:
         """The data set of results; nothing happens before it is read."""
         import ray
 
@@ -144,7 +143,7 @@ class RayEngine:
         calls = 1 + ceil(at_once / _AT_ONCE)
         return data_set(images, rows_at_once=True).map_batches(
             _Worker,
-            fn_constructor_args=(self._open, job.root.resolve(), job.slots, job.settings, desk, at_once),
+            fn_constructor_args=(self._open, job.root.resolve(), job.slots, job.settings, control, at_once),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=1,
@@ -155,7 +154,7 @@ class RayEngine:
         )
 
 
-class _Desk:
+class _Control:
     """The actor that workers ask for keys and for when to stop."""
 
     def __init__(self) -> None:
@@ -184,11 +183,12 @@ class _Worker:
         root: Path,
         slots: Sequence[Slot],
         settings: Settings,
-        desk: Any,
+        control: Any,
         at_once: int,
     ) -> None:
         self._name = uuid4().hex
-        self._open, self._root, self._slots, self._settings, self._desk = open_captioners, root, slots, settings, desk
+        self._open, self._root, self._slots, self._settings = open_captioners, root, slots, settings
+        self._control = control
         self._room = asyncio.Semaphore(at_once)
         self._opening: asyncio.Task[Sequence[Captioner]] | None = None
         self._begun = self._answered = 0
@@ -219,8 +219,8 @@ class _Worker:
                 f"{self._root}: a worker of the Ray cluster, on {os.uname().nodename}, sees no such folder; "
                 "mount the images under the same path on every machine"
             )
-        os.environ.update(await self._desk.keys.remote())
-        self._stopped = asyncio.ensure_future(self._desk.stopped.remote())
+        os.environ.update(await self._control.keys.remote())
+        self._stopped = asyncio.ensure_future(self._control.stopped.remote())
         return self._open()
 
     async def _asked(self, captioners: Sequence[Captioner], image: Image) -> list[Answer] | None:
@@ -259,7 +259,7 @@ async def _deliver(job: Job, dataset: Any, workers: int) -> None:
                 return
 
 
-async def _stop(job: Job, desk: Any) -> None:
+async def _stop(job: Job, control: Any) -> None:
     await job.stopped.wait()
     with clear_errors():
-        await desk.stop.remote()
+        await control.stop.remote()

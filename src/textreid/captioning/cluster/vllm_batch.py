@@ -14,12 +14,21 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from textreid.captioning.asking import Answer, Settings, Slot, answer_of, is_rejected, requests_for
 from textreid.captioning.backends.picture import data_uri, encode_picture
 from textreid.captioning.cluster.connection import clear_errors
 from textreid.captioning.cluster.reading import Image, batch_of, data_set, in_thread, read
 from textreid.captioning.engine import Job, Work
-from textreid.captioning.requests import Caption, CaptionFailure, Usage
+from textreid.captioning.requests import (
+    Answer,
+    Caption,
+    CaptionFailure,
+    Settings,
+    Slot,
+    Usage,
+    answer_of,
+    is_rejected,
+    requests_for,
+)
 from textreid.errors import ConfigError, ImageError
 
 _MAX_MODEL_LENGTH = 4096  # tokens of picture, instruction and answer: many models' own limit would fill the GPU
@@ -162,7 +171,7 @@ async def ask_in_batches(mllm: BatchMLLM, job: Job) -> None:
     images = [(one.number, one.image, [columns[slot.name] for slot in one.slots]) for one in job.pending({mllm.name})]
     names = {number: name for number, name, _ in images}
     rejected: dict[tuple[int, int], Answer] = {}
-    for turn in range(job.settings.asks):
+    for turn in range(job.settings.attempts):
         if not images:
             break
         with clear_errors():
@@ -178,7 +187,7 @@ async def ask_in_batches(mllm: BatchMLLM, job: Job) -> None:
                     slot, image = job.slots[column], names[number]
                     request = requests_for(image, slot, job.settings)[turn]
                     answer = answer_of(image, slot, request, caption_of(row), before.get(key))
-                    if is_rejected(answer) and turn + 1 < job.settings.asks:
+                    if is_rejected(answer) and turn + 1 < job.settings.attempts:
                         rejected[key] = answer
                     else:
                         kept.append(job.deliver(number, [answer]))

@@ -1,21 +1,20 @@
-"""How far a captioning job is, how fast, and what it costs."""
+"""The counts of a captioning job: how far it is, how fast, what goes wrong in it, and what it costs."""
 
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
-from textreid.captioning.asking import FAILED, Answer
-from textreid.captioning.requests import Usage
-from textreid.captioning.spending import Price, Spent, total_cost
+from textreid.captioning.requests import FAILED, Answer, Usage
+from textreid.captioning.spending import Price, total_cost, usage_values
 from textreid.captions.table import CaptionRow
 
 _RECENT_SECONDS = 60.0
 
 
-class Tally:
-    """The counts of a job: ``total`` captions, those found from earlier runs, and what this run did.
+class JobCounts:
+    """Counts of a job: ``total`` captions, those found from earlier runs, and what this run did.
 
     ``before`` is what earlier runs used, by MLLM.
 
@@ -25,13 +24,13 @@ class Tally:
         statuses: saved captions by status, those of earlier runs included.
         rejected: answers of this run that a cleaning rule rejected and that were asked for again, by rule.
         failures: failures by kind; of this run, and saved ones of earlier runs.
-        spent_now: what this run used, by MLLM.
+        usage_now: what this run used, by MLLM.
         damaged: rows of an earlier run that were altered on the disk, and are asked for again.
         first_failure: message of the first failure of this run.
         stopping: whether the job was asked to stop.
     """
 
-    def __init__(self, total: int, before: Mapping[str, Spent] | None = None) -> None:
+    def __init__(self, total: int, before: Mapping[str, Usage] | None = None) -> None:
         self.total = total
         self._before = dict(before or {})
         self.damaged = 0
@@ -39,7 +38,7 @@ class Tally:
         self.statuses: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
-        self.spent_now: dict[str, Spent] = {}
+        self.usage_now: dict[str, Usage] = {}
         self.first_failure = ""
         self.stopping = False
         self.answered_now = self.failed_now = self.saved_now = 0
@@ -74,7 +73,7 @@ class Tally:
         mllm = answer.row.mllm
         self.answered_now += 1
         self.rejected.update(answer.rejected)
-        self.spent_now[mllm] = Spent(self.spent_now.get(mllm, Spent()).usage + answer.usage, self.seconds)
+        self.usage_now[mllm] = replace(self.usage_now.get(mllm, Usage()) + answer.usage, seconds=self.seconds)
         if answer.failure:
             self.failed_now += 1
             self.failures[answer.failure.kind] += 1
@@ -120,15 +119,15 @@ class Tally:
         return (self.total - self.done) / self.rate if self.rate > 0 else None
 
     @property
-    def spent(self) -> dict[str, Spent]:
+    def usage(self) -> dict[str, Usage]:
         """What all runs used, by MLLM, those of earlier runs included."""
-        mllms = dict.fromkeys([*self._before, *self.spent_now])
-        return {mllm: self._before.get(mllm, Spent()) + self.spent_now.get(mllm, Spent()) for mllm in mllms}
+        mllms = dict.fromkeys([*self._before, *self.usage_now])
+        return {mllm: self._before.get(mllm, Usage()) + self.usage_now.get(mllm, Usage()) for mllm in mllms}
 
     def cost(self, prices: Mapping[str, Price]) -> float | None:
         """What the MLLMs of this run have cost over all runs; ``prices`` by MLLM. None if one has no price."""
-        spent = self.spent
-        return total_cost({mllm: spent[mllm] for mllm in self.spent_now}, prices)
+        usage = self.usage
+        return total_cost({mllm: usage[mllm] for mllm in self.usage_now}, prices)
 
     def line(self, prices: Mapping[str, Price]) -> str:
         """What to show beside the progress."""
@@ -160,14 +159,14 @@ class Tally:
                 "captions": self.saved_now,
                 "seconds": round(self.seconds, 3),
                 "asked_again": dict(sorted(self.rejected.items())),
-                "spent": _values(self.spent_now),
+                "spent": usage_values(self.usage_now),
             },
-            "all_runs": {"spent": _values(self.spent), "cost": self.cost(prices)},
+            "all_runs": {"spent": usage_values(self.usage), "cost": self.cost(prices)},
         }
 
     def _spending(self, prices: Mapping[str, Price]) -> list[str]:
         """Tokens and cost of all runs, where there are any."""
-        usage = sum((self.spent[mllm].usage for mllm in self.spent_now), Usage())
+        usage = sum((self.usage[mllm] for mllm in self.usage_now), Usage())
         tokens, cost = usage.prompt_tokens + usage.completion_tokens, self.cost(prices)
         if not tokens and not cost:
             return []
@@ -180,7 +179,3 @@ class Tally:
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.most_common())
-
-
-def _values(spent: Mapping[str, Spent]) -> dict[str, dict[str, float]]:
-    return {mllm: {**asdict(used.usage), "seconds": round(used.seconds, 1)} for mllm, used in sorted(spent.items())}
