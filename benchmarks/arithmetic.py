@@ -21,6 +21,12 @@ PAIRS, EPOCHS = 4_030_000, 30  # of the paper's pre-training
 TOKENS = 35.6  # of a caption on average, start and end included: 20,000 of four simulated MLLMs
 PEAKS = {"A100": 312e12, "H100": 989e12}  # bfloat16, dense, as published by NVIDIA
 DOLLARS = {"A100": 1.8, "H100": 3.0}  # an hour of one GPU, rented: assumed
+# Settings of a model of a second: to see that a script still runs, not to measure (`--tiny` of several benchmarks).
+TINY = (
+    *("model.image_height=64", "model.image_width=32", "model.embedding_dim=32", "masking.layer=1"),
+    *("model.vision_width=32", "model.vision_layers=2", "model.vision_heads=2"),
+    *("model.text_width=32", "model.text_layers=2", "model.text_heads=2"),
+)
 _TRAINING = 3  # forward passes in one forward and backward pass
 
 
@@ -61,9 +67,9 @@ def step_operations(
     return _TRAINING * images * image_operations(config, whole) + texts + heads
 
 
-def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
+def matrix_peak(device: torch.device, dtype: torch.dtype, tiny: bool = False) -> float:
     """Operations a second of one large product, the best of some."""
-    size, times = (8192, 20) if device.type == "cuda" else (2048, 8)
+    size, times = (8192, 20) if device.type == "cuda" else (256 if tiny else 2048, 8)
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(times):

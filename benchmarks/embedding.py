@@ -8,7 +8,7 @@ sentences are their captions.
 - fp32: `Model.encode_images` and `Model.encode_texts`.
 - auto: the same in bfloat16 where the processor multiplies it.
 
-On a GPU the share of the matrix products that it reaches in bfloat16 is given too.
+The share of the speed of one large matrix product of the same type is given too.
 
     python benchmarks/embedding.py                  # three rounds; about four minutes on two cores
     python benchmarks/embedding.py --images 640 --texts 6400 --size 1152x384
@@ -23,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -32,7 +31,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from textreid.config import ModelConfig
+from arithmetic import TINY, image_operations, matrix_peak
 from textreid.datasets.cuhk_form import read_cuhk_form
 from textreid.models import Model, Tokenizer, initialize
 from textreid.presets import paper
@@ -51,17 +50,18 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", default="480x160", help="height x width of the JPEG files")
+    parser.add_argument("--tiny", action="store_true", help="a model of a second: does it still run?")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.way:
-        print(json.dumps(measure(options.way, options.folder)))
+        print(json.dumps(measure(options.way, options.folder, options.tiny)))
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         height, width = map(int, options.size.split("x"))
         prepare(folder, options.images, options.texts, height, width)
-        rounds = [{way: run(way, folder) for way in WAYS} for _ in range(options.rounds)]
+        rounds = [{way: run(way, folder, options.tiny) for way in WAYS} for _ in range(options.rounds)]
         features = {way: np.load(folder / f"{way}.npz") for way in WAYS}
     print(json.dumps(summary(rounds, features, options), indent=2))
 
@@ -78,16 +78,16 @@ def prepare(folder: Path, images: int, texts: int, height: int, width: int) -> N
     (folder / "texts.json").write_text(json.dumps(captions[:texts]))
 
 
-def run(way: str, folder: Path) -> dict[str, Any]:
+def run(way: str, folder: Path, tiny: bool) -> dict[str, Any]:
     """The figures of one way, measured in a new process."""
-    command = [sys.executable, __file__, "--way", way, "--folder", str(folder)]
+    command = [sys.executable, __file__, "--way", way, "--folder", str(folder), *(["--tiny"] if tiny else [])]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return cast("dict[str, Any]", json.loads(output))
 
 
-def measure(way: str, folder: Path) -> dict[str, Any]:
+def measure(way: str, folder: Path, tiny: bool) -> dict[str, Any]:
     """Time one way, after a few pictures and sentences that are not timed; its features go to ``WAY.npz``."""
-    config = replace(paper().model, weights=None)
+    config = paper().override(["model.weights=null", *(TINY if tiny else ())]).model
     encoder, tokenizer = initialize(config, seed=0), Tokenizer.clip()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder.to(device)
@@ -110,9 +110,9 @@ def measure(way: str, folder: Path) -> dict[str, Any]:
         "images_per_s": len(pictures) / image_seconds,
         "texts_per_s": len(texts) / text_seconds,
     }
-    if device == "cuda":
-        figures["share_of_bf16_peak"] = figures["images_per_s"] * image_operations(config) / bf16_peak()
-    return figures
+    dtype = torch.bfloat16 if model.precision == "bf16" else torch.float32
+    peak = matrix_peak(torch.device(device), dtype, tiny)
+    return {**figures, "share_of_peak": figures["images_per_s"] * image_operations(config) / peak}
 
 
 def loop_images(model: Model, pictures: list[Path]) -> Floats:
@@ -147,27 +147,6 @@ def loop_texts(model: Model, texts: list[str]) -> Floats:
     return np.concatenate(parts)
 
 
-def image_operations(config: ModelConfig) -> float:
-    """Floating-point operations of the matrix products of one picture."""
-    tokens = 1 + (config.image_height // config.patch_size) * (config.image_width // config.patch_size)
-    width = config.vision_width
-    block = 2 * tokens * 12 * width**2 + 4 * tokens**2 * width
-    return config.vision_layers * block + 2 * (tokens - 1) * 3 * config.patch_size**2 * width
-
-
-def bf16_peak() -> float:
-    """Operations a second that this GPU reaches in one large product, the best of some."""
-    size, best = 8192, float("inf")
-    left, right = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(20):
-        torch.cuda.synchronize()
-        begin = time.perf_counter()
-        torch.mm(left, right)
-        torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - begin)
-    return 2 * size**3 / best
-
-
 def summary(rounds: list[dict[str, Any]], features: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Medians over the rounds; ratios are medians of the ratios within a round; cosines are to the loop's features."""
     found: dict[str, Any] = {"images": options.images, "texts": options.texts, "jpeg": options.size}
@@ -183,10 +162,7 @@ def summary(rounds: list[dict[str, Any]], features: dict[str, Any], options: arg
                 "all": [round(ratio, 2) for ratio in ratios],
             }
             figures[f"{side}_least_cosine"] = round(float(cosines.min()), 5)
-        if "share_of_bf16_peak" in rounds[0][way]:
-            figures["share_of_bf16_peak"] = round(
-                statistics.median(one[way]["share_of_bf16_peak"] for one in rounds), 3
-            )
+        figures["share_of_peak"] = round(statistics.median(one[way]["share_of_peak"] for one in rounds), 3)
         found[way] = figures
     found["machine"] = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
     return found

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from arithmetic import TINY, finish
 from textreid.captions.table import CaptionRow, write_captions
 from textreid.presets import paper
 from textreid.runlog import RunLog
@@ -51,7 +52,7 @@ def write_data(folder: Path, images: int, seed: int) -> None:
     write_captions(folder / "captions", rows)
 
 
-def prepare_both(folder: Path, batch: int, seed: int, precision: str) -> tuple[Run, Run]:
+def prepare_both(folder: Path, batch: int, seed: int, precision: str, tiny: bool) -> tuple[Run, Run]:
     """The run of the ``paper`` preset from random weights, and the same run under equal masking."""
     config = paper().override(
         [
@@ -59,6 +60,7 @@ def prepare_both(folder: Path, batch: int, seed: int, precision: str) -> tuple[R
             f"training.batch_size={batch}",
             f"training.seed={seed}",
             f"training.precision={precision}",
+            *(TINY if tiny else ()),
         ]
     )
     data = captioned_images(folder / "imgs", folder / "captions")
@@ -70,8 +72,7 @@ def seconds_of(run: Run, step: int, batch: Batch) -> tuple[float, float]:
     """Wall-clock and processor seconds of one step."""
     wall, processor = time.perf_counter(), time.process_time()
     take_step(run, step, batch, 1e-5)
-    if run.compute.device.type == "cuda":
-        torch.cuda.synchronize()
+    finish(run.compute.device)
     return time.perf_counter() - wall, time.process_time() - processor
 
 
@@ -83,12 +84,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
+    parser.add_argument("--tiny", action="store_true", help="a model of a second: does it still run?")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder, options.batch * 4, options.seed)
-        nam, em = prepare_both(folder, options.batch, options.seed, options.precision)
+        nam, em = prepare_both(folder, options.batch, options.seed, options.precision, options.tiny)
         nam.network.train()
         stream = batches(nam.sampler, nam.images, nam.captions, range(options.pairs + 1), 0, nam.processes)
         times = []

@@ -38,7 +38,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the usual name)
 
-from arithmetic import PAIRS, finish, matrix_peak, step_operations
+from arithmetic import PAIRS, TINY, finish, matrix_peak, step_operations
 from textreid.captions.table import CaptionRow, write_captions
 from textreid.config import Config
 from textreid.presets import fast, paper
@@ -86,7 +86,7 @@ def prepare_run(folder: Path, config: Config, name: str, options: argparse.Names
         [
             "model.weights=null", f"training.batch_size={images}", f"training.seed={options.seed}",
             f"training.precision={options.precision}", f"training.cache_images={'on' if cache else 'off'}",
-            f"training.compile={str(options.compile and name != 'release').lower()}",
+            f"training.compile={str(options.compile and name != 'release').lower()}", *(TINY if options.tiny else ()),
         ]
     )  # fmt: skip
     data = captioned_images(folder / "imgs", folder / "captions")
@@ -183,7 +183,8 @@ def measure_steps(folder: Path, options: argparse.Namespace) -> dict[str, object
     for step in range(options.rounds + 1):
         order = WAYS if step % 2 else WAYS[::-1]  # none is always the first
         taken = {name: ways[name].seconds(step) for name in order}
-        peaks = {dtype: matrix_peak(ways["pairs"].device, dtype) for dtype in {way.dtype for way in ways.values()}}
+        device, dtypes = ways["pairs"].device, {way.dtype for way in ways.values()}
+        peaks = {dtype: matrix_peak(device, dtype, options.tiny) for dtype in dtypes}
         seconds.append(taken)
         shares.append({name: way.operations[step] / taken[name][0] / peaks[way.dtype] for name, way in ways.items()})
     seconds, shares = seconds[1:], shares[1:]  # the first round warms up
@@ -202,6 +203,9 @@ def _summary(
         "highest": round(max(ratios), 2),
         "times_release_processor_time": round(statistics.median(processor), 2),
         "gflop_per_pair": round(statistics.mean(way.operations) / pairs / 1e9, 1),
+        "tflops": round(
+            statistics.median(way.operations[step] / one[name][0] for step, one in enumerate(seconds, 1)) / 1e12, 3
+        ),
         "share_of_peak": round(statistics.median(one[name] for one in shares), 3),
         "dtype": str(way.dtype).removeprefix("torch."),
         "mean_tokens": round(float(np.mean([batch.lengths.mean() for batch in way.stream])), 1),
@@ -279,6 +283,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="training.compile=true for pairs and four")
     parser.add_argument("--jpeg", nargs="+", default=["256x128", "384x128", "1152x384"], help="height x width of files")
     parser.add_argument("--only", choices=["steps", "input"], help="one half")
+    parser.add_argument("--tiny", action="store_true", help="a model of a second: does it still run?")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     result: dict[str, object] = {}
