@@ -24,7 +24,7 @@ from textreid.captioning.backends.simulated import SimulatedMLLM
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
 from textreid.captioning.requests import Caption, CaptionFailure, Request
 from textreid.captioning.templates import Template
-from textreid.captions.cleaning import tidy
+from textreid.captions.cleaning import clean
 from textreid.captions.table import read_captions
 from textreid.captions.writer import JOB, caption_rows
 from textreid.cli.app import app
@@ -136,7 +136,7 @@ def assert_said_by_the_simulation(corpus: Path, rows: Sequence[Any]) -> None:
     instructions = {each.template_id: each for each in (static_instruction(), *dynamic_instructions())}
     for row in rows:
         said = mllms[row.mllm].describe(Path(row.image), instructions[row.template_id], row.seed).text
-        assert row.caption == tidy(said), row
+        assert row.caption == clean(said).caption, row
     assert len({row.template_id for row in rows}) > 20
 
 

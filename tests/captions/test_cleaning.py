@@ -1,15 +1,17 @@
 """Each rule rejects what it is named after, and lets pass what only looks like it."""
 
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+from hypothesis import given, strategies as st
 
 from textreid.captioning.backends.simulated import SimulatedMLLM
 from textreid.captioning.instructions import dynamic_instructions, static_instruction
-from textreid.captions.cleaning import RULES, status_of, tidy
+from textreid.captions.cleaning import RULES, WRAPPINGS, clean, status_of, tidy
 from textreid.seeding import generator
 from textreid.synthetic.attributes import Direction, View
 from textreid.synthetic.describer import describe
@@ -18,6 +20,12 @@ from textreid.synthetic.sampling import sample_person
 
 BAD = {
     "empty": ["", "  \n\t", "...", "-- !?", "\u200b", '""'],
+    "unfinished": [
+        "A woman in a red coat and a",
+        "The man is wearing a white shirt, blue jeans,",
+        "Here is the description of the man:",
+        "<think>The man wears a coat and",
+    ],
     "markup": [
         "A man in a red coat<box>(102,45),(387,910)</box>.",
         "A <ref>woman</ref> in a blue dress.",
@@ -114,6 +122,40 @@ GOOD = [
 ]
 
 
+ANSWERS = tomllib.loads(Path(__file__).with_name("answers.toml").read_text(encoding="utf-8"))["answer"]
+PIECES = (
+    *(
+        "A man in a red coat",
+        " and black shoes.",
+        " a",
+        ",",
+        " ",
+        "\n",
+        "\n\n",
+        "- ",
+        "# ",
+        "**",
+        "_",
+        "`",
+        "```",
+        '"',
+        "'",
+    ),
+    *("<think>", "</think>", "<answer>", "</answer>", "</s>", "<s>", "[INST]", "[/INST]", "<|im_start|>assistant", "{"),
+    *(
+        "}",
+        "[",
+        "]",
+        '{"caption": "',
+        "Sure! ",
+        "Here is the caption: ",
+        "Caption: ",
+        " Let me know if you like it.",
+        "…",
+    ),
+)
+
+
 @pytest.mark.parametrize(("rule", "text"), [(rule, text) for rule, texts in BAD.items() for text in texts])
 def test_what_is_bad_is_rejected_by_its_rule(rule: str, text: str) -> None:
     assert status_of(text) == rule
@@ -127,6 +169,51 @@ def test_every_rule_is_tested() -> None:
 @pytest.mark.parametrize("text", GOOD)
 def test_what_is_good_passes(text: str) -> None:
     assert status_of(text) == "ok"
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: str(answer["shape"]))
+def test_each_shape_of_answer_gives_its_caption_or_its_status(answer: dict[str, Any]) -> None:
+    cleaned = clean(answer["raw"])
+    assert cleaned.caption == answer.get("caption", answer["raw"])
+    assert cleaned.status == answer.get("status", "ok")
+    assert list(cleaned.cut) == answer.get("cut", [])
+    assert cleaned.raw == answer["raw"]
+
+
+def test_the_shapes_are_many_and_know_every_wrapping() -> None:
+    assert len(ANSWERS) >= 70
+    assert {name for answer in ANSWERS for name in answer.get("cut", ())} == set(WRAPPINGS)
+    assert {"refusal", "other-language", "unfinished", "unfilled-slot"} <= {a.get("status") for a in ANSWERS}
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        "Sure, ", "Certainly! ", "Okay. ", "Absolutely! Here's the caption: ", "Here you go: ", "Description - ",
+        "Here is a one-sentence summary of the person: ", "Here\u2019s what I can see in the picture: ",
+        "Of course! Below is a short description based on your template:\n\n", "Final answer: ", "Caption 1: ",
+        "The caption for this image would be: ", "My description of the pedestrian: ", "Sure thing! ",
+        "Thank you for sharing the image. ", "I can describe the person for you. ", "Let me describe what I see. ",
+        "As requested, this is the description in the style of the template: ", "Yes, here is the answer: ",
+    ],
+)  # fmt: skip
+def test_openings_are_cut(opening: str) -> None:
+    caption = "The man wears a red coat, and his shoes are black."
+    assert clean(opening + caption)[:2] == (caption, "ok")
+    assert clean(opening + caption).cut == ("chatter",)
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_nothing_is_cut_from_a_good_caption(text: str) -> None:
+    assert clean(text) == (tidy(text), "ok", text, ())
+
+
+@given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=8).map("".join)))
+def test_judging_again_changes_nothing(raw: str) -> None:
+    first = clean(raw)
+    again = clean(first.caption)
+    assert (again.caption, again.status) == (first.caption, first.status)
+    assert first.caption == (tidy(first.caption) if first.status == "ok" else first.raw)
 
 
 def test_a_status_is_the_same_every_time_and_however_often_it_is_tidied() -> None:
@@ -163,12 +250,12 @@ def simulated(people: int, dirt_rate: float) -> Iterator[str]:
 
 
 def test_simulated_and_human_like_captions_pass() -> None:
-    statuses = Counter(map(status_of, simulated(800, dirt_rate=0)))
+    statuses = Counter(clean(text).status for text in simulated(800, dirt_rate=0))
     assert statuses.total() == 4_000
     assert statuses["ok"] >= 0.999 * statuses.total(), statuses
 
 
 def test_the_dirt_of_a_simulated_mllm_is_caught() -> None:
-    statuses = Counter(map(status_of, simulated(60, dirt_rate=1)))
+    statuses = Counter(clean(text).status for text in simulated(60, dirt_rate=1))
     assert set(statuses) == {"empty", "refusal", "unfilled-slot", "markup"}
     assert statuses.total() == 240

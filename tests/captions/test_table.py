@@ -1,5 +1,6 @@
 """The caption table: what is written is read, and what cannot be used is counted or refused."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, strategies as st
 
+from textreid.captions.cleaning import RULES
 from textreid.captions.table import CaptionRow, read_captions, write_captions
 from textreid.errors import ArtifactError, CaptionError
 
@@ -59,10 +61,12 @@ def test_part_size_changes_nothing_but_the_parts(
     [
         ("", "empty"),
         (" \t\n\u00a0\u3000", "empty"),
-        ("... -- !?", "no-words"),
-        ("word " * 1_001, "too-long"),
+        ("... -- !?", "empty"),
+        ("word " * 151, "too-long"),
+        ("word\n\u3000" * 151, "too-long"),
         ("x" * 10_000, "too-long"),
-        ("word " * 1_000, "ok"),
+        ("word " * 150, "ok"),
+        ("word   " * 150, "ok"),
         ("一个穿红色外套的男人", "ok"),
         ("رجل يرتدي معطفا أحمر", "ok"),
         ("7", "ok"),
@@ -76,6 +80,15 @@ def test_unusable_captions_are_counted_and_left_out(tmp_path: Path, caption: str
     assert len(table) == len(table.captions) == len(table.image_index) == len(table.images)
 
 
+@given(st.lists(st.text() | st.text("a \n\u00a0一", max_size=500), min_size=1, max_size=20))
+def test_a_table_and_the_cleaning_rules_agree(tmp_path_factory: pytest.TempPathFactory, captions: list[str]) -> None:
+    folder = tmp_path_factory.mktemp("tables") / "table"
+    rows = [row(f"{n}.jpg", caption=caption) for n, caption in enumerate(captions)]
+    write_captions(folder, [*rows, row("good.jpg")])
+    expected = Counter(rule for text in captions for rule in ("empty", "too-long") if RULES[rule](text))
+    assert read_captions(folder).rejected == dict(expected)
+
+
 def test_a_status_given_by_the_writer_is_kept(tmp_path: Path) -> None:
     write_captions(
         tmp_path / "table", [row("a.jpg"), row("b.jpg", status="refusal"), row("c.jpg", caption="", status="refusal")]
@@ -87,7 +100,7 @@ def test_a_status_given_by_the_writer_is_kept(tmp_path: Path) -> None:
 
 def test_a_table_of_nothing_usable_is_refused(tmp_path: Path) -> None:
     write_captions(tmp_path / "table", [row("a.jpg", caption="...")])
-    with pytest.raises(CaptionError, match=r"no caption can be used; rejected: \{'no-words': 1\}"):
+    with pytest.raises(CaptionError, match=r"no caption can be used; rejected: \{'empty': 1\}"):
         read_captions(tmp_path / "table")
 
 

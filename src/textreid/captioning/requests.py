@@ -12,7 +12,7 @@ from typing import Protocol
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
 from textreid.captioning.styles import style_instructions
 from textreid.captioning.templates import Template
-from textreid.captions.cleaning import OK, status_of, tidy
+from textreid.captions.cleaning import OK, clean
 from textreid.captions.table import CaptionRow
 from textreid.errors import ConfigError
 from textreid.seeding import Chance
@@ -218,7 +218,8 @@ def answer_of(
     if isinstance(caption, CaptionFailure):
         text, status, usage, failure = "", FAILED + caption.kind, NO_USAGE, caption
     else:
-        text, status, usage, failure = tidy(caption.text), status_of(caption.text), caption.usage, None
+        cleaned = clean(caption.text)
+        text, status, usage, failure = cleaned.caption, cleaned.status, caption.usage, None
     row = CaptionRow(
         image, slot.name, text, slot.mllm, instruction.kind,
         instruction.template_id, instruction.prompt_hash, request.seed, status,

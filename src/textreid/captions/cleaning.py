@@ -1,34 +1,106 @@
-"""Which captions are fit for training: named rules, tried in order, each a pure function of the text.
+"""Which captions are fit for training: wrappings to take off, then rules by name, each a pure function of the text.
 
 The release of Tan et al. 2024 swaps a caption that contains ``description]`` or ``<`` for another one, silently. Here
-every rejected caption keeps its text and gets the name of the rule as its status, so that rules can be counted,
-questioned and applied again.
+every rejected answer keeps its text and gets the name of the rule as its status, so that rules can be counted,
+questioned and applied again. What servers and models are known to wrap around a good answer is taken off, by name.
 """
 
+import json
 import re
 import tomllib
 import unicodedata
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
+from typing import Any, NamedTuple
 
-FEWEST_WORDS = 4
-MOST_WORDS = 150  # a text encoder reads 77 tokens; what is twice as long is rambling
-OTHER_LETTERS = 0.2  # share of letters outside ASCII above which a text is not English
 OK = "ok"
+MIN_WORDS = 4
+MAX_WORDS = 150  # a text encoder reads 77 tokens; what is twice as long is rambling
+MAX_CHARACTERS = 8_000  # for scripts that put no space between words
+OTHER_LETTERS = 0.2  # share of letters outside ASCII above which a text is not English
 
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
-_UNSAFE = re.compile(r"[\ud800-\udfff\x00-\x08\x0e-\x1f\x7f]")
+_UNSAFE = re.compile(r"[\ud800-\udfff\x00-\x08\x0e-\x1f\x7f]")  # no table, or no terminal, can hold these
 _QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']*'(?!\w)")
 _CURLY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 
+# -- wrappings: what stands around an answer -------------------------------------------------------------------------
+
+_THINK = r"think|thinking|thoughts?|reasoning|reflection|analysis"
+_THOUGHT_ENDS = re.compile(
+    rf"</(?:{_THINK})>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>\s*final\s*<\|message\|>", re.IGNORECASE
+)
+_THOUGHT = re.compile(rf"<({_THINK})>.*?</\1>|\[THINK\].*?\[/THINK\]|◁think▷.*?◁/think▷", re.IGNORECASE | re.DOTALL)
+_THOUGHT_BEGINS = re.compile(rf"<(?:{_THINK})>|\[THINK\]|◁think▷|<\|channel\|>\s*analysis", re.IGNORECASE)
+_TAGGED = re.compile(
+    r"<(answer|caption|description|output|response|final)>(?P<tag>.*)</\1>"
+    r"|<\|begin_of_box\|>(?P<box>.*)<\|end_of_box\|>|\\boxed\{(?P<boxed>[^{}]*)\}",
+    re.IGNORECASE | re.DOTALL,
+)
+# A role's header begins an answer, any other mark ends it. Marks of places in the image are left for the rules.
+_TURN = re.compile(
+    r"<\|im_start\|>\s*assistant\b|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
+    r"|<start_of_turn>\s*model\b|<\|assistant\|>|\[/INST\]"
+)
+_MARK = re.compile(
+    rf"{_TURN.pattern}|<[|\uff5c](?!\w*(?:box|ref|quad|vision|image|video|point))[\w\u2581 ]+[|\uff5c]>"
+    r"|</?s>|<(?:eos|bos|pad|unk|eoc|eot|end_of_turn|start_of_turn|end_of_utterance)>|\[/?INST\]|\[EOS\]"
+    r"|\[UNUSED_TOKEN_\d+\]"
+)
+_FENCED = re.compile(r"(```+|~~~+)(?:[\w-]*\n)?(.*?)\1", re.DOTALL)
+_ANSWER_KEYS = ("caption", "description", "text", "answer", "response", "output", "content", "sentence", "result")
+_PYTHON_PARTS = re.compile(r"\[\{'type': 'text', 'text': (['\"])(.*)\1\}\]", re.DOTALL)
+_HEADING = re.compile(r"#{1,6}\s+[^\n]*\n+(?=\s*\S)|#{1,6}\s+")
+_EMPHASIS = re.compile(r"(\*\*|\*|`)(?=[^\s*`])([^*`\n]*[^\s*`])\1|(?<![\w_])(__?)(?=[^\W_])([^_\n]*[^\s_])\3(?![\w_])")
+_ONLY_ITEM = re.compile(r"(?:[*•>-]|1[.)])\s+([^\n]+)")
+_WHOLLY_QUOTED = re.compile(
+    r"\"([^\"]*)\"|\u201c([^\u201c\u201d]*)\u201d|\u2018([^\u2018]*)\u2019|«([^«»]*)»|「([^「」]*)」"
+    r"|'((?:[^']|(?<=\w)'(?=\w))*)'"
+)
+_TELLING = r"(?:captions?|descriptions?|summary|answers?|responses?|sentences?)"
+_OPENING = re.compile(
+    "|".join(
+        (
+            # "Sure!", "Of course, "
+            r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|al(?:l )?right|great|got it|no problem|gladly"
+            r"|understood|definitely|yes|hello|hi)(?: there)?\s*[!.,:;\u2013\u2014-]+\s*",
+            # "Description: "
+            rf"(?:(?:brief|detailed|final|short|image|person) )*(?:{_TELLING}|output|assistant|model)(?: \d+)?"
+            r"\s*[:\u2013\u2014-]\s+",
+            # "Here is the description of the person in the image: "
+            r"(?:here|below|the following|following|based on|as requested|in response|looking at|according to|from the"
+            r"|this is|I (?:can|will|would|have)|I'(?:d|ll|ve))\b"
+            rf"[^\n.!?:]{{0,200}}?\b{_TELLING}\b[^\n.!?:]{{0,120}}:\s*",
+            rf"(?:the|a|my|your) (?:[\w-]+ ){{0,3}}{_TELLING}\b[^\n.!?:]{{0,120}}:\s*",
+            r"here(?:'s| is) what I (?:can )?(?:see|observe)[^\n.!?:]{0,80}:\s*",
+            r"here (?:you go|it is)\s*[:!.]\s*",
+            # "I'd be happy to help you with that."
+            r"(?:I(?:'d| would| will|'ll) (?:be )?(?:happy|glad|pleased|delighted|love) to|thank(?:s| you) for"
+            r"|great (?:question|image)|(?:let me|I'll|I will|I can) (?:describe|help))\b[^.!:\n]*[.!:]+\s+",
+        )
+    ),
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(
+    r"(?<=[.!?\"])\s+(?:(?:please )?let me know|(?:please )?feel free|I hope (?:this|that|it)|hope (?:this|it) helps"
+    r"|is there anything else|if you (?:would|have|need|want)|if you'd|would you like|do you (?:need|want)"
+    r"|(?:please )?note(?: that|:)|disclaimer:)(?!\w).*",
+    re.IGNORECASE | re.DOTALL,
+)
+
+# -- rules: what no wrapping excuses ---------------------------------------------------------------------------------
+
 _BRACKETS = re.compile(r"[\[\]{}]|_{3,}")
 _IN_PARENTHESES = re.compile(r"\((?:the )?([a-z -]+?)(?: description)?\)", re.IGNORECASE)
+_BROKEN_OFF = re.compile(
+    r"(?:\b(?:a|an|the|and|or|with|of|to|is|are|his|their|its|from|for|by|at)|[,:;(\u2013\u2014-])\s*$"
+)
 _MARKUP = re.compile(
     r"<[/|!]?[a-z]|\|>|</?s>"  # tags and special tokens, closed or not
-    r"|\*\*|```|^\s*#{1,6} |^\s*(?:[*•-]|\d+[.)])\s"  # Markdown
+    r"|\*\*|```|^\s*#{1,6} |^\s*(?:[*•-]|\d+[.)])\s|^\s*\|.*\|\s*$"  # Markdown
     r"|https?://|&(?:[a-z]+|#\d+);"
-    r"|\(\s*\d+(?:\.\d+)?\s*,\s*\d+(?:\.\d+)?\s*(?:,[\d.,\s]*)?\)"  # coordinates
+    r"|[(\[]\s*\d+(?:\.\d+)?\s*,\s*\d+(?:\.\d+)?\s*(?:,[\d.,\s]*)?[)\]]"  # coordinates
     r'|^\s*[{\[]\s*"',  # JSON
     re.IGNORECASE | re.MULTILINE,
 )
@@ -56,23 +128,160 @@ def _vocabulary() -> dict[str, frozenset[str]]:
     return {name: frozenset(words.split()) for name, words in tomllib.loads(text).items()}
 
 
+class Cleaned(NamedTuple):
+    """What became of a captioner's answer.
+
+    Attributes:
+        caption: what training reads, on one line and without wrappings, if ``status`` is ``"ok"``; otherwise ``raw``.
+        status: ``"ok"``, or the name of the first of `RULES` that the answer breaks.
+        raw: the answer as it came, but for characters that no table can hold.
+        cut: names of the `WRAPPINGS` that were taken off ``caption``, each once.
+    """
+
+    caption: str
+    status: str
+    raw: str
+    cut: tuple[str, ...] = ()
+
+
+def clean(raw: str) -> Cleaned:
+    """Take the wrappings off an answer and judge what is left.
+
+    Judging again changes nothing: ``clean(clean(raw).caption)`` has the same caption and the same status.
+
+    Args:
+        raw: the answer as the captioner gave it, line breaks, marks and all.
+    """
+    raw = _UNSAFE.sub(" ", raw)
+    text, cut = _unwrap(raw)
+    status = status_of(text)
+    caption = tidy(text)
+    if status == OK and caption != raw:
+        # One line may break a rule that several did not, or show another wrapping.
+        again = clean(caption)
+        caption, status, cut = again.caption, again.status, tuple(dict.fromkeys((*cut, *again.cut)))
+    return Cleaned(caption, OK, raw, cut) if status == OK else Cleaned(raw, status, raw)
+
+
+def _unwrap(text: str) -> tuple[str, tuple[str, ...]]:
+    """The text without its wrappings, however they are nested, and their names."""
+    text, cut, peeling = text.strip(), dict[str, None](), True
+    while peeling:
+        peeling = False
+        for name, peel in WRAPPINGS.items():
+            peeled = peel(text)
+            if len(peeled) < len(text):
+                text, peeling = peeled.strip(), True
+                cut[name] = None
+    return text, tuple(cut)
+
+
 def tidy(text: str) -> str:
-    """The text on one line, without control characters and broken surrogates, in Unicode's composed form."""
+    """Put a text on one line, without control characters and broken surrogates, in Unicode's composed form."""
     return " ".join(unicodedata.normalize("NFC", _UNSAFE.sub(" ", text)).split())
 
 
 def status_of(text: str) -> str:
-    """``"ok"``, or the name of the first rule that ``text``, as the captioner gave it, breaks."""
+    """Return ``"ok"``, or the name of the first rule that ``text``, which has no wrappings any more, breaks."""
     text = text.translate(_CURLY)
     return next((name for name, breaks in RULES.items() if breaks(text)), OK)
+
+
+def _without_thoughts(text: str) -> str:
+    """What follows the last thought; a server may have swallowed the mark at its beginning."""
+    *before, after = _THOUGHT_ENDS.split(text)
+    if not before or after.strip():
+        return after
+    without = _THOUGHT.sub("", text)
+    return without if without != text else ""
+
+
+def _tagged(text: str) -> str:
+    found = _TAGGED.search(text)
+    return next(filter(None, found.group("tag", "box", "boxed")), "") if found else text
+
+
+def _without_marks(text: str) -> str:
+    """The first stretch between marks; behind the header of the answer's turn, where the prompt comes back with it."""
+    begun = text.lstrip()
+    if _MARK.match(begun) and (turn := _TURN.search(begun)):
+        begun = begun[turn.end() :]
+    return next((part for part in _MARK.split(begun) if part.strip()), "")
+
+
+def _unfenced(text: str) -> str:
+    found = _FENCED.fullmatch(text.strip())
+    return found[2] if found else text
+
+
+def _from_json(text: str) -> str:
+    """The one text in a JSON value, or in a list of parts as chat APIs have it."""
+    stripped = text.strip()
+    if parts := _PYTHON_PARTS.fullmatch(stripped):
+        return parts[2]
+    if stripped[:1] not in ("{", "["):
+        return text
+    try:
+        found = _only_text(json.loads(stripped))
+    except (ValueError, RecursionError):
+        return text
+    return text if found is None else found
+
+
+def _only_text(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        parts = [part for part in value if not (isinstance(part, dict) and part.get("type", "text") != "text")]
+        return _only_text(parts[0]) if len(parts) == 1 else None
+    if isinstance(value, dict):
+        found = [value[key] for key in _ANSWER_KEYS if isinstance(value.get(key), str)] or list(value.values())
+        return _only_text(found[0]) if len(found) == 1 else None
+    return None
+
+
+def _without_markdown(text: str) -> str:
+    """Without a heading, emphasis, or the mark of an only item; a list of several is no sentence, and stays one."""
+    if "*" in text or "_" in text or "`" in text:
+        text = _EMPHASIS.sub(lambda found: found[2] or found[4], text)
+    if heading := _HEADING.match(text):
+        return text[heading.end() :]
+    item = _ONLY_ITEM.fullmatch(text)
+    return item[1] if item else text
+
+
+def _unquoted(text: str) -> str:
+    found = _WHOLLY_QUOTED.fullmatch(text.strip())
+    return next((inner for inner in found.groups() if inner is not None), "") if found else text
+
+
+def _without_chatter(text: str) -> str:
+    """Without what is said to whoever asked, before the caption and after it."""
+    straight = text.strip().translate(_CURLY)  # one character for one
+    opening, closing = _OPENING.match(straight), _CLOSING.search(straight)
+    start = opening.end() if opening and opening.end() < len(straight) else 0
+    return text.strip()[start : closing.start() if closing else None]
+
+
+WRAPPINGS: dict[str, Callable[[str], str]] = {
+    "thoughts": _without_thoughts,
+    "answer-tags": _tagged,
+    "end-marks": _without_marks,
+    "code-fence": _unfenced,
+    "json": _from_json,
+    "markdown": _without_markdown,
+    "quotes": _unquoted,
+    "chatter": _without_chatter,
+}
 
 
 def _words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def _is_empty(text: str) -> bool:
-    return not _words(text)
+def is_empty(text: str) -> bool:
+    """Whether there is neither a letter nor a digit in it."""
+    return _WORD.search(text) is None
 
 
 def _has_unfilled_slot(text: str) -> bool:
@@ -90,11 +299,17 @@ def _is_refusal(text: str) -> bool:
 
 
 def _is_too_short(text: str) -> bool:
-    return len(_words(text)) < FEWEST_WORDS
+    return len(_words(text)) < MIN_WORDS
 
 
-def _is_too_long(text: str) -> bool:
-    return len(text.split()) > MOST_WORDS
+def is_too_long(text: str) -> bool:
+    """Whether it has more than `MAX_WORDS` words or `MAX_CHARACTERS` characters."""
+    return len(text) > MAX_CHARACTERS or len(text.split()) > MAX_WORDS
+
+
+def _is_unfinished(text: str) -> bool:
+    """A thought that never ends, or a sentence broken off at a word that wants another."""
+    return _THOUGHT_BEGINS.search(text) is not None or _BROKEN_OFF.search(text) is not None
 
 
 def _loops(text: str) -> bool:
@@ -135,13 +350,14 @@ def _is_not_about_a_person(text: str) -> bool:
 
 
 RULES: dict[str, Callable[[str], bool]] = {
-    "empty": _is_empty,
+    "empty": is_empty,
+    "unfinished": _is_unfinished,
     "markup": _has_markup,
     "unfilled-slot": _has_unfilled_slot,
     "refusal": _is_refusal,
     "other-language": _is_other_language,
     "repeated-loop": _loops,
     "too-short": _is_too_short,
-    "too-long": _is_too_long,
+    "too-long": is_too_long,
     "not-about-a-person": _is_not_about_a_person,
 }

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from textreid.artifacts import file_digest, fingerprint, new_folder, read_manifest
+from textreid.captions.cleaning import MAX_CHARACTERS, MAX_WORDS, is_empty, is_too_long
 from textreid.errors import CaptionError
 
 Kind = Literal["static", "dynamic"]
@@ -29,9 +31,6 @@ KIND = "captions"
 FORMAT_VERSION = 1
 PART_ROWS = 1 << 17
 _BLOCK_ROWS = 1 << 14
-LONGEST_WORDS = 1_000
-LONGEST_CHARACTERS = 8_000  # for scripts that put no space between words
-STATUSES = ("ok", "empty", "no-words", "too-long")
 
 _SCHEMA = pa.schema(
     [
@@ -232,8 +231,8 @@ def write_captions(folder: Path, rows: Iterable[CaptionRow], part_rows: int = PA
 def read_captions(folder: Path) -> CaptionTable:
     """Read the captions of a table that training can use.
 
-    Captions that are empty, have no letter or digit, or exceed 1,000 words or 8,000 characters are left out and
-    counted by status, as are those that were written with another status than ``ok``.
+    Captions that are ``empty`` or ``too-long`` by the rules of `textreid.captions.cleaning` are left out and counted by
+    status, as are those that were written with another status than ``ok``.
 
     Raises:
         CaptionError: a part has another schema, a path leaves the image root (names the row), two rows have the
@@ -314,22 +313,31 @@ def _sorted_index(known: dict[str, int], codes: npt.NDArray[np.int64]) -> tuple[
 
 
 def _screen(table: pa.Table) -> pa.ChunkedArray:
-    """The status of each row: what it was marked with, or the rule that an ``ok`` one breaks."""
+    """The status of each row: what it was marked with, or which rule for any table an ``ok`` one breaks."""
     text, marked = table["caption"].combine_chunks(), table["status"].combine_chunks()
+    # The rules are slow on millions of captions, so Arrow finds the few that may break one: without an ASCII letter,
+    # or long enough for too many words, with as many spaces or other white space between them.
     characters = pc.utf8_length(text)
-    # Counting words is slow, and more than 1,000 take more than 1,999 characters.
-    wordy = pc.if_else(pc.greater(characters, 2 * LONGEST_WORDS - 1), text, "")
-    rules = [
-        pc.not_equal(marked, "ok"),
-        pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0),
-        pc.invert(pc.match_substring_regex(text, r"[\pL\pN]")),
-        pc.or_(
-            pc.greater(characters, LONGEST_CHARACTERS),
-            pc.greater(pc.count_substring_regex(wordy, r"\S+"), LONGEST_WORDS),
+    long = pc.if_else(pc.greater(characters, 2 * MAX_WORDS), text, "")
+    suspect = reduce(
+        pc.or_,
+        (
+            pc.invert(pc.match_substring_regex(text, "[A-Za-z]")),
+            pc.greater(characters, MAX_CHARACTERS),
+            pc.greater_equal(pc.count_substring(long, " "), MAX_WORDS),
+            pc.match_substring_regex(long, r"[^\x20-\x7e]"),
         ),
-    ]
-    conditions = pc.make_struct(*rules, field_names=[str(rule) for rule in range(len(rules))])
-    return pa.chunked_array([pc.case_when(conditions, marked, "empty", "no-words", "too-long", "ok")])
+    )
+    rows = np.flatnonzero(pc.and_(suspect, pc.equal(marked, "ok")).to_numpy(zero_copy_only=False)).tolist()
+    broken = {
+        row: "empty" if is_empty(caption) else "too-long"
+        for row, caption in zip(rows, text.take(rows).to_pylist() if rows else [], strict=True)
+        if is_empty(caption) or is_too_long(caption)
+    }
+    if not broken:
+        return pa.chunked_array([marked])
+    mask = np.isin(np.arange(len(marked)), list(broken))
+    return pa.chunked_array([pc.replace_with_mask(marked, pa.array(mask), pa.array(broken.values(), pa.string()))])
 
 
 def _count(status: pa.ChunkedArray) -> dict[str, int]:

@@ -63,10 +63,10 @@ def clean(
     out: Path = typer.Argument(help="Folder of the cleaned table; must not exist."),
     json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
 ) -> None:
-    """Copy a table, judging every usable caption by the rules of cleaning; what was rejected before stays so."""
+    """Copy a table, cleaning and judging every usable caption; what was rejected before stays so."""
     from dataclasses import replace
 
-    from textreid.captions.cleaning import OK, status_of, tidy
+    from textreid.captions.cleaning import OK, clean
     from textreid.captions.table import write_captions
     from textreid.captions.writer import caption_rows
 
@@ -74,9 +74,13 @@ def clean(
 
     def judged() -> "Iterator[CaptionRow]":
         for row in caption_rows(table):
-            status = status_of(row.caption) if row.status == OK else row.status
-            counts[status] += 1
-            yield replace(row, caption=tidy(row.caption), status=status)
+            if row.status != OK:
+                counts[row.status] += 1
+                yield row
+                continue
+            cleaned = clean(row.caption)
+            counts.update((cleaned.status, *(f"cut: {name}" for name in cleaned.cut)))
+            yield replace(row, caption=cleaned.caption, status=cleaned.status)
 
     write_captions(out, judged())
     _print_counts(dict(counts.most_common()), json)
