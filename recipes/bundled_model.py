@@ -15,7 +15,7 @@ from pathlib import Path
 from textreid.captioning import simulate_captions
 from textreid.config import Config
 from textreid.datasets.cuhk_form import read_cuhk_form
-from textreid.demo.noise import captions_with_noise, describe_noise
+from textreid.demo.report import captions_with_noise, describe_noise
 from textreid.evaluation.splits import validation
 from textreid.models import load_model
 from textreid.presets import tiny

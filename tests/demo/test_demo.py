@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from textreid.demo import DemoResult, DemoSettings, run_demo
-from textreid.demo.noise import captions_with_noise, error_area
+from textreid.demo.report import captions_with_noise, error_area
 from textreid.errors import ArtifactError
 
 SETTINGS = DemoSettings(

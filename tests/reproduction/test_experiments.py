@@ -6,8 +6,8 @@ from textreid.errors import ConfigError
 from textreid.evaluation.published import published_rows
 from textreid.reproduction import SCALES, experiments, find_experiment
 from textreid.reproduction.experiments import rows_by_id
+from textreid.reproduction.plans import size_of, training_config
 from textreid.reproduction.results import published_scores
-from textreid.reproduction.sizes import size_of, training_config
 from textreid.training.optimizer import warmup_steps
 
 BENCHMARKS = ("cuhk-pedes", "icfg-pedes", "rstpreid")

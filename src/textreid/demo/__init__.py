@@ -1,5 +1,8 @@
-"""The whole main job in a few minutes, from nothing, on people who do not exist."""
+"""The whole main job in a few minutes, from nothing, on people who do not exist.
 
-from textreid.demo.pipeline import DemoResult, DemoSettings, run_demo
+Names are listed in ``__init__.pyi``; a module is imported when one of them is used.
+"""
 
-__all__ = ["DemoResult", "DemoSettings", "run_demo"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

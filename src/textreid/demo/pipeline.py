@@ -10,8 +10,15 @@ from pathlib import Path
 from textreid.artifacts import write_text
 from textreid.config import Config
 from textreid.datasets.records import Benchmark, Record
-from textreid.demo.noise import captions_with_noise, describe_noise
-from textreid.demo.report import CaptionedImage, DemoReport, MetricsRow, RankedImage, Search
+from textreid.demo.report import (
+    CaptionedImage,
+    DemoReport,
+    MetricsRow,
+    RankedImage,
+    Search,
+    captions_with_noise,
+    describe_noise,
+)
 from textreid.errors import ArtifactError
 from textreid.presets import tiny
 
@@ -35,7 +42,7 @@ class DemoSettings:
     workers: int = 2
 
     def config(self) -> Config:
-        """The ``tiny`` preset with a smaller vocabulary, for a short run."""
+        """Return the ``tiny`` preset with a smaller vocabulary, for a short run."""
         images = len(self.train_domains) * self.identities * self.images_per_identity
         preset = tiny()
         return preset.override(

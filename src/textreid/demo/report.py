@@ -1,11 +1,21 @@
-"""The demo's report: one HTML page that carries its pictures and needs no network."""
+"""The demo's report: one HTML page that carries its pictures and needs no network.
 
+Its captions show what Noise-Aware Masking made of each word, beside what was wrong with it.
+"""
+
+import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from textreid.captions.table import CaptionTable, read_captions
 from textreid.config import MaskingConfig
 from textreid.inspection.page import shade
+from textreid.models.tokenizer import Tokenizer
 from textreid.reporting.html import render_page
 
 
@@ -18,12 +28,15 @@ class Word:
     wrong: bool  # whether the captioner erred here, known because the person was drawn to order
 
 
+Caption = tuple[str, Sequence[Word]]  # (slot, words)
+
+
 @dataclass(frozen=True)
 class CaptionedImage:
     """A training image and the captions of its slots."""
 
     image: Path
-    captions: Sequence[tuple[str, Sequence[Word]]]  # (slot, words)
+    captions: Sequence[Caption]
 
 
 @dataclass(frozen=True)
@@ -75,3 +88,78 @@ class DemoReport:
         return render_page(
             "textreid.demo", "report.html", report=self, shade=lambda probability: shade(probability, mean)
         )
+
+
+@dataclass(frozen=True)
+class CaptionNoise:
+    """The captions of a run, with the masking probabilities of its last checkpoint and the captioner's errors."""
+
+    table: CaptionTable
+    tokenizer: Tokenizer
+    probabilities: npt.NDArray[np.float16]  # (N, text_length)
+    errors: dict[tuple[str, str], list[tuple[int, int]]]  # (image, slot) -> spans of wrong characters
+
+    def words(self, index: int) -> list[Word]:
+        """Cut caption ``index`` into its tokens and what lies between them."""
+        text = self.table.caption(index)
+        key = (
+            self.table.images[self.table.image_index[index]],
+            self.table.slots[self.table.slot_index[index]],
+        )
+        wrong = self.errors.get(key, [])
+        words, end = [], 0
+        pieces = self.tokenizer.pieces(text)[: self.probabilities.shape[1] - 2]
+        for position, (_, start, stop) in enumerate(pieces, start=1):
+            if start == stop:
+                continue
+            if start > end:
+                words.append(Word(text[end:start], None, False))
+            overlaps = any(start < high and low < stop for low, high in wrong)
+            words.append(Word(text[start:stop], float(self.probabilities[index, position]), overlaps))
+            end = stop
+        return [*words, Word(text[end:], None, False)]
+
+    def examples(self, count: int, seed: int) -> list[tuple[str, list[Caption]]]:
+        """Choose ``count`` images with captions, at least one of them wrong somewhere."""
+        images = sorted({image for image, _ in self.errors})
+        chosen = random.Random(seed).sample(images, min(count, len(images)))  # noqa: S311 (a choice of examples)
+        return [(image, self._captions_of(image)) for image in chosen]
+
+    def _captions_of(self, image: str) -> list[Caption]:
+        indices = np.flatnonzero(self.table.image_index == self.table.images.index(image))
+        return [(self.table.slots[self.table.slot_index[i]], self.words(int(i))) for i in indices]
+
+
+def captions_with_noise(captions: Path, run: Path) -> CaptionNoise:
+    """Read the caption table, its ``errors.jsonl`` and the newest checkpoint of a run."""
+    checkpoint = max(run.glob("step-*"))
+    lines = (captions / "errors.jsonl").read_text(encoding="utf-8").splitlines()
+    entries = [json.loads(line) for line in lines]
+    return CaptionNoise(
+        read_captions(captions),
+        Tokenizer.load(checkpoint / "tokenizer.json"),
+        np.load(checkpoint / "noise.npy"),
+        {(entry["image"], entry["slot"]): entry["spans"] for entry in entries},
+    )
+
+
+def describe_noise(noise: CaptionNoise) -> str:
+    """Say in one sentence: do false words get higher masking probabilities than true ones?"""
+    scored = [word for index in range(len(noise.table)) for word in noise.words(index) if word.probability is not None]
+    probabilities = np.array([word.probability for word in scored])
+    wrong = np.array([word.wrong for word in scored])
+    if not wrong.any():
+        return "The captioner made no error here."
+    return (
+        f"In this run false words got {probabilities[wrong].mean():.3f} on average and true words "
+        f"{probabilities[~wrong].mean():.3f}: the area under the ROC curve is {error_area(probabilities, wrong):.2f}, "
+        "where 0.5 is chance and 1 tells them apart without a mistake."
+    )
+
+
+def error_area(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float:
+    """Return the probability that a positive scores above a negative, ties counted half."""
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    positives, negatives = positive.sum(), (~positive).sum()
+    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))

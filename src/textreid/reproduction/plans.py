@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from textreid.reproduction.experiments import Experiment, Row, rows_by_id
-from textreid.reproduction.scales import MINI, PAPER, QUICK, Scale
-from textreid.reproduction.sizes import size_of
+from textreid.config import Config
+from textreid.datasets.benchmarks import PUBLISHED
+from textreid.presets import preset
+from textreid.reproduction.experiments import LUPERSON_MLLM, Experiment, Row, Scale, rows_by_id
 from textreid.reproduction.sources import DrawnPeople, GivenData, Step, Steps
 
-SCALES = {scale.name: scale for scale in (PAPER, MINI, QUICK)}
+_SLOTS = 4  # captions of an image in LUPerson-MLLM
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ class Plan:
 def make_plan(
     experiment: Experiment, scale: Scale, out: Path, seeds: Sequence[int], data: Mapping[str, Path] | None = None
 ) -> Plan:
-    """The commands of an experiment.
+    """List the commands of an experiment.
 
     Args:
         experiment: which.
-        scale: one of `SCALES`.
+        scale: one of `experiments.SCALES`.
         out: the folder that holds everything, a folder for each scale.
         seeds: of the repetitions.
         data: where the data sets and weights are, by name; at the paper's scale.
@@ -99,7 +100,7 @@ class _Planner:
     steps: Steps
 
     def add_model(self, row: Row) -> Path:
-        """The folder of the model of a row."""
+        """Add the steps of a row's model; returns its folder."""
         if row.weights:
             return self.source.weights()
         run = self.own / "runs" / row.id
@@ -117,7 +118,7 @@ class _Planner:
         return run / "model"
 
     def _captions(self, row: Row) -> tuple[Path, Path]:
-        """The root of a row's images, and its caption table."""
+        """Add the steps of a row's captions; returns the root of its images and its caption table."""
         images, table = self.source.captions(row.captions)
         count = row.images.get(self.scale.rows)
         if not row.slots and count is None:
@@ -128,3 +129,53 @@ class _Planner:
         part = self.own / "captions" / "-".join([*names, *sample[1:2]])
         self.steps.add(part / "manifest.json", "captions", "select", str(table), str(part), *slots, *sample)
         return images, part
+
+
+def training_config(row: Row, scale: Scale, seed: int = 0) -> Config:
+    """Return the settings of a row's own training, but for the network that fine-tuning takes from its start.
+
+    Raises:
+        ConfigError: one is refused.
+    """
+    name, settings = ("finetune", scale.finetune) if row.finetune else (scale.preset, scale.pretrain)
+    return preset(name).override([*settings, *row.set, f"training.seed={seed}"])
+
+
+def size_of(row: Row, scale: Scale) -> str:
+    """Say the data and steps of a row's own training in words; empty where nothing is trained.
+
+    At the paper's scale also the operations, 6 for each parameter and token, from which follows what hardware needs.
+    """
+    if row.weights:
+        return ""
+    training = training_config(row, scale).training
+    images, captions = _images_and_captions(row, scale)
+    if images is None:
+        return f"{training.epochs} epochs, {training.batch_size} {training.epoch_unit}s at once"
+    units = captions if training.epoch_unit == "pair" else images
+    steps = training.epochs * -(-units // training.batch_size)
+    words = (
+        f"{images:,} images, {captions:,} captions; {training.epochs} epochs, {steps:,} steps of "
+        f"{training.batch_size} {training.epoch_unit}s"
+    )
+    return words if scale.drawn else f"{words}; about {_operations(row, scale, units):.1e} operations"
+
+
+def _images_and_captions(row: Row, scale: Scale) -> tuple[int | None, int]:
+    if row.finetune and scale.drawn:
+        return 2 * scale.tuning_people, 4 * scale.tuning_people
+    if row.finetune:
+        train = PUBLISHED[row.finetune].splits["train"][0]
+        return train.images, train.captions
+    images = scale.images_of(row)
+    slots = len(row.slots) or (_SLOTS if row.captions == LUPERSON_MLLM else 1)
+    return images, slots * (images or 0)
+
+
+def _operations(row: Row, scale: Scale, pairs: int) -> float:
+    config = training_config(row, scale)
+    model = config.model
+    patches = model.grid[0] * model.grid[1]
+    image = 12 * model.vision_layers * model.vision_width**2 * (1 + patches)
+    text = 12 * model.text_layers * model.text_width**2 * model.text_length
+    return 6.0 * (image + text) * pairs * config.training.epochs

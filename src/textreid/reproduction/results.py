@@ -5,27 +5,30 @@ import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from textreid.artifacts import read_json, write_bytes, write_json, write_text
+from textreid.artifacts import read_json, write_json, write_text
 from textreid.datasets.benchmarks import PUBLISHED
 from textreid.evaluation.published import DIRECT_TRANSFER, published_rows
+from textreid.reporting.figures import new_figure, save_figure, style_axes
 from textreid.reporting.tables import Table, to_latex, to_markdown
 from textreid.reproduction.experiments import Row
-from textreid.reproduction.plans import Plan
-from textreid.reproduction.plot import draw
-from textreid.reproduction.sizes import training_config
+from textreid.reproduction.plans import Plan, training_config
 from textreid.version import __version__
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMAT_VERSION = 1
 _SCORES = ("R1", "mAP")
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; beyond these the last is a little too wide.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 _Values = Mapping[str, float]
+_Point = tuple[float, float, float, float]  # x, mean, low, high
 
 
 def published_scores(row: Row, benchmark: str) -> dict[str, float]:
-    """What was published of a row on a benchmark, as fractions of 1; empty where nothing is known."""
+    """Look up what was published of a row on a benchmark, as fractions of 1; empty where nothing is known."""
     if row.finetune is None:
         setting = DIRECT_TRANSFER
     else:
@@ -96,12 +99,12 @@ def write_results(folder: Path, results: Mapping[str, Any]) -> list[Path]:
     curves = _curves(results)
     if curves:
         files.append(folder / "plot.png")
-        write_bytes(files[-1], draw(curves, results["x"]))
+        save_figure(_draw_curves(curves, results["x"]), files[-1])
     return files
 
 
 def result_tables(results: Mapping[str, Any]) -> list[Table]:
-    """A table for each benchmark that something was measured on or published for."""
+    """Make a table for each benchmark that something was measured on or published for."""
     rows = results["rows"]
     names = dict.fromkeys(name for row in rows for name in ([] if results["drawn"] else row["published"]))
     names |= dict.fromkeys(name for row in rows for name in row["measured"])
@@ -109,7 +112,7 @@ def result_tables(results: Mapping[str, Any]) -> list[Table]:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % interval of a mean by Student's t; None for a single value."""
+    """Return the 95 % interval of a mean by Student's t; None for a single value."""
     if len(values) < 2:
         return None
     half = _T[min(len(values) - 1, len(_T)) - 1] * stdev(values) / math.sqrt(len(values))
@@ -198,9 +201,9 @@ def _notes(results: Mapping[str, Any], benchmark: str) -> list[str]:
     return lines
 
 
-def _curves(results: Mapping[str, Any]) -> dict[str, list[tuple[float, float, float, float]]]:
+def _curves(results: Mapping[str, Any]) -> dict[str, list[_Point]]:
     """By name the (x, mean, low, high) of R1 in per cent, measured and, at the paper's scale, published."""
-    curves: dict[str, list[tuple[float, float, float, float]]] = {}
+    curves: dict[str, list[_Point]] = {}
     for row in results["rows"] if results["x"] else []:
         if row["x"] is None:
             continue
@@ -212,6 +215,21 @@ def _curves(results: Mapping[str, Any]) -> dict[str, list[tuple[float, float, fl
             value = 100 * scores["R1"]
             curves.setdefault(f"{benchmark}, published", []).append((row["x"], value, value, value))
     return {name: sorted(points) for name, points in curves.items()}
+
+
+def _draw_curves(curves: Mapping[str, Sequence[_Point]], label: str) -> "Figure":
+    """Draw R1 along a setting, with intervals over seeds."""
+    figure = new_figure(6, 4)
+    axes = figure.add_subplot()
+    style_axes(axes)
+    for name, points in curves.items():
+        x, mean, low, high = zip(*points, strict=True)
+        errors = [[m - lo for m, lo in zip(mean, low, strict=True)], [h - m for m, h in zip(mean, high, strict=True)]]
+        style = "--" if name.endswith("published") else "-"
+        axes.errorbar(x, mean, yerr=errors, label=name, marker="o", capsize=3, linestyle=style)
+    axes.set(xlabel=label, ylabel="R1, %")
+    axes.legend(frameon=False)
+    return figure
 
 
 def _percent(value: float | None) -> str:

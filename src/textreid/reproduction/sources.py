@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from textreid.errors import ConfigError
-from textreid.reproduction.experiments import LUPERSON_MLLM
-from textreid.reproduction.scales import Scale
+from textreid.reproduction.experiments import LUPERSON_MLLM, Scale
 
 CLIP = "openai/clip-vit-base-patch16"  # on the hub, where no weights are given
 DATA = (
@@ -43,7 +42,7 @@ class Steps:
         self._steps.setdefault(makes, Step(arguments, makes, run))
 
     def in_order(self) -> tuple[Step, ...]:
-        """All of them."""
+        """Return all of them."""
         return tuple(self._steps.values())
 
 
@@ -55,32 +54,32 @@ class GivenData:
         self._needs: dict[str, None] = {}
 
     def needs(self) -> tuple[str, ...]:
-        """Names of what was asked for and not given."""
+        """Name what was asked for and not given."""
         return tuple(self._needs)
 
     def measured(self, scale: Scale) -> tuple[str, ...]:
-        """The benchmarks that were given, or else all."""
+        """Name the benchmarks that were given, or else all."""
         return tuple(name for name in scale.benchmarks if name in self._data) or scale.benchmarks
 
     def benchmark(self, name: str) -> str:
-        """A benchmark, as ``--benchmark`` takes it."""
+        """Write a benchmark as ``--benchmark`` takes it."""
         return f"{name}={self._path(name)}"
 
     people = benchmark  # the training split is in the same folder
 
     def weights(self) -> Path:
-        """CLIP at the size of a pedestrian."""
+        """Add the step that makes CLIP at the size of a pedestrian; returns its folder."""
         folder = self._folder / "clip"
         source = str(self._data.get("clip", CLIP))
         self._steps.add(folder / _MANIFEST, "convert", source, str(folder), "--image-size", "384x128")
         return folder
 
     def settings(self) -> tuple[str, ...]:
-        """Settings of pre-training that follow from what was given."""
+        """Return the settings of pre-training that follow from what was given."""
         return (f"model.weights={self._data['clip']}",) if "clip" in self._data else ()
 
     def captions(self, source: str) -> tuple[Path, Path]:
-        """The root of the images of a source, and its caption table."""
+        """Add the step that imports a source; returns the root of its images and its caption table."""
         table = self._folder / source
         if source == LUPERSON_MLLM:
             images, captions = self._path("luperson"), self._path(source)
@@ -104,28 +103,28 @@ class DrawnPeople:
         self._scale, self._folder, self._seed, self._steps = scale, folder, seed, steps
 
     def needs(self) -> tuple[str, ...]:
-        """Nothing."""
+        """Return nothing: whatever it takes is drawn."""
         return ()
 
     def measured(self, scale: Scale) -> tuple[str, ...]:
-        """All benchmarks."""
+        """Name all benchmarks."""
         return scale.benchmarks
 
     def benchmark(self, name: str) -> str:
-        """People to measure on, as ``--benchmark`` takes them."""
+        """Draw people to measure on; written as ``--benchmark`` takes them."""
         scale = self._scale
         first = len(_TRAIN_DOMAINS) * scale.people + scale.benchmarks.index(name) * scale.test_people
         return str(self._draw("test", name, scale.test_people, first))
 
     def people(self, name: str) -> str:
-        """People to fine-tune on, likewise."""
+        """Draw people to fine-tune on; likewise."""
         scale = self._scale
         before = len(_TRAIN_DOMAINS) * scale.people + len(scale.benchmarks) * scale.test_people
         first = before + scale.benchmarks.index(name) * scale.tuning_people
         return str(self._draw("train", name, scale.tuning_people, first))
 
     def weights(self) -> Path:
-        """There are none.
+        """Refuse: drawn people come without weights.
 
         Raises:
             ConfigError: always.
@@ -133,11 +132,11 @@ class DrawnPeople:
         raise ConfigError("a network that is not trained is measured at the paper's scale only")
 
     def settings(self) -> tuple[str, ...]:
-        """None: the network starts from random weights."""
+        """Return none: the network starts from random weights."""
         return ()
 
     def captions(self, source: str) -> tuple[Path, Path]:
-        """The root of the people to pre-train on, and their caption table."""
+        """Draw and caption people to pre-train on; returns their root and their caption table."""
         for number, domain in enumerate(_TRAIN_DOMAINS):
             self._draw("people", domain, self._scale.people, number * self._scale.people)
         images, table = self._folder / "people", self._folder / source
