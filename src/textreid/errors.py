@@ -4,6 +4,7 @@
 
     TextReidError                one line for the user; exit code 1
     ├── ConfigError              a setting is unknown, mistyped, out of range or contradictory; exit code 2
+    │   └── ArgumentError        an argument of a function has a type it cannot take; a TypeError as well
     ├── DataError                something in the user's data
     │   ├── ImageError           a file is not an image we can or should read
     │   ├── AnnotationError      an annotation file breaks its format (names file, entry and field)
@@ -20,8 +21,8 @@
 A message says what is wrong, where, and what to do about it.
 """
 
-import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from os import PathLike
 
 
 class TextReidError(Exception):
@@ -35,6 +36,10 @@ class ConfigError(TextReidError):
     """A setting is unknown, mistyped, out of range or contradictory."""
 
     exit_code = 2
+
+
+class ArgumentError(ConfigError, TypeError):
+    """An argument of a function has a type that it cannot take."""
 
 
 class DataError(TextReidError):
@@ -100,6 +105,41 @@ def nearest_name(name: str, known: Iterable[str], prefix: str = "") -> str:
         known: what would be understood.
         prefix: stands before the nearest name where it is proposed, as a section before a setting.
     """
+    import difflib
+
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(names)}"
+
+
+def check_type(name: str, value: object, kinds: type | tuple[type, ...], expected: str) -> None:
+    """Refuse an argument of a wrong type in the words of a person.
+
+    >>> check_type("query", 5, str, "a sentence")
+    Traceback (most recent call last):
+    textreid.errors.ArgumentError: query: expected a sentence, not 5 (int)
+
+    Raises:
+        ArgumentError: ``value`` is not one of ``kinds``.
+    """
+    if not isinstance(value, kinds):
+        raise ArgumentError(f"{name}: expected {expected}, not {_short(value)}")
+
+
+def check_list(name: str, values: object, kinds: type | tuple[type, ...], expected: str) -> None:
+    """Refuse what is not a list (or tuple, or another sequence) of such values; a single string is not one.
+
+    Raises:
+        ArgumentError: ``values`` is not a sequence, or one of them is not one of ``kinds`` (says which).
+    """
+    if isinstance(values, (str, bytes, PathLike)) or not isinstance(values, Sequence):
+        raise ArgumentError(f"{name}: expected a list of {expected}, not {_short(values)}")
+    for number, value in enumerate(values):
+        if not isinstance(value, kinds):
+            raise ArgumentError(f"{name}[{number}]: expected a list of {expected}, not {_short(value)} in it")
+
+
+def _short(value: object) -> str:
+    """Return a value and its type on one line of bearable length."""
+    shown = " ".join(repr(value).split())
+    return f"{shown if len(shown) <= 60 else shown[:57] + '...'} ({type(value).__name__})"
