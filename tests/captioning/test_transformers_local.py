@@ -1,6 +1,7 @@
 """A local model of 60 thousand random weights, made here: it babbles, but through all of transformers' real paths."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from PIL import Image
 from textreid.captioning.backends.transformers_local import LocalMLLM, LocalOptions
 from textreid.captioning.instructions import dynamic_instructions, static_instruction
 from textreid.captioning.requests import Caption, CaptionFailure, Request
-from textreid.errors import ModelError
+from textreid.errors import ConfigError, ModelError
 
 WORDS = "a person in red blue green black shirt trousers shoes wearing with hair . , the woman man"
 TEMPLATE = (
@@ -139,3 +140,9 @@ def test_what_is_no_such_model_is_refused(tmp_path: Path) -> None:
     make_model(tmp_path / "mute", template=None)
     with pytest.raises(ModelError, match="no chat template"):
         LocalMLLM("llava", str(tmp_path / "mute"))
+
+
+def test_without_transformers_the_extra_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ConfigError, match=r"needs transformers: pip install 'textreid\[mllm\]'"):
+        LocalMLLM("llava", str(model))

@@ -112,6 +112,40 @@ def test_features_and_tokens_equal_transformers(activation: Any) -> None:
             assert not found_tokens[row, length:].any()
 
 
+def test_gradients_equal_those_of_transformers() -> None:
+    clip = transformers_clip(SQUARE).double()
+    encoder = from_transformers(clip, SQUARE).double()
+    pixels, (ids, lengths) = torch.randn(3, 3, 48, 48, dtype=torch.float64), texts(SQUARE)
+    pull = torch.randn(3, SQUARE.embedding_dim, dtype=torch.float64)
+    found = encoder(pixels, ids, lengths, 2)
+    torch.autograd.backward([found.image_features, found.text_features], [pull, pull])
+    expected = clip.get_image_features(pixels).pooler_output, clip.get_text_features(ids).pooler_output
+    torch.autograd.backward(expected, [pull, pull])
+    reference = dict(clip.named_parameters())
+    compared = 0
+    for name, parameter in encoder.named_parameters():
+        torch.testing.assert_close(parameter.grad, reference[name].grad, rtol=1e-9, atol=1e-10)
+        compared += 1
+    assert compared == 13 + 16 * 5
+
+
+def test_a_seed_gives_the_weights_that_it_always_gave() -> None:
+    encoder = initialize(SQUARE, seed=5)
+    found = {
+        name: float(parameter.detach().flatten()[7])
+        for name, parameter in encoder.named_parameters()
+        if "weight" in name
+    }
+    expected = {
+        "vision_model.encoder.layers.1.self_attn.q_proj.weight": 0.0509163,
+        "vision_model.encoder.layers.2.mlp.fc2.weight": 0.0922209,
+        "text_model.encoder.layers.0.self_attn.out_proj.weight": 0.037561,
+        "text_model.encoder.layers.1.mlp.fc1.weight": 0.1628856,
+        "text_projection.weight": 0.0840225,
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("stem", ["patch", "convolutional"])
 @pytest.mark.parametrize(("height", "width", "patch"), [(64, 32, 16), (64, 32, 8), (24, 40, 4), (16, 16, 1)])
 def test_any_image_shape_and_patch_size(stem: Any, height: int, width: int, patch: int) -> None:
@@ -217,7 +251,7 @@ def test_the_last_layer_may_be_run_for_the_class_token_alone(config: ModelConfig
 def test_quick_gelu_and_its_derivative(dtype: torch.dtype, tolerance: float) -> None:
     mlp: Any = DualEncoder(SQUARE).vision_model.encoder.layers[0].mlp
     x = torch.linspace(-12, 12, 1001, dtype=torch.float64).to(dtype).requires_grad_()
-    activated = mlp.activation_fn(x)
+    activated = mlp.activation(x)
     torch.autograd.backward(activated.sum())
     exact = x.detach().double().requires_grad_()
     expected = exact * torch.sigmoid(1.702 * exact)

@@ -36,7 +36,7 @@ def test_features_equal_those_of_the_model(
 def test_large_activations_do_not_overflow(config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
     for activation in ("gelu", "quick_gelu"):
         encoder = initialize(replace(config, activation=activation), seed=4)
-        encoder.text_model.encoder.layers[0].mlp.fc1.weight.data *= 3000
+        encoder.get_parameter("text_model.encoder.layers.0.mlp.fc1.weight").data *= 3000
         model = Model(encoder, tokenizer)
         model.save(tmp_path / activation, "card")
         found = QueryEncoder.load(tmp_path / activation).encode_texts(TEXTS)

@@ -1,6 +1,8 @@
 import json
 import logging
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 from textreid.artifacts import read_json, write_json
 from textreid.errors import ConfigError, DownloadError, ModelError
 from textreid.models import Model, Tokenizer, import_model, initialize, load_model
+from textreid.models.checkpoints.configs import read_hugging_face
 from textreid.models.weights import resize_positions
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -139,7 +142,9 @@ def test_old_checkpoints_with_a_pickle_and_counters_load(
         ({"vision_config": {"intermediate_size": 48}}, "an MLP 4 times as wide"),
         ({"vision_config": {"num_hidden_layers": 2}}, r"16 not part of this model: vision_model\.encoder\.layers\.2"),
         ({"vision_config": {"image_size": 64}}, "position_embedding.weight 50x16 instead of 65x16"),
-        ({"vision_config": {"patch_size": "x"}}, "not a CLIP configuration"),
+        ({"vision_config": {"patch_size": "x"}}, r"model\.patch_size: expected a whole number, got 'x'"),
+        ({"vision_config": {"hidden_size": None, "intermediate_size": "x"}}, "an MLP 4 times as wide"),
+        ({"vision_config": 3}, "not a CLIP configuration"),
     ],
 )
 def test_foreign_models_are_refused(values: dict[str, Any], message: str, clip_folder: Path) -> None:
@@ -149,6 +154,43 @@ def test_foreign_models_are_refused(values: dict[str, Any], message: str, clip_f
     write_json(clip_folder / "config.json", config)
     with pytest.raises(ModelError, match=message):
         load_model(clip_folder)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"projection_dim": 8, "vision_config": {"patch_size": 16}, "text_config": {"num_hidden_layers": 3}},
+        {"vision_config": {"hidden_size": 96, "intermediate_size": 384}, "vision_config_dict": None},
+        {"text_config": {"num_hidden_layers": 3, "vocab_size": 9}, "text_config_dict": {"num_attention_heads": 4}},
+    ],
+)
+def test_what_a_configuration_leaves_out_is_as_in_transformers(values: dict[str, Any], tmp_path: Path) -> None:
+    values = {"text_config": {"vocab_size": 49408}, **values}
+    write_json(tmp_path / "config.json", {"model_type": "clip", **values})
+    found = read_hugging_face(tmp_path / "config.json")
+    expected: Any = CLIPConfig(**values)
+    vision, text = expected.vision_config, expected.text_config
+    assert found.embedding_dim == expected.projection_dim
+    assert (found.image_height, found.patch_size, found.activation, found.vision_width) == (
+        vision.image_size, vision.patch_size, vision.hidden_act, vision.hidden_size,
+    )  # fmt: skip
+    assert (found.vision_layers, found.vision_heads) == (vision.num_hidden_layers, vision.num_attention_heads)
+    assert (found.text_width, found.text_layers, found.text_heads, found.text_length, found.vocabulary_size) == (
+        text.hidden_size, text.num_hidden_layers, text.num_attention_heads, text.max_position_embeddings,
+        text.vocab_size,
+    )  # fmt: skip
+
+
+def test_no_model_needs_transformers(clip_folder: Path) -> None:
+    script = f"""
+import sys
+sys.modules["transformers"] = None
+from textreid import load_model
+print(len(load_model().encode_texts(["a"])), len(load_model({str(clip_folder)!r}).encode_texts(["a"])))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "1 1\n"
 
 
 def test_another_vocabulary_is_refused(clip_folder: Path) -> None:

@@ -6,19 +6,15 @@ convolutional stem is ours.
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers.models.clip.configuration_clip import CLIPTextConfig, CLIPVisionConfig
-from transformers.models.clip.modeling_clip import CLIPEncoder
 
 from textreid.config import ModelConfig
-from textreid.models.activation import QuickGelu
-from textreid.models.packing import CAUSAL, Packing
+from textreid.models.blocks import NORM_EPSILON, Encoder, Packing
 
-_NORM_EPSILON = 1e-5
 _GROUP = 16  # channels of the stem that are normalised together
 
 
@@ -97,7 +93,7 @@ class DualEncoder(nn.Module):
         if not all_tokens:
             return Encoded(images, self._project_text(self.text_model.ends(ids, packing)), patches)
         texts = self._project_text(self.text_model(ids, self.config.text_layers, packing)[0])
-        return Encoded(images[:, 0], texts[packing.ends], patches, images, packing.spread(texts))
+        return Encoded(images[:, 0], texts[packing.ends], patches, images, packing.pad(texts))
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
         """Image features (B, D), not normalised, of pixels (B, 3, H, W): the projected CLS token."""
@@ -114,7 +110,7 @@ class DualEncoder(nn.Module):
         The pass stops at that layer. What lies beyond the end of a text is 0. ``lengths`` as `forward` takes them.
         """
         packing = Packing.of(ids, lengths)
-        return packing.spread(self._project_text(self.text_model(ids, layer, packing)[0]))
+        return packing.pad(self._project_text(self.text_model(ids, layer, packing)[0]))
 
     def _project_image(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden states (..., width) of the image tower in the shared space (..., D)."""
@@ -137,11 +133,9 @@ class _VisionTower(nn.Module):
         super().__init__()
         width = config.vision_width
         self.embeddings = _VisionEmbeddings(config)
-        self.pre_layrnorm = nn.LayerNorm(width, eps=_NORM_EPSILON)  # the spelling is that of the published weights
-        self.encoder = _blocks(
-            CLIPVisionConfig, width, config.vision_layers, config.vision_heads, config.activation, "sdpa"
-        )
-        self.post_layernorm = nn.LayerNorm(width, eps=_NORM_EPSILON)
+        self.pre_layrnorm = nn.LayerNorm(width, eps=NORM_EPSILON)  # the spelling is that of the published weights
+        self.encoder = Encoder(width, config.vision_layers, config.vision_heads, config.activation, causal=False)
+        self.post_layernorm = nn.LayerNorm(width, eps=NORM_EPSILON)
         self.recompute = False
 
     def forward(self, pixels: torch.Tensor, layer: int, all_tokens: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
@@ -153,13 +147,13 @@ class _VisionTower(nn.Module):
         inner = hidden
         *blocks, last = self.encoder.layers
         for number, block in enumerate(blocks, start=1):
-            hidden = _run_layer(block, hidden, self.recompute, is_causal=False)
+            hidden = _run_layer(block, hidden, self.recompute)
             if number == layer:
                 inner = hidden
         if all_tokens or layer > len(blocks):
-            hidden = _run_layer(last, hidden, self.recompute, is_causal=False)
+            hidden = _run_layer(last, hidden, self.recompute)
             return hidden, hidden if layer > len(blocks) else inner
-        return _run_for(last, hidden[:, :1], hidden), inner
+        return _run_last(last, hidden, hidden[:, :1]), inner
 
 
 class _TextTower(nn.Module):
@@ -167,8 +161,8 @@ class _TextTower(nn.Module):
         super().__init__()
         width = config.text_width
         self.embeddings = _TextEmbeddings(config)
-        self.encoder = _blocks(CLIPTextConfig, width, config.text_layers, config.text_heads, config.activation, CAUSAL)
-        self.final_layer_norm = nn.LayerNorm(width, eps=_NORM_EPSILON)
+        self.encoder = Encoder(width, config.text_layers, config.text_heads, config.activation, causal=True)
+        self.final_layer_norm = nn.LayerNorm(width, eps=NORM_EPSILON)
         self.recompute = False
 
     def forward(self, ids: torch.Tensor, layer: int, packing: Packing | None = None) -> torch.Tensor:
@@ -178,7 +172,7 @@ class _TextTower(nn.Module):
         """
         hidden: torch.Tensor = self.embeddings(ids)
         if packing is not None:
-            hidden = packing.collect(hidden)[None]
+            hidden = packing.unpad(hidden)[None]
         for block in self.encoder.layers[:layer]:
             hidden = _run_layer(block, hidden, self.recompute, packing=packing)
         return hidden
@@ -186,38 +180,23 @@ class _TextTower(nn.Module):
     def ends(self, ids: torch.Tensor, packing: Packing) -> torch.Tensor:
         """Hidden states (texts, width) of the end tokens after the last layer."""
         hidden = self(ids, len(self.encoder.layers) - 1, packing)
-        return _run_for(self.encoder.layers[-1], hidden[0, packing.ends, None], hidden, packing)[:, 0]
+        return _run_last(self.encoder.layers[-1], hidden, hidden[0, packing.ends, None], packing)[:, 0]
 
 
-def _run_for(block: Any, asking: torch.Tensor, hidden: torch.Tensor, packing: Packing | None = None) -> torch.Tensor:
-    """The output (B, Q, width) of a layer for those ``asking`` (B, Q, width) alone, which see all of ``hidden``.
-
-    Of the last layer nothing else is used, so that five sixths of its arithmetic can be left out.
-
-    Args:
-        block: the layer.
-        asking: some of its inputs.
-        hidden: all of its inputs, (B, T, width), or (1, N, width) of packed texts.
-        packing: of these.
-    """
-    attention: Any = block.self_attn
-    normed = block.layer_norm1(hidden)
-    query, key, value = attention.q_proj(block.layer_norm1(asking)), attention.k_proj(normed), attention.v_proj(normed)
-    if packing is not None:
-        key, value = packing.spread(key[0]), packing.spread(value[0])
-    query, key, value = (rows.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for rows in (query, key, value))
-    mask = None if packing is None else packing.inside[:, None, None]
-    mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    asking = asking + attention.out_proj(mixed.transpose(1, 2).flatten(2))
-    after: torch.Tensor = asking + block.mlp(block.layer_norm2(asking))
-    return after
-
-
-def _run_layer(block: nn.Module, hidden: torch.Tensor, recompute: bool, **attention: Any) -> torch.Tensor:
-    layer = partial(block, attention_mask=None, **attention)
+def _run_layer(block: nn.Module, hidden: torch.Tensor, recompute: bool, packing: Packing | None = None) -> torch.Tensor:
+    layer = partial(block, packing=packing)
     if recompute and torch.is_grad_enabled():
         layer = partial(checkpoint, layer, use_reentrant=False, preserve_rng_state=False)
     after: torch.Tensor = layer(hidden)
+    return after
+
+
+def _run_last(
+    block: nn.Module, hidden: torch.Tensor, query: torch.Tensor, packing: Packing | None = None
+) -> torch.Tensor:
+    """Run a layer for the tokens ``query`` (B, Q, width) alone."""
+    # `forward` in place of a call: so little is left to compute that a translation of its own does not pay.
+    after: torch.Tensor = block.forward(hidden, query, packing)
     return after
 
 
@@ -276,33 +255,3 @@ def _convolutions(width: int, patch: int) -> nn.Module:
         ]
         channels = wider
     return nn.Sequential(*layers, nn.Conv2d(channels, width, kernel_size=1))
-
-
-def _blocks(config_type: Any, width: int, depth: int, heads: int, activation: str, implementation: str) -> Any:
-    """CLIP's transformer blocks, with deviations that shrink with width and depth (Radford et al. 2021, release)."""
-    config = config_type(
-        hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=depth,
-        num_attention_heads=heads,
-        hidden_act=activation,
-        layer_norm_eps=_NORM_EPSILON,
-        attn_implementation=implementation,
-    )
-    blocks: Any = CLIPEncoder(config)
-    towards_sum = width**-0.5 * (2 * depth) ** -0.5
-    for block in blocks.layers:
-        attention, mlp = block.self_attn, block.mlp
-        if activation == "quick_gelu":
-            mlp.activation_fn = QuickGelu()
-        for linear, deviation in (
-            (attention.q_proj, width**-0.5),
-            (attention.k_proj, width**-0.5),
-            (attention.v_proj, width**-0.5),
-            (attention.out_proj, towards_sum),
-            (mlp.fc1, (2 * width) ** -0.5),
-            (mlp.fc2, towards_sum),
-        ):
-            nn.init.normal_(linear.weight, std=deviation)
-            nn.init.zeros_(linear.bias)
-    return blocks

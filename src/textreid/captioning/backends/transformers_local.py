@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textreid.captioning.requests import Caption, CaptionFailure, Request, Usage
-from textreid.errors import ImageError, ModelError
+from textreid.errors import ConfigError, ImageError, ModelError
 from textreid.images import read_image
 
 if TYPE_CHECKING:
@@ -147,8 +147,11 @@ class LocalMLLM:
 def _load(model: str, options: LocalOptions) -> tuple[Any, Any]:
     """The processor and the network, ready to generate."""
     import torch
-    import transformers
 
+    try:
+        import transformers
+    except ImportError as error:
+        raise ConfigError(f"{model}: a local MLLM needs transformers: pip install 'textreid[mllm]'") from error
     library: Any = transformers  # partly untyped
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32

@@ -1,6 +1,7 @@
 """The shape of a CLIP: from the configuration beside its weights, or else from the weights themselves."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -36,6 +37,16 @@ _OPTIONS = {
     "vision_cfg": {"mlp_ratio": 4.0, "pool_type": "tok"},
     "text_cfg": {"mlp_ratio": 4.0, "pool_type": "argmax", "proj_type": "linear"},
 }
+_DEFAULTS: dict[str, dict[str, Any]] = {  # of Hugging Face's CLIP: ViT-B/32
+    "vision_config": {
+        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
+    },
+    "text_config": {
+        "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8,
+        "vocab_size": 49_408, "max_position_embeddings": 77, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
+    },
+}  # fmt: skip
 
 
 class Declared(NamedTuple):
@@ -55,42 +66,49 @@ def read_hugging_face(path: Path) -> ModelConfig:
     Raises:
         ModelError: it is of another kind of model, or of a CLIP that this package cannot express.
     """
-    from transformers import CLIPConfig
-
     values = read_json(path)
     kind = values.get("model_type") if isinstance(values, dict) else None
     if kind != "clip":
         raise ModelError(f"{path}: a model of type {kind!r}; of foreign models only CLIP with a ViT can be loaded")
     try:
-        config = CLIPConfig(**values)
-    except Exception as error:  # a validation error of whichever library checks it
+        vision, text = (_tower(values, tower) for tower in ("vision_config", "text_config"))
+        for tower in (vision, text):
+            if tower["intermediate_size"] != 4 * tower["hidden_size"] or tower["layer_norm_eps"] != 1e-5:
+                raise ModelError(f"{path}: needs an MLP 4 times as wide as its tower and layer_norm_eps 1e-5")
+    except TypeError as error:
         raise ModelError(f"{path}: not a CLIP configuration: {error}") from error
-    vision: Any = config.vision_config
-    text: Any = config.text_config
-    for tower in (vision, text):
-        if tower.intermediate_size != 4 * tower.hidden_size or tower.layer_norm_eps != 1e-5:
-            raise ModelError(f"{path}: needs an MLP 4 times as wide as its tower and layer_norm_eps 1e-5")
-    if vision.hidden_act != text.hidden_act:
-        raise ModelError(f"{path}: the towers have two activations, {vision.hidden_act} and {text.hidden_act}")
+    if vision["hidden_act"] != text["hidden_act"]:
+        raise ModelError(f"{path}: the towers have two activations, {vision['hidden_act']} and {text['hidden_act']}")
     fields: dict[str, Any] = {
-        "image_height": vision.image_size,
-        "image_width": vision.image_size,
-        "patch_size": vision.patch_size,
-        "vision_width": vision.hidden_size,
-        "vision_layers": vision.num_hidden_layers,
-        "vision_heads": vision.num_attention_heads,
-        "text_width": text.hidden_size,
-        "text_layers": text.num_hidden_layers,
-        "text_heads": text.num_attention_heads,
-        "text_length": text.max_position_embeddings,
-        "embedding_dim": config.projection_dim,
-        "activation": vision.hidden_act,
-        "vocabulary_size": text.vocab_size,
+        "image_height": vision["image_size"],
+        "image_width": vision["image_size"],
+        "patch_size": vision["patch_size"],
+        "vision_width": vision["hidden_size"],
+        "vision_layers": vision["num_hidden_layers"],
+        "vision_heads": vision["num_attention_heads"],
+        "text_width": text["hidden_size"],
+        "text_layers": text["num_hidden_layers"],
+        "text_heads": text["num_attention_heads"],
+        "text_length": text["max_position_embeddings"],
+        "embedding_dim": values.get("projection_dim"),
+        "activation": vision["hidden_act"],
+        "vocabulary_size": text["vocab_size"],
     }
     if (path.parent / PIXELS).is_file():
         pixels = read_json(path.parent / PIXELS)
         fields |= {"pixel_mean": pixels.get("image_mean"), "pixel_std": pixels.get("image_std")}
     return _checked({name: value for name, value in fields.items() if value is not None}, path)
+
+
+def _tower(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The settings of a tower, with transformers' defaults for what is left out.
+
+    Old files tell them twice; there the section that ends in ``_dict`` counts, its defaults included.
+    """
+    told = dict(values.get(name) or {})
+    if (older := values.get(f"{name}_dict")) is not None:
+        told |= {**_DEFAULTS[name], **older}
+    return _DEFAULTS[name] | {setting: value for setting, value in told.items() if value is not None}
 
 
 class Own(NamedTuple):
