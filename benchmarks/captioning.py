@@ -64,7 +64,7 @@ def ours(url: str, images: Path, out: Path) -> dict[str, Any]:
     def watch(counts: JobCounts) -> None:
         marks.append((time.monotonic(), counts.saved_now))
 
-    names = [path.name for path in list_images(images)]
+    names = [path.name for path in list_images(images).images]
     captioner = OpenAICompatible("sim", "sim", [url], options=ServingOptions(timeout=_TIMEOUT))
     counts = caption_images(
         images,
@@ -120,7 +120,7 @@ def obvious(url: str, images: Path, out: Path) -> dict[str, Any]:
             if number % 10 == 0:
                 out.write_text(json.dumps(captions))
 
-        await asyncio.gather(*(describe(number, path) for number, path in enumerate(list_images(images))))
+        await asyncio.gather(*(describe(number, path) for number, path in enumerate(list_images(images).images)))
         out.write_text(json.dumps(captions))
 
     asyncio.run(run())

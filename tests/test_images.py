@@ -1,19 +1,30 @@
 import io
 import os
 import struct
+import sys
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps, PngImagePlugin
 
 from textreid.errors import DataError, ImageError
-from textreid.images import MAX_PIXELS, list_images, map_ahead, read_image, to_pixels
+from textreid.images import (
+    MAX_PIXELS,
+    lacks_its_end,
+    list_images,
+    map_ahead,
+    read_image,
+    read_suffixes,
+    shows_nothing,
+    to_pixels,
+)
 
 ORANGE = (250, 120, 10)
 
@@ -72,6 +83,9 @@ def palette_with_transparency() -> Image.Image:
         (flat("RGB", ORANGE), "PPM", {}, ORANGE, ORANGE),
         (flat("RGB", ORANGE), "WEBP", {"lossless": True}, ORANGE, ORANGE),
         (flat("YCbCr", (77, 128, 128)), "TIFF", {}, (77, 77, 77), (77, 77, 77)),
+        (flat("RGB", ORANGE), "AVIF", {"quality": 100, "subsampling": "4:4:4"}, ORANGE, ORANGE),
+        (flat("RGBA", (*ORANGE, 0)), "AVIF", {"quality": 100}, (255, 255, 255), (255, 255, 255)),
+        (flat("RGB", ORANGE), "JPEG2000", {}, ORANGE, ORANGE),
         (flat("LAB", (0, 128, 128)), "TIFF", {}, (0, 0, 0), (0, 0, 0)),
     ],
 )
@@ -123,7 +137,82 @@ def test_first_frame_of_an_animation(tmp_path: Path) -> None:
     assert read_image(path).getpixel((3, 3)) == (255, 0, 0)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
+def texts(count: int, compressed: bool) -> PngImagePlugin.PngInfo:
+    """A megabyte of metadata and more, as editors and image generators write."""
+    info = PngImagePlugin.PngInfo()
+    for number in range(count):
+        info.add_itxt(f"note {number}", "word " * 300_000, zip=compressed)
+    return info
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pnginfo": texts(1, True)},
+        {"pnginfo": texts(50, False)},
+        {"icc_profile": bytes(3 << 20)},
+        {"pnginfo": texts(1, True), "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"},
+    ],
+    ids=["text", "much text", "profile", "text and orientation"],
+)
+def test_metadata_does_not_cost_the_picture(options: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(encoded(scene(), "PNG", **options))
+    picture = read_image(path)
+    upright = scene().transpose(Image.Transpose.ROTATE_270) if "exif" in options else scene()
+    assert np.array_equal(np.asarray(picture), np.asarray(upright))
+    assert not lacks_its_end(picture)
+
+
+def test_a_broken_text_does_not_cost_the_picture(tmp_path: Path) -> None:
+    content = bytearray(encoded(scene(), "PNG", pnginfo=texts(1, False)))
+    content[content.index(b"iTXt") + 1000] ^= 1  # its checksum is wrong
+    path = tmp_path / "picture.png"
+    path.write_bytes(content)
+    assert np.array_equal(np.asarray(read_image(path)), np.asarray(scene()))
+
+
+def test_metadata_does_not_hide_a_gigantic_picture(tmp_path: Path) -> None:
+    header = png_header(20_000, 20_000)
+    text = encoded(scene(), "PNG", pnginfo=texts(1, True))
+    start = text.index(b"iTXt") - 4
+    length = 12 + int.from_bytes(text[start : start + 4], "big")
+    path = tmp_path / "bomb.png"
+    path.write_bytes(header[:33] + text[start : start + length] + header[33:])
+    with pytest.raises(ImageError, match="more than the 100 megapixels"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "cut"),
+    [
+        *(("JPEG", {}, cut) for cut in (1, 2, 3, 8, 20)),
+        *(("JPEG", {"progressive": True}, cut) for cut in (1, 2)),
+        *(("JPEG", {"subsampling": 0, "quality": 95}, cut) for cut in (2, 20)),
+        *(("PNG", {}, cut) for cut in (1, 2, 12, 20)),
+        *(("WEBP", {}, cut) for cut in (1, 2)),
+        *(("BMP", {}, cut) for cut in (1, 2, 20)),
+        *(("GIF", {}, cut) for cut in (1, 2, 3)),
+        *(("TIFF", {}, cut) for cut in (1, 20)),
+        *(("PPM", {}, cut) for cut in (1, 20)),
+    ],
+)
+def test_a_picture_that_lacks_only_its_end_is_used(
+    kind: str, options: dict[str, object], cut: int, tmp_path: Path
+) -> None:
+    content = encoded(scene(256, 384), kind, **options)
+    whole, path = tmp_path / "whole", tmp_path / "cut.jpg"
+    whole.write_bytes(content)
+    path.write_bytes(content[:-cut])
+    picture = read_image(path)
+    difference = np.abs(np.asarray(picture).astype(int) - np.asarray(read_image(whole))).max(axis=-1)
+    assert picture.size == (256, 384)
+    assert (difference > 0).mean() <= 0.05
+    if kind in ("JPEG", "BMP"):  # the others may be whole but for a mark that says so
+        assert lacks_its_end(picture)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
 def test_truncated_files_are_refused_by_name(kind: str, share: float, tmp_path: Path) -> None:
     content = encoded(scene(), kind)
@@ -270,9 +359,140 @@ def test_images_are_listed_in_order_without_hidden_ones(tmp_path: Path) -> None:
     outside.mkdir()
     (outside / "linked.jpg").write_bytes(b"")
     (root / "z").symlink_to(outside)
-    found = [path.relative_to(root).as_posix() for path in list_images(root)]
+    found = [path.relative_to(root).as_posix() for path in list_images(root).images]
     assert found == sorted([*names, "z/linked.jpg"])
-    assert list_images(outside) == [outside / "linked.jpg"]
+    assert list_images(outside).images == [outside / "linked.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", "@eaDir"),
+        ("#recycle/a.jpg", "#recycle"),
+        ("@Recycle/a.jpg", "@Recycle"),
+        (".@__thumb/a.jpg", ".@__thumb"),
+        ("__MACOSX/._a.jpg", "__MACOSX"),
+        ("._a.jpg", "._*"),
+        (".thumbnails/a.jpg", ".thumbnails"),
+        (".picasaoriginals/a.jpg", ".picasaoriginals"),
+        ("$RECYCLE.BIN/a.jpg", "$RECYCLE.BIN"),
+        ("System Volume Information/a.jpg", "System Volume Information"),
+        ("lost+found/a.jpg", "lost+found"),
+        (".git/a.jpg", ".git"),
+        ("Thumbs.db", "Thumbs.db"),
+        ("desktop.ini", "desktop.ini"),
+        (".DS_Store", ".DS_Store"),
+        (".cache/a.jpg", "hidden"),
+    ],
+)
+def test_by_products_of_other_programs_are_skipped_and_counted(name: str, kind: str, tmp_path: Path) -> None:
+    for path in ("sub/eaDir.jpg", f"sub/{name}", name):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"")
+    listing = list_images(tmp_path)
+    assert listing.images == [tmp_path / "sub/eaDir.jpg"]
+    assert listing.by_products == {kind: 2}
+    assert listing.notes() == [f"left out, made by other programs or hidden: 2 {kind}"]
+
+
+def test_formats_that_are_not_read_are_counted_by_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    read_suffixes.cache_clear()
+    for name in ("a.jpg", "b.HEIC", "c.heic", "d.mov", "e.NEF", "f.jxl", "notes.txt", "sub/g.avif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    listing = list_images(tmp_path)
+    read_suffixes.cache_clear()
+    assert [path.name for path in listing.images] == ["a.jpg", "g.avif"]
+    assert listing.notes() == ["not read: 2 .heic, 1 .jxl, 1 .mov, 1 .nef; pip install 'textreid[heic]' reads HEIC"]
+
+
+def test_heic_is_read_where_its_reader_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "IMG_1.HEIC"
+    pillow_heif.from_pillow(scene(64, 128)).save(path, quality=90, exif=exif.tobytes())
+    assert list_images(tmp_path).images == [path]
+    upright = scene(64, 128).transpose(Image.Transpose.ROTATE_270)
+    difference = to_pixels(read_image(path), 32, 64).astype(int) - to_pixels(upright, 32, 64)
+    assert np.abs(difference).mean() < 4
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ImageError, match=r"IMG_1\.HEIC: .*damaged"):
+        read_image(path)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"HEIC is not read: pip install 'textreid\[heic\]'"):
+        read_image(path)
+
+
+def test_odd_entries_are_named_and_the_rest_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "broken.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "self.jpg").symlink_to("self.jpg")
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "folder.jpg" / "b.jpg").write_bytes(b"")
+    listing = list_images(tmp_path)
+    assert [path.name for path in listing.images] == ["a.jpg", "b.jpg"]
+    named = {path.name: reason for path, reason in listing.odd}
+    assert named == {
+        "broken.jpg": "a broken link", "one": "Too many levels of symbolic links", "pipe.jpg": "not a file",
+        "self.jpg": "Too many levels of symbolic links", "two": "Too many levels of symbolic links",
+    }  # fmt: skip
+    assert listing.notes()[0] == f"left out: {tmp_path}/broken.jpg: a broken link"
+
+
+def test_a_subfolder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.jpg", "locked/b.jpg", "z/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    scandir = os.scandir
+
+    def refuse(path: Path) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:  # permissions do not stop root
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    listing = list_images(tmp_path)
+    assert [path.name for path in listing.images] == ["a.jpg", "c.jpg"]
+    assert listing.notes() == [f"left out: {tmp_path}/locked: cannot be listed: Permission denied"]
+
+
+def test_many_odd_entries_are_not_all_named(tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / f"{number}.jpg").symlink_to("nowhere")
+    assert len(list_images(tmp_path).odd) == 9
+    assert list_images(tmp_path).notes()[-1] == "left out: 4 more that cannot be followed"
+
+
+@pytest.mark.parametrize("colour", ["white", "black", "gray", "lime", (30, 200, 90)])
+@pytest.mark.parametrize("deviation", [0, 2, 3])
+def test_pictures_of_one_colour_show_nothing(colour: object, deviation: int, tmp_path: Path) -> None:
+    pixels = np.asarray(Image.new("RGB", (64, 128), colour)).astype(float)  # type: ignore[arg-type]
+    pixels += np.random.default_rng(0).normal(0, deviation, pixels.shape)
+    path = tmp_path / "frame.jpg"
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=80)
+    assert shows_nothing(read_image(path)) == "one colour"
+    assert shows_nothing(Image.new("RGB", (1, 1))) == "one colour"
+
+
+@pytest.mark.parametrize("size", [(48, 16), (128, 64), (640, 480)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_noise_shows_nothing(size: tuple[int, int], channels: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (*size, channels), dtype=np.uint8)
+    assert shows_nothing(Image.fromarray(np.broadcast_to(noise, (*size, 3)).copy())) == "noise"
+
+
+def test_pictures_that_show_something() -> None:
+    dark = Image.new("RGB", (64, 128), (8, 8, 8))
+    ImageDraw.Draw(dark).rectangle((20, 20, 44, 110), fill=(26, 24, 30))
+    speck = Image.new("RGB", (64, 128), "white")
+    ImageDraw.Draw(speck).rectangle((28, 40, 38, 90), fill="black")
+    stripes = Image.fromarray(np.tile(np.array([0, 0, 255, 255], np.uint8), (128, 16))).convert("RGB")
+    assert [shows_nothing(picture) for picture in (dark, speck, stripes, scene(), scene(9, 9))] == [""] * 5
 
 
 def test_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ class _Root:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._places: dict[str, str | list[str]] = {}
-        for image in list_images(folder):
+        for image in list_images(folder).images:
             path = image.relative_to(folder).as_posix()
             place = self._places.setdefault(image.name, path)
             if isinstance(place, list):

@@ -17,10 +17,12 @@ class Selection:
 
     ``unusable`` are the names, made printable, of image files that the table cannot name: the bytes of their names
     are not UTF-8, or would be taken for a path out of the folder elsewhere. Rename them to have them captioned.
+    ``notes`` are lines on what else was left out.
     """
 
     images: tuple[str, ...]
     unusable: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def select_images(folder: Path, limit: int | None = None, sample: int | None = None, seed: int = 0) -> Selection:
@@ -32,14 +34,16 @@ def select_images(folder: Path, limit: int | None = None, sample: int | None = N
     Raises:
         DataError: the folder is missing, cannot be listed, or has no usable image.
     """
-    names = [path.relative_to(folder).as_posix() for path in list_images(folder)]
+    listing = list_images(folder)
+    names = [path.relative_to(folder).as_posix() for path in listing.images]
     images = [name for name in names if is_storable(name)]
     unusable = [_printable(name) for name in names if not is_storable(name)]
     if not images:
-        raise DataError(f"{folder}: no image files in it{': names are not UTF-8' if unusable else ''}")
+        reasons = [*(["names are not UTF-8"] if unusable else []), *listing.notes()]
+        raise DataError(": ".join([f"{folder}: no image files in it", *(["; ".join(reasons)] if reasons else [])]))
     if sample is not None:
         images = _sample(images, sample, seed)
-    return Selection(tuple(images[:limit]), tuple(unusable))
+    return Selection(tuple(images[:limit]), tuple(unusable), tuple(map(_printable, listing.notes())))
 
 
 def select_captions(

@@ -83,7 +83,7 @@ def caption(
     by_model = read_prices(prices) if prices else {}
     by_name = {one.name: by_model[one.model] for one in mllms if one.model in by_model}
     selection = select_images(images, limit, sample, seed)
-    _warn_of_names(selection)
+    _warn_of_omissions(selection)
     if dry_run:
         from textreid.captioning.spending import preview
 
@@ -96,7 +96,9 @@ def caption(
     sys.stdout.write(json.dumps(counts.to_dict(by_name)) + "\n" if as_json else f"{out}\n")
 
 
-def _warn_of_names(selection: "Selection") -> None:
+def _warn_of_omissions(selection: "Selection") -> None:
+    for note in selection.notes:
+        sys.stderr.write(f"{note}\n")
     if selection.unusable:
         sys.stderr.write(
             f"{len(selection.unusable)} images are left out, for the table cannot hold their names; rename them:\n"

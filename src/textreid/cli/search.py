@@ -131,6 +131,8 @@ def _progress_bar() -> "Progress":
 def _tell_problems(result: "SearchResult") -> None:
     if result.unread:
         _note(f"the query is longer than the model reads; left out: {_printable(result.unread)!r}")
+    for note in result.notes:
+        _note(_printable(note))
     if result.rejected:
         count = len(result.rejected)
         _note(f"{count:,} {'image' if count == 1 else 'images'} could not be used:")

@@ -13,7 +13,7 @@ from textreid.artifacts import file_digest
 from textreid.errors import DataError, ImageError
 from textreid.gallery.embedding_cache import EmbeddingCache, FileStamp
 from textreid.gallery.encoder import GalleryEncoder
-from textreid.images import SUFFIXES, list_images, read_image, to_pixels
+from textreid.images import list_images, read_image, read_suffixes, to_pixels
 from textreid.version import __version__
 
 BATCH_SIZE = 64  # also what an interruption can lose
@@ -43,6 +43,7 @@ class FolderIndex:
         rows: (N,) the row of ``features`` that belongs to each path; files of equal content share one.
         features: (M, D) float32, each of length 1.
         rejected: the images that could not be read.
+        notes: lines on what was left out when the folder was listed.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class FolderIndex:
     rows: npt.NDArray[np.int64]
     features: npt.NDArray[np.float32]
     rejected: tuple[Rejected, ...]
+    notes: tuple[str, ...] = ()
 
     def path(self, number: int) -> Path:
         """The path of an image as a user writes it: below the folder as it was given."""
@@ -69,9 +71,11 @@ def index_folder(
         ArtifactError: the cache cannot be used.
     """
     real = Path(os.path.realpath(folder))
-    images = {os.fsencode(path): path for path in list_images(real)}
+    listing = list_images(real)
+    images = {os.fsencode(path): path for path in listing.images}
     if not images:
-        raise DataError(f"{folder}: no images below this folder (looked for {', '.join(sorted(SUFFIXES))})")
+        looked_for = f"looked for {', '.join(sorted(read_suffixes()))}"
+        raise DataError(f"{folder}: no images below this folder ({'; '.join([looked_for, *listing.notes()])})")
     rejected: dict[bytes, str] = {}
     files = _identify(images, real, cache, rejected, report or _silent)
     unreadable = cache.unreadable(__version__, real)
@@ -105,7 +109,9 @@ def index_folder(
         )
     used = [name for name in images if name not in rejected]
     rows = np.array([row_of[files[name][1]] for name in used], np.int64)
-    return FolderIndex(folder, real, tuple(images[name] for name in used), rows, features, refused)
+    return FolderIndex(
+        folder, real, tuple(images[name] for name in used), rows, features, refused, tuple(listing.notes())
+    )
 
 
 def _identify(

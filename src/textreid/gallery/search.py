@@ -40,6 +40,7 @@ class SearchResult:
         images: how many were ranked.
         rejected: image files that could not be read.
         hits: best first; images with equal scores are ordered by path.
+        notes: lines on what was left out when the folder was listed: formats that are not read, by-products.
     """
 
     query: str
@@ -48,6 +49,7 @@ class SearchResult:
     images: int
     rejected: tuple[Rejected, ...]
     hits: tuple[Hit, ...]
+    notes: tuple[str, ...] = ()
 
 
 def search_folder(
@@ -89,4 +91,4 @@ def search_folder(
     scores = (index.features @ vector)[index.rows]
     order = np.argsort(-scores, kind="stable")[: max(top, 0)]
     hits = tuple(Hit(rank, float(scores[i]), index.path(i)) for rank, i in enumerate(order, start=1))
-    return SearchResult(query, unread, encoder.name, len(index.paths), index.rejected, hits)
+    return SearchResult(query, unread, encoder.name, len(index.paths), index.rejected, hits, index.notes)

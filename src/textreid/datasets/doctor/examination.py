@@ -109,7 +109,7 @@ def _examine_benchmark(path: Path, benchmark: Benchmark, progress: Progress | No
     listed = [record.image for record in benchmark.records]
     seen, seconds = _survey(benchmark.image_root, listed, progress)
     root = benchmark.image_root
-    present = (image.relative_to(root).as_posix() for image in list_images(root))
+    present = (image.relative_to(root).as_posix() for image in list_images(root).images)
     verdicts = check_counts(benchmark)
     wrong = sum(not verdict.as_published for verdict in verdicts)
     absent = [rejection.image for rejection in benchmark.rejected]
@@ -157,7 +157,7 @@ def _examine_table(path: Path, root: Path | None, progress: Progress | None) -> 
 
 def _examine_folder(path: Path, progress: Progress | None) -> Diagnosis:
     _refuse_what_must_be_imported(path)
-    listed = [image.relative_to(path).as_posix() for image in list_images(path)]
+    listed = [image.relative_to(path).as_posix() for image in list_images(path).images]
     if not listed:
         raise DataError(f"{path}: no images below this folder, and no benchmark or caption table")
     seen, seconds = _survey(path, listed, progress)
