@@ -308,7 +308,7 @@ def _identify_heif(stream: IO[bytes], name: str) -> Image.Image:
         raise ImageError(f"{name}: HEIC is not read: {_HEIF_ADVICE}") from None
     stream.seek(0)
     try:
-        picture: Image.Image = HeifImageFile(stream, name)
+        picture: Image.Image = HeifImageFile(stream, name)  # type: ignore[no-untyped-call]
     except Exception as error:  # as any decoder
         raise ImageError(f"{name}: a damaged HEIC file: {error}") from error
     return picture
