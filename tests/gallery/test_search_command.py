@@ -126,7 +126,11 @@ def test_a_cut_query_is_noted(crops: Path, model_folder: Path, indexed: Path) ->
     [
         (["search", QUERY, "--images", "/nowhere"], 1, "textreid: /nowhere: "),
         (["search", " ", "--images", "."], 1, "textreid: the query has no words"),
-        (["search", QUERY], 2, "textreid: Missing option '--images'. See 'textreid search --help'."),
+        (
+            ["search", QUERY],
+            2,
+            "textreid: Missing option '--images'. See 'textreid search --help', or write: textreid search '",
+        ),
         (["search", "--images", "."], 2, "textreid: Missing argument"),
         (["search", QUERY, "--images", ".", "--top", "0"], 2, "textreid: Invalid value for '--top'"),
         (["search", QUERY, "--image", "."], 2, "textreid: No such option: --image"),

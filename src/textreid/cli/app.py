@@ -1,8 +1,10 @@
 """The ``textreid`` command: the story its help tells, and what an error looks like."""
 
+import errno
 import os
 import sys
 import traceback
+from contextlib import suppress
 
 import typer
 
@@ -22,8 +24,12 @@ from textreid.cli.search import search
 from textreid.cli.synthesize import synthesize
 from textreid.cli.templates import templates
 from textreid.cli.unpack import unpack
+from textreid.cli.usage import EXAMPLES, explain
 from textreid.errors import TextReidError
 from textreid.version import __version__
+
+# What writing to a standard stream fails with: a full disk, a closed pipe, a disk that is gone.
+_OUTPUT_FAILS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE, errno.EBADF}
 
 app = typer.Typer(
     name="textreid",
@@ -31,6 +37,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    # --no_cache and --Images have one meaning, and people try -h.
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: name.lower().replace("_", "-"),
+    },
 )
 
 
@@ -51,26 +62,18 @@ def _global_options(
 
 
 # The story, in its order; then all of it at once, and what it left behind.
-app.command()(synthesize)
-app.command()(unpack)
-app.command()(doctor)
-app.command()(caption)
-app.command()(pretrain)
-app.command()(finetune)
-app.command()(runs)
-app.command()(inspect)
-app.command()(evaluate)
-app.command()(convert)
-app.command()(search)
-app.command()(demo)
-app.command()(reproduce)
-app.add_typer(captions, name="captions")
-app.add_typer(templates, name="templates")
-app.add_typer(cache, name="cache")
+for command in (
+    *(synthesize, unpack, doctor, caption, pretrain, finetune, runs, inspect, evaluate, convert, search),
+    *(demo, reproduce),
+):
+    app.command(epilog=f"Example: {EXAMPLES[f'textreid {command.__name__}']}")(command)
+for name, group in (("captions", captions), ("templates", templates), ("cache", cache)):
+    app.add_typer(group, name=name)
 
 
 def main() -> None:
     """Run the command line: an error is one line on stderr and exit code 1, or 2 where the usage is wrong."""
+    _open_closed_streams()
     arguments, debug = _take_debug(sys.argv[1:])
     try:
         code = app(args=arguments, prog_name="textreid", standalone_mode=False)
@@ -79,13 +82,36 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         if not getattr(error, "reported", False):
-            sys.stderr.write(f"textreid: {_one_line(error)}\n")
+            _say(" ".join(str(error).split()) if isinstance(error, TextReidError) else explain(error, arguments))
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of a pipe went away: say nothing, now or when Python closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.filename is not None or error.errno not in _OUTPUT_FAILS:
+            raise
+        if error.errno != errno.EPIPE:  # whoever closed a pipe wants to hear nothing
+            _say(f"the output cannot be written: {error.strerror}")
+        for number in (1, 2):  # or Python would try again when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_closed_streams() -> None:
+    """Refuse a closed standard output before any work; no file that is opened later shall take a stream's place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stdout is None:
+        _say("standard output is closed; nothing was done: send it somewhere, as in `textreid … > /dev/null`")
+        sys.exit(1)
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):
+        sys.stderr.write(f"textreid: {line}\n")
 
 
 def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
@@ -93,12 +119,3 @@ def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = [argument for argument in arguments[:end] if argument != "--debug"]
     return options + arguments[end:], len(options) < end
-
-
-def _one_line(error: TextReidError | typer.TyperException) -> str:
-    if isinstance(error, TextReidError):
-        return " ".join(str(error).split())
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "textreid"
-    message = " ".join(error.format_message().split()).rstrip(".")
-    return f"{message}{'' if message.endswith('?') else '.'} See '{command} --help'."

@@ -1,0 +1,82 @@
+"""What a command line that cannot be read is answered with: the nearest option, and a complete line that works."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+import typer
+
+from textreid.errors import nearest_name
+
+# A line for each command, complete and in the order of its options' help; tests parse every one.
+EXAMPLES = {
+    "textreid synthesize": "textreid synthesize people --domain street --identities 1000",
+    "textreid unpack": "textreid unpack 'shards/{000000..000099}.tar' --out people",
+    "textreid doctor": "textreid doctor CUHK-PEDES --benchmark cuhk-pedes",
+    "textreid caption": "textreid caption crops --out captions --mllm qwen=http://127.0.0.1:8000/v1#MODEL",
+    "textreid pretrain": "textreid pretrain --images crops --captions captions --out runs/mine --preset tiny",
+    "textreid finetune": "textreid finetune runs/mine/model --benchmark cuhk-pedes=CUHK-PEDES --out runs/cuhk",
+    "textreid runs": "textreid runs runs/mine runs/cuhk",
+    "textreid inspect": "textreid inspect runs/mine --image crops/x.jpg --captions captions",
+    "textreid evaluate": "textreid evaluate runs/mine/model --benchmark cuhk-pedes=CUHK-PEDES --report report",
+    "textreid convert": "textreid convert best.pth mine --to model",
+    "textreid search": "textreid search 'a woman in a red jacket' --images crops --sheet found.png",
+    "textreid demo": "textreid demo --out demo",
+    "textreid reproduce": "textreid reproduce table3 --scale mini",
+    "textreid captions stats": "textreid captions stats captions --by slot --plots diversity.png",
+    "textreid captions clean": "textreid captions clean captions cleaned",
+    "textreid captions select": "textreid captions select captions part --slot qwen/static --sample 1000",
+    "textreid captions export": "textreid captions export captions out --as released",
+    "textreid captions import": "textreid captions import Ts-qwen.json Td-qwen.json --images crops --out captions",
+    "textreid templates list": "textreid templates list my-templates.txt",
+    "textreid templates discover": "textreid templates discover --llm URL#MODEL --captions captions --out templates",
+    "textreid cache clear": "textreid cache clear --older-than 30",
+}  # fmt: skip
+_SINGLE_DASH = re.compile(r"-([a-z][\w-]+)(=.*)?")
+
+
+def explain(error: typer.TyperException, arguments: Sequence[str]) -> str:
+    """Say in one line what is wrong with a command line, and how it is written right.
+
+    Args:
+        error: what typer made of it.
+        arguments: the command line, without the name of the program.
+    """
+    context = getattr(error, "ctx", None)
+    begun = [" ".join(["textreid", *arguments[:words]]) for words in (2, 1)]
+    command = context.command_path if context else next(filter(EXAMPLES.get, begun), "textreid")
+    message = " ".join(error.format_message().split())
+    if message.startswith("No such option") and context:
+        known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
+        message = _unknown_option(str(getattr(error, "option_name", "")), [*known, "--help"], arguments)
+    example = f", or write: {EXAMPLES[command]}" if command in EXAMPLES else ""
+    end = "" if message.endswith("?") else "."
+    return f"{message.rstrip('.')}{end} See '{command} --help'{example or '.'}"
+
+
+def _unknown_option(option: str, known: Sequence[str], arguments: Sequence[str]) -> str:
+    """Name what an option that is not known was probably meant to be."""
+    for argument in arguments:  # "-images" reads as "-i" and what follows
+        single = _SINGLE_DASH.fullmatch(argument)
+        if single and argument.startswith(option) and f"--{single[1]}" in known:
+            return f"No such option: -{single[1]}; did you mean --{single[1]}?"
+    if "--set" in known and not get_close_matches(option, known, n=1, cutoff=0.75) and (setting := _setting(option)):
+        return f"No such option: {option}; did you mean --set {setting}=VALUE?"
+    hint = nearest_name(option, known) if option.startswith("--") else f"known: {', '.join(known)}"
+    return f"No such option: {option}; {hint}"
+
+
+def _setting(option: str) -> str:
+    """Name the setting of a training that is called like an option; empty where none is."""
+    from textreid.config import Config
+
+    config = Config()
+    names = {
+        setting.name: f"{section.name}.{setting.name}"
+        for section in dataclasses.fields(config)
+        for setting in dataclasses.fields(getattr(config, section.name))
+    }
+    wanted = {"lr": "learning_rate"}.get(option.lstrip("-"), option.lstrip("-").replace("-", "_"))
+    near = get_close_matches(wanted, names, n=1, cutoff=0.75)
+    return names[near[0]] if near else ""
