@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from textreid.captioning.simulate import simulate_captions
+from textreid.captioning import caption_folder
 from textreid.captions.exporting import FORMS
 from textreid.captions.importing import RELEASED
 from textreid.captions.table import read_captions
@@ -36,7 +36,7 @@ def image_path(number: int) -> str:
 def write_released(folder: Path, entries: int) -> None:
     """Four files of ``entries`` captions each."""
     write_corpus(folder / "people", "street", _IDENTITIES, 1, seed=0)
-    simulate_captions(folder / "people", folder / "few")
+    caption_folder(folder / "people", folder / "few", ["qwen=simulated", "shikra=simulated"])
     few = read_captions(folder / "few")
     texts: dict[str, list[str]] = {slot: [] for slot in few.slots}
     for row in range(len(few)):

@@ -12,7 +12,7 @@ import shutil
 import time
 from pathlib import Path
 
-from textreid.captioning import simulate_captions
+from textreid.captioning import caption_folder
 from textreid.config import Config
 from textreid.datasets.cuhk_form import read_cuhk_form
 from textreid.demo.report import captions_with_noise, describe_noise
@@ -62,8 +62,9 @@ def main() -> None:
 
     people, unseen, captions = options.work / "people", options.work / UNSEEN_DOMAIN, options.work / "captions"
     render(people, unseen, options.workers)
-    if not captions.exists():
-        simulate_captions(people, captions, error_rate=ERROR_RATE, seed=SEED)
+    if not (captions / "manifest.json").exists():
+        mllms = [f"{name}=simulated:{ERROR_RATE}" for name in ("qwen", "shikra")]
+        caption_folder(people, captions, mllms, seed=SEED)
     if options.stop_after:
         return
     watched = validation(read_cuhk_form(unseen), on_test=True)

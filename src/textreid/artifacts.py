@@ -37,11 +37,23 @@ def new_file(path: Path) -> Iterator[Path]:
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)
+        sync_names(path.parent)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be written: {_reason(error, path.parent)}") from error
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def sync_names(folder: Path) -> None:
+    """Flush to disk which names a folder holds, where the system can (Windows opens no folders); raises OSError."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -114,7 +126,8 @@ def write_manifest(folder: Path, kind: str, format_version: int, **facts: Any) -
         ArtifactError: it cannot be written.
     """
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.is_file()}
-    files.pop(MANIFEST, None)
+    for name in (MANIFEST, LOCK):  # a lock is of those who write, not of what they wrote
+        files.pop(name, None)
     write_json(folder / MANIFEST, {"kind": kind, "format_version": format_version, **facts, "files": files})
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from textreid.artifacts import read_json, write_json
+from textreid.artifacts import LOCK, read_json, write_json
 from textreid.captions.table import CaptionRow, read_captions, read_part
-from textreid.captions.writer import GrowingTable, caption_rows
+from textreid.captions.writer import ERRORS, RAW, GrowingTable, caption_rows, error_spans, raw_answers
 from textreid.errors import ArtifactError, CaptionError, ResumeError
 
 FACTS: dict[str, Any] = {"images": "/somewhere", "prompts": {"qwen/static": "0123"}, "seed": 0}
@@ -254,6 +254,50 @@ def test_only_one_process_writes(tmp_path: Path) -> None:
             grow(tmp_path / "t")
         table.append(rows(0))
     grow(tmp_path / "t").__exit__()
+
+
+def test_a_table_that_was_written_before_there_were_lock_files_goes_on(tmp_path: Path) -> None:
+    with grow(tmp_path / "t") as table:
+        table.append(rows(0, 1))
+        table.finish()
+    (tmp_path / "t" / LOCK).unlink(missing_ok=True)
+    assert LOCK not in read_json(tmp_path / "t/manifest.json")["files"]
+    assert len(read_captions(tmp_path / "t")) == 2
+    with grow(tmp_path / "t") as table:
+        table.append(rows(2))
+        table.finish()
+    assert images(tmp_path / "t") == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_a_lock_is_no_stranger_in_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / LOCK).write_text("")
+    (tmp_path / "t" / ".job.json.77.partial").write_text("")
+    with grow(tmp_path / "t") as table:
+        table.append(rows(0))
+    assert images(tmp_path / "t") == ["0.jpg"]
+
+
+def test_what_is_known_beside_a_row_is_read_back_and_the_later_line_counts(tmp_path: Path) -> None:
+    def known(number: int, *spans: tuple[int, int]) -> tuple[str, dict[str, Any]]:
+        return ERRORS, {"image": f"{number}.jpg", "slot": "qwen/static", "spans": spans}
+
+    assert (error_spans(tmp_path), raw_answers(tmp_path)) == ({}, {})
+    with grow(tmp_path / "t") as table:
+        table.append(rows(0, 1), [known(0, (2, 5)), known(1, (0, 1), (3, 9))])
+    with (tmp_path / "t" / ERRORS).open("a") as stream:
+        stream.write('{"image": "2.jpg", "slot": "qw')  # a crash
+    with grow(tmp_path / "t") as table:
+        table.append(rows(2), [known(2, (1, 2)), known(0, (7, 8)), (RAW, {**known(2)[1], "raw": "</s>"})])
+        table.finish()
+    key = "qwen/static"
+    assert error_spans(tmp_path / "t") == {
+        ("0.jpg", key): [(7, 8)],
+        ("1.jpg", key): [(0, 1), (3, 9)],
+        ("2.jpg", key): [(1, 2)],
+    }
+    assert raw_answers(tmp_path / "t") == {("2.jpg", key): "</s>"}
+    assert len(read_captions(tmp_path / "t")) == 3
 
 
 def test_rows_can_be_dropped_and_written_again(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from .instructions import (
     dynamic_instructions as dynamic_instructions,
     static_instruction as static_instruction,
 )
+from .job import caption_folder as caption_folder
 from .requests import (
     Caption as Caption,
     Captioner as Captioner,
@@ -12,6 +13,5 @@ from .requests import (
     Request as Request,
     Usage as Usage,
 )
-from .simulate import simulate_captions as simulate_captions
 from .styles import style_instructions as style_instructions
 from .templates import Template as Template, own_templates as own_templates, read_templates as read_templates

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,14 @@ import numpy.typing as npt
 from textreid.artifacts import fingerprint
 from textreid.captioning.counts import JobCounts
 from textreid.captioning.engine import Engine, Work
-from textreid.captioning.requests import FAILED, Answer, Settings, Slot, Usage
+from textreid.captioning.requests import FAILED, Answer, Settings, Slot, Usage, slots_of
 from textreid.captioning.spending import read_usage, write_usage
-from textreid.captions.table import CaptionRow
+from textreid.captions.selecting import select_images
 from textreid.captions.writer import GrowingTable
 from textreid.errors import ArtifactError, CaptionError, CaptioningStoppedError, TextReidError
+
+if TYPE_CHECKING:
+    from textreid.captions.table import CaptionRow
 
 _FEW = 50  # failures that say nothing about a rate yet
 _PASSES = 2
@@ -99,6 +102,32 @@ def caption_images(
         return job.counts
 
 
+def caption_folder(
+    images: Path, out: Path, mllms: Sequence[str], slots: Sequence[str] = ("static", "dynamic"), seed: int = 0
+) -> JobCounts:
+    """Caption every image under a folder, as ``textreid caption`` does without further options.
+
+    Args:
+        images: folder of the images.
+        out: folder of the table, new or begun by an equal call.
+        mllms: who writes, as ``--mllm`` takes it: ``"qwen=http://127.0.0.1:8000/v1#MODEL"``, ``"draft=describe"``.
+        slots: captions of each image by each MLLM.
+        seed: of the templates and of the MLLMs' sampling.
+
+    Raises:
+        ConfigError: an MLLM or a slot that is not known.
+        DataError: the folder cannot be listed, or has no images.
+        TextReidError: as `caption_images`.
+    """
+    from textreid.captioning.mllms import open_engine, read_mllms
+
+    specs = read_mllms(mllms)
+    asked = slots_of([one.name for one in specs], slots)
+    chosen = select_images(images).images
+    models = {one.name: one.model for one in specs}
+    return caption_images(images, chosen, out, open_engine(specs, images), asked, Settings(seed), models=models)
+
+
 class _Job:
     """The state of one run: which captions are there, and what is on its way to the table."""
 
@@ -117,7 +146,7 @@ class _Job:
         self._column = {slot.name: column for column, slot in enumerate(slots)}
         self._done: npt.NDArray[np.bool_] = np.zeros((len(images), len(slots)), dtype=np.bool_)
         self._missing: dict[tuple[int, str], CaptionRow] = {}  # failures that another pass may mend
-        self._queue: asyncio.Queue[tuple[list[CaptionRow], asyncio.Future[None]] | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[list[Answer], asyncio.Future[None]] | None] = asyncio.Queue()
         self.counts = JobCounts(self._done.size, read_usage(table.folder))
         self.counts.damaged = table.damaged
         self._usage_written = time.monotonic()
@@ -186,7 +215,7 @@ class _Job:
 
     async def deliver(self, number: int, answers: Sequence[Answer]) -> None:
         """Take the answers of image ``number``; they are on the disk when this returns."""
-        rows = []
+        kept = []
         for answer in answers:
             if self._done[number, self._column[answer.row.slot]]:
                 continue  # an engine of many machines may deliver twice
@@ -196,10 +225,11 @@ class _Job:
             if answer.failure and not answer.failure.permanent:
                 self._missing[number, answer.row.slot] = answer.row
             else:
-                rows.append(answer.row)
+                kept.append(answer)
         self._check_rate()
-        if rows:
-            await self._save(rows)
+        if kept:
+            await self._save(kept)
+        rows = [answer.row for answer in kept]
         for each in rows:
             self._done[number, self._column[each.slot]] = True
         self.counts.saved(rows, image_done=bool(rows) and bool(self._done[number].all()))
@@ -218,10 +248,10 @@ class _Job:
             f"the others are saved in {self._table.folder}: run the same command to go on"
         )
 
-    async def _save(self, rows: list[CaptionRow]) -> None:
-        """Wait until ``rows`` are on the disk."""
+    async def _save(self, answers: list[Answer]) -> None:
+        """Wait until ``answers`` are on the disk."""
         saved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((rows, saved))
+        self._queue.put_nowait((answers, saved))
         await saved
 
     async def _write(self) -> None:
@@ -236,7 +266,9 @@ class _Job:
                 entry = self._queue.get_nowait()
             error = None
             try:
-                await asyncio.to_thread(self._append, [row for rows, _ in batch for row in rows], self.counts.usage)
+                await asyncio.to_thread(
+                    self._append, [one for answers, _ in batch for one in answers], self.counts.usage
+                )
             except Exception as problem:
                 error = problem  # raised where the rows come from
             for _, saved in batch:
@@ -249,9 +281,9 @@ class _Job:
             if entry is not None:
                 entry = await self._queue.get()
 
-    def _append(self, rows: list[CaptionRow], usage: Mapping[str, Usage]) -> None:
-        """Write ``rows``, and now and then the usage: a killed run loses count of its last second."""
-        self._table.append(rows)
+    def _append(self, answers: list[Answer], usage: Mapping[str, Usage]) -> None:
+        """Write ``answers``, and now and then the usage: a killed run loses count of its last second."""
+        self._table.append([one.row for one in answers], (known for one in answers for known in one.known_beside()))
         if time.monotonic() - self._usage_written >= 1:
             write_usage(self._table.folder, usage)
             self._usage_written = time.monotonic()

@@ -19,7 +19,7 @@ EngineName = Literal["local", "ray"]
 _FORMS = (
     "NAME=URL#MODEL (any OpenAI-compatible server), NAME=transformers:MODEL (loaded here), "
     "NAME=vllm:MODEL (in a Ray cluster with GPUs), "
-    "NAME=describe (no model) or NAME=simulated (synthetic corpora)"
+    "NAME=describe (no model) or NAME=simulated[:ERROR_RATE] (synthetic corpora)"
 )
 
 
@@ -105,8 +105,8 @@ def _read(specification: str) -> CaptionerSpec:
         raise ConfigError(f"--mllm: no name of letters, digits, '.', '_' and '-' before '='; expected {_FORMS}")
     if target == "describe":
         return CaptionerSpec(name, "describe", "describe")
-    if target == "simulated":
-        return CaptionerSpec(name, "simulated", "simulated")
+    if target == "simulated" or target.startswith("simulated:"):
+        return CaptionerSpec(name, "simulated", target)
     if target.startswith("transformers:") and target != "transformers:":
         return CaptionerSpec(name, "transformers", target.removeprefix("transformers:"))
     if target.startswith("vllm:") and target != "vllm:":
@@ -183,10 +183,10 @@ def open_captioner(mllm: CaptionerSpec, images: Path, options: CaptionerOptions 
         raise ConfigError(f"--mllm {mllm.name}: vllm needs --engine ray; or run `vllm serve` and give its URL")
     given = (options or CaptionerOptions()).of(mllm.backend)
     if mllm.backend == "simulated":
-        from textreid.captioning.backends.simulated import SimulatedMLLM
+        from textreid.captioning.backends.simulated import SimulatedMLLM, error_rate_of
         from textreid.synthetic import read_people
 
-        return SimulatedMLLM(mllm.name, read_people(images), root=images)
+        return SimulatedMLLM(mllm.name, read_people(images), error_rate_of(mllm.model), root=images)
     if mllm.backend == "openai-compatible":
         from textreid.captioning.backends.openai_compatible import OpenAICompatible, ServingOptions
 

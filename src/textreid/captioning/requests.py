@@ -4,16 +4,17 @@ A captioner is one method from a picture and the requests about it to captions. 
 the seed, the image and the slot alone, so `caption_image` may run anywhere and in any order.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
 from textreid.captioning.styles import style_instructions
 from textreid.captioning.templates import Template
-from textreid.captions.cleaning import OK, clean
+from textreid.captions.cleaning import OK, Cleaned, clean
 from textreid.captions.table import CaptionRow
+from textreid.captions.writer import ERRORS, RAW
 from textreid.errors import ConfigError
 from textreid.seeding import Chance
 
@@ -164,13 +165,31 @@ def slots_of(
 class Answer:
     """What became of one slot of one image.
 
-    ``rejected`` are the rules that earlier answers broke; with a ``failure``, the row has no caption.
+    Attributes:
+        row: with a ``failure``, it has no caption.
+        rejected: the rules that earlier answers broke.
+        usage: of all answers.
+        failure: why there is no caption.
+        errors: spans of the caption that the captioner knows to be wrong.
+        cut: wrappings that were taken off the caption.
+        raw: the answer before that; empty if nothing was cut.
     """
 
     row: CaptionRow
     rejected: tuple[str, ...] = ()
     usage: Usage = NO_USAGE
     failure: CaptionFailure | None = None
+    errors: tuple[Span, ...] = ()
+    cut: tuple[str, ...] = ()
+    raw: str = ""
+
+    def known_beside(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield file and line of what a table keeps beside the row."""
+        key = {"image": self.row.image, "slot": self.row.slot}
+        if self.errors:
+            yield ERRORS, {**key, "spans": self.errors}
+        if self.cut:
+            yield RAW, {**key, "cut": self.cut, "raw": self.raw}
 
 
 def requests_for(image: str, slot: Slot, settings: Settings) -> list[Request]:
@@ -215,15 +234,21 @@ def answer_of(
 ) -> Answer:
     """What became of ``slot`` of ``image``, now that ``request`` has been answered, after the answer ``before``."""
     instruction = request.instruction
-    if isinstance(caption, CaptionFailure):
-        text, status, usage, failure = "", FAILED + caption.kind, NO_USAGE, caption
-    else:
-        cleaned = clean(caption.text)
-        text, status, usage, failure = cleaned.caption, cleaned.status, caption.usage, None
+    cleaned = Cleaned("", FAILED + caption.kind, "") if isinstance(caption, CaptionFailure) else clean(caption.text)
     row = CaptionRow(
-        image, slot.name, text, slot.mllm, instruction.kind,
-        instruction.template_id, instruction.prompt_hash, request.seed, status,
+        image, slot.name, cleaned.caption, slot.mllm, instruction.kind,
+        instruction.template_id, instruction.prompt_hash, request.seed, cleaned.status,
     )  # fmt: skip
-    if before is None:
-        return Answer(row, (), usage, failure)
-    return Answer(row, (*before.rejected, before.row.status), before.usage + usage, failure)
+    rejected = (*before.rejected, before.row.status) if before else ()
+    spent = before.usage if before else NO_USAGE
+    if isinstance(caption, CaptionFailure):
+        return Answer(row, rejected, spent, caption)
+    errors = _moved(caption.errors, cleaned)
+    return Answer(row, rejected, spent + caption.usage, None, errors, cleaned.cut, cleaned.raw if cleaned.cut else "")
+
+
+def _moved(spans: Sequence[Span], cleaned: Cleaned) -> tuple[Span, ...]:
+    """Spans of the raw answer as spans of the caption; none where cleaning changed more than its ends."""
+    start = cleaned.raw.find(cleaned.caption) if cleaned.status == OK else -1
+    inside = [(low - start, high - start) for low, high in spans]
+    return tuple(span for span in inside if 0 <= span[0] < span[1] <= len(cleaned.caption)) if start >= 0 else ()

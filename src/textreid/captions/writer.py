@@ -4,13 +4,17 @@ While it grows, the folder holds ``job.json`` (what is being asked of which imag
 ``journal-N.jsonl``, whose rows become part N when there are enough of them. Each line of the journal is the CRC-32 of
 a row and the row, so that a line cut off by a crash is seen; rows count as written when they are synced to disk.
 The manifest comes last: with it the folder is a caption table like any other.
+
+What is known of a caption beside its row stands in files of JSON lines, each with ``image`` and ``slot``; of two lines
+about one caption the later counts. ``errors.jsonl`` has the ``spans`` (half-open, in characters) of the words that the
+captioner knows to be wrong, ``raw.jsonl`` the ``raw`` answer of a caption that wrappings were ``cut`` from.
 """
 
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from operator import attrgetter
 from pathlib import Path
@@ -18,12 +22,23 @@ from typing import IO, Any, Self
 
 import pyarrow as pa
 
-from textreid.artifacts import MANIFEST, file_digest, read_json, write_json, write_manifest
+from textreid.artifacts import (
+    LOCK,
+    MANIFEST,
+    file_digest,
+    locked,
+    new_file,
+    read_json,
+    sync_names,
+    write_json,
+    write_manifest,
+)
 from textreid.captions import table
 from textreid.captions.table import COLUMNS, PART_ROWS, CaptionRow, is_storable, part_name, read_part, write_part
 from textreid.errors import ArtifactError, CaptionError, ResumeError
 
 JOB = "job.json"
+ERRORS, RAW = "errors.jsonl", "raw.jsonl"
 _JOB_KIND, _JOB_VERSION = "caption-job", 2
 _fields = attrgetter(*COLUMNS)
 
@@ -50,23 +65,15 @@ class GrowingTable:
         self.folder = folder
         self.damaged = 0
         self._part_rows = part_rows
-        try:
+        with _told(folder), ExitStack() as held:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(folder)
-        except OSError as error:
-            raise _unwritable(folder, error) from error
-        try:
+            held.enter_context(locked(folder, "another process is writing to it; wait for it or stop it"))
             self._larger_job = _begin(folder, facts)
             self._part = next(number for number in count() if not (folder / part_name(number)).exists())
             for number in range(self._part):  # a crash came between a part and the removal of its journal
                 _journal_path(folder, number).unlink(missing_ok=True)
             self._journal, self._rows, self._size = self._open_journal()
-        except OSError as error:
-            os.close(self._lock)
-            raise _unwritable(folder, error) from error
-        except BaseException:
-            os.close(self._lock)
-            raise
+            self._held = held.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +81,7 @@ class GrowingTable:
     def __exit__(self, *_: object) -> None:
         if self._journal:
             self._journal.close()
-        os.close(self._lock)
+        self._held.close()
 
     @property
     def complete(self) -> bool:
@@ -92,8 +99,12 @@ class GrowingTable:
         image, slot, status = (pa.array(values, pa.string()) for values in columns)
         yield image, slot, status
 
-    def append(self, rows: Sequence[CaptionRow]) -> None:
+    def append(self, rows: Sequence[CaptionRow], beside: Iterable[tuple[str, Mapping[str, Any]]] = ()) -> None:
         """Add ``rows``, whose keys must be new; they are on the disk when this returns, none of them if it raises.
+
+        Args:
+            rows: what to add.
+            beside: file (`ERRORS`, `RAW`) and line of what else is known of them.
 
         Raises:
             CaptionError: the table cannot hold an image path.
@@ -104,17 +115,16 @@ class GrowingTable:
         for row in rows:
             if not is_storable(row.image):
                 raise CaptionError(f"image {row.image!r}: not a path that the table can hold; rename the file")
-        try:
+        with _told(self.folder):
             self._no_longer_complete()
             if self._larger_job:
                 write_json(self.folder / JOB, self._larger_job)
                 self._larger_job = None
+            _write_beside(self.folder, beside)  # before the rows: these may lack nothing that is known of them
             self._write(b"".join(map(_line, rows)))
             self._rows += len(rows)
             if self._rows >= self._part_rows:
                 self._make_part()
-        except OSError as error:
-            raise _unwritable(self.folder, error) from error
 
     def drop(self, chosen: Callable[[str, str], bool]) -> int:
         """Remove the rows whose slot and status are ``chosen``, so that they can be asked for again; returns how many.
@@ -123,7 +133,7 @@ class GrowingTable:
             ArtifactError: a part cannot be written again; it is still there as it was.
         """
         dropped = 0
-        try:
+        with _told(self.folder):
             if self._rows:
                 self._make_part()
             for number in range(self._part):
@@ -132,10 +142,9 @@ class GrowingTable:
                 found = sum(map(chosen, keys["slot"].to_pylist(), keys["status"].to_pylist()))
                 if found:
                     self._no_longer_complete()
-                    _replace_part(path, (row for row in _part_rows(path) if not chosen(row.slot, row.status)))
+                    with new_file(path) as partial:
+                        write_part(partial, (row for row in _part_rows(path) if not chosen(row.slot, row.status)))
                     dropped += found
-        except OSError as error:
-            raise _unwritable(self.folder, error) from error
         return dropped
 
     def finish(self) -> dict[str, int]:
@@ -145,11 +154,11 @@ class GrowingTable:
             CaptionError: there are no rows.
             ArtifactError: the disk is full or read-only; nothing is lost, and it may be tried again.
         """
-        try:
+        statuses: dict[str, int] = {}
+        digests = {}
+        with _told(self.folder):
             if self._rows:
                 self._make_part()
-            statuses: dict[str, int] = {}
-            digests = {}
             for name in map(part_name, range(self._part)):
                 for entry in read_part(self.folder / name, ["status"])["status"].value_counts().to_pylist():
                     statuses[entry["values"]] = statuses.get(entry["values"], 0) + entry["counts"]
@@ -158,8 +167,6 @@ class GrowingTable:
                 raise CaptionError(f"{self.folder}: a caption table needs at least one row")
             facts = {"statuses": dict(sorted(statuses.items())), "digests": digests}
             write_manifest(self.folder, table.KIND, table.FORMAT_VERSION, **facts)
-        except OSError as error:
-            raise _unwritable(self.folder, error) from error
         return statuses
 
     def _open_journal(self) -> tuple[IO[bytes] | None, int, int]:
@@ -184,7 +191,7 @@ class GrowingTable:
         """Append to the journal and sync; on an error the journal is as it was."""
         if self._journal is None:
             self._journal = _journal_path(self.folder, self._part).open("wb", buffering=0)
-            _sync_folder(self.folder)
+            sync_names(self.folder)
         try:
             view = memoryview(lines)
             while view:
@@ -200,7 +207,8 @@ class GrowingTable:
     def _make_part(self) -> None:
         """Turn the journal into a part."""
         path = _journal_path(self.folder, self._part)
-        _replace_part(self.folder / part_name(self._part), (row for row, _ in _journal_rows(path) if row))
+        with new_file(self.folder / part_name(self._part)) as partial:
+            write_part(partial, (row for row, _ in _journal_rows(path) if row))
         if self._journal:
             self._journal.close()
         path.unlink()
@@ -210,7 +218,7 @@ class GrowingTable:
     def _no_longer_complete(self) -> None:
         if self.complete:
             (self.folder / MANIFEST).unlink()
-            _sync_folder(self.folder)
+            sync_names(self.folder)
 
 
 def is_table(folder: Path) -> bool:
@@ -249,12 +257,47 @@ def caption_rows(folder: Path) -> Iterator[CaptionRow]:
         yield from rows
 
 
+def error_spans(folder: Path) -> dict[tuple[str, str], list[tuple[int, int]]]:
+    """Read where the captions of a table are known to be wrong: half-open character spans by image and slot.
+
+    Only a captioner that knows the truth tells; without ``errors.jsonl`` there are none.
+
+    Raises:
+        ArtifactError: the file cannot be read.
+    """
+    return {key: [(start, end) for start, end in line["spans"]] for key, line in _lines_beside(folder / ERRORS)}
+
+
+def raw_answers(folder: Path) -> dict[tuple[str, str], str]:
+    """Read the answers, as they came, of the captions that a wrapping was cut from, by image and slot.
+
+    Raises:
+        ArtifactError: the file cannot be read.
+    """
+    return {key: line["raw"] for key, line in _lines_beside(folder / RAW)}
+
+
+def _lines_beside(path: Path) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+    if not path.exists():
+        return
+    try:
+        with path.open(encoding="utf-8") as stream:
+            for text in stream:
+                with suppress(ValueError):  # half a line, at which a run was killed; a later one says it whole
+                    line = json.loads(text)
+                    yield (line["image"], line["slot"]), line
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
 def _begin(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """Write ``job.json``, or compare it with that of earlier runs; returns what it is to be from the next row on."""
     path = folder / JOB
     job = json.loads(json.dumps({"kind": _JOB_KIND, "format_version": _JOB_VERSION, **facts}))
     if not path.exists():
-        strangers = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(f".{JOB}."))
+        strangers = sorted(
+            entry.name for entry in folder.iterdir() if entry.name != LOCK and not entry.name.startswith(f".{JOB}.")
+        )
         if strangers:
             raise ResumeError(
                 f"{folder}: holds {strangers[0]} but no {JOB}, so it was not begun by a captioning job; "
@@ -297,19 +340,6 @@ def _shown(value: Any) -> str:
     return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def _locked(folder: Path) -> int:
-    """A descriptor of ``folder`` that holds its lock until it is closed, also by the death of the process."""
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise ResumeError(f"{folder}: another process is writing to it; wait for it or stop it") from error
-    return descriptor
-
-
 def _journal_path(folder: Path, number: int) -> Path:
     return folder / f"journal-{number:05}.jsonl"
 
@@ -336,30 +366,28 @@ def _part_rows(path: Path) -> Iterator[CaptionRow]:
             yield CaptionRow(*values)
 
 
-def _replace_part(path: Path, rows: Iterator[CaptionRow]) -> None:
-    """Write a part beside its final name, sync it, and put it in place."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        write_part(partial, rows)
-        with partial.open("rb") as stream:
+def _write_beside(folder: Path, beside: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    lines: dict[str, list[str]] = {}
+    for name, record in beside:
+        lines.setdefault(name, []).append(json.dumps(record, ensure_ascii=False) + "\n")
+    for name, records in lines.items():
+        with (folder / name).open("a", encoding="utf-8") as stream:
+            # A crash may have left half a line; an empty one does no harm.
+            stream.write(("\n" if stream.tell() else "") + "".join(records))
+            stream.flush()
             os.fsync(stream.fileno())
-        partial.replace(path)
-        _sync_folder(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Say of what cannot be written that the rows before it are safe."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _unwritable(folder: Path, error: OSError) -> ArtifactError:
-    reason = error.strerror or str(error)
-    return ArtifactError(
-        f"{folder}: cannot be written: {reason}; what was written before is safe, so make room "
-        "or set the permissions and run the same command again"
-    )
+        yield
+    except (OSError, ArtifactError) as error:
+        reason = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(error, ResumeError) or not isinstance(reason, OSError):
+            raise
+        raise ArtifactError(
+            f"{folder}: cannot be written: {reason.strerror or reason}; what was written before is safe, so make room "
+            "or set the permissions and run the same command again"
+        ) from reason

@@ -41,7 +41,7 @@ def synthesize(
         )
     sys.stdout.write(f"{out}\n")
     if captions:
-        from textreid.captioning import simulate_captions
+        from textreid.captioning import caption_folder
 
-        simulate_captions(out, captions, seed=seed)
+        caption_folder(out, captions, ["qwen=simulated", "shikra=simulated"], seed=seed)
         sys.stdout.write(f"{captions}\n")

@@ -134,9 +134,9 @@ def _folder(out: Path, domain: str, settings: DemoSettings) -> Path:
 
 
 def _caption(out: Path, settings: DemoSettings) -> None:
-    from textreid.captioning import simulate_captions
+    from textreid.captioning import caption_folder
 
-    simulate_captions(out / "people", out / "captions", seed=settings.seed)
+    caption_folder(out / "people", out / "captions", ["qwen=simulated", "shikra=simulated"], seed=settings.seed)
 
 
 def _pretrain(out: Path, settings: DemoSettings, unseen: Benchmark) -> Figures:

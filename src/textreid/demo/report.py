@@ -3,7 +3,6 @@
 Its captions show what Noise-Aware Masking made of each word, beside what was wrong with it.
 """
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textreid.captions.table import CaptionTable, read_captions
+from textreid.captions.writer import error_spans
 from textreid.config import MaskingConfig
 from textreid.inspection.page import shade
 from textreid.models.tokenizer import Tokenizer
@@ -133,13 +133,11 @@ class CaptionNoise:
 def captions_with_noise(captions: Path, run: Path) -> CaptionNoise:
     """Read the caption table, its ``errors.jsonl`` and the newest checkpoint of a run."""
     checkpoint = max(run.glob("step-*"))
-    lines = (captions / "errors.jsonl").read_text(encoding="utf-8").splitlines()
-    entries = [json.loads(line) for line in lines]
     return CaptionNoise(
         read_captions(captions),
         Tokenizer.load(checkpoint / "tokenizer.json"),
         np.load(checkpoint / "noise.npy"),
-        {(entry["image"], entry["slot"]): entry["spans"] for entry in entries},
+        error_spans(captions),
     )
 
 

@@ -126,6 +126,19 @@ class SimulatedMLLM:
         return Caption(*finish(text, american=True))
 
 
+def error_rate_of(model: str) -> float:
+    """The rate that ``"simulated:0.05"`` asks for; that of `SimulatedMLLM` where it says none.
+
+    Raises:
+        CaptionError: it is not a number.
+    """
+    _, colon, rate = model.partition(":")
+    try:
+        return float(rate) if colon else SimulatedMLLM.error_rate
+    except ValueError as error:
+        raise CaptionError(f"--mllm: {model!r}: expected simulated:RATE with a number from 0 to 1") from error
+
+
 def _misbelieve(person: Person, chance: Chance, error_rate: float) -> tuple[Person, frozenset[str]]:
     """What a captioner that errs takes ``person`` for, and the names of the fields in which it errs."""
     errors = {kind for kind, share in _SHARES.items() if kind != "colour" and chance.happens(error_rate * share)}
