@@ -27,7 +27,7 @@ import torch
 
 from arithmetic import TOKENS, step_operations
 from textreid.config import Config
-from textreid.datasets.cuhk_form import read_cuhk_form
+from textreid.datasets.benchmarks import read_benchmark
 from textreid.evaluation.splits import Validation, validation
 from textreid.presets import tiny
 from textreid.runlog import RunLog
@@ -118,7 +118,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     data = some_of(captioned_images(options.images, options.captions), options.take)
-    unseen = validation(read_cuhk_form(options.unseen), on_test=True)
+    unseen = validation(read_benchmark("generic", options.unseen), on_test=True)
     runs: dict[str, list[dict[str, float]]] = {way: [] for way in options.ways}
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for way in options.ways:

@@ -32,7 +32,7 @@ import torch
 from PIL import Image
 
 from arithmetic import TINY, image_operations, matrix_peak
-from textreid.datasets.cuhk_form import read_cuhk_form
+from textreid.datasets.benchmarks import read_benchmark
 from textreid.models import Model, Tokenizer, initialize
 from textreid.presets import paper
 from textreid.synthetic import DOMAINS, write_corpus
@@ -69,7 +69,7 @@ def main() -> None:
 def prepare(folder: Path, images: int, texts: int, height: int, width: int) -> None:
     """JPEG files in ``pictures/`` and their sentences in ``texts.json``."""
     write_corpus(folder / "corpus", next(iter(DOMAINS)), max(images, -(-texts // 2)), 1, seed=0)
-    records = read_cuhk_form(folder / "corpus").records
+    records = read_benchmark("generic", folder / "corpus").records
     (folder / "pictures").mkdir()
     for number, record in enumerate(records[:images]):
         with Image.open(folder / "corpus" / "imgs" / record.image) as picture:

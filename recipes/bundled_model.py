@@ -14,7 +14,7 @@ from pathlib import Path
 
 from textreid.captioning import caption_folder
 from textreid.config import Config
-from textreid.datasets.cuhk_form import read_cuhk_form
+from textreid.datasets.benchmarks import read_benchmark
 from textreid.demo.report import captions_with_noise, describe_noise
 from textreid.evaluation.splits import validation
 from textreid.models import load_model
@@ -67,7 +67,7 @@ def main() -> None:
         caption_folder(people, captions, mllms, seed=SEED)
     if options.stop_after:
         return
-    watched = validation(read_cuhk_form(unseen), on_test=True)
+    watched = validation(read_benchmark("generic", unseen), on_test=True)
     start = time.monotonic()
     run = options.work / "run"
     pretrain(configuration(options.epochs), people, captions, run, options.resume, watched, watched.words)

@@ -94,7 +94,7 @@ def train_and_evaluate(
 ) -> dict[str, Any]:
     printed = run("pretrain", "--images", images, "--captions", captions, "--out", out, *SMALL)
     assert printed == f"{out / 'model'}\n"
-    report = json.loads(run("evaluate", out / "model", "--dataset", unseen, "--json"))
+    report = json.loads(run("evaluate", out / "model", "--benchmark", unseen, "--json"))
     measured: dict[str, Any] = report["evaluations"][0]["text_to_image"]
     return measured
 

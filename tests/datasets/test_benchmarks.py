@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,17 @@ from tests.datasets.layouts import (
     write_benchmark,
 )
 
-from textreid.datasets.benchmarks import FORMS, PUBLISHED, form_of, read_benchmark
-from textreid.datasets.doctor.counts import check_counts
-from textreid.datasets.records import Rejection
+from textreid.datasets.benchmarks import (
+    FORMS,
+    PUBLISHED,
+    Counts,
+    check_counts,
+    count,
+    form_of,
+    read_benchmark,
+    read_named,
+)
+from textreid.datasets.records import Benchmark, Record, Rejection
 from textreid.errors import AnnotationError, ConfigError
 
 TITLES = {"cuhk-pedes": "CUHK-PEDES", "icfg-pedes": "ICFG-PEDES", "rstpreid": "RSTPReid"}
@@ -77,9 +86,42 @@ def test_another_benchmark_is_recognised(asked: str, there: str, tmp_path: Path)
         read_benchmark(asked, tmp_path)
 
 
-def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="benchmark 'market': no such benchmark"):
-        read_benchmark("market", tmp_path)
+@pytest.mark.parametrize("there", TITLES)
+def test_any_label_may_name_own_data(there: str, tmp_path: Path) -> None:
+    write_benchmark(tmp_path / "data", there)
+    whole = read_benchmark(there, tmp_path / "data")
+    for argument, name in (
+        (f"mine={tmp_path}/data", "mine"),
+        (f"{tmp_path}/data", "data"),
+        (f"generic={tmp_path}/data", "data"),
+    ):
+        benchmark = read_named(argument)
+        assert (benchmark.name, benchmark.form) == (name, "generic")
+        assert benchmark.records == whole.records
+    for spelling in (there, there.upper(), there.replace("-", "_")):
+        assert read_named(f"{spelling}={tmp_path}/data") == whole
+
+
+def test_a_path_may_hold_an_equals_sign(tmp_path: Path) -> None:
+    write_benchmark(tmp_path / "a=b", "cuhk-pedes")
+    assert read_named(f"{tmp_path}/a=b").name == "a=b"
+    assert read_named(f"mine={tmp_path}/a=b").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cuhk-pede", "'cuhk-pede': did you mean cuhk-pedes?"),
+        ("RSTPReID-", "did you mean rstpreid?"),
+        ("icfg pedes", "did you mean icfg-pedes?"),
+        ("", "write NAME=PATH, as mine=FOLDER"),
+        (" ", "write NAME=PATH, as mine=FOLDER"),
+    ],
+)
+def test_a_slip_of_a_name_is_not_a_label(name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_benchmark(name, tmp_path)
+    assert message in str(caught.value)
     assert FORMS == ("cuhk-pedes", "icfg-pedes", "rstpreid", "generic")
 
 
@@ -157,9 +199,9 @@ def test_icfg_in_its_full_size(tmp_path: Path) -> None:
     root.mkdir(parents=True)
     (tmp_path / "shots").mkdir()
     entries: list[Entry] = []
-    for split, count in images.items():
+    for split, size in images.items():
         first = people["train"] if split == "test" else 0
-        for number in range(count):
+        for number in range(size):
             entry = make_entry("icfg-pedes", split, first + number % people[split], number // people[split])
             entries.append(entry | {"file_path": "train/{}/{}.jpg".format(*divmod(len(entries), 250))})
     entries.append(entries[0] | {"captions": ["The same picture once more."]})
@@ -187,3 +229,94 @@ def test_published_sizes_are_whole() -> None:
     assert sum(sizes[0].images for sizes in PUBLISHED["rstpreid"].splits.values()) == 20_505
     assert all(2 <= len(known.splits) <= 3 for known in PUBLISHED.values())
     assert len(entries_of("rstpreid", {"test": 2})) == 2 * SHOTS
+
+
+TEST_VERDICTS = {
+    "cuhk-pedes": "CUHK-PEDES: 3,074 test images, 6,156 captions, 1,000 people, as expected",
+    "icfg-pedes": "ICFG-PEDES: 19,848 test images, 19,848 captions, 1,000 people, as expected",
+    "rstpreid": "RSTPReid: 1,000 test images, 2,000 captions, 200 people, as expected",
+}
+
+
+def split_of(split: str, counts: Counts, first_identity: int) -> list[Record]:
+    """Records that add up to exactly these counts."""
+    each, extra = divmod(counts.captions, counts.images)
+    return [
+        Record(
+            f"{split}/{n}.jpg",
+            first_identity + n % counts.identities,
+            tuple(f"caption {i}" for i in range(each + (n < extra))),
+            split,
+        )
+        for n in range(counts.images)
+    ]
+
+
+def whole(form: str, version: int = 0) -> Benchmark:
+    records: list[Record] = []
+    first = 1
+    for split, versions in PUBLISHED[form].splits.items():
+        counts = versions[min(version, len(versions) - 1)]
+        records += split_of(split, counts, first)
+        first += counts.identities
+    return Benchmark(PUBLISHED[form].title, Path("nowhere"), tuple(records), form=form)
+
+
+@pytest.mark.parametrize("form", TEST_VERDICTS)
+def test_the_published_sizes_are_as_expected(form: str) -> None:
+    benchmark = whole(form)
+    verdicts = check_counts(benchmark)
+    assert [verdict.split for verdict in verdicts] == list(PUBLISHED[form].splits)
+    assert all(verdict.as_published and verdict.text.endswith(", as expected") for verdict in verdicts)
+    (test,) = check_counts(benchmark, "test")
+    assert test.text == TEST_VERDICTS[form]
+    assert check_counts(benchmark.split("test"), "test") == (test,)
+
+
+@pytest.mark.parametrize(("form", "captions"), [("cuhk-pedes", "68,126"), ("icfg-pedes", "34,674")])
+def test_the_distributed_file_may_differ_from_the_paper(form: str, captions: str) -> None:
+    (train,) = check_counts(whole(form, version=1), "train")
+    assert train.as_published
+    assert f" train images, {captions} captions, " in train.text
+    assert train.text.endswith("as expected of the distributed file (the paper's counts differ slightly)")
+
+
+def drop(benchmark: Benchmark, images: int, *rejected: Rejection) -> Benchmark:
+    """Without the first few test images."""
+    first = next(n for n, record in enumerate(benchmark.records) if record.split == "test")
+    records = benchmark.records[:first] + benchmark.records[first + images :]
+    return replace(benchmark, records=records, rejected=rejected)
+
+
+def test_each_cause_is_named() -> None:
+    benchmark = whole("rstpreid")
+    absent = [Rejection(n, f"test/{n}.jpg", "test", "absent") for n in range(4)]
+    again = Rejection(9, "test/9.jpg", "test", "repeated")
+    mute = replace(benchmark.records[-1], captions=("caption 0",))
+    useless = Rejection(9, mute.image, "test", "empty")
+    moved = replace(benchmark.records[0], split="test")
+    short = "RSTPReid: 996 test images (expected 1,000), 1,992 captions (expected 2,000); "
+    cases = {
+        short + "4 images are listed but absent: unpack": drop(benchmark, 4, *absent),
+        short + "the annotation file is an excerpt, or another": drop(benchmark, 4),
+        short + "1 entries list an image again": drop(benchmark, 4, again),
+        "RSTPReid: 1,999 captions (expected 2,000); 1 captions say nothing": replace(
+            benchmark, records=(*benchmark.records[:-1], mute), rejected=(useless,)
+        ),
+        "RSTPReid: 1,001 test images (expected 1,000), 2,002 captions (expected 2,000), 201 people (expected 200); "
+        "images of other splits are counted here": replace(benchmark, records=(moved, *benchmark.records[1:])),
+        "RSTPReid: no test images; no entry is of split 'test' (there are: train, val)": drop(benchmark, 1000),
+        "RSTPReid: no test images; all 4 that are listed are absent": drop(benchmark, 1000, *absent),
+    }
+    for text, case in cases.items():
+        (verdict,) = check_counts(case, "test")
+        assert not verdict.as_published
+        assert verdict.text.startswith(text)
+    assert len(cases) == 7
+
+
+def test_ones_own_data_gets_no_verdict() -> None:
+    own = replace(whole("rstpreid"), form="generic")
+    assert check_counts(own) == ()
+    assert count(own, "test") == Counts(1_000, 2_000, 200)
+    assert count(own, "nowhere") == Counts(0, 0, 0)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from textreid.datasets.cuhk_form import read_cuhk_form
+from textreid.datasets.benchmarks import read_benchmark
 from textreid.datasets.records import Record, Rejection
 from textreid.errors import AnnotationError
 
@@ -36,7 +36,7 @@ def write(folder: Path, content: Any, images: Sequence[str] = ("a.png",)) -> Pat
 
 def refusal(folder: Path, **options: float) -> str:
     with pytest.raises(AnnotationError) as caught:
-        read_cuhk_form(folder, **options)
+        read_benchmark("generic", folder, **options)
     message = str(caught.value)
     assert str(folder) in message
     return message
@@ -48,7 +48,7 @@ def test_it_reads_every_field(tmp_path: Path) -> None:
         entry("./sub//b.png", 7, ("three",), "train"),
         entry("sub/c.png", 0, ("穿红色外套的女人", "امرأة", "x " * 5000)),
     ]
-    benchmark = read_cuhk_form(write(tmp_path / "data", entries, ["a.png", "sub/b.png", "sub/c.png"]))
+    benchmark = read_benchmark("generic", write(tmp_path / "data", entries, ["a.png", "sub/b.png", "sub/c.png"]))
     assert benchmark.name == "data"
     assert benchmark.image_root == tmp_path / "data" / "imgs"
     assert benchmark.records == (
@@ -62,12 +62,12 @@ def test_it_reads_every_field(tmp_path: Path) -> None:
 
 def test_a_byte_order_mark_is_fine(tmp_path: Path) -> None:
     content = b"\xef\xbb\xbf" + json.dumps([entry()]).encode()
-    assert len(read_cuhk_form(write(tmp_path, content)).records) == 1
+    assert len(read_benchmark("generic", write(tmp_path, content)).records) == 1
 
 
 def test_a_split_is_a_benchmark_too(tmp_path: Path) -> None:
     entries = [entry("a.png"), entry("b.png", captions=("...",), split="train"), entry("gone.png", split="train")]
-    benchmark = read_cuhk_form(write(tmp_path, entries, ["a.png", "b.png"]), max_rejected=0.5)
+    benchmark = read_benchmark("generic", write(tmp_path, entries, ["a.png", "b.png"]), max_rejected=0.5)
     train = benchmark.split("train")
     assert [record.image for record in train.records] == ["b.png"]
     assert [rejection.entry for rejection in train.rejected] == [1, 2]
@@ -118,7 +118,9 @@ def test_a_wrong_value_is_named_with_its_entry(changed: Any, message: str, tmp_p
 
 
 def test_a_path_written_on_windows_is_read(tmp_path: Path) -> None:
-    benchmark = read_cuhk_form(write(tmp_path, [entry("cam_a\\a.png"), entry(".\\b.png")], ["cam_a/a.png", "b.png"]))
+    benchmark = read_benchmark(
+        "generic", write(tmp_path, [entry("cam_a\\a.png"), entry(".\\b.png")], ["cam_a/a.png", "b.png"])
+    )
     assert [record.image for record in benchmark.records] == ["cam_a/a.png", "b.png"]
 
 
@@ -126,7 +128,7 @@ def test_a_path_written_on_windows_is_read(tmp_path: Path) -> None:
 def test_an_image_listed_again_gets_the_further_captions(again: str, tmp_path: Path) -> None:
     captions = {"a.png": ["a man in red"], "sub/b.png": ["a man in red"]}
     entries = [entry("a.png"), entry("sub/b.png"), entry(again, captions=("seen from behind",))]
-    benchmark = read_cuhk_form(write(tmp_path, entries, ["a.png", "sub/b.png"]))
+    benchmark = read_benchmark("generic", write(tmp_path, entries, ["a.png", "sub/b.png"]))
     image = "a.png" if again.endswith("a.png") else "sub/b.png"
     captions[image].append("seen from behind")
     assert {record.image: list(record.captions) for record in benchmark.records} == captions
@@ -137,7 +139,7 @@ def test_an_image_listed_again_gets_the_further_captions(again: str, tmp_path: P
 def test_an_image_of_two_people_or_splits_keeps_the_first(change: dict[str, Any], tmp_path: Path) -> None:
     entries = [entry("a.png"), entry("a.png", captions=("another",), **change)]
     folder = write(tmp_path, entries)
-    benchmark = read_cuhk_form(folder, max_rejected=0.5)
+    benchmark = read_benchmark("generic", folder, max_rejected=0.5)
     assert benchmark.records == (Record("a.png", 0, ("a man in red",), "test"),)
     assert [(r.entry, r.reason) for r in benchmark.rejected] == [(1, "contradicting")]
     assert "1 of 2 images cannot be used (allowed: 5%): a.png (contradicting)" in refusal(folder)
@@ -173,7 +175,9 @@ def test_captions_that_say_nothing_are_left_out_and_counted(tmp_path: Path) -> N
         entry("c.png", 1, ()),
         entry("d.png", 1, ("a \ud800 lone surrogate", "42")),
     ]
-    benchmark = read_cuhk_form(write(tmp_path, entries, ["a.png", "b.png", "c.png", "d.png"]), max_rejected=0.9)
+    benchmark = read_benchmark(
+        "generic", write(tmp_path, entries, ["a.png", "b.png", "c.png", "d.png"]), max_rejected=0.9
+    )
     assert [record.captions for record in benchmark.records] == [("a man in red",), (), (), ("42",)]
     assert [(r.entry, r.reason) for r in benchmark.rejected] == [
         (0, "empty"), (0, "empty"), (1, "no-words"), (1, "no-words"), (2, "no-captions"), (3, "not-unicode"),
@@ -186,13 +190,13 @@ def test_too_many_useless_captions_are_an_error(tmp_path: Path) -> None:
     folder = write(tmp_path, entries, images)
     message = refusal(folder)
     assert "5 of 80 captions cannot be used (allowed: 5%): 0.png (empty); 1.png (empty)" in message
-    assert len(read_cuhk_form(folder, max_rejected=5 / 80).rejected) == 5
+    assert len(read_benchmark("generic", folder, max_rejected=5 / 80).rejected) == 5
 
 
 def test_absent_images_are_left_out_up_to_a_rate(tmp_path: Path) -> None:
     entries = [entry(f"{i}.png", i, ("words", "")[: 1 + (i == 0)]) for i in range(40)]
     folder = write(tmp_path, entries, [f"{i}.png" for i in range(2, 40)])
-    benchmark = read_cuhk_form(folder)
+    benchmark = read_benchmark("generic", folder)
     assert len(benchmark.records) == 38
     assert benchmark.rejected == (Rejection(0, "0.png", "test", "absent"), Rejection(1, "1.png", "test", "absent"))
     (folder / "imgs" / "2.png").unlink()

@@ -52,8 +52,8 @@ def evaluate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_everything_at_once(folder: Path) -> None:
     """Tables, report and page agree; a model that cannot be loaded does not lose the others' results."""
     printed = evaluate(
-        folder, "model", "nowhere", "--dataset", "data", "--benchmark", "generic=more", "--baseline", "--image-to-text",
-        "--words", "--report", "out", "--failures", "out/failures.html",
+        folder, "model", "nowhere", "--benchmark", "data", "--dataset", "generic=more", "--baseline",
+        "--image-to-text", "--words", "--report", "out", "--failures", "out/failures.html",
     )  # fmt: skip
     assert printed.returncode == 1
     assert printed.stderr.splitlines() == [
@@ -101,7 +101,7 @@ def textreid(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 def test_json_is_the_report(textreid: Textreid) -> None:
-    code, data, said = textreid("model", "--dataset", "data", "--json", "--split", "val")
+    code, data, said = textreid("model", "--benchmark", "data", "--json", "--split", "val")
     assert (code, said) == (0, "")
     (evaluation,) = json.loads(data)["evaluations"]
     # No split of that name: a tenth of the two people in the training split.
@@ -111,17 +111,21 @@ def test_json_is_the_report(textreid: Textreid) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["model", "--dataset", "data/imgs"], 1, "give that folder"),
-        (["model", "--dataset", "more", "--split", "train"], 1, "no split 'train'; there are: test (8 images)"),
-        (["nowhere", "--dataset", "data"], 1, "nowhere: no such file or folder"),
+        (["model", "--benchmark", "data/imgs"], 1, "give that folder"),
+        (["model", "--benchmark", "more", "--split", "train"], 1, "no split 'train'; there are: test (8 images)"),
+        (["nowhere", "--benchmark", "data"], 1, "nowhere: no such file or folder"),
         (["model", "--benchmark", "cuhk-pede=data"], 2, "did you mean cuhk-pedes?"),
         (["model", "--benchmark", "icfg-pedes=data"], 1, "read it as cuhk-pedes"),
-        (["model", "--dataset", "nowhere"], 1, "nowhere: no such folder"),
-        (["model", "--dataset", "data", "--dataset", "data"], 2, "two benchmarks of one name: data, data"),
-        (["model", "model", "--dataset", "data"], 2, "a model is named twice"),
+        (["model", "--benchmark", "nowhere"], 1, "nowhere: no such folder"),
+        (
+            ["model", "--benchmark", "data", "--benchmark", "data"],
+            2,
+            "data, data; name one as in --benchmark mine=FOLDER",
+        ),
+        (["model", "model", "--benchmark", "data"], 2, "a model is named twice"),
         (["model"], 2, "--benchmark"),
-        (["model", "--dataset", "data", "--split", "dev"], 2, "--split"),
-        (["model", "--dataset", "data", "--max-rejected", "2"], 2, "--max-rejected"),
+        (["model", "--benchmark", "data", "--split", "dev"], 2, "--split"),
+        (["model", "--benchmark", "data", "--max-rejected", "2"], 2, "--max-rejected"),
     ],
 )
 def test_an_error_is_one_line(arguments: list[str], code: int, message: str, textreid: Textreid) -> None:
@@ -132,6 +136,6 @@ def test_an_error_is_one_line(arguments: list[str], code: int, message: str, tex
 
 
 def test_all_that_fails_is_one_error(textreid: Textreid, folder: Path) -> None:
-    code, _, said = textreid("a", "b", "--dataset", "data", "--report", "none")
+    code, _, said = textreid("a", "b", "--benchmark", "data", "--report", "none")
     assert (code, said) == (1, "textreid: all 2 evaluations failed; the first: a: no such file or folder\n")
     assert not (folder / "none").exists()

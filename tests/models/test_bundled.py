@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import textreid
-from textreid.datasets.cuhk_form import read_cuhk_form
+from textreid.datasets.benchmarks import read_benchmark
 from textreid.models.folder import BUNDLED
 from textreid.models.query_encoder import QueryEncoder
 from textreid.synthetic import write_corpus
@@ -19,7 +19,7 @@ def test_it_is_small_and_says_what_it_is() -> None:
 
 def test_it_finds_people_it_never_saw(tmp_path: Path) -> None:
     write_corpus(tmp_path / "unseen", "station", 40, 1, seed=77, first_identity=900_000)
-    records = read_cuhk_form(tmp_path / "unseen").records
+    records = read_benchmark("generic", tmp_path / "unseen").records
     model = textreid.load_model()
     scores = (
         model.encode_texts([record.captions[0] for record in records])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from textreid.artifacts import read_manifest
 from textreid.cli.app import app
-from textreid.datasets.cuhk_form import read_cuhk_form
+from textreid.datasets.benchmarks import read_benchmark
 from textreid.errors import AnnotationError, ArtifactError, ConfigError
 from textreid.synthetic import DOMAINS, read_people, write_corpus
 
@@ -56,7 +56,7 @@ def test_the_truth_and_the_annotation_fit_the_images(corpus: Path) -> None:
 
 
 def test_the_benchmark_reader_reads_it(corpus: Path) -> None:
-    benchmark = read_cuhk_form(corpus)
+    benchmark = read_benchmark("generic", corpus)
     assert len(benchmark.records) == 15
     assert not benchmark.rejected
 

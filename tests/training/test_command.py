@@ -112,8 +112,8 @@ def test_measures_on_the_validation_split_and_stamps_a_look_at_test(
         (["--set", "training.epoch=3"], "training.epoch: no such setting; did you mean training.epochs?"),
         (["--preset", "tin"], "no preset 'tin'; did you mean tiny?"),
         (["--masking", "all"], "'all' is not one of 'nam', 'em', 'none'"),
-        (["--validate-on-test"], "--validate-on-test needs --validate"),
-        (["--validate", "cuhk=data"], "benchmark 'cuhk': no such benchmark; did you mean cuhk-pedes?"),
+        (["--validate-on-test"], "--validate-on-test needs --benchmark"),
+        (["--validate", "cuhk-pede=data"], "benchmark 'cuhk-pede': did you mean cuhk-pedes?"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_two(
@@ -159,7 +159,7 @@ def test_finetune_sets_people_aside_and_keeps_the_best_epoch(
     textreid: Callable[..., tuple[int, str, str]], start: Path, make_people: Callable[..., Path], tmp_path: Path
 ) -> None:
     people, out = make_people(tmp_path / "people", {"train": 20, "test": 5}, images_each=2), tmp_path / "run"
-    arguments = ("finetune", start, "--dataset", people, "--out", out, *SHORT)
+    arguments = ("finetune", start, "--benchmark", people, "--out", out, *SHORT)
     code, data, said = textreid(*arguments)
     assert (code, data) == (0, f"{out / 'model'}\n"), said
     lines = said.splitlines()
@@ -179,13 +179,13 @@ def test_finetune_on_everybody_or_on_the_own_validation_split(
 ) -> None:
     people = make_people(tmp_path / "people", {"train": 20, "test": 5}, images_each=2)
     code, _, said = textreid(
-        "finetune", start, "--dataset", people, "--out", tmp_path / "all", *SHORT, "--set", "training.select=last"
+        "finetune", start, "--benchmark", people, "--out", tmp_path / "all", *SHORT, "--set", "training.select=last"
     )
     assert (code, said.count("epoch ")) == (0, 0)
     assert "40 images, 80 captions, 20 identities" in said
     assert load_model(tmp_path / "all" / "model").selected_on == "nothing: the last step"
     split = make_people(tmp_path / "split", {"train": 20, "val": 5}, images_each=2)
-    code, _, said = textreid("finetune", start, "--dataset", split, "--out", tmp_path / "own", *SHORT)
+    code, _, said = textreid("finetune", start, "--benchmark", split, "--out", tmp_path / "own", *SHORT)
     assert code == 0, said
     assert "40 images, 80 captions, 20 identities" in said
     assert load_model(tmp_path / "own" / "model").selected_on == "the validation split of split (R1)"
@@ -205,7 +205,7 @@ def test_finetune_on_captions_alone_needs_something_to_choose_on(
     assert "no identities, so without the loss id" in said.splitlines()[0]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--images", "x"], ["--dataset", "x", "--images", "x", "--captions", "x"]])
+@pytest.mark.parametrize("arguments", [[], ["--images", "x"], ["--benchmark", "x", "--images", "x", "--captions", "x"]])
 def test_finetune_wants_one_source_of_people(
     textreid: Callable[..., tuple[int, str, str]], tmp_path: Path, arguments: list[str]
 ) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from textreid.datasets.cuhk_form import read_cuhk_form
+from textreid.datasets.benchmarks import read_benchmark
 from textreid.datasets.records import Benchmark, Record
 from textreid.errors import DataError
 from textreid.training.dataset import annotated_people, captioned_images
@@ -39,7 +39,9 @@ def test_labels_are_identities_in_order_whatever_their_numbers() -> None:
 def test_the_number_of_classes_comes_from_the_people_of_the_split(
     make_people: Callable[..., Path], tmp_path: Path
 ) -> None:
-    whole = read_cuhk_form(make_people(tmp_path / "people", {"train": 6, "val": 2, "test": 3}, images_each=2))
+    whole = read_benchmark(
+        "generic", make_people(tmp_path / "people", {"train": 6, "val": 2, "test": 3}, images_each=2)
+    )
     data = annotated_people(whole.split("train"))
     assert (data.identities, len(data.images), len(data)) == (6, 12, 24)
     assert data.sources == ("people",)

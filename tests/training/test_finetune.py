@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from textreid.config import Config
-from textreid.datasets.cuhk_form import read_cuhk_form
+from textreid.datasets.benchmarks import read_benchmark
 from textreid.datasets.records import Benchmark
 from textreid.errors import ArtifactError, ConfigError, DataError, ResumeError
 from textreid.evaluation import evaluate_model
@@ -41,7 +41,7 @@ VALIDATED = "the validation split of people"
 @pytest.fixture(scope="module")
 def people(make_people: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
     folder = tmp_path_factory.mktemp("data") / "people"
-    return read_cuhk_form(make_people(folder, {"train": 40, "val": 4, "test": 20}, images_each=4, seed=2))
+    return read_benchmark("generic", make_people(folder, {"train": 40, "val": 4, "test": 20}, images_each=4, seed=2))
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +277,7 @@ def test_settings_made_in_python_are_checked_like_those_of_a_file(
 
 
 def test_one_identity_is_refused(config: Config, make_people: Callable[..., Path], tmp_path: Path) -> None:
-    alone = read_cuhk_form(make_people(tmp_path / "people", {"train": 1, "test": 3}, images_each=4))
+    alone = read_benchmark("generic", make_people(tmp_path / "people", {"train": 1, "test": 3}, images_each=4))
     with pytest.raises(DataError, match="only one identity with captions to train on: nothing to tell apart"):
         train(config, alone, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests.training.together import run_together
 
 from textreid.config import Config
-from textreid.datasets.cuhk_form import read_cuhk_form
+from textreid.datasets.benchmarks import read_benchmark
 from textreid.errors import ConfigError
 from textreid.runlog import RunLog, read_records
 from textreid.training.recipe import finetune, pretrain
@@ -35,7 +35,7 @@ def train(config: Config, data: Path, out: Path) -> None:
     out = out if os.environ["RANK"] == "0" else out / "elsewhere"  # no shared disk
     log = RunLog(out, console=False)
     if config.losses.id:
-        finetune(config, read_cuhk_form(data / "people").split("train"), out, log=log)
+        finetune(config, read_benchmark("generic", data / "people").split("train"), out, log=log)
     else:
         pretrain(config, data / "corpus" / "imgs", data / "corpus" / "captions", out, log=log)
 

@@ -77,7 +77,7 @@ def _export_onnx(model: "Model", out: Path, card: str, int8: bool, measure: Path
     """Export; with ``int8`` the card says what it loses, and so does the result."""
     from tempfile import TemporaryDirectory
 
-    from textreid.datasets.cuhk_form import read_cuhk_form
+    from textreid.datasets.benchmarks import read_benchmark
     from textreid.evaluation.agreement import draw_benchmark, measure_agreement
     from textreid.models.export.onnx import export_onnx
 
@@ -87,7 +87,9 @@ def _export_onnx(model: "Model", out: Path, card: str, int8: bool, measure: Path
     found: list[Agreement] = []
     with TemporaryDirectory() as scratch:
         # A wrong folder is told before the export, which takes seconds.
-        benchmark = read_cuhk_form(measure).split("test") if measure else draw_benchmark(Path(scratch) / "drawn")
+        benchmark = (
+            read_benchmark("generic", measure).split("test") if measure else draw_benchmark(Path(scratch) / "drawn")
+        )
 
         def measured_card(exported: "OnnxModel") -> str:
             found.append(measure_agreement(model, exported, benchmark))

@@ -35,13 +35,14 @@ def evaluate(
         show_default=False,
     ),
     benchmarks: list[str] = typer.Option(
-        ...,
+        [],
         "--benchmark",
-        "--dataset",
         metavar="[NAME=]PATH",
-        help="cuhk-pedes=, icfg-pedes= or rstpreid= and the "
-        "folder as it is distributed; without a name your own data: a folder in CUHK-PEDES form, or a table.",
+        help="cuhk-pedes=, icfg-pedes= or rstpreid= and the folder as it is distributed; any other name, or none, for "
+        "your own data: a folder in CUHK-PEDES form, or a table. Repeat for more.",
+        show_default=False,
     ),
+    dataset: list[str] = typer.Option([], "--dataset", hidden=True),  # what the option was called once
     split: Split = typer.Option(
         Split.TEST, help="val: a benchmark without one sets 10 % of its training people aside (seed 0)."
     ),
@@ -60,7 +61,7 @@ def evaluate(
     Published figures stand beside them on the benchmarks that have some. Where one of several evaluations fails, the
     others are reported and the exit code is 1.
     """
-    parts = _parts(benchmarks, split, max_rejected)
+    parts = _parts([*benchmarks, *dataset], split, max_rejected)
     # A wrong folder is told before torch is imported, which takes seconds.
     from textreid.evaluation.comparison import Measures, compare
     from textreid.evaluation.report import write_report
@@ -82,13 +83,15 @@ def evaluate(
 
 def _parts(arguments: list[str], split: Split, max_rejected: float) -> "list[Benchmark]":
     """The split of each benchmark that is named, read and checked."""
-    from textreid.cli.benchmark_argument import read_named
+    from textreid.datasets.benchmarks import read_named
     from textreid.evaluation.splits import split_of
 
+    if not arguments:
+        raise ConfigError("nothing to measure on; give --benchmark [NAME=]PATH, as --benchmark mine=FOLDER")
     read = [read_named(argument, max_rejected) for argument in arguments]
     names = [benchmark.name for benchmark in read]
     if len(set(names)) < len(names):
-        raise ConfigError(f"two benchmarks of one name: {', '.join(names)}")
+        raise ConfigError(f"two benchmarks of one name: {', '.join(names)}; name one as in --benchmark mine=FOLDER")
     return [split_of(benchmark, split.value) for benchmark in read]
 
 

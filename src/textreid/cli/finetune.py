@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from textreid.cli.benchmark_argument import read_named
+from textreid.datasets.benchmarks import read_named
 from textreid.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from textreid.datasets.records import Benchmark
     from textreid.evaluation.splits import Validation
 
-_BENCHMARK = "cuhk-pedes=, icfg-pedes= or rstpreid= and the folder as it is distributed; without a name your own data: "
-_BENCHMARK += "a folder in CUHK-PEDES form, or a table."
+_BENCHMARK = "cuhk-pedes=, icfg-pedes= or rstpreid= and the folder as it is distributed; any other name, or none, "
+_BENCHMARK += "for your own data: a folder in CUHK-PEDES form, or a table."
 
 
 def finetune(
     model: str = typer.Argument(help="What to start from: a model folder, an imported checkpoint, CLIP on the hub."),
     benchmark: str | None = typer.Option(
-        None, "--benchmark", "--dataset", metavar="[NAME=]PATH", help=f"Annotated people: {_BENCHMARK}"
+        None, "--benchmark", metavar="[NAME=]PATH", help=f"Annotated people: {_BENCHMARK}"
     ),
+    dataset: str | None = typer.Option(None, "--dataset", hidden=True),  # what the option was called once
     images: Path | None = typer.Option(None, metavar="FOLDER", help="Without identities: the root of the images, …"),
     captions: Path | None = typer.Option(None, metavar="FOLDER", help="… and the folder of their caption table."),
     validate: str | None = typer.Option(
@@ -39,6 +40,7 @@ def finetune(
     The epoch with the best R1 on the validation split is kept; a benchmark without one sets 10 % of its training people
     aside. --set training.select=last trains on everybody and keeps the last epoch.
     """
+    benchmark = benchmark or dataset
     if (benchmark is None) == (images is None) or (images is None) != (captions is None):
         raise ConfigError("give either --benchmark, or --images and --captions")
     annotated = read_named(benchmark) if benchmark else None

@@ -30,9 +30,10 @@ def pretrain(
     assignments: list[str] = typer.Option([], "--set", metavar="SECTION.NAME=VALUE", help="Override one setting."),
     resume: bool = typer.Option(False, "--resume", help="Continue the run in OUT from its last checkpoint."),
     tensorboard: bool = typer.Option(False, "--tensorboard", help="Also write OUT/tensorboard, from the same log."),
-    validate: str | None = typer.Option(
-        None, metavar="[NAME=]PATH", help="Measure on this benchmark's validation split after each epoch."
+    benchmark: str | None = typer.Option(
+        None, metavar="[NAME=]PATH", help="Measure on the validation split of this data set after each epoch."
     ),
+    validate: str | None = typer.Option(None, hidden=True),  # what the option was called once
     validate_on_test: bool = typer.Option(
         False, "--validate-on-test", help="Measure on its test split instead; the model and every report of it say so."
     ),
@@ -47,9 +48,10 @@ def pretrain(
     if masking:
         assignments = [*assignments, f"masking.method={masking.value}"]
     settings = settings.override(assignments)
-    if validate_on_test and validate is None:
-        raise typer.BadParameter("--validate-on-test needs --validate, the benchmark to measure on")
-    watched = _validation(validate, validate_on_test) if validate else None
+    benchmark = benchmark or validate
+    if validate_on_test and benchmark is None:
+        raise typer.BadParameter("--validate-on-test needs --benchmark, the data set to measure on")
+    watched = _validation(benchmark, validate_on_test) if benchmark else None
 
     from textreid.runlog import RunLog
     from textreid.training.processes import first_of_run
@@ -62,7 +64,7 @@ def pretrain(
 
 
 def _validation(benchmark: str, on_test: bool) -> "Validation":
-    from textreid.cli.benchmark_argument import read_named
+    from textreid.datasets.benchmarks import read_named
     from textreid.evaluation.splits import validation
 
     return validation(read_named(benchmark), on_test)

@@ -30,4 +30,4 @@ def unpack(
         typer.echo(f"{name:<20} {number:>12,}")
     typer.echo(f"next: textreid pretrain --images {out}/imgs --captions {out}/captions --out RUN", err=True)
     if unpacked.annotated:
-        typer.echo(f"and:  textreid evaluate --benchmark generic={out}", err=True)
+        typer.echo(f"and:  textreid evaluate --benchmark mine={out}", err=True)

@@ -1,16 +1,19 @@
-"""Benchmarks by name: one entry that reads them all, and how large each of them should be."""
+"""Benchmarks by name: one entry that reads them all, how large each of them should be, and what may be wrong if not."""
 
-from dataclasses import dataclass
+import difflib
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from textreid.datasets.annotation_table import SUFFIXES, read_annotation_table
-from textreid.datasets.cuhk_form import CUHK, Layout, read_annotated_folder, read_cuhk_form
+from textreid.datasets.cuhk_form import CUHK, Layout, read_annotated_folder
 from textreid.datasets.entries import MAX_REJECTED
 from textreid.datasets.records import Benchmark
-from textreid.errors import AnnotationError, ConfigError, nearest_name
+from textreid.errors import AnnotationError, ConfigError
 
 GENERIC = "generic"
 ANNOTATION_TABLE = "annotations.jsonl"  # what a folder calls its table; other suffixes are read as well
+_SLIP = 0.8  # a label as near as this to the name of a benchmark is taken for a slip
 
 
 @dataclass(frozen=True)
@@ -67,34 +70,60 @@ PUBLISHED: dict[str, Published] = {
 FORMS: tuple[str, ...] = (*PUBLISHED, GENERIC)
 
 
-def read_benchmark(name: str, path: Path, max_rejected: float = MAX_REJECTED) -> Benchmark:
-    """Read a benchmark by name; all splits of it.
+def read_benchmark(name: str, path: str | Path, max_rejected: float = MAX_REJECTED) -> Benchmark:
+    """Read annotated people by name; all splits of them.
 
     Args:
-        name: ``"cuhk-pedes"``, ``"icfg-pedes"``, ``"rstpreid"`` (folders as they are distributed) or ``"generic"``
-            (a CSV, JSON Lines or Parquet table, a folder that holds one as ``annotations.*``, or one's own folder in
-            CUHK-PEDES form).
+        name: ``"cuhk-pedes"``, ``"icfg-pedes"`` or ``"rstpreid"`` for a folder as it is distributed. Any other name is
+            a label of one's own data: a CSV, JSON Lines or Parquet table, a folder that holds one as
+            ``annotations.*``, or a folder in the form of one of the three. ``"generic"`` is labelled by its folder.
         path: the folder or table.
         max_rejected: share of the images, and of the captions, that may be left out; what was is in ``rejected``.
 
     Raises:
-        ConfigError: no such name.
+        ConfigError: the label is empty, or a slip of the name of a benchmark.
         AnnotationError: the folder or table has another form, or breaks it (names the place); or more is left out
             than allowed.
+
+    >>> from textreid.datasets import read_benchmark
+    >>> read_benchmark("cuhk-pedes", "CUHK-PEDES").split("test")  # doctest: +SKIP
     """
     path = Path(path)
-    if name == GENERIC:
-        return _read_generic(path, max_rejected)
-    if name not in PUBLISHED:
-        raise ConfigError(f"benchmark {name!r}: no such benchmark; {nearest_name(name, FORMS)}")
-    known = PUBLISHED[name]
+    form = name.lower().replace("_", "-")
+    if form not in PUBLISHED:
+        _check_label(name)
+        benchmark = _read_own(path, max_rejected)
+        return benchmark if form == GENERIC else replace(benchmark, name=name)
+    known = PUBLISHED[form]
     if not known.layout.find(path):
         other = form_of(path)
         if other and other != GENERIC:
             raise AnnotationError(
                 f"{path}: has the files of {PUBLISHED[other].title}, not of {known.title}; read it as {other}"
             )
-    return read_annotated_folder(path, known.layout, known.title, name, max_rejected)
+    return read_annotated_folder(path, known.layout, known.title, form, max_rejected)
+
+
+def read_named(argument: str, max_rejected: float = MAX_REJECTED) -> Benchmark:
+    """Read what ``--benchmark`` names: ``NAME=PATH`` as `read_benchmark`, or one's own data by ``PATH`` alone.
+
+    A path that exists may hold an equals sign.
+    """
+    name, equals, path = argument.partition("=")
+    if not equals or Path(argument).exists():
+        name, path = GENERIC, argument
+    return read_benchmark(name, path, max_rejected)
+
+
+def _check_label(name: str) -> None:
+    if not name.strip():
+        raise ConfigError("a benchmark without a name; write NAME=PATH, as mine=FOLDER, or PATH alone")
+    slips = difflib.get_close_matches(name.lower(), PUBLISHED, n=1, cutoff=_SLIP)
+    if slips:
+        raise ConfigError(
+            f"benchmark {name!r}: did you mean {slips[0]}? A label of your own data differs more from it, as in "
+            "mine=FOLDER"
+        )
 
 
 def form_of(path: Path) -> str | None:
@@ -108,16 +137,96 @@ def form_of(path: Path) -> str | None:
     return GENERIC if path.suffix.lower() in SUFFIXES or _tables(path) else None
 
 
-def _read_generic(path: Path, max_rejected: float) -> Benchmark:
+def _read_own(path: Path, max_rejected: float) -> Benchmark:
+    """One's own data, named after its folder."""
     tables = _tables(path)
     if len(tables) > 1:
         raise AnnotationError(f"{path}: holds {' and '.join(table.name for table in tables)}; give one of them")
     if tables:
         return read_annotation_table(tables[0], max_rejected)
-    if path.is_dir() or not path.exists():
-        return read_cuhk_form(path, max_rejected)
+    if path.is_dir() or not path.exists() or path.suffix == ".json":
+        layout = next((known.layout for known in PUBLISHED.values() if known.layout.find(path)), CUHK)
+        return read_annotated_folder(path, layout, path.resolve().name, GENERIC, max_rejected)
     return read_annotation_table(path, max_rejected)
 
 
 def _tables(folder: Path) -> list[Path]:
     return [table for suffix in SUFFIXES if (table := (folder / ANNOTATION_TABLE).with_suffix(suffix)).is_file()]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one split: ``text`` is a sentence for the user."""
+
+    split: str
+    as_published: bool
+    text: str
+
+
+def count(benchmark: Benchmark, split: str) -> Counts:
+    """Size of a split, as it will be used."""
+    records = [record for record in benchmark.records if record.split == split]
+    return Counts(
+        len(records), sum(len(record.captions) for record in records), len({record.identity for record in records})
+    )
+
+
+def check_counts(benchmark: Benchmark, *splits: str) -> tuple[Verdict, ...]:
+    """Compare a benchmark with what was published of it.
+
+    Args:
+        benchmark: as `read_benchmark` gives it. One that was never published (``generic``) gets no verdict.
+        splits: those to look at; none: all that were published.
+    """
+    published = PUBLISHED.get(benchmark.form)
+    if published is None:
+        return ()
+    return tuple(
+        _verdict(benchmark, published.title, split, expected)
+        for split, expected in published.splits.items()
+        if not splits or split in splits
+    )
+
+
+def _verdict(benchmark: Benchmark, title: str, split: str, expected: tuple[Counts, ...]) -> Verdict:
+    found = count(benchmark, split)
+    if found in expected:
+        sizes = f"{found.images:,} {split} images, {found.captions:,} captions, {found.identities:,} people"
+        differs = "" if found == expected[0] else " of the distributed file (the paper's counts differ slightly)"
+        return Verdict(split, True, f"{title}: {sizes}, as expected{differs}")
+    if not found.images:
+        return Verdict(split, False, f"{title}: no {split} images; {_why_none(benchmark, split)}")
+    nearest = min(expected, key=lambda counts: abs(counts.captions - found.captions))
+    pairs = [
+        (found.images, nearest.images, f"{split} images"),
+        (found.captions, nearest.captions, "captions"),
+        (found.identities, nearest.identities, "people"),
+    ]
+    different = ", ".join(f"{is_:,} {what} (expected {be:,})" for is_, be, what in pairs if is_ != be)
+    return Verdict(split, False, f"{title}: {different}; {_likeliest_cause(benchmark, split, found, nearest)}")
+
+
+def _likeliest_cause(benchmark: Benchmark, split: str, found: Counts, expected: Counts) -> str:
+    lost = Counter(rejection.reason for rejection in benchmark.rejected if rejection.split == split)
+    if lost["absent"]:
+        return f"{lost['absent']:,} images are listed but absent: unpack the archive of images again, wholly"
+    if lost["contradicting"] or lost["repeated"]:
+        return (
+            f"{lost['repeated'] + lost['contradicting']:,} entries list an image again: two versions of the annotation "
+            "file were joined"
+        )
+    useless = lost.total()
+    if useless and found.captions + useless == expected.captions:
+        return f"{useless:,} captions say nothing and were left out: take the annotation file from its source again"
+    moved = [other for other in benchmark.splits if other != split and found.images > expected.images]
+    if moved:
+        return "images of other splits are counted here: the file was divided anew"
+    return "the annotation file is an excerpt, or another version than the published one"
+
+
+def _why_none(benchmark: Benchmark, split: str) -> str:
+    absent = sum(rejection.reason == "absent" for rejection in benchmark.rejected if rejection.split == split)
+    if absent:
+        return f"all {absent:,} that are listed are absent: unpack the archive of images again, wholly"
+    known = ", ".join(benchmark.splits)
+    return f"no entry is of split {split!r} (there are: {known}): an excerpt, or another version of the file"

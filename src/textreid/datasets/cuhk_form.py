@@ -35,11 +35,6 @@ class Layout:
 CUHK = Layout()
 
 
-def read_cuhk_form(folder: Path, max_rejected: float = MAX_REJECTED) -> Benchmark:
-    """Read one's own folder in CUHK-PEDES form: as `read_annotated_folder`, named after the folder."""
-    return read_annotated_folder(folder, CUHK, Path(folder).resolve().name, "generic", max_rejected)
-
-
 def read_annotated_folder(
     folder: Path, layout: Layout, name: str, form: str, max_rejected: float = MAX_REJECTED
 ) -> Benchmark:

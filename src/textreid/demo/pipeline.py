@@ -112,7 +112,7 @@ class _Clock:
 
 def _render(out: Path, settings: DemoSettings) -> dict[str, Benchmark]:
     """One corpus a domain, the unseen one of other people."""
-    from textreid.datasets.cuhk_form import read_cuhk_form
+    from textreid.datasets.benchmarks import read_benchmark
     from textreid.synthetic import write_corpus
 
     people, domains = 0, (*settings.train_domains, settings.unseen_domain)
@@ -125,7 +125,7 @@ def _render(out: Path, settings: DemoSettings) -> dict[str, Benchmark]:
             split="test" if unseen else "train", workers=settings.workers, first_identity=people,
         )  # fmt: skip
         people += count
-    return {domain: read_cuhk_form(_folder(out, domain, settings)) for domain in domains}
+    return {domain: read_benchmark("generic", _folder(out, domain, settings)) for domain in domains}
 
 
 def _folder(out: Path, domain: str, settings: DemoSettings) -> Path:
@@ -220,7 +220,7 @@ def _report(
             ("Search with the model of this demo:",
              f'textreid search "a man with a backpack" --images {unseen.image_root} --model {out / "run" / "model"}'),
             ("Evaluate the bundled model on the same unseen domain, or on your own data in CUHK-PEDES form:",
-             f"textreid evaluate tiny --dataset {unseen.image_root.parent}"),
+             f"textreid evaluate tiny --benchmark {unseen.image_root.parent}"),
             ("Pretrain on more people, as long as you like:",
              f"textreid pretrain --images {out / 'people'} --captions {out / 'captions'} --out runs/longer "
              "--set training.epochs=100"),

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from textreid.datasets.cuhk_form import read_cuhk_form
+from textreid.datasets.benchmarks import read_benchmark
 from textreid.datasets.records import Benchmark
 from textreid.errors import DataError
 from textreid.evaluation.metrics import retrieval_metrics
@@ -90,7 +90,7 @@ def measure_agreement(exact: Features, changed: Features, benchmark: Benchmark) 
 def draw_benchmark(folder: Path) -> Benchmark:
     """A small benchmark of drawn people in ``folder``, for who has no data at hand; the same each time."""
     write_corpus(folder, "station", _PEOPLE, _EACH, seed=0)
-    drawn = read_cuhk_form(folder)
+    drawn = read_benchmark("generic", folder)
     return Benchmark(DRAWN, drawn.image_root, drawn.records)
 
 

@@ -8,13 +8,22 @@ from typing import Any
 
 from textreid.captions.table import read_captions
 from textreid.captions.writer import is_table
-from textreid.datasets.benchmarks import GENERIC, PUBLISHED, Counts, form_of, read_benchmark
-from textreid.datasets.doctor.counts import Verdict, check_counts, count
+from textreid.datasets.benchmarks import (
+    FORMS,
+    GENERIC,
+    PUBLISHED,
+    Counts,
+    Verdict,
+    check_counts,
+    count,
+    form_of,
+    read_benchmark,
+)
 from textreid.datasets.doctor.findings import RULES, Finding, in_annotations, in_captions, in_pictures, sizes, unlisted
 from textreid.datasets.doctor.manifest import Manifest, benchmark_manifest, folder_manifest, table_manifest
 from textreid.datasets.doctor.survey import Survey, survey
 from textreid.datasets.records import Benchmark
-from textreid.errors import AnnotationError, DataError
+from textreid.errors import AnnotationError, ConfigError, DataError, nearest_name
 from textreid.images import list_images
 
 FOLDER, TABLE = "images", "captions"  # forms besides those of benchmarks
@@ -89,10 +98,13 @@ def examine(
         progress: called as images are decoded.
 
     Raises:
+        ConfigError: no such form.
         AnnotationError: the annotations cannot be read at all.
         CaptionError: the caption table cannot be read.
         DataError: there is nothing here that could be examined; says what to do with shards and released files.
     """
+    if form is not None and form not in FORMS:
+        raise ConfigError(f"benchmark {form!r}: no such benchmark; {nearest_name(form, FORMS)}")
     if form is None and is_table(path):
         return _examine_table(path, images, progress)
     if images is not None:
