@@ -40,11 +40,11 @@ def encode(tmp_path: Path) -> Callable[..., EncodedSplit]:
             Record(f"{words.replace(' ', '_')}_{i}.png", i, (sentence,), "test")
             for i, (words, sentence) in enumerate(people)
         )
-        sentences = tuple(record.captions[0] for record in records)
+        captions = tuple(record.captions[0] for record in records)
         return EncodedSplit(
             name="drawn", form="generic", root=tmp_path, records=records,
-            images=model.encode_images([Path(record.image) for record in records]), sentences=sentences,
-            texts=model.encode_texts(sentences), sources=np.arange(len(records)), left_out=(),
+            image_features=model.encode_images([Path(record.image) for record in records]), captions=captions,
+            text_features=model.encode_texts(captions), image_index=np.arange(len(records)), left_out=(),
         )  # fmt: skip
 
     return make

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from textreid.evaluation.baseline import _BASIC, ColourBaseline, _to_lab
-from textreid.evaluation.colour_words import COLOUR_WORDS, mentions
+from textreid.evaluation.baseline import _BASIC, COLOUR_WORDS, ColourBaseline, _to_lab, mentions
 
 
 @pytest.mark.parametrize(

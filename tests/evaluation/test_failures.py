@@ -10,8 +10,7 @@ from tests.evaluation.conftest import WordCounter
 
 from textreid.errors import ImageError
 from textreid.evaluation.encoding import EncodedSplit
-from textreid.evaluation.failures import worst_queries
-from textreid.evaluation.failures_page import FailureSection, failures_page
+from textreid.evaluation.failures import FailureSection, failures_page, worst_queries
 from textreid.evaluation.protocol import measure
 
 # The third sentence is of other clothes, and a tie counts against the model. The last one fits everybody better.
@@ -51,9 +50,9 @@ def test_ranks_without_a_word_equal_a_new_ranking(encode: Callable[..., EncodedS
     checked = 0
     for failure in failures_of(model, encoded).failures:
         words = [word.text for word in failure.sentence]
-        row = encoded.sentences.index(" ".join(words))
+        row = encoded.captions.index(" ".join(words))
         for left, word in enumerate(failure.sentence):
-            scores = encoded.images @ model.encode_texts([" ".join(words[:left] + words[left + 1 :])])[0]
+            scores = encoded.image_features @ model.encode_texts([" ".join(words[:left] + words[left + 1 :])])[0]
             others = np.delete(scores, row)
             assert word.rank_without == 1 + np.count_nonzero(others >= scores[row])
             checked += 1

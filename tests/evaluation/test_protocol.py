@@ -77,11 +77,11 @@ def test_images_ask_too_on_request(benchmark_of: Callable[[int], Benchmark]) -> 
     # Two captions for some images: queries and gallery differ in size in the other direction.
     records = tuple(replace(r, captions=r.captions * 2) if r.identity < 3 else r for r in benchmark.records)
     encoded = encode_split(model, replace(benchmark, records=records).split("test"))
-    assert encoded.texts.shape == (55, 3)
+    assert encoded.text_features.shape == (55, 3)
     evaluation = measure(model, encoded, name="m", image_to_text=True)
     backward = evaluation.image_to_text
     assert backward is not None
-    expected = retrieval_metrics(encoded.images, encoded.texts, encoded.owners, encoded.identities)
+    expected = retrieval_metrics(encoded.image_features, encoded.text_features, encoded.image_ids, encoded.caption_ids)
     assert backward.metrics.scores() == expected.scores()
     assert (backward.metrics.queries, backward.metrics.gallery) == (40, 55)
     assert (evaluation.text_to_image.metrics.queries, evaluation.text_to_image.metrics.gallery) == (55, 40)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from textreid.datasets.records import Benchmark
-    from textreid.evaluation.comparison import Candidate
+    from textreid.evaluation.report import Candidate
 
 
 class Split(StrEnum):
@@ -63,8 +63,7 @@ def evaluate(
     """
     parts = _parts([*benchmarks, *dataset], split, max_rejected)
     # A wrong folder is told before torch is imported, which takes seconds.
-    from textreid.evaluation.comparison import Measures, compare
-    from textreid.evaluation.report import write_report
+    from textreid.evaluation.report import Measures, compare, write_report
 
     measures = Measures(image_to_text, words, failures, max_rejected)
     with Progress("encode") as progress:
@@ -97,7 +96,7 @@ def _parts(arguments: list[str], split: Split, max_rejected: float) -> "list[Ben
 
 def _candidates(models: list[str], baseline: bool) -> "list[Candidate]":
     from textreid.evaluation.baseline import ColourBaseline
-    from textreid.evaluation.comparison import Candidate
+    from textreid.evaluation.report import Candidate
     from textreid.models import load_model
 
     if len(set(models)) < len(models):

@@ -1,1 +1,8 @@
-"""Records, benchmark readers, the caption table, image decoding, synthetic pedestrians."""
+"""Annotated people and captioned shards: read by one form of record, and examined before a model sees them.
+
+Names are listed in ``__init__.pyi``; a module is imported when one of them is used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,8 @@
-"""Ranking, metrics, the protocol and its report."""
+"""Ranking, metrics, the protocol and its report.
 
-from textreid.evaluation.metrics import QueryMetrics, RetrievalMetrics, retrieval_metrics
-from textreid.evaluation.protocol import Evaluation, Retrieval, evaluate_model
+Names are listed in ``__init__.pyi``; a module is imported when one of them is used.
+"""
 
-__all__ = ["Evaluation", "QueryMetrics", "Retrieval", "RetrievalMetrics", "evaluate_model", "retrieval_metrics"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

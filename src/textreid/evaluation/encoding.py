@@ -48,11 +48,11 @@ class EncodedSplit:
 
     Attributes:
         name, form, root: of the benchmark, and the folder of its images.
-        records: G images.
-        images: (G, D) their features.
-        sentences: Q captions of those images.
-        texts: (Q, D) their features.
-        sources: (Q,) the record that each sentence was written for.
+        records: G images, the gallery.
+        image_features: (G, D).
+        captions: Q sentences about those images, the queries.
+        text_features: (Q, D).
+        image_index: (Q,) the record that each caption was written for.
         left_out: (image, reason) of everything that is not here.
     """
 
@@ -60,21 +60,21 @@ class EncodedSplit:
     form: str
     root: Path
     records: tuple[Record, ...]
-    images: Floats
-    sentences: tuple[str, ...]
-    texts: Floats
-    sources: Indices
+    image_features: Floats
+    captions: tuple[str, ...]
+    text_features: Floats
+    image_index: Indices
     left_out: tuple[tuple[str, str], ...]
 
     @property
-    def owners(self) -> Indices:
+    def image_ids(self) -> Indices:
         """(G,) identity of each image."""
         return np.array([record.identity for record in self.records], dtype=np.int64)
 
     @property
-    def identities(self) -> Indices:
-        """(Q,) identity that each sentence describes."""
-        return self.owners[self.sources]
+    def caption_ids(self) -> Indices:
+        """(Q,) identity that each caption describes."""
+        return self.image_ids[self.image_index]
 
 
 def encode_split(
@@ -94,19 +94,19 @@ def encode_split(
         DataError: more of its images than allowed cannot be read, or no image of it has a usable caption.
     """
     records, images, unreadable = _encode_gallery(model, part, max_unreadable, progress)
-    asked = [(row, caption) for row, record in enumerate(records) for caption in record.captions]
-    if not asked:
+    queries = [(row, caption) for row, record in enumerate(records) for caption in record.captions]
+    if not queries:
         raise DataError(f"{part.name}: no image of split {part.records[0].split!r} has a usable caption")
-    sources, sentences = zip(*asked, strict=True)
+    image_index, captions = zip(*queries, strict=True)
     return EncodedSplit(
         name=part.name,
         form=part.form,
         root=part.image_root,
         records=tuple(records),
-        images=images,
-        sentences=sentences,
-        texts=model.encode_texts(sentences),
-        sources=np.array(sources, dtype=np.int64),
+        image_features=images,
+        captions=captions,
+        text_features=model.encode_texts(captions),
+        image_index=np.array(image_index, dtype=np.int64),
         left_out=(
             *((rejection.image, str(rejection.reason)) for rejection in part.rejected),
             *((image, "unreadable") for image in unreadable),

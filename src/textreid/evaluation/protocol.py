@@ -142,8 +142,9 @@ def measure(
     Raises:
         DataError: features are not finite, or no sentence has an image of its identity.
     """
-    owners, identities = encoded.owners, encoded.identities
-    forward = _retrieve(encoded.texts, encoded.images, identities, owners)
+    images, texts = encoded.image_features, encoded.text_features
+    image_ids, caption_ids = encoded.image_ids, encoded.caption_ids
+    forward = _retrieve(texts, images, caption_ids, image_ids)
     return Evaluation(
         model=name,
         fingerprint=model.fingerprint,
@@ -153,13 +154,13 @@ def measure(
         form=encoded.form,
         split=encoded.records[0].split,
         images=len(encoded.records),
-        captions=len(encoded.sentences),
-        identities=len(np.unique(owners)),
+        captions=len(encoded.captions),
+        identities=len(np.unique(image_ids)),
         data=Benchmark(encoded.name, encoded.root, encoded.records).list_fingerprint,
         rejected=dict(Counter(reason for _, reason in encoded.left_out)),
         rejected_examples=tuple(f"{image} ({reason})" for image, reason in encoded.left_out[:_EXAMPLES]),
         text_to_image=forward,
-        image_to_text=_retrieve(encoded.images, encoded.texts, owners, identities) if image_to_text else None,
+        image_to_text=_retrieve(images, texts, image_ids, caption_ids) if image_to_text else None,
         words=word_recall(model, encoded, forward.per_query) if words else None,
     )
 

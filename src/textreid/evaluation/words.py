@@ -6,7 +6,7 @@ that loses nothing does not use the word.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from textreid.evaluation.baseline import ACCESSORIES, BELONGINGS, COLOUR_WORDS, HAIR, HEADWEAR, NOUNS, SAME
 from textreid.evaluation.chance_level import bootstrap_means, interval
-from textreid.evaluation.colour_words import ACCESSORIES, BELONGINGS, COLOUR_WORDS, HAIR, HEADWEAR, NOUNS, SAME
 from textreid.evaluation.encoding import EncodedSplit, Encoder
 from textreid.evaluation.metrics import QueryMetrics, retrieval_metrics
+from textreid.reporting.tables import Table
 
 MIN_IDENTITIES = 5  # that a word must be said of, and as many that it is not said of
 SHORTENED = 300  # sentences a word is taken out of, at most
@@ -33,8 +34,17 @@ _SAME_NOUNS = {
     "trainer": "trainers", "rucksack": "backpack", "jean": "jeans", "pant": "pants",
 }  # fmt: skip
 
+_NOTES = (
+    "with / others: R1 of the sentences that say the word, and of all others; gap: 95 % interval of the difference, in "
+    "points. Such sentences differ in other ways too: a gap is a symptom.",
+    "without it: points of R1 and mAP that sentences lose when the word is taken out of them (up to 300 a word), with "
+    "95 % intervals.",
+    "used: yes, where the interval of the lost mAP is above 0; misleads, where it is below; unclear, where it holds "
+    "0: the model is blind to the word, or the sentences are too few to tell.",
+)
 
-class Said(NamedTuple):
+
+class AttributeWord(NamedTuple):
     """An attribute word in a sentence: its class, its usual form, and where it stands."""
 
     kind: str
@@ -77,7 +87,7 @@ class WordRecall:
         return values
 
 
-def attribute_words(text: str) -> Iterator[Said]:
+def attribute_words(text: str) -> Iterator[AttributeWord]:
     """The words of a sentence that say what a person looks like, in its order.
 
     British and American spelling fall together, and so do singular and plural. A shade and its colour are two words.
@@ -90,7 +100,7 @@ def attribute_words(text: str) -> Iterator[Said]:
         for start, piece in pieces:
             word = _usual(piece)
             if word in kinds:
-                yield Said(kinds[word], word, start, start + len(piece))
+                yield AttributeWord(kinds[word], word, start, start + len(piece))
 
 
 def without(text: str, word: str) -> str:
@@ -109,8 +119,8 @@ def word_recall(model: Encoder, encoded: EncodedSplit, each: QueryMetrics) -> tu
         encoded: the split.
         each: text-to-image values of its sentences.
     """
-    people = encoded.identities[each.query]
-    sentences = [encoded.sentences[query] for query in each.query]
+    people = encoded.caption_ids[each.query]
+    sentences = [encoded.captions[query] for query in each.query]
     keys, said = _occurrences(sentences, people)
     values = np.stack([each.scores()[score] for score in _MEASURED], axis=1)
     found = _compare(keys, values, people, said)
@@ -150,9 +160,9 @@ def _take_out(
 ) -> WordRecall:
     chosen = np.sort(np.random.default_rng(_SEED).permutation(rows)[:SHORTENED])
     queries = each.query[chosen]
-    people = encoded.identities[queries]
-    texts = model.encode_texts([without(encoded.sentences[query], recall.word) for query in queries])
-    after = retrieval_metrics(texts, encoded.images, people, encoded.owners, per_query=True).per_query
+    people = encoded.caption_ids[queries]
+    texts = model.encode_texts([without(encoded.captions[query], recall.word) for query in queries])
+    after = retrieval_metrics(texts, encoded.image_features, people, encoded.image_ids, per_query=True).per_query
     if after is None:
         raise RuntimeError("values of each query were asked for")
     lost = np.stack([each.scores()[score][chosen] - after.scores()[score] for score in _MEASURED], axis=1)
@@ -223,3 +233,45 @@ def _by_name(values: npt.NDArray[np.float64]) -> dict[str, float]:
 
 def _ends_by_name(ends: npt.NDArray[np.float64]) -> dict[str, tuple[float, float]]:
     return {name: (float(low), float(high)) for name, (low, high) in zip(_MEASURED, ends, strict=True)}
+
+
+def word_table(evaluation: Mapping[str, Any]) -> Table:
+    """One row an attribute word and one for all of its class, from the values of `Evaluation.to_dict`."""
+    words = evaluation["words"]
+    kinds = list(dict.fromkeys(word["kind"] for word in words))
+    return Table(
+        title=f"{evaluation['model']} on {evaluation['benchmark']} / {evaluation['split']}: words, text to image, %",
+        columns=(
+            "word", "sentences", "people", "R1 with", "R1 others", "gap", "mAP with", "mAP others",
+            "R1 lost without it", "mAP lost without it", "used",
+        ),
+        groups=[[_row(word) for word in words if word["kind"] == kind] for kind in kinds],
+        notes=_NOTES if words else ("no attribute word is said of enough people",),
+        texts=frozenset({0, 10}),
+    )  # fmt: skip
+
+
+def _row(word: Mapping[str, Any]) -> list[str]:
+    loss, ends = word["loss"], word["loss_interval"]
+    return [
+        f"{word['kind']}: {word['word']}",
+        f"{word['queries']:,}",
+        f"{word['identities']:,}",
+        *(f"{100 * word[side]['R1']:.1f}" for side in ("scores", "other_scores")),
+        _range(word["difference"]["R1"]),
+        *(f"{100 * word[side]['mAP']:.1f}" for side in ("scores", "other_scores")),
+        *(f"{_points(loss[name])} {_range(ends[name])}" if loss else "" for name in ("R1", "mAP")),
+        _used(*ends["mAP"]) if loss else "",
+    ]
+
+
+def _used(low: float, high: float) -> str:
+    return "yes" if low > 0 else "misleads" if high < 0 else "unclear"
+
+
+def _range(ends: Sequence[float]) -> str:
+    return f"[{_points(ends[0])}, {_points(ends[1])}]"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+z.1f}"

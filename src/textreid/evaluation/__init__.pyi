@@ -1,0 +1,8 @@
+from .encoding import EncodedSplit as EncodedSplit, Encoder as Encoder, encode_split as encode_split
+from .metrics import (
+    QueryMetrics as QueryMetrics,
+    RetrievalMetrics as RetrievalMetrics,
+    retrieval_metrics as retrieval_metrics,
+)
+from .protocol import Evaluation as Evaluation, Retrieval as Retrieval, evaluate_model as evaluate_model
+from .report import compare as compare, report_tables as report_tables, write_report as write_report
