@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from textreid.captioning import caption_folder
+from textreid.captioning import caption
 from textreid.captions.table import CaptionRow, read_captions, write_captions
 from textreid.models.tokenizer import TEXT_LENGTH, Tokenizer
 from textreid.synthetic import write_corpus
@@ -40,7 +40,7 @@ def image_path(number: int) -> str:
 def write_data(folder: Path, images: int) -> None:
     """Empty images, and simulated captions of 500 drawn people dealt out to them."""
     write_corpus(folder / "people", "street", 500, 1, seed=0)
-    caption_folder(folder / "people", folder / "few", ["qwen=simulated", "shikra=simulated"])
+    caption(folder / "people", folder / "few", ["qwen=simulated", "shikra=simulated"])
     few = read_captions(folder / "few")
     texts = [few.caption(row) for row in range(len(few))]
     for number in range(images):

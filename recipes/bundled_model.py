@@ -12,7 +12,7 @@ import shutil
 import time
 from pathlib import Path
 
-from textreid.captioning import caption_folder
+from textreid.captioning import caption
 from textreid.config import Config
 from textreid.datasets.benchmarks import read_benchmark
 from textreid.demo.report import captions_with_noise, describe_noise
@@ -64,7 +64,7 @@ def main() -> None:
     render(people, unseen, options.workers)
     if not (captions / "manifest.json").exists():
         mllms = [f"{name}=simulated:{ERROR_RATE}" for name in ("qwen", "shikra")]
-        caption_folder(people, captions, mllms, seed=SEED)
+        caption(people, captions, mllms, seed=SEED)
     if options.stop_after:
         return
     watched = validation(read_benchmark("generic", unseen), on_test=True)

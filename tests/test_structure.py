@@ -40,6 +40,7 @@ ROOMS = {
     "__main__": {"cli"},
 }
 LONGEST_FILE = 400
+MODULES_OFFERED = {"textreid.errors", "textreid.presets"}
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "manager", "misc"}
 
 
@@ -156,5 +157,5 @@ def test_no_public_name_is_hidden_by_a_module_of_the_same_name() -> None:
         for package in (dotted_name(path) for path in MODULES)
         for name in getattr(sys.modules[package], "__all__", ())
     }
-    assert [name for name, value in exported.items() if inspect.ismodule(value)] == []
+    assert {name for name, value in exported.items() if inspect.ismodule(value)} == MODULES_OFFERED
     assert len(exported) > 30

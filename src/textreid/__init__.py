@@ -1,10 +1,11 @@
 """Find a person in a pile of images by describing them in words, and train the models that do it.
 
 >>> import textreid
->>> model = textreid.load_model()  # the bundled model; no download  # doctest: +SKIP
->>> images = model.encode_images(["a.jpg", "b.jpg"])  # (2, D), L2-normalised  # doctest: +SKIP
->>> texts = model.encode_texts(["a woman in a red jacket"])  # (1, D), L2-normalised  # doctest: +SKIP
->>> scores = texts @ images.T  # cosine similarities  # doctest: +SKIP
+>>> model = textreid.load_model()  # the bundled model; no download
+>>> model.encode_texts(["a woman in a red jacket"]).shape  # (N, D), each of length 1
+(1, 256)
+
+Names are listed in ``__init__.pyi``; a module is imported when one of them is used.
 """
 
 import lazy_loader

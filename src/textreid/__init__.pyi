@@ -1,15 +1,11 @@
-from .errors import (
-    AnnotationError as AnnotationError,
-    ArtifactError as ArtifactError,
-    CaptionError as CaptionError,
-    ConfigError as ConfigError,
-    DataError as DataError,
-    DownloadError as DownloadError,
-    ImageError as ImageError,
-    ModelError as ModelError,
-    ResumeError as ResumeError,
-    RunStoppedError as RunStoppedError,
-    TextReidError as TextReidError,
-)
+from . import errors as errors, presets as presets
+from .captioning.job import caption as caption
+from .captions.table import read_captions as read_captions
+from .config import Config as Config
+from .datasets.benchmarks import read_benchmark as read_benchmark
+from .errors import TextReidError as TextReidError
+from .evaluation.protocol import evaluate as evaluate
 from .models import Model as Model, load_model as load_model
+from .training.dataset import annotated_people as annotated_people, captioned_images as captioned_images
+from .training.recipe import train as train
 from .version import __version__ as __version__

@@ -123,7 +123,16 @@ def check_type(name: str, value: object, kinds: type | tuple[type, ...], expecte
         ArgumentError: ``value`` is not one of ``kinds``.
     """
     if not isinstance(value, kinds):
-        raise ArgumentError(f"{name}: expected {expected}, not {_short(value)}")
+        raise ArgumentError(f"{name}: expected {expected}, not {in_short(value)}")
+
+
+def check_path(name: str, value: object) -> None:
+    """Refuse what is not a path.
+
+    Raises:
+        ArgumentError: ``value`` is neither a string nor a path of `pathlib`.
+    """
+    check_type(name, value, (str, PathLike), "a path")
 
 
 def check_list(name: str, values: object, kinds: type | tuple[type, ...], expected: str) -> None:
@@ -133,13 +142,13 @@ def check_list(name: str, values: object, kinds: type | tuple[type, ...], expect
         ArgumentError: ``values`` is not a sequence, or one of them is not one of ``kinds`` (says which).
     """
     if isinstance(values, (str, bytes, PathLike)) or not isinstance(values, Sequence):
-        raise ArgumentError(f"{name}: expected a list of {expected}, not {_short(values)}")
+        raise ArgumentError(f"{name}: expected a list of {expected}, not {in_short(values)}")
     for number, value in enumerate(values):
         if not isinstance(value, kinds):
-            raise ArgumentError(f"{name}[{number}]: expected a list of {expected}, not {_short(value)} in it")
+            raise ArgumentError(f"{name}[{number}]: expected a list of {expected}, not {in_short(value)} in it")
 
 
-def _short(value: object) -> str:
+def in_short(value: object) -> str:
     """Return a value and its type on one line of bearable length."""
     shown = " ".join(repr(value).split())
     return f"{shown if len(shown) <= 60 else shown[:57] + '...'} ({type(value).__name__})"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from textreid.datasets.records import Benchmark, Record, Rejection
 from textreid.errors import AnnotationError, DataError
-from textreid.evaluation import evaluate_model, retrieval_metrics
+from textreid.evaluation import evaluate, retrieval_metrics
 from textreid.evaluation.encoding import encode_split
 from textreid.evaluation.protocol import measure
 from textreid.images import read_image
@@ -54,7 +54,7 @@ def benchmark_of(tmp_path: Path) -> Callable[[int], Benchmark]:
 
 def test_it_measures_what_the_metrics_measure(benchmark_of: Callable[[int], Benchmark]) -> None:
     benchmark, model = benchmark_of(0), MeanColour()
-    evaluation = evaluate_model(model, benchmark, name="mean")
+    evaluation = evaluate(model, benchmark, name="mean")
     paths = [benchmark.image_root / record.image for record in benchmark.records]
     identities = [record.identity for record in benchmark.records]
     texts = [record.captions[0] for record in benchmark.records]
@@ -96,7 +96,7 @@ def test_features_that_are_no_numbers_are_an_error(benchmark_of: Callable[[int],
             return features
 
     with pytest.raises(DataError, match="query features are not finite in 1 of 40 rows: 7"):
-        evaluate_model(Broken(), benchmark_of(0))
+        evaluate(Broken(), benchmark_of(0))
 
 
 def test_what_is_told_of_the_progress(
@@ -109,7 +109,7 @@ def test_what_is_told_of_the_progress(
 
 
 def test_its_values_are_json(benchmark_of: Callable[[int], Benchmark]) -> None:
-    values = evaluate_model(MeanColour(), benchmark_of(1)).to_dict()
+    values = evaluate(MeanColour(), benchmark_of(1)).to_dict()
     assert json.loads(json.dumps(values, allow_nan=False)) == values
     assert (values["rejected"], values["rejected_examples"]) == ({"unreadable": 1}, ["0.png (unreadable)"])
 
@@ -117,7 +117,7 @@ def test_its_values_are_json(benchmark_of: Callable[[int], Benchmark]) -> None:
 def test_images_that_cannot_be_read_are_left_out_with_their_captions(benchmark_of: Callable[[int], Benchmark]) -> None:
     damaged = benchmark_of(2)
     sound = replace(damaged, records=damaged.records[2:], rejected=(Rejection(9, "x.png", "test", "absent"),))
-    found, expected = evaluate_model(MeanColour(), damaged), evaluate_model(MeanColour(), sound)
+    found, expected = evaluate(MeanColour(), damaged), evaluate(MeanColour(), sound)
     assert found.rejected == {"unreadable": 2}
     assert expected.rejected == {"absent": 1}
     assert (found.images, found.captions, found.scores()) == (38, 38, expected.scores())
@@ -127,7 +127,7 @@ def test_images_that_cannot_be_read_are_left_out_with_their_captions(benchmark_o
 @pytest.mark.parametrize("damaged", [3, PEOPLE])
 def test_too_many_unreadable_images_are_an_error(damaged: int, benchmark_of: Callable[[int], Benchmark]) -> None:
     with pytest.raises(DataError, match=rf"{damaged} of 40 images cannot be read .* the first: .*0\.png"):
-        evaluate_model(MeanColour(), benchmark_of(damaged))
+        evaluate(MeanColour(), benchmark_of(damaged))
 
 
 def test_the_fingerprint_of_the_data_sees_every_change(benchmark_of: Callable[[int], Benchmark]) -> None:
@@ -137,22 +137,22 @@ def test_the_fingerprint_of_the_data_sees_every_change(benchmark_of: Callable[[i
         replace(first, captions=("all blue",)), replace(first, identity=5), replace(first, captions=("all red",) * 2),
     ]  # fmt: skip
     variants = [benchmark, *(replace(benchmark, records=(change, *others)) for change in changes)]
-    fingerprints = [evaluate_model(MeanColour(), variant).data for variant in variants]
+    fingerprints = [evaluate(MeanColour(), variant).data for variant in variants]
     assert len(set(fingerprints)) == 4
-    assert fingerprints[0] == evaluate_model(MeanColour(), benchmark).data
+    assert fingerprints[0] == evaluate(MeanColour(), benchmark).data
 
 
 def test_an_image_without_captions_stays_in_the_gallery(benchmark_of: Callable[[int], Benchmark]) -> None:
     benchmark = benchmark_of(0)
     silent = tuple(replace(record, captions=()) if record.identity == 3 else record for record in benchmark.records)
-    evaluation = evaluate_model(MeanColour(), replace(benchmark, records=silent))
+    evaluation = evaluate(MeanColour(), replace(benchmark, records=silent))
     assert (evaluation.images, evaluation.captions, evaluation.identities) == (40, 35, 8)
 
 
 def test_what_cannot_be_evaluated_is_an_error(benchmark_of: Callable[[int], Benchmark]) -> None:
     benchmark = benchmark_of(0)
     with pytest.raises(AnnotationError, match="no split 'val'"):
-        evaluate_model(MeanColour(), benchmark, "val")
+        evaluate(MeanColour(), benchmark, "val")
     silent = replace(benchmark, records=tuple(replace(record, captions=()) for record in benchmark.records))
     with pytest.raises(DataError, match="no image of split 'test' has a usable caption"):
-        evaluate_model(MeanColour(), silent)
+        evaluate(MeanColour(), silent)

@@ -15,7 +15,7 @@ from textreid.config import Config
 from textreid.datasets.benchmarks import read_benchmark
 from textreid.datasets.records import Benchmark
 from textreid.errors import ArtifactError, ConfigError, DataError, ResumeError
-from textreid.evaluation import evaluate_model
+from textreid.evaluation import evaluate
 from textreid.models import Model, load_model
 from textreid.presets import finetune as preset
 from textreid.runlog import RunLog, read_records
@@ -93,7 +93,7 @@ def test_learns_a_new_domain_and_finds_people_it_has_never_seen(
         ),
         corpus.images, corpus.captions, tmp_path / "pretrained", log=RunLog(tmp_path / "pretrained", console=False),
     )  # fmt: skip
-    before = evaluate_model(start, people, "test").scores()["R1"]
+    before = evaluate(start, people, "test").scores()["R1"]
     settings = replace(
         preset(), model=replace(start.config, weights=str(tmp_path / "pretrained" / "model"))
     ).override(
@@ -107,9 +107,9 @@ def test_learns_a_new_domain_and_finds_people_it_has_never_seen(
     out = tmp_path / "run"
     tuned = train(
         settings, people, out, watched=VALIDATED,
-        evaluate=lambda model: evaluate_model(model, people, "val").scores(),
+        evaluate=lambda model: evaluate(model, people, "val").scores(),
     )  # fmt: skip
-    after = evaluate_model(tuned, people, "test").scores()["R1"]
+    after = evaluate(tuned, people, "test").scores()["R1"]
     assert before < 0.25
     assert after > before + 0.2
     trained = [record for record in read_records(out / "metrics.jsonl") if record["event"] == "train"]

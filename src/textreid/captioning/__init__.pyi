@@ -5,7 +5,7 @@ from .instructions import (
     dynamic_instructions as dynamic_instructions,
     static_instruction as static_instruction,
 )
-from .job import caption_folder as caption_folder
+from .job import caption as caption
 from .requests import (
     Caption as Caption,
     Captioner as Captioner,

@@ -20,7 +20,15 @@ from textreid.captioning.requests import FAILED, Answer, Settings, Slot, Usage, 
 from textreid.captioning.spending import read_usage, write_usage
 from textreid.captions.selecting import select_images
 from textreid.captions.writer import GrowingTable
-from textreid.errors import ArtifactError, CaptionError, CaptioningStoppedError, TextReidError
+from textreid.errors import (
+    ArtifactError,
+    CaptionError,
+    CaptioningStoppedError,
+    TextReidError,
+    check_list,
+    check_path,
+    check_type,
+)
 
 if TYPE_CHECKING:
     from textreid.captions.table import CaptionRow
@@ -102,10 +110,19 @@ def caption_images(
         return job.counts
 
 
-def caption_folder(
-    images: Path, out: Path, mllms: Sequence[str], slots: Sequence[str] = ("static", "dynamic"), seed: int = 0
+def caption(
+    images: Path | str,
+    out: Path | str,
+    mllms: Sequence[str],
+    slots: Sequence[str] = ("static", "dynamic"),
+    seed: int = 0,
 ) -> JobCounts:
     """Caption every image under a folder, as ``textreid caption`` does without further options.
+
+    >>> import textreid
+    >>> counts = textreid.caption("crops", "drafts", ["draft=describe"])  # twice an image: static and dynamic
+    >>> counts.done == 2 * len(textreid.read_captions("drafts").images)
+    True
 
     Args:
         images: folder of the images.
@@ -121,11 +138,16 @@ def caption_folder(
     """
     from textreid.captioning.mllms import open_engine, read_mllms
 
-    specs = read_mllms(mllms)
+    check_path("images", images)
+    check_path("out", out)
+    check_list("mllms", mllms, str, "strings like NAME=URL#MODEL")
+    check_list("slots", slots, str, "slots")
+    check_type("seed", seed, int, "a whole number")
+    root, specs = Path(images), read_mllms(mllms)
     asked = slots_of([one.name for one in specs], slots)
-    chosen = select_images(images).images
+    chosen = select_images(root).images
     models = {one.name: one.model for one in specs}
-    return caption_images(images, chosen, out, open_engine(specs, images), asked, Settings(seed), models=models)
+    return caption_images(root, chosen, Path(out), open_engine(specs, root), asked, Settings(seed), models=models)
 
 
 class _Job:

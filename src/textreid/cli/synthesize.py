@@ -41,7 +41,7 @@ def synthesize(
         )
     sys.stdout.write(f"{out}\n")
     if captions:
-        from textreid.captioning import caption_folder
+        from textreid.captioning import caption
 
-        caption_folder(out, captions, ["qwen=simulated", "shikra=simulated"], seed=seed)
+        caption(out, captions, ["qwen=simulated", "shikra=simulated"], seed=seed)
         sys.stdout.write(f"{captions}\n")

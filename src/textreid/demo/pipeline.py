@@ -134,26 +134,26 @@ def _folder(out: Path, domain: str, settings: DemoSettings) -> Path:
 
 
 def _caption(out: Path, settings: DemoSettings) -> None:
-    from textreid.captioning import caption_folder
+    from textreid.captioning import caption
 
-    caption_folder(out / "people", out / "captions", ["qwen=simulated", "shikra=simulated"], seed=settings.seed)
+    caption(out / "people", out / "captions", ["qwen=simulated", "shikra=simulated"], seed=settings.seed)
 
 
 def _pretrain(out: Path, settings: DemoSettings, unseen: Benchmark) -> Figures:
     """Train; returns the figures on the unseen domain of a random order, before training and after it."""
-    from textreid.evaluation import Evaluation, evaluate_model
+    from textreid.evaluation import Evaluation, evaluate
     from textreid.evaluation.splits import TEST_STAMP
     from textreid.models import Model
     from textreid.training.recipe import pretrain
 
     measured: list[Evaluation] = []
 
-    def evaluate(model: Model) -> Mapping[str, float]:
-        measured.append(evaluate_model(model, unseen))
+    def measure(model: Model) -> Mapping[str, float]:
+        measured.append(evaluate(model, unseen))
         return measured[-1].scores()
 
     watched = f"{TEST_STAMP} {unseen.name}"
-    pretrain(settings.config(), out / "people", out / "captions", out / "run", evaluate=evaluate, watched=watched)
+    pretrain(settings.config(), out / "people", out / "captions", out / "run", evaluate=measure, watched=watched)
     return {
         "random order (expected)": measured[0].text_to_image.chance,
         "before training": measured[0].scores(),

@@ -4,5 +4,5 @@ from .metrics import (
     RetrievalMetrics as RetrievalMetrics,
     retrieval_metrics as retrieval_metrics,
 )
-from .protocol import Evaluation as Evaluation, Retrieval as Retrieval, evaluate_model as evaluate_model
+from .protocol import Evaluation as Evaluation, Retrieval as Retrieval, evaluate as evaluate
 from .report import compare as compare, report_tables as report_tables, write_report as write_report

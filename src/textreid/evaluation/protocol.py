@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from textreid.datasets.records import Benchmark
+from textreid.errors import ArgumentError, check_type, in_short
 from textreid.evaluation.chance_level import bootstrap_means, interval, random_ranking
 from textreid.evaluation.encoding import MAX_UNREADABLE, EncodedSplit, Encoder, Floats, Indices, encode_split
 from textreid.evaluation.metrics import QueryMetrics, RetrievalMetrics, retrieval_metrics
@@ -109,7 +110,7 @@ class Evaluation:
         }
 
 
-def evaluate_model(
+def evaluate(
     model: Encoder,
     benchmark: Benchmark,
     split: str = "test",
@@ -117,12 +118,29 @@ def evaluate_model(
     name: str = "model",
     max_unreadable: float = MAX_UNREADABLE,
 ) -> Evaluation:
-    """Encode one split and measure text-to-image retrieval on it; see `encode_split` and `measure`.
+    """Measure text-to-image retrieval on one split of a benchmark: R1, R5, R10, mAP and mINP, with intervals.
+
+    >>> import textreid
+    >>> people = textreid.read_benchmark("generic", "unseen")
+    >>> found = textreid.evaluate(textreid.load_model(), people)
+    >>> sorted(found.scores())
+    ['R1', 'R10', 'R5', 'mAP', 'mINP']
+
+    Args:
+        model: `textreid.Model`, or anything else that encodes both sides.
+        benchmark: as `textreid.read_benchmark` gives it.
+        split: the part of it whose sentences ask, and whose images answer.
+        name: of the model, for a report.
+        max_unreadable: share of the images that may be left out.
 
     Raises:
+        ArgumentError: not a model, or not a benchmark.
         AnnotationError: there is no such split.
         DataError: too many of its images cannot be read, it has no caption, or features are not finite.
     """
+    if not hasattr(model, "encode_texts"):
+        raise ArgumentError(f"model: expected a model, as load_model gives it, not {in_short(model)}")
+    check_type("benchmark", benchmark, Benchmark, "a benchmark, as read_benchmark gives it")
     encoded = encode_split(model, benchmark.split(split), max_unreadable=max_unreadable)
     return measure(model, encoded, name=name)
 

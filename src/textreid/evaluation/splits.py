@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from textreid.datasets.records import VALIDATION_SHARE, Benchmark
 from textreid.errors import AnnotationError
 from textreid.evaluation.encoding import Encoder
-from textreid.evaluation.protocol import evaluate_model
+from textreid.evaluation.protocol import evaluate
 
 OWN_VALIDATION = "val"
 TEST_STAMP = "the TEST split of"
@@ -32,7 +32,7 @@ class Validation:
 
     def __call__(self, model: Encoder) -> Mapping[str, float]:
         """R1, R5, R10, mAP and mINP of text to image, as fractions of 1."""
-        return evaluate_model(model, self.part, self.part.records[0].split).scores()
+        return evaluate(model, self.part, self.part.records[0].split).scores()
 
 
 def validation(benchmark: Benchmark, on_test: bool = False, seed: int = SEED) -> Validation:

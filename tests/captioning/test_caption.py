@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from textreid.captioning import caption_folder
+from textreid.captioning import caption
 from textreid.captioning.backends.simulated import _DIRT, SimulatedMLLM
 from textreid.captioning.engine import LocalEngine
 from textreid.captioning.job import caption_images
@@ -26,7 +26,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_image_has_a_caption_in_every_slot(corpus: Path, tmp_path: Path) -> None:
-    caption_folder(corpus, tmp_path / "captions", BOTH)
+    caption(corpus, tmp_path / "captions", BOTH)
     table = read_captions(tmp_path / "captions")
     assert table.slots == SLOTS
     assert table.images == tuple(sorted(read_people(corpus)))
@@ -36,8 +36,8 @@ def test_every_image_has_a_caption_in_every_slot(corpus: Path, tmp_path: Path) -
 
 def test_the_errors_file_says_which_words_are_wrong(corpus: Path, tmp_path: Path) -> None:
     wrong, clean = tmp_path / "wrong", tmp_path / "clean"
-    caption_folder(corpus, wrong, [f"{name}:0.5" for name in BOTH])
-    caption_folder(corpus, clean, [f"{name}:0" for name in BOTH])
+    caption(corpus, wrong, [f"{name}:0.5" for name in BOTH])
+    caption(corpus, clean, [f"{name}:0" for name in BOTH])
     assert not (clean / ERRORS).exists()
     assert error_spans(clean) == {}
     texts = {(row.image, row.slot): row.caption for row in caption_rows(wrong)}
@@ -54,17 +54,17 @@ def test_the_errors_file_says_which_words_are_wrong(corpus: Path, tmp_path: Path
 
 def test_equal_seeds_give_equal_tables(corpus: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        caption_folder(corpus, tmp_path / name, BOTH, seed=seed)
+        caption(corpus, tmp_path / name, BOTH, seed=seed)
     a, b, c = (read_captions(tmp_path / name) for name in "abc")
     assert a.fingerprint == b.fingerprint != c.fingerprint
     assert (tmp_path / "a" / ERRORS).read_bytes() == (tmp_path / "b" / ERRORS).read_bytes()
 
 
 def test_a_part_of_the_slots_can_be_asked_for_and_the_rest_later(corpus: Path, tmp_path: Path) -> None:
-    caption_folder(corpus, tmp_path / "captions", ["shikra=simulated"], ["static"])
+    caption(corpus, tmp_path / "captions", ["shikra=simulated"], ["static"])
     assert read_captions(tmp_path / "captions").slots == ("shikra/static",)
     before = error_spans(tmp_path / "captions")
-    caption_folder(corpus, tmp_path / "captions", BOTH)
+    caption(corpus, tmp_path / "captions", BOTH)
     assert read_captions(tmp_path / "captions").slots == SLOTS
     after = error_spans(tmp_path / "captions")
     assert before
@@ -74,22 +74,22 @@ def test_a_part_of_the_slots_can_be_asked_for_and_the_rest_later(corpus: Path, t
 def test_what_cannot_be_done_leaves_nothing(corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "captions"
     with pytest.raises(CaptionError, match="no simulated MLLM 'gpt'"):
-        caption_folder(corpus, out, ["gpt=simulated"])
+        caption(corpus, out, ["gpt=simulated"])
     with pytest.raises(ConfigError, match="'free': expected some of static, dynamic"):
-        caption_folder(corpus, out, BOTH, ["free"])
+        caption(corpus, out, BOTH, ["free"])
     with pytest.raises(CaptionError, match="expected a number from 0 to 1"):
-        caption_folder(corpus, out, ["qwen=simulated:2"])
+        caption(corpus, out, ["qwen=simulated:2"])
     with pytest.raises(CaptionError, match="expected simulated:RATE with a number from 0 to 1"):
-        caption_folder(corpus, out, ["qwen=simulated:often"])
+        caption(corpus, out, ["qwen=simulated:often"])
     with pytest.raises(ConfigError, match="given twice"):
-        caption_folder(corpus, out, ["qwen=simulated", "qwen=simulated"])
+        caption(corpus, out, ["qwen=simulated", "qwen=simulated"])
     with pytest.raises(ArtifactError, match="no synthetic corpus"):
-        caption_folder(corpus / "imgs", out, BOTH)
+        caption(corpus / "imgs", out, BOTH)
     assert not list(tmp_path.glob("*captions*"))
     out.mkdir()
     (out / "mine.txt").write_text("")
     with pytest.raises(ArtifactError, match=r"holds mine\.txt but no job\.json"):
-        caption_folder(corpus, out, BOTH)
+        caption(corpus, out, BOTH)
 
 
 def test_spans_move_with_the_caption_and_go_where_it_changed() -> None:
