@@ -27,7 +27,7 @@ ROOMS = {
     "training": {"ground", "reporting", "captions", "datasets", "models", "training"},
     "evaluation": {"ground", "reporting", "synthetic", "datasets", "models", "evaluation"},
     "inspection": {"ground", "reporting", "captions", "models", "training", "inspection"},
-    "gallery": {"ground", "reporting", "models", "gallery"},
+    "gallery": {"ground", "reporting", "captions", "models", "gallery"},
     "reproduction": {"ground", "reporting", "datasets", "evaluation", "reproduction"},
     "demo": {
         *("ground", "reporting", "synthetic", "captions", "datasets", "captioning", "models", "training"),

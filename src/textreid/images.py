@@ -27,6 +27,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_PIXELS = 100_000_000  # a larger picture is refused before it is decoded
+SMALLEST = (48, 16)  # height and width in pixels below which a picture shows nobody that words could describe
 _READ = (
     ".apng .avif .avifs .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tif .tiff .webp"
 )

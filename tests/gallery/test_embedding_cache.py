@@ -13,7 +13,14 @@ import pytest
 from hypothesis import given, strategies as st
 
 from textreid.errors import ArtifactError
-from textreid.gallery.embedding_cache import FILE_NAME, EmbeddingCache, FileStamp, cache_folder, remove_cache
+from textreid.gallery.embedding_cache import (
+    FILE_NAME,
+    EmbeddingCache,
+    FileStamp,
+    cache_folder,
+    open_cache,
+    remove_cache,
+)
 
 STAMP = FileStamp(10, 20, 30)
 A, B, C = (bytes([n]) * 32 for n in range(3))
@@ -244,3 +251,41 @@ def test_where_the_cache_is(variables: dict[str, str], expected: str, monkeypatc
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert cache_folder() == Path(expected)
+
+
+@pytest.mark.parametrize("home", [None, "", "relative"])
+def test_without_a_home_there_is_a_cache_in_memory_and_a_reason(
+    home: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError  # what the system says of a user without an entry, as in `docker run --user 1234`
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("TEXTREID_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    message = "this user has no home folder; set TEXTREID_CACHE to a folder for the cache"
+    with pytest.raises(ArtifactError, match=message):
+        cache_folder()
+    cache, problem = open_cache()
+    with cache:
+        assert (cache.path, problem) == (None, f"embeddings are not kept: {message}")
+    if home is None:
+        monkeypatch.setenv("TEXTREID_CACHE", "~/own")
+        with pytest.raises(ArtifactError, match=message):
+            cache_folder()
+
+
+def test_a_cache_of_the_first_version_is_kept_without_what_it_computed(folder: Path) -> None:
+    with EmbeddingCache(folder) as cache:
+        cache.remember_files({b"/x/a": (STAMP, A), b"/x/c": (STAMP, C)})
+        cache.store_vectors("m", VECTORS)
+        cache.store_unreadable("1", {C: "empty"})
+    database = sqlite3.connect(folder / FILE_NAME)
+    database.execute("PRAGMA user_version = 1")
+    database.close()
+    for _ in range(2):
+        with EmbeddingCache(folder) as cache:
+            assert len(cache.known_files(Path("/x"))) == 2
+            assert (cache.status().embeddings, cache.status().unreadable) == (0, 0)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from textreid.errors import ArtifactError, CaptionError, DataError, ModelError
-from textreid.gallery import EmbeddingCache, SearchResult, cache_folder, search_folder
+from textreid.errors import ArgumentError, ArtifactError, CaptionError, ConfigError, DataError, ModelError
+from textreid.gallery import EmbeddingCache, SearchResult, cache_folder
+from textreid.gallery.search import NOT_ENGLISH, search as search_folder
 from textreid.images import read_image
 from textreid.models import load_model
 
@@ -75,7 +76,7 @@ def test_the_second_search_embeds_nothing_and_answers_the_same(search: Search, m
     first, work = search(folder)
     assert work == {"read": 70, "load": 1, "embed": 70}
     assert search(folder) == (first, {})
-    without, work = search(folder, cache=None)
+    without, work = search(folder, cache=False)
     assert work["embed"] == 70
     assert without == first
 
@@ -86,9 +87,8 @@ def test_the_second_search_does_not_import_torch(search: Search, make_crops: Mak
     code = """
 import sys
 from pathlib import Path
-from textreid.gallery import EmbeddingCache, cache_folder, search_folder
-with EmbeddingCache(cache_folder()) as cache:
-    result = search_folder(sys.argv[1], Path(sys.argv[2]), model=sys.argv[3], cache=cache)
+from textreid.gallery.search import search
+result = search(sys.argv[1], Path(sys.argv[2]), model=sys.argv[3])
 print(len(result.hits), {"torch", "transformers"} & set(sys.modules))
 """
     command = [sys.executable, "-c", code, QUERY, str(folder), str(model_folder)]
@@ -131,7 +131,9 @@ def test_a_change_that_keeps_size_and_date_is_seen(search: Search, tmp_path: Pat
     folder = tmp_path / "crops"
     folder.mkdir()
     for name, colour in (("a", "red"), ("b", "blue")):
-        Image.new("RGB", (8, 16), colour).save(folder / f"{name}.bmp")
+        picture = Image.new("RGB", (24, 56), colour)
+        picture.paste("white", (0, 0, 12, 56))
+        picture.save(folder / f"{name}.bmp")
     before, _ = search(folder)
     status = (folder / "a.bmp").stat()
     (folder / "a.bmp").write_bytes((folder / "b.bmp").read_bytes())
@@ -187,7 +189,7 @@ def test_an_interrupted_search_is_continued(
     assert cache.status().embeddings == 64
     result, work = search(folder)
     assert work["embed"] == 150 - 64
-    assert result == search(folder, cache=None)[0]
+    assert result == search(folder, cache=False)[0]
 
 
 def test_unreadable_images_are_named_and_not_tried_again(search: Search, make_crops: MakeCrops) -> None:
@@ -231,14 +233,14 @@ def test_a_file_that_changes_while_it_is_read_is_left_out_once(
     def overwrite(path: Path, at_least: tuple[int, int]) -> Image.Image:
         picture = read_image(path, at_least=at_least)
         if path.name == "3.png":
-            Image.new("RGB", (9, 9), "white").save(path)
+            picture.transpose(Image.Transpose.ROTATE_180).save(path)
         return picture
 
-    monkeypatch.setattr("textreid.gallery.indexing.read_image", overwrite)
+    monkeypatch.setattr("textreid.gallery.encoder.read_image", overwrite)
     result, _ = search(folder)
     assert [(r.path.name, r.reason) for r in result.rejected] == [("3.png", "changed while it was read")]
     monkeypatch.undo()
-    result, work = search(folder, cache=None)
+    result, work = search(folder, cache=False)
     assert (result.images, work["embed"]) == (5, 5)
 
 
@@ -347,3 +349,97 @@ def test_auto_is_content_with_exact_features(search: Search, make_crops: MakeCro
     assert "embed" not in seen
     assert "load" not in seen
     assert again.hits == exact.hits
+
+
+def draw_nothing(folder: Path) -> dict[str, str]:
+    """Pictures without a person; name and the reason why each is left out."""
+    generator = np.random.default_rng(5)
+    for colour in ("white", "black", "grey", "lime"):
+        Image.new("RGB", (24, 56), colour).save(folder / f"{colour}.png")
+    faint = np.clip(generator.normal(120, 3, (56, 24, 3)), 0, 255).astype(np.uint8)  # the noise of a camera in the dark
+    Image.fromarray(faint).save(folder / "faint.jpg", quality=60)
+    Image.fromarray(generator.integers(0, 256, (56, 24, 3), np.uint8)).save(folder / "noise.png")
+    Image.fromarray(generator.integers(0, 256, (20, 9, 3), np.uint8)).save(folder / "small.png")
+    reasons = dict.fromkeys(("black.png", "faint.jpg", "grey.png", "lime.png", "white.png"), "one colour")
+    return {**reasons, "noise.png": "noise", "small.png": "9x20 pixels, fewer than the 16x48 of a person"}
+
+
+def test_pictures_that_show_nothing_never_rank_and_are_not_tried_again(search: Search, make_crops: MakeCrops) -> None:
+    folder = make_crops(6)
+    before, _ = search(folder)
+    expected = draw_nothing(folder)
+    result, _ = search(folder)
+    assert result.hits == before.hits
+    assert result.images == 6
+    assert {one.path.name: one.reason for one in result.rejected} == {
+        name: f"shows nothing: {reason}" for name, reason in expected.items()
+    }
+    assert all(one.shows_nothing for one in result.rejected)
+    assert search(folder) == (result, {})
+
+
+def test_a_folder_that_shows_nothing_at_all_says_so(search: Search, make_crops: MakeCrops) -> None:
+    folder = make_crops(0)
+    draw_nothing(folder)
+    with pytest.raises(DataError, match=r"none of the 7 images can be ranked; .*black\.png: shows nothing: one colour"):
+        search(folder)
+    make_crops(1)  # blank frames, however many, are no reason to refuse what there is
+    assert search(folder)[0].images == 1
+
+
+@pytest.mark.parametrize(
+    "query", ["穿红色外套的女人", "eine Frau in einer roten Jacke", "rote Jacke", "femme en veste"]
+)
+def test_a_query_that_the_model_cannot_read_is_noted(query: str, search: Search, make_crops: MakeCrops) -> None:
+    folder = make_crops(2)
+    assert search(folder, query)[0].notes == (NOT_ENGLISH,)
+    assert search(folder, "somebody in a red jacket")[0].notes == ()
+
+
+def test_a_model_that_is_loaded_answers_as_its_folder_does(
+    search: Search, make_crops: MakeCrops, model_folder: Path
+) -> None:
+    folder = make_crops(5)
+    expected, _ = search(folder)
+    given, work = search(folder, model=load_model(model_folder, precision="fp32"))
+    assert names(given) == names(expected)
+    assert [hit.score for hit in given.hits] == pytest.approx([hit.score for hit in expected.hits], abs=1e-5)
+    assert "embed" not in work
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"query": 5}, ArgumentError, "query: expected a sentence, not 5"),
+        ({"query": ""}, CaptionError, "the query has no words"),
+        ({"folder": None}, ArgumentError, "folder: expected the path of a folder, not None"),
+        ({"folder": "/nowhere"}, DataError, "/nowhere: cannot be listed: No such file"),
+        ({"top": 0}, ConfigError, "top: expected at least 1, got 0"),
+        ({"top": "3"}, ArgumentError, "top: expected a number of images, not '3'"),
+        ({"model": 7}, ArgumentError, "model: expected a name, a folder or a model, not 7"),
+        ({"precision": "fp8"}, ConfigError, "precision 'fp8'; did you mean fp32?"),
+    ],
+)
+def test_a_wrong_argument_is_refused_in_one_line(
+    changed: dict[str, object], error: type[Exception], message: str, make_crops: MakeCrops
+) -> None:
+    arguments: dict[str, object] = {"query": QUERY, "folder": make_crops(1), **changed}
+    with pytest.raises(error) as caught:
+        search_folder(arguments.pop("query"), arguments.pop("folder"), **arguments)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_cache_is_the_users_own_unless_told_otherwise(
+    make_crops: MakeCrops, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_crops(3)
+    without = search_folder(QUERY, folder, model=model_folder, cache=False)
+    assert not cache_folder().exists()
+    assert search_folder(QUERY, folder, model=model_folder) == without
+    assert cache_folder().is_dir()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TEXTREID_CACHE", str(tmp_path / "file" / "cache"))
+    blocked = search_folder(QUERY, folder, model=model_folder)
+    assert blocked.hits == without.hits
+    assert blocked.notes[0].startswith(f"embeddings are not kept: {tmp_path / 'file' / 'cache'}: ")

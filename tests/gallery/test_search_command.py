@@ -28,7 +28,8 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos") / "crops"
     folder.mkdir()
     for number in range(4):
-        Image.effect_noise((20 + number, 50), 90).convert("RGB").save(folder / f"{number}.jpg")
+        noise = Image.effect_noise((4 + number, 8), 90).convert("RGB")
+        noise.resize((24, 56), Image.Resampling.NEAREST).save(folder / f"{number}.jpg")
     return folder
 
 
@@ -66,7 +67,7 @@ def test_a_pipe_gets_lines_and_nothing_else(search: Search, crops: Path) -> None
 
 def test_json_is_one_object_on_stdout(search: Search, crops: Path, model_folder: Path) -> None:
     answer = json.loads(search("--json", "--top", "2").stdout)
-    assert list(answer) == ["query", "unread", "model", "images", "rejected", "results"]
+    assert list(answer) == ["query", "unread", "model", "images", "rejected", "results", "notes"]
     assert (answer["query"], answer["model"], answer["images"]) == (QUERY, str(model_folder), 4)
     assert [list(hit) for hit in answer["results"]] == [["rank", "score", "path"]] * 2
     assert Path(answer["results"][0]["path"]).parent == crops
@@ -111,6 +112,64 @@ def test_unreadable_images_are_named_on_stderr(crops: Path, model_folder: Path, 
     assert notes[6:] == ["  and 2 more; --json names all"]
     again = textreid("search", QUERY, "--images", folder, "--model", model_folder, "--json")
     assert len(json.loads(again.stdout)["rejected"]) == 7
+
+
+def test_pictures_that_show_nothing_are_named_and_counted(crops: Path, model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(crops, folder)
+    for number in range(7):
+        Image.new("RGB", (24, 56), (0, 0, number)).save(folder / f"blank{number}.png")
+    result = textreid("search", QUERY, "--images", folder, "--model", model_folder)
+    notes = [line for line in result.stderr.splitlines() if not line.startswith("embedded")]
+    assert notes[0] == "7 images left out, because no person can be seen:"
+    assert notes[1] == f"  {folder}/blank0.png: shows nothing: one colour"
+    assert notes[6:] == ["  and 2 more; --json names all"]
+    assert "blank" not in result.stdout
+
+
+def test_a_query_in_another_language_is_noted_once(crops: Path, model_folder: Path, indexed: Path) -> None:
+    arguments = ("search", "rote Jacke", "--images", crops, "--model", model_folder)
+    result = textreid(*arguments, TEXTREID_CACHE=str(indexed))
+    assert result.stderr.startswith("the query does not read as English, and the model reads English")
+    assert (result.returncode, result.stderr.count("\n"), result.stdout.count("\n")) == (0, 1, 4)
+    answer = json.loads(textreid(*arguments, "--json", TEXTREID_CACHE=str(indexed)).stdout)
+    assert answer["notes"] == [result.stderr.strip()]
+
+
+def test_a_query_needs_no_quotation_marks(crops: Path, model_folder: Path, indexed: Path, search: Search) -> None:
+    options = ("--images", crops, "--model", model_folder)
+    result = textreid("search", *options, *QUERY.split(), TEXTREID_CACHE=str(indexed))
+    assert (result.returncode, result.stdout) == (0, search().stdout)
+    refused = textreid("search", QUERY, crops / "0.jpg", *options, TEXTREID_CACHE=str(indexed))
+    assert refused.returncode == 2
+    assert "--images takes one folder" in refused.stderr
+
+
+def test_a_user_without_a_home_can_search(crops: Path, model_folder: Path) -> None:
+    # As in `docker run --user 1234`: no HOME, and a user that the machine does not know.
+    code = """
+import pwd
+def unknown(number):
+    raise KeyError(number)
+pwd.getpwuid = unknown
+from textreid.cli import main
+main()
+"""
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "PYTHONPATH"}}
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=kept)
+
+    result = run("search", QUERY, "--images", crops, "--model", model_folder)
+    assert (result.returncode, result.stdout.count("\n")) == (0, 4)
+    first, second = result.stderr.splitlines()
+    assert first.startswith("embeddings are not kept: this user has no home folder")
+    assert second.startswith("embedded 4 images in ")
+    for arguments in (["cache"], ["cache", "clear"]):
+        result = run(*arguments)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.startswith("textreid: this user has no home folder")
 
 
 def test_a_cut_query_is_noted(crops: Path, model_folder: Path, indexed: Path) -> None:

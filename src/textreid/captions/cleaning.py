@@ -341,6 +341,16 @@ def _is_other_language(text: str) -> bool:
     return foreign >= 2 and foreign > sum(word in english for word in words)
 
 
+def reads_as_english(query: str) -> bool:
+    """Say whether a query has a word that English descriptions of people have, and does not read as another language.
+
+    A query is shorter than a caption: "rote Jacke" has none of the words by which captions tell a language.
+    """
+    words = {part for word in _words(query) for part in (word, *word.split("-"))}
+    known = (_vocabulary()[section] for section in ("english", "people", "garments", "looks"))
+    return not _is_other_language(query) and any(not words.isdisjoint(section) for section in known)
+
+
 def _is_not_about_a_person(text: str) -> bool:
     # "There are no people around her" is about her; "no person, only a coat" is about nobody.
     words = _words(_NOBODY.sub(" ", text))

@@ -3,24 +3,25 @@
 import os
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, Task, TaskID
+from textreid.errors import ConfigError
+from textreid.progress import Progress
 
-    from textreid.gallery import EmbeddingCache, SearchResult
+if TYPE_CHECKING:
+    from textreid.gallery import SearchResult
+    from textreid.gallery.indexing import Rejected
 
 _NAMED_AT_MOST = 5
-_QUIET_SECONDS = 10.0
-_STAGES = {"read": "Reading", "load": "Loading the model", "embed": "Embedding"}
+_STAGES = {"read": "read", "load": "load the model", "embed": "embed"}
 
 
 def search(
-    query: str = typer.Argument(help="The person in words, as in 'a woman in a red jacket'.", show_default=False),
+    query: list[str] = typer.Argument(help="The person in words, as in 'a woman in a red jacket'.", metavar="QUERY"),
     images: Path = typer.Option(..., "--images", metavar="FOLDER", help="The images, subfolders included."),
     top: int = typer.Option(10, "--top", min=1, metavar="N", help="How many images to show."),
     sheet: Path | None = typer.Option(None, "--sheet", metavar="FILE", help="Draw them as one picture (.png, .jpg)."),
@@ -35,19 +36,23 @@ def search(
 ) -> None:
     """Rank the images of a folder by how well they fit a description.
 
-    Scores are cosine similarities: they order the images of one search, and are no probabilities.
+    Scores are cosine similarities: they order the images of one search, and are not probabilities.
 
     The first search of a folder embeds its images; later ones reuse that (see [bold]textreid cache[/bold]).
 
     On a terminal the result is a table; in a pipe, lines of rank, score and path between tabs.
     """
-    from textreid.gallery import search_folder
+    from textreid.gallery import open_cache
+    from textreid.gallery.embedding_cache import EmbeddingCache
+    from textreid.gallery.search import search as search_folder
 
-    progress = _Progress()
-    with ExitStack() as stack:
-        cache = None if no_cache else stack.enter_context(_open_cache())
-        stack.enter_context(progress)
-        result = search_folder(query, images, model=model, top=top, precision=precision, cache=cache, report=progress)
+    cache, problem = (EmbeddingCache(), "") if no_cache else open_cache()
+    if problem:  # told before the work that will not be kept
+        _note(problem)
+    with cache, _Reported() as report:
+        result = search_folder(
+            _one_query(query), images, model=model, top=top, precision=precision, cache=cache, report=report
+        )
     _tell_problems(result)
     if sheet:
         _draw(result, sheet)
@@ -62,34 +67,27 @@ def search(
             sys.stdout.buffer.write(line)
 
 
-def _open_cache() -> "EmbeddingCache":
-    from textreid.gallery import EmbeddingCache, cache_folder
-
-    try:
-        return EmbeddingCache(cache_folder())
-    except OSError as error:
-        _note(f"embeddings are not kept: {cache_folder()}: {error.strerror or error}")
-        return EmbeddingCache()
+def _one_query(words: list[str]) -> str:
+    """Join a query that was written without quotation marks, unless one of its words is rather a second folder."""
+    paths = [word for word in words if Path(word).exists()] if len(words) > 1 else []
+    if paths:
+        raise ConfigError(f"{paths[0]!r} beside a query: --images takes one folder, and a query quotation marks")
+    return " ".join(words)
 
 
-class _Progress:
-    """Rate and time left on stderr, from the first report on; a search that has nothing to do shows nothing.
-
-    A terminal gets a bar, anything else a line every few seconds.
-    """
+class _Reported:
+    """Progress of a search on standard error, and one line at its end; one that embeds nothing shows nothing."""
 
     def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._bar: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._progress = Progress("search")
         self._embedded = 0
-        self._start = self._spoken = time.monotonic()
+        self._start = time.monotonic()
 
-    def __enter__(self) -> None:
-        return None
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._stack.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._progress.__exit__(kind, error, at)
         if kind and issubclass(kind, KeyboardInterrupt):
             _note(f"stopped after {self._embedded:,} images; the same command continues from there")
         elif self._embedded:
@@ -97,35 +95,10 @@ class _Progress:
             _note(f"embedded {self._embedded:,} images in {seconds:.1f} s, {self._embedded / seconds:,.0f} a second")
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if self._bar is None:
-            self._bar = self._stack.enter_context(_progress_bar())
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bar.add_task(_STAGES[stage])
-            self._start = self._spoken = time.monotonic()
-        self._bar.update(self._tasks[stage], completed=done, total=total)
+        self._progress.update(done, total, task=_STAGES[stage])
         if stage == "embed":
+            self._start = self._start if done else time.monotonic()
             self._embedded = done
-            if self._bar.disable and time.monotonic() > self._spoken + _QUIET_SECONDS:
-                self._say_rate(done, total)
-
-    def _say_rate(self, done: int, total: int) -> None:
-        self._spoken = time.monotonic()
-        rate = done / (self._spoken - self._start)
-        _note(f"embedded {done:,} of {total:,} images, {rate:,.0f} a second, {(total - done) / rate:,.0f} s left")
-
-
-def _progress_bar() -> "Progress":
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: "Task") -> Text:
-            return Text(f"{task.speed:,.0f} a second" if task.speed else "")
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _tell_problems(result: "SearchResult") -> None:
@@ -133,13 +106,18 @@ def _tell_problems(result: "SearchResult") -> None:
         _note(f"the query is longer than the model reads; left out: {_printable(result.unread)!r}")
     for note in result.notes:
         _note(_printable(note))
-    if result.rejected:
-        count = len(result.rejected)
-        _note(f"{count:,} {'image' if count == 1 else 'images'} could not be used:")
-        for rejected in result.rejected[:_NAMED_AT_MOST]:
-            _note(f"  {_printable(f'{rejected.path}: {rejected.reason}')}")
-        if count > _NAMED_AT_MOST:
-            _note(f"  and {count - _NAMED_AT_MOST:,} more; --json names all")
+    _name_rejected([one for one in result.rejected if not one.shows_nothing], "could not be used")
+    _name_rejected([one for one in result.rejected if one.shows_nothing], "left out, because no person can be seen")
+
+
+def _name_rejected(rejected: "list[Rejected]", what: str) -> None:
+    count = len(rejected)
+    if count:
+        _note(f"{count:,} {'image' if count == 1 else 'images'} {what}:")
+    for one in rejected[:_NAMED_AT_MOST]:
+        _note(f"  {_printable(f'{one.path}: {one.reason}')}")
+    if count > _NAMED_AT_MOST:
+        _note(f"  and {count - _NAMED_AT_MOST:,} more; --json names all")
 
 
 def _draw(result: "SearchResult", path: Path) -> None:
@@ -163,6 +141,7 @@ def _print_json(result: "SearchResult") -> None:
         "images": result.images,
         "rejected": [{"path": str(item.path), "reason": item.reason} for item in result.rejected],
         "results": [{"rank": hit.rank, "score": round(hit.score, 6), "path": str(hit.path)} for hit in result.hits],
+        "notes": [_printable(note) for note in result.notes],
     }
     # ASCII: a file name that is not UTF-8 survives, escaped.
     typer.echo(json.dumps(answer, indent=2))

@@ -163,13 +163,13 @@ def _pretrain(out: Path, settings: DemoSettings, unseen: Benchmark) -> Figures:
 
 def _search(unseen: Benchmark, model: Path, seed: int) -> list[Search]:
     """Three described people of the unseen domain, searched among all its pictures."""
-    from textreid.gallery import search_folder
+    from textreid.gallery.search import search
 
     identity_of = {unseen.image_root / record.image: record.identity for record in unseen.records}
     described = _one_record_each(unseen.records, random.Random(seed), 3)  # noqa: S311 (a choice of examples)
     searches = []
     for record in described:
-        found = search_folder(record.captions[0], unseen.image_root, model=model, top=10)
+        found = search(record.captions[0], unseen.image_root, model=model, top=10, cache=False)
         results = [RankedImage(hit.path, hit.score, identity_of[hit.path] == record.identity) for hit in found.hits]
         searches.append(Search(record.captions[0], unseen.image_root / record.image, results))
     return searches

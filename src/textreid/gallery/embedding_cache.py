@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "embeddings.sqlite3"
 _APPLICATION_ID = 0x74726964  # "trid", in the header of the file
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2  # 1 ranked pictures that show nothing: what it computed is dropped
 _BUSY_SECONDS = 60.0
 _SECONDS_A_DAY = 86_400
 _SCHEMA = """
@@ -81,12 +81,39 @@ class CacheStatus:
 
 
 def cache_folder() -> Path:
-    """Where the cache lives: ``$TEXTREID_CACHE``, else ``$XDG_CACHE_HOME/textreid``, else ``~/.cache/textreid``."""
-    if own := os.environ.get("TEXTREID_CACHE"):
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification: a relative path is to be ignored.
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "textreid"
+    """Find where the cache lives: ``$TEXTREID_CACHE``, or ``textreid`` in ``$XDG_CACHE_HOME`` or in ``~/.cache``.
+
+    Raises:
+        ArtifactError: there is no such place: HOME is not set, and this user has no home of his own.
+    """
+    try:
+        if own := os.environ.get("TEXTREID_CACHE"):
+            return Path(own).expanduser()
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        if Path(base).is_absolute():  # the XDG specification: a relative path is to be ignored
+            return Path(base) / "textreid"
+        home = Path.home() if os.environ.get("HOME", "unset") else Path()
+    except RuntimeError:  # a container may run as a user that the machine does not know
+        home = Path()
+    if not home.is_absolute():
+        raise ArtifactError("this user has no home folder; set TEXTREID_CACHE to a folder for the cache")
+    return home / ".cache" / "textreid"
+
+
+def open_cache() -> "tuple[EmbeddingCache, str]":
+    """Open the user's cache; where there is none, one in memory, and the reason in one line.
+
+    Raises:
+        ArtifactError: the file is damaged, foreign, or of another version of textreid.
+    """
+    try:
+        folder = cache_folder()
+    except ArtifactError as error:
+        return EmbeddingCache(), f"embeddings are not kept: {error}"
+    try:
+        return EmbeddingCache(folder), ""
+    except OSError as error:
+        return EmbeddingCache(), f"embeddings are not kept: {folder}: {error.strerror or error}"
 
 
 class EmbeddingCache:
@@ -127,7 +154,7 @@ class EmbeddingCache:
         self._database.close()
 
     def known_files(self, folder: Path) -> dict[bytes, tuple[FileStamp, bytes]]:
-        """Path, stamp and digest of the files below ``folder`` (absolute) as they were when last looked at."""
+        """Read path, stamp and digest of the files below ``folder`` (absolute) as they were when last looked at."""
         with self._reported():
             rows = self._database.execute(
                 "SELECT path, size, mtime_ns, ctime_ns, digest FROM files WHERE path >= ? AND path < ?", _range(folder)
@@ -150,7 +177,7 @@ class EmbeddingCache:
                 self._database.execute(f"DELETE FROM {table} WHERE digest NOT IN (SELECT digest FROM files)")  # noqa: S608
 
     def vectors(self, model: str, folder: Path) -> "tuple[list[bytes], npt.NDArray[np.float32]]":
-        """Digests (N) and vectors (N, D) of the contents below ``folder`` embedded in the space ``model``.
+        """Read digests (N) and vectors (N, D) of the contents below ``folder`` embedded in the space ``model``.
 
         ``folder`` is absolute; its files are those of `remember_files`.
         """
@@ -162,8 +189,8 @@ class EmbeddingCache:
                 "AND digest IN (SELECT digest FROM files WHERE path >= ? AND path < ?)",
                 (model, *_range(folder)),
             ).fetchall()
-        joined = np.frombuffer(b"".join(vector for _, vector in rows), "<f4")
-        return [digest for digest, _ in rows], joined.reshape(len(rows), -1 if rows else 0)
+        values = np.frombuffer(b"".join(vector for _, vector in rows), "<f4")
+        return [digest for digest, _ in rows], values.reshape(len(rows), -1 if rows else 0)
 
     def store_vectors(self, model: str, vectors: "Mapping[bytes, npt.NDArray[np.float32]]") -> None:
         """Store vectors by content digest; on disk when this returns."""
@@ -175,7 +202,7 @@ class EmbeddingCache:
             )
 
     def unreadable(self, version: str, folder: Path) -> dict[bytes, str]:
-        """Digest and reason of the contents below ``folder`` that this version of textreid could not read."""
+        """Read digest and reason of the contents below ``folder`` that this version of textreid left out."""
         with self._reported():
             rows = self._database.execute(
                 "SELECT digest, reason FROM unreadable WHERE version = ? "
@@ -185,7 +212,7 @@ class EmbeddingCache:
             return dict(rows.fetchall())
 
     def store_unreadable(self, version: str, reasons: Mapping[bytes, str]) -> None:
-        """Remember contents that are no image, so that they are not tried at each search."""
+        """Remember contents that cannot be used, so that they are not tried at each search."""
         now = int(time.time())
         with self._transaction():
             self._database.executemany(
@@ -229,6 +256,10 @@ class EmbeddingCache:
             for statement in _SCHEMA.split(";")[:-1]:
                 execute(statement)
             execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            execute(f"PRAGMA user_version = {_FORMAT_VERSION}")
+        elif identity == (_APPLICATION_ID, 1):
+            execute("DELETE FROM embeddings")
+            execute("DELETE FROM unreadable")
             execute(f"PRAGMA user_version = {_FORMAT_VERSION}")
         elif identity != (_APPLICATION_ID, _FORMAT_VERSION):
             raise ArtifactError(

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from textreid.errors import CaptionError
+from textreid.errors import ArgumentError, CaptionError, ConfigError, ImageError, nearest_name
+from textreid.images import SMALLEST, read_image, shows_nothing, to_pixels
 from textreid.models.folder import BUNDLED, is_model_folder
 from textreid.models.query_encoder import QueryEncoder
 
 if TYPE_CHECKING:
     from textreid.models.device import Precision
     from textreid.models.model import Model
+
+SHOWS_NOTHING = "shows nothing: "  # how the reason begins why a picture that can be read is left out
 
 
 class GalleryEncoder:
@@ -22,34 +25,40 @@ class GalleryEncoder:
         name: of the model, as it was asked for.
         spaces: names of the vectors that may answer, the preferred first: of a model in one precision. Those of images
             are comparable within one space; a query is near enough to both precisions of its model.
-        image_size: (height, width) in pixels that images are resized to.
     """
 
-    def __init__(self, name_or_path: str | Path | None = None, precision: "Precision" = "auto") -> None:
-        """Open a model: what `textreid.load_model` takes, and the precision of the vectors of images.
+    def __init__(self, model: "str | Path | Model | None" = None, precision: "Precision" = "auto") -> None:
+        """Open a model: what `textreid.load_model` takes or returned, and the precision of the vectors of images.
 
         Of a model folder, the bundled one included, only the text side is read here. A CLIP folder or hub name is
         loaded whole, so that searching with it is slower: save it as a model folder once.
 
         Raises:
             ModelError, ArtifactError, DownloadError: as `textreid.load_model`.
+            ConfigError: there is no such precision.
         """
+        if precision not in ("auto", "fp32", "bf16"):
+            raise ConfigError(f"precision {precision!r}; {nearest_name(str(precision), ('auto', 'fp32', 'bf16'))}")
         self._precision = precision
-        self.name = BUNDLED.name if name_or_path is None else str(name_or_path)
-        self._source = BUNDLED if self.name == BUNDLED.name else name_or_path
         self._model: Model | None = None
         self._queries: QueryEncoder | Model
-        if self._source and is_model_folder(Path(self._source)):
-            self._queries = QueryEncoder.load(self._source)
+        if model is None or isinstance(model, str | Path):
+            self.name = BUNDLED.name if model is None else str(model)
+            self._source = BUNDLED if self.name == BUNDLED.name else model
+            if self._source and is_model_folder(Path(self._source)):
+                self._queries = QueryEncoder.load(self._source)
+            else:
+                self._queries = self.load()
+        elif hasattr(model, "encode_pixels"):
+            self.name, self._precision = "the given model", model.precision
+            self._queries = self._model = model
         else:
-            self._source = name_or_path
-            self._queries = self.load()
+            raise ArgumentError(f"model: expected a name, a folder or a model, not {model!r}")
         exact, rounded = self._queries.fingerprint, f"{self._queries.fingerprint} bf16"
-        self.spaces = {"fp32": (exact,), "bf16": (rounded,), "auto": (rounded, exact)}[precision]
-        self.image_size = (self._queries.config.image_height, self._queries.config.image_width)
+        self.spaces = {"fp32": (exact,), "bf16": (rounded,), "auto": (rounded, exact)}[self._precision]
 
     def encode_query(self, query: str) -> tuple[npt.NDArray[np.float32], str]:
-        """The vector (D,) of a query, of length 1, and the end of it that the model did not read (mostly empty).
+        """Return the vector (D,) of a query, of length 1, and the end of it that the model did not read, mostly empty.
 
         Raises:
             CaptionError: the query has no letter and no digit.
@@ -60,6 +69,24 @@ class GalleryEncoder:
         pieces = tokenizer.pieces(query)
         cut = query[pieces[-1][2] :] if tokenizer.encode([query]).truncated and pieces else ""
         return self._queries.encode_texts([query])[0], cut.strip()
+
+    def decode(self, path: Path) -> npt.NDArray[np.uint8]:
+        """Read an image file as the model wants it, (3, H, W) uint8; loads nothing.
+
+        Raises:
+            ImageError: it cannot be read, or it shows nothing: one colour, noise, or fewer pixels than a person needs.
+                A model scores such a picture by chance, and often above every person.
+        """
+        size = (self._queries.config.image_height, self._queries.config.image_width)
+        picture = read_image(path, at_least=size)
+        height, width = SMALLEST
+        if picture.height < height or picture.width < width:
+            raise ImageError(
+                f"{SHOWS_NOTHING}{picture.width}x{picture.height} pixels, fewer than the {width}x{height} of a person"
+            )
+        if nothing := shows_nothing(picture):
+            raise ImageError(f"{SHOWS_NOTHING}{nothing}")
+        return to_pixels(picture, *size)
 
     def load(self) -> "Model":
         """Load the image side, and torch with it, unless it is loaded."""
@@ -75,5 +102,5 @@ class GalleryEncoder:
         return self.spaces[0] if self.load().precision == "bf16" else self.spaces[-1]
 
     def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """The vectors (N, D) of decoded images (N, 3, H, W) uint8."""
+        """Return the vectors (N, D) of decoded images (N, 3, H, W) uint8."""
         return self.load().encode_pixels(pixels)

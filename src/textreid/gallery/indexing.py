@@ -1,8 +1,8 @@
 """A folder of pictures as a matrix of vectors, computing only those that no earlier search computed."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +12,15 @@ import numpy.typing as npt
 from textreid.artifacts import file_digest
 from textreid.errors import DataError, ImageError
 from textreid.gallery.embedding_cache import EmbeddingCache, FileStamp
-from textreid.gallery.encoder import GalleryEncoder
-from textreid.images import list_images, read_image, read_suffixes, to_pixels
+from textreid.gallery.encoder import SHOWS_NOTHING, GalleryEncoder
+from textreid.images import list_images, map_ahead, read_suffixes
 from textreid.version import __version__
 
 BATCH_SIZE = 64  # also what an interruption can lose
 REJECTED_AT_MOST = 0.5  # of the images of a folder
 _HASHED_AT_ONCE = 1024
 _THREADS = 4
+_AHEAD = 2 * BATCH_SIZE  # pictures decoded before they are embedded
 
 Report = Callable[[str, int, int], None]  # "read", "load" (the model) or "embed"; how many are done; of how many
 
@@ -30,6 +31,11 @@ class Rejected:
 
     path: Path
     reason: str
+
+    @property
+    def shows_nothing(self) -> bool:
+        """Whether it can be read, and shows one colour, noise, or too few pixels."""
+        return self.reason.startswith(SHOWS_NOTHING)
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class FolderIndex:
         paths: (N) the images below ``real_folder`` that could be read, sorted.
         rows: (N,) the row of ``features`` that belongs to each path; files of equal content share one.
         features: (M, D) float32, each of length 1.
-        rejected: the images that could not be read.
+        rejected: the images that could not be read, or show nothing.
         notes: lines on what was left out when the folder was listed.
     """
 
@@ -55,7 +61,7 @@ class FolderIndex:
     notes: tuple[str, ...] = ()
 
     def path(self, number: int) -> Path:
-        """The path of an image as a user writes it: below the folder as it was given."""
+        """Return the path of an image as a user writes it: below the folder as it was given."""
         return self.folder / self.paths[number].relative_to(self.real_folder)
 
 
@@ -67,7 +73,8 @@ def index_folder(
     Every batch is stored before the next is begun, so that an interrupted call is continued by the next one.
 
     Raises:
-        DataError: the folder is missing or has no images, or more than half of them cannot be read.
+        DataError: the folder is missing or has no images, or more than half of them cannot be read, or none of them
+            shows anything.
         ArtifactError: the cache cannot be used.
     """
     real = Path(os.path.realpath(folder))
@@ -102,16 +109,25 @@ def index_folder(
     refused = tuple(
         Rejected(folder / path.relative_to(real), rejected[name]) for name, path in images.items() if name in rejected
     )
-    if len(refused) > REJECTED_AT_MOST * len(images):
-        raise DataError(
-            f"{folder}: {len(refused)} of {len(images)} images cannot be read, the first is {refused[0].path}: "
-            f"{refused[0].reason}"
-        )
+    _check_rejected(folder, refused, len(images))
     used = [name for name in images if name not in rejected]
     rows = np.array([row_of[files[name][1]] for name in used], np.int64)
     return FolderIndex(
         folder, real, tuple(images[name] for name in used), rows, features, refused, tuple(listing.notes())
     )
+
+
+def _check_rejected(folder: Path, rejected: Sequence[Rejected], images: int) -> None:
+    unreadable = [one for one in rejected if not one.shows_nothing]
+    if len(unreadable) > REJECTED_AT_MOST * images:
+        raise DataError(
+            f"{folder}: {len(unreadable)} of {images} images cannot be read, the first is {unreadable[0].path}: "
+            f"{unreadable[0].reason}"
+        )
+    if len(rejected) == images:
+        raise DataError(
+            f"{folder}: none of the {images} images can be ranked; {rejected[0].path}: {rejected[0].reason}"
+        )
 
 
 def _identify(
@@ -132,19 +148,18 @@ def _identify(
             files[name] = seen
         else:
             changed.append(name)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        done = 0
+    results = map_ahead(_stamp_and_digest, (images[name] for name in changed), _THREADS, _HASHED_AT_ONCE)
+    with closing(results):
         for begin in range(0, len(changed), _HASHED_AT_ONCE):
-            names, new = changed[begin : begin + _HASHED_AT_ONCE], {}
-            for name, result in zip(names, pool.map(_stamp_and_digest, (images[n] for n in names)), strict=True):
+            new = {}
+            for name, result in zip(changed[begin : begin + _HASHED_AT_ONCE], results, strict=False):
                 if isinstance(result, str):
                     rejected[name] = result
                 else:
                     new[name] = result
             cache.remember_files(new)
             files |= new
-            done += len(names)
-            report("read", done, len(changed))
+            report("read", min(begin + _HASHED_AT_ONCE, len(changed)), len(changed))
     if gone := before.keys() - images.keys():
         cache.forget_files(gone)
     return files
@@ -164,44 +179,29 @@ def _embed(
     unreadable: dict[bytes, str],
     report: Report,
 ) -> None:
-    done = 0
-    report("embed", 0, len(todo))
-    for decoded in _decoded_ahead(todo, encoder.image_size):
-        pixels = {digest: result for digest, result in decoded.items() if isinstance(result, np.ndarray)}
-        refused = {digest: str(result) for digest, result in decoded.items() if isinstance(result, ImageError)}
-        if pixels:
-            features = encoder.encode_pixels(np.stack(list(pixels.values())))
-            cache.store_vectors(encoder.space, dict(zip(pixels, features, strict=True)))
-        if refused:
-            cache.store_unreadable(__version__, refused)
-            unreadable |= refused
-        done += len(decoded)
-        report("embed", done, len(todo))
-
-
-Decoded = dict[bytes, npt.NDArray[np.uint8] | ImageError | None]
-
-
-def _decoded_ahead(todo: Sequence[tuple[bytes, Path, FileStamp]], size: tuple[int, int]) -> Iterator[Decoded]:
-    """Batches of pixels (3, H, W), or why there are none; the next batch is decoded while one is in use."""
-
-    def decode(path: Path, stamp: FileStamp) -> npt.NDArray[np.uint8] | ImageError | None:
+    def decode(file: tuple[bytes, Path, FileStamp]) -> npt.NDArray[np.uint8] | ImageError | None:
+        _, path, stamp = file
         try:
-            pixels = to_pixels(read_image(path, at_least=size), *size)
+            pixels = encoder.decode(path)
         except ImageError as error:
             return ImageError(str(error).removeprefix(f"{path}: "))
         # The vector belongs to the content that was hashed, so a file that changed since then has none.
         return pixels if FileStamp.of(path) == stamp else None
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        waiting: dict[bytes, Future[npt.NDArray[np.uint8] | ImageError | None]] = {}
+    report("embed", 0, len(todo))
+    with closing(map_ahead(decode, todo, _THREADS, _AHEAD)) as decoded:
         for begin in range(0, len(todo), BATCH_SIZE):
-            batch = todo[begin : begin + BATCH_SIZE]
-            following = {digest: pool.submit(decode, path, stamp) for digest, path, stamp in batch}
-            if waiting:
-                yield {digest: future.result() for digest, future in waiting.items()}
-            waiting = following
-        yield {digest: future.result() for digest, future in waiting.items()}
+            batch = [digest for digest, _, _ in todo[begin : begin + BATCH_SIZE]]
+            results = dict(zip(batch, decoded, strict=False))
+            pixels = {digest: result for digest, result in results.items() if isinstance(result, np.ndarray)}
+            refused = {digest: str(result) for digest, result in results.items() if isinstance(result, ImageError)}
+            if pixels:
+                features = encoder.encode_pixels(np.stack(list(pixels.values())))
+                cache.store_vectors(encoder.space, dict(zip(pixels, features, strict=True)))
+            if refused:
+                cache.store_unreadable(__version__, refused)
+                unreadable |= refused
+            report("embed", begin + len(batch), len(todo))
 
 
 def _silent(stage: str, done: int, total: int) -> None:
