@@ -107,21 +107,69 @@ def test_cuhk_form_has_several_captions_an_image(tmp_path: Path, images: Path) -
     }
 
 
-def test_a_base_name_that_two_images_have_is_an_error_only_where_it_decides(tmp_path: Path, images: Path) -> None:
+@pytest.mark.parametrize(
+    ("there", "said", "found"),
+    [
+        # The path itself, whatever else has its base name.
+        (("a/1.jpg", "b/1.jpg"), ("a/1.jpg", "b/1.jpg"), ("a/1.jpg", "b/1.jpg")),
+        # Another folder's picture of the same name is another picture.
+        (("b/1.jpg",), ("a/1.jpg", "b/1.jpg"), (None, "b/1.jpg")),
+        (("b/1.jpg", "b/2.jpg"), ("a/1.jpg", "c/2.jpg"), (None, None)),
+        (("1.jpg",), ("a/1.jpg", "b/2.jpg"), (None, None)),
+        # The longest common end.
+        (("x/a/1.jpg", "x/b/1.jpg"), ("data/a/1.jpg", "data/b/1.jpg"), ("x/a/1.jpg", "x/b/1.jpg")),
+        (("p/x/a/1.jpg", "q/x/a/1.jpg", "r/a/1.jpg"), ("q/x/a/1.jpg", "/d/r/a/1.jpg"), ("q/x/a/1.jpg", "r/a/1.jpg")),
+        (("a/1.jpg",), ("c:\\\\data\\\\a\\\\1.jpg", "d/2.jpg"), ("a/1.jpg", None)),
+        # Two that fit alike.
+        (("p/a/1.jpg", "q/a/1.jpg"), ("a/1.jpg", "b/2.jpg"), ("ambiguous", None)),
+        (("a/1.jpg", "b/1.jpg"), ("1.jpg", "2.jpg"), ("ambiguous", None)),
+        # The base name, where folders tell nothing apart.
+        (("a/1.jpg", "b/2.jpg"), ("1.jpg", "2.jpg"), ("a/1.jpg", "b/2.jpg")),
+        (("a/1.jpg", "b/2.jpg"), ("/data/1.jpg", "/data/2.jpg"), ("a/1.jpg", "b/2.jpg")),
+        # Composed and decomposed letters are the same letters.
+        (("caf\u00e9/n\u00fc.jpg",), ("cafe\u0301/nu\u0308.jpg",), ("caf\u00e9/n\u00fc.jpg",)),
+        (("nu\u0308.jpg", "n\u00fc.jpg"), ("n\u00fc.jpg", "nu\u0308.jpg"), ("n\u00fc.jpg", "nu\u0308.jpg")),
+    ],
+)
+def test_which_image_a_path_means(
+    tmp_path: Path, there: Sequence[str], said: Sequence[str], found: Sequence[str | None]
+) -> None:
+    for name in there:
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).touch()
+    (tmp_path / "root" / "last.jpg").touch()
+    said = [name.replace("\\\\", "\\") for name in said]
+    entries = {name: f"A man, {number}." for number, name in enumerate(said)}
+    folder = said[0].rpartition("/")[0]
+    extra = f"{folder}/last.jpg" if len({name.rpartition("/")[0] for name in said}) == 1 and folder else "last.jpg"
+    source = Source(write(tmp_path / "x.json", {**entries, extra: "A man, at last."}), "qwen")
+    imported = import_captions([source], tmp_path / "captions", tmp_path / "root", max_rejected=1)
+    placed = {text: image for image, _, text in contents(tmp_path / "captions")}
+    expected = [name for name in found if name not in (None, "ambiguous")]
+    assert [placed.get(f"A man, {number}.") for number in range(len(said))] == [
+        None if name == "ambiguous" else name for name in found
+    ]
+    assert imported.rows >= len(expected)
+    assert imported.left_out["ambiguous"] == found.count("ambiguous")
+    assert imported.left_out["no-image"] == len(said) + 1 - imported.rows - imported.left_out["ambiguous"]
+
+
+def test_how_images_were_found_is_counted(tmp_path: Path, images: Path) -> None:
     (images / "cam2").mkdir()
     (images / "cam2" / "a b.jpg").touch()
-    clear = Source(write(tmp_path / "clear.json", {"cam2/a b.jpg": "A man.", "x/c'd.jpg": "A lady."}), "qwen")
-    import_captions([clear], tmp_path / "captions", images)
-    assert {image for image, _, _ in contents(tmp_path / "captions")} == {"cam2/a b.jpg", "cam1/c'd.jpg"}
-    unclear = Source(write(tmp_path / "unclear.json", {"data/a b.jpg": "A man."}), "qwen")
-    with pytest.raises(CaptionError, match=r"could be any of 2 images .*cam1/a b\.jpg, cam2/a b\.jpg"):
-        import_captions([unclear], tmp_path / "other", images)
+    entries = {"cam2/a b.jpg": "A man.", "x/cam1/c'd.jpg": "A lady.", 'y/e"f.jpg': "A boy.", "z/a b.jpg": "A girl."}
+    source = Source(write(tmp_path / "x.json", entries), "qwen")
+    imported = import_captions([source], tmp_path / "captions", images, max_rejected=0.5)
+    assert (imported.rows, imported.matched, imported.left_out) == (2, {"suffix": 1}, {"no-image": 2})
+    with pytest.raises(CaptionError, match=r'2 of 4 captions cannot be used .* y/e"f\.jpg \(no-image\)'):
+        import_captions([source], tmp_path / "other", images)
     assert not (tmp_path / "other").exists()
 
 
 def test_two_entries_of_one_image_are_an_error(tmp_path: Path, images: Path) -> None:
-    source = Source(write(tmp_path / "x.json", {"p/a b.jpg": "A man.", "q/a b.jpg": "A lady."}), "qwen")
-    with pytest.raises(CaptionError, match=r"'q/a b\.jpg' and an earlier one both describe 'cam1/a b\.jpg'"):
+    entries = {"p/cam1/a b.jpg": "A man.", "q/cam1/a b.jpg": "A lady."}
+    source = Source(write(tmp_path / "x.json", entries), "qwen")
+    with pytest.raises(CaptionError, match=r"'q/cam1/a b\.jpg' and an earlier one both describe 'cam1/a b\.jpg'"):
         import_captions([source], tmp_path / "captions", images)
     assert import_captions([source], tmp_path / "as_given").rows == 2
 
@@ -209,6 +257,104 @@ def test_columns_of_other_names_and_lists_of_captions(tmp_path: Path) -> None:
     imported = import_captions([source], tmp_path / "captions", max_rejected=0.5)
     assert (imported.rows, dict(imported.left_out)) == (3, {"no-captions": 2})
     assert list(captions_in(source)) == ["A man.", "A guy.", "A lady."]
+
+
+LINES = [{"file_name": name, "text": f"A man, {name}."} for name in NAMES]
+
+
+@pytest.mark.parametrize("name", ["captions.jsonl", "captions.ndjson", "captions.json", "folder/metadata.jsonl"])
+def test_json_lines(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\ufeff" + "\n\n".join(json.dumps(line) for line in LINES) + "\n", encoding="utf-8")
+    source = Source(path.parent if "folder" in name else path, "human")
+    assert import_captions([source], tmp_path / "table").rows == 4
+    assert contents(tmp_path / "table") == {(line["file_name"], "human/static", line["text"]) for line in LINES}
+    if path.suffix != ".json":
+        path.write_text(json.dumps(LINES[0]) + '\n{"file_name": ')
+        with pytest.raises(CaptionError, match="line 2: not valid JSON"):
+            import_captions([source], tmp_path / "other")
+
+
+@pytest.mark.parametrize(("suffix", "comma"), [("csv", ","), ("tsv", "\t")])
+def test_tables_of_text(tmp_path: Path, suffix: str, comma: str) -> None:
+    path = tmp_path / f"captions.{suffix}"
+    path.write_text(f'image{comma}caption\na.jpg{comma}"A man, in ""red""."\nb.jpg{comma}\n')
+    imported = import_captions([Source(path, "human")], tmp_path / "table", max_rejected=0.5)
+    assert (imported.rows, imported.left_out) == (1, {"no-captions": 1})
+    assert contents(tmp_path / "table") == {("a.jpg", "human/static", 'A man, in "red".')}
+    path.write_text(f"image{comma}caption\na.jpg{comma}one{comma}two\n")
+    with pytest.raises(CaptionError, match="row 2 has 3 values under 2 columns"):
+        import_captions([Source(path, "human")], tmp_path / "other")
+
+
+def test_captions_below_the_path_in_an_object(tmp_path: Path) -> None:
+    source = Source(write(tmp_path / "x.json", {"a.jpg": {"caption": "A man.", "score": 0.5}}), "qwen")
+    import_captions([source], tmp_path / "table")
+    assert contents(tmp_path / "table") == {("a.jpg", "qwen/static", "A man.")}
+
+
+PNG = b"\x89PNG and pixels "
+
+
+def hub_file(path: Path, **columns: Sequence[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_two_caption_columns_are_two_slots(tmp_path: Path, folder: bool) -> None:
+    for names in (("caption_1", "caption_2"), ("caption", "caption_2"), ("qwen_caption", "Short Caption")):
+        path = tmp_path / names[0] / "data" / "train-00000-of-00001.parquet"
+        texts: dict[str, Any] = {names[0]: ["A man."], names[1]: ["A guy in red."], "caption_length": [3]}
+        hub_file(path, image=["a.jpg"], **texts)
+        source = Source(path.parent.parent if folder else path, "web")
+        assert import_captions([source], tmp_path / names[0] / "table").rows == 2
+        assert contents(tmp_path / names[0] / "table") == {
+            ("a.jpg", "web/static", "A man."), ("a.jpg", "web/static-2", "A guy in red."),
+        }  # fmt: skip
+        only = Source(path, "web", caption_field=names[1])
+        assert list(captions_in(only)) == ["A guy in red."]
+        both = Source(path, "web", caption_field=f"{names[1]},{names[0]}")
+        assert list(captions_in(both)) == ["A guy in red.", "A man."]
+
+
+@pytest.mark.parametrize("struct", [True, False])
+def test_images_in_the_file_are_saved_or_told(tmp_path: Path, struct: bool) -> None:
+    paths = ["cam/a.png", None, "../b.png", "cam/a.png"]
+    images = [{"bytes": PNG + bytes([n]), "path": path} if struct else PNG + bytes([n]) for n, path in enumerate(paths)]
+    path = hub_file(tmp_path / "x.parquet", image=images, caption=[f"A man, {n}." for n in range(4)])
+    source, folder = Source(path, "web"), tmp_path / "images"
+    if not struct:
+        with pytest.raises(CaptionError, match=r"\(embedded\); --save-images FOLDER writes the images"):
+            import_captions([source], tmp_path / "table")
+    for attempt in ("table", "again"):
+        assert import_captions([source], tmp_path / attempt, save_images=folder).rows == 4
+        rows = sorted(contents(tmp_path / attempt), key=lambda row: row[2])
+        assert [(folder / image).read_bytes() for image, _, _ in rows] == [PNG + bytes([n]) for n in range(4)]
+        assert len([file for file in folder.rglob("*") if file.is_file()]) == 4
+    assert (rows[0][0] == "cam/a.png") is struct
+    assert all(image.endswith(".png") for image, _, _ in rows)
+    assert not (tmp_path / "b.png").exists()
+    with pytest.raises(CaptionError, match="not both"):
+        import_captions([source], tmp_path / "other", images=folder, save_images=folder)
+
+
+def test_two_columns_of_one_name_are_an_error(tmp_path: Path) -> None:
+    table = pa.table([["a.jpg"], ["A man."], ["A lady."]], names=["image", "caption", "caption"])
+    pq.write_table(table, tmp_path / "x.parquet")
+    stream_file(tmp_path / "x.arrow", table)
+    (tmp_path / "x.csv").write_text("image,caption,caption\na.jpg,A man.,A lady.\n")
+    (tmp_path / "x.jsonl").write_text('{"image": "a.jpg", "caption": "A man.", "caption": "A lady."}\n')
+    (tmp_path / "x.json").write_text('[{"image": "a.jpg", "image": "b.jpg", "captions": ["A man."]}]')
+    for suffix in ("parquet", "arrow", "csv", "jsonl", "json"):
+        with pytest.raises(
+            CaptionError, match=f"two columns or fields are called '{'image' if suffix == 'json' else 'caption'}'"
+        ):
+            import_captions([Source(tmp_path / f"x.{suffix}", "any")], tmp_path / "table")
+    (tmp_path / "x.json").write_text('[{"image": "a.jpg", "captions": ["A man."], "other": 1, "other": 2}]')
+    assert import_captions([Source(tmp_path / "x.json", "any")], tmp_path / "table").rows == 1
 
 
 def test_folders_without_captions(tmp_path: Path) -> None:

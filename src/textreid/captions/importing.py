@@ -1,30 +1,27 @@
-"""Into one caption table: the released JSON files, CUHK-PEDES form, Hugging Face folders, other caption tables."""
+"""Into one caption table: the captions of others, in any of the forms that `textreid.captions.forms` reads."""
 
+import hashlib
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal, NamedTuple
 
-from textreid.captions.json_entries import json_entries
-from textreid.captions.table import KINDS, CaptionRow, write_captions
+from textreid.captions.forms import Entry, Fields, read_entries
+from textreid.captions.table import KINDS, CaptionRow, is_storable, write_captions
 from textreid.captions.writer import caption_rows, is_table
 from textreid.errors import CaptionError
 from textreid.images import list_images
 
 MAX_REJECTED = 0.05
-IMAGE_FIELDS = ("image", "file_path", "img_path", "image_path", "file_name", "filename", "path")
-CAPTION_FIELDS = ("captions", "caption", "text")
-SLOT_FIELD = "slot"
 RELEASED = {"s": "static", "d": "dynamic"}
 
-_BATCH = 4096
 _NAMED = 5
 _RELEASED_NAME = re.compile(r"T([sd])-([^/]+)\.json")
 _SOURCE = re.compile(r"([\w.:+-]+)(?:/([\w-]+))?=(.+)", re.DOTALL)
-
-_Entry = tuple[Any, Sequence[Any], str | None]  # image, its captions, the slot if the entry names one
+_SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
 
 
 @dataclass(frozen=True)
@@ -32,12 +29,11 @@ class Source:
     """A file or folder of captions, and who wrote them how.
 
     Attributes:
-        path: a JSON object of captions by image path; a JSON list of entries in CUHK-PEDES form; a folder with Arrow
-            or Parquet files as the ``datasets`` library writes them; or a caption table, whose rows stay as they are.
+        path: a file or folder that `read_entries` reads, or a caption table, whose rows stay as they are.
         mllm: the writer; the first half of the slot. Empty for a table, which names its own.
         instruction: ``"static"`` (which captions without any instruction count as) or ``"dynamic"``.
-        image_field, caption_field: names of the fields or columns; None: the first one that is there of
-            `IMAGE_FIELDS` and `CAPTION_FIELDS`.
+        image_field, caption_field: names of the fields or columns (of captions several, with commas between them);
+            None: see `read_entries`.
     """
 
     path: Path
@@ -83,13 +79,20 @@ class Source:
 
 @dataclass
 class Imported:
-    """What an import did: rows that were written, and entries or captions that were left out, by rule.
+    """What an import did.
 
-    ``no-image`` (no such file under the image root), ``no-path`` (an entry without an image's path),
-    ``no-captions``, ``not-text`` and ``not-unicode`` (half a character). ``examples`` names some.
+    Attributes:
+        rows: that were written.
+        matched: entries whose image was found below the root other than by its exact path: by ``suffix`` or by
+            ``base-name``.
+        left_out: entries or captions by rule: ``no-image`` (no such file under the image root), ``ambiguous`` (several
+            files fit alike), ``embedded`` (the image is in the source, and has no path), ``no-path`` (neither),
+            ``no-captions``, ``not-text`` and ``not-unicode`` (half a character).
+        examples: some of those, with their rule.
     """
 
     rows: int = 0
+    matched: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
@@ -101,7 +104,11 @@ class Imported:
 
 
 def import_captions(
-    sources: Sequence[Source], out: Path, images: Path | None = None, max_rejected: float = MAX_REJECTED
+    sources: Sequence[Source],
+    out: Path,
+    images: Path | None = None,
+    max_rejected: float = MAX_REJECTED,
+    save_images: Path | None = None,
 ) -> Imported:
     """Write the captions of ``sources`` as the new caption table ``out``.
 
@@ -112,66 +119,80 @@ def import_captions(
     Args:
         sources: where the captions are.
         out: folder to write; must not exist.
-        images: the image root. An image is found by its path below the root, or else by its base name. None: paths
-            are taken as they are, and must be relative. Those of a table always are.
+        images: the image root. An image is found by its path below the root, or else as the one file that shares the
+            longest end of the path with it, from the base name and its folder on. The base name alone decides where
+            all paths of a source have the same folder, or none. None: paths are taken as they are, and must be
+            relative. Those of a table always are.
         max_rejected: share of the entries that may be left out.
+        save_images: folder to write the images to that Parquet and Arrow files have in them: under their path, or one
+            made from their content; the paths in the table are relative to it. Other images are looked for there.
 
     Raises:
-        CaptionError: a source cannot be read or has another form; a base name that is needed stands for several
-            images; two entries of a source describe the same image; a path is not relative where no root is given;
-            or more is left out than allowed.
+        CaptionError: a source cannot be read or has another form; two entries of a source describe the same image; a
+            path is not relative where no root is given; or more is left out than allowed.
         DataError: ``images`` cannot be listed.
         ArtifactError: ``out`` exists already, or cannot be written.
     """
     if not sources:
         raise CaptionError("nothing to import: no source was given")
+    if images and save_images:
+        raise CaptionError("images are looked for below one folder: give it, or a folder to save them to, not both")
+    if save_images:
+        save_images.mkdir(parents=True, exist_ok=True)
+    root = images or save_images
     imported = Imported()
-    root = None if images is None else _Root(images)
-    write_captions(out, _rows(sources, root, imported, max_rejected))
+    places = None if root is None else _Root(root)
+    write_captions(out, _rows(sources, places, imported, max_rejected, save_images))
     return imported
 
 
 def captions_in(source: Source) -> Iterator[str]:
-    """Every caption of a source as it stands, whatever image it is of.
+    """Yield every caption of a source as it stands, whatever image it is of.
 
     Raises:
         CaptionError: the source cannot be read or has another form.
     """
-    for _, captions, _ in _entries(source):
-        yield from (caption for caption in captions if isinstance(caption, str))
+    for entry in _entries(source):
+        yield from (caption for caption in entry.captions if isinstance(caption, str))
+
+
+def _entries(source: Source, with_content: bool = False) -> Iterator[Entry]:
+    return read_entries(source.path, Fields(source.image_field, source.caption_field), with_content)
 
 
 def _rows(
-    sources: Sequence[Source], root: "_Root | None", imported: Imported, max_rejected: float
+    sources: Sequence[Source], root: "_Root | None", imported: Imported, max_rejected: float, save: Path | None
 ) -> Iterator[CaptionRow]:
     for source in sources:
-        for row in _described(source, root, imported) if source.mllm else caption_rows(source.path):
+        for row in _described(source, root, imported, save) if source.mllm else caption_rows(source.path):
             imported.rows += 1
             yield row
     left_out = imported.left_out.total()
     if left_out > max_rejected * (imported.rows + left_out):
+        hint = "; --save-images FOLDER writes the images that are in the file" if imported.left_out["embedded"] else ""
         raise CaptionError(
             f"{left_out} of {imported.rows + left_out} captions cannot be used (allowed: {max_rejected:.0%}): "
-            f"{', '.join(imported.examples)}"
+            f"{', '.join(imported.examples)}{hint}"
         )
 
 
-def _described(source: Source, root: "_Root | None", imported: Imported) -> Iterator[CaptionRow]:
+def _described(source: Source, root: "_Root | None", imported: Imported, save: Path | None) -> Iterator[CaptionRow]:
     described: set[tuple[str, str]] = set()
-    for image, captions, slot in _entries(source):
-        path = _place(image, source, root, imported)
+    one_folder = _OneFolder(source)
+    for entry in _entries(source, save is not None):
+        path = _saved(entry, save) if save and entry.content else _place(entry, source, root, imported, one_folder)
         if path is None:
             continue
-        if not captions:
+        if not entry.captions:
             imported.leave_out("no-captions", path)
-        own_slot = slot or f"{source.mllm}/{source.instruction}"
+        own_slot = entry.slot or f"{source.mllm}/{source.instruction}"
         if (path, own_slot) in described:
             raise CaptionError(
-                f"{source.path}: entry {image!r} and an earlier one both describe {path!r} in slot {own_slot!r}; "
-                "images are told apart by base name where their paths do not match: keep one entry an image"
+                f"{source.path}: entry {entry.image!r} and an earlier one both describe {path!r} in slot {own_slot!r}: "
+                "keep one entry an image"
             )
         described.add((path, own_slot))
-        for number, caption in enumerate(captions, 1):
+        for number, caption in enumerate(entry.captions, 1):
             if not isinstance(caption, str):
                 imported.leave_out("not-text", path)
             elif not _is_unicode(caption):
@@ -186,26 +207,53 @@ def _row(image: str, slot: str, caption: str) -> CaptionRow:
     return CaptionRow(image, slot, caption, mllm or slot, instruction, "", "", 0)
 
 
-def _place(image: Any, source: Source, root: "_Root | None", imported: Imported) -> str | None:
+def _saved(entry: Entry, folder: Path) -> str:
+    """Write the image of an entry below ``folder``, unless it is there; returns its path relative to it."""
+    content = entry.content or b""
+    digest = hashlib.sha256(content).hexdigest()[:20]
+    suffix = next((suffix for start, suffix in _SUFFIXES.items() if content.startswith(start)), ".jpg")
+    name = _plain(entry.image) if isinstance(entry.image, str) and _is_unicode(entry.image) else ""
+    if not name or not is_storable(name) or ((folder / name).exists() and (folder / name).read_bytes() != content):
+        name = f"{digest}{suffix}"  # no name, one that leads out of the folder, or that of another image
+    target = folder / name
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{digest}.partial")
+        partial.write_bytes(content)
+        partial.replace(target)
+    return name
+
+
+def _place(
+    entry: Entry, source: Source, root: "_Root | None", imported: Imported, one_folder: "_OneFolder"
+) -> str | None:
     """The image's path relative to the root; None if it is left out, which has then been counted."""
+    image = entry.image
     if not isinstance(image, str) or not image.strip():
-        imported.leave_out("no-path", source.path)
+        imported.leave_out("embedded" if entry.embedded else "no-path", source.path)
         return None
     if not _is_unicode(image):
         imported.leave_out("not-unicode", ascii(image))
         return None
-    path = image.replace("\\", "/").removeprefix("./")
+    path = _plain(image)
     if root is not None:
-        found = root.find(path, source)
-        if found is None:
-            imported.leave_out("no-image", image)
-        return found
+        found = root.find(path, one_folder)
+        if found.how in ("no-image", "ambiguous"):
+            imported.leave_out(found.how, image)
+            return None
+        if found.how != "exact":
+            imported.matched[found.how] += 1
+        return found.path
     if path.startswith("/") or re.match(r"[A-Za-z]:|(.*/)?\.\.(/|$)", path):
         raise CaptionError(
             f"{source.path}: {image!r} is not a path below an image root; give the folder of the images, and they "
-            "are matched by base name"
+            "are looked for there"
         )
     return path
+
+
+def _plain(path: str) -> str:
+    return path.replace("\\", "/").removeprefix("./")
 
 
 def _is_unicode(text: str) -> bool:
@@ -216,125 +264,68 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+class _OneFolder:
+    """Whether all paths of a source have the same folder, or none: then folders tell nothing apart."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._answer: bool | None = None
+
+    def __bool__(self) -> bool:
+        if self._answer is None:
+            folders: set[str] = set()
+            for entry in _entries(self._source):
+                if isinstance(entry.image, str):
+                    folders.add(_plain(entry.image).rpartition("/")[0])
+                if len(folders) > 1:
+                    break
+            self._answer = len(folders) < 2
+        return self._answer
+
+
+class _Found(NamedTuple):
+    how: Literal["exact", "suffix", "base-name", "ambiguous", "no-image"]
+    path: str = ""
+
+
 class _Root:
-    """The images of a folder, found by relative path or by base name."""
+    """The images of a folder, found by relative path, by the end of it, or by base name.
+
+    Names are compared in Unicode's composed form: macOS and some archives decompose them.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         self._places: dict[str, str | list[str]] = {}
         for image in list_images(folder).images:
             path = image.relative_to(folder).as_posix()
-            place = self._places.setdefault(image.name, path)
+            name = _composed(image.name)
+            place = self._places.setdefault(name, path)
             if isinstance(place, list):
                 place.append(path)
             elif place != path:
-                self._places[image.name] = [place, path]
+                self._places[name] = [place, path]
 
-    def find(self, path: str, source: Source) -> str | None:
-        place = self._places.get(path.rpartition("/")[2])
-        if not isinstance(place, list):
-            return place
-        if path in place:
-            return path
-        raise CaptionError(
-            f"{source.path}: {path!r} could be any of {len(place)} images under {self._folder} with this base name: "
-            f"{', '.join(place[:_NAMED])}; write paths relative to the image root, or import from a folder that has "
-            "each base name once"
-        )
-
-
-def _entries(source: Source) -> Iterator[_Entry]:
-    path = source.path
-    if not path.is_dir():
-        return _json_form(source)
-    files = sorted(path.rglob("*.parquet")) or [
-        file for file in sorted(path.rglob("*.arrow")) if not file.name.startswith("cache-")
-    ]
-    if files:
-        return _columns(source, files)
-    annotations = [file for file in sorted(path.glob("*.json")) if "caption" in file.name or file.stem == "reid_raw"]
-    if len(annotations) == 1:
-        return _json_form(Source(annotations[0], source.mllm, source.instruction, *_fields_of(source)))
-    raise CaptionError(f"{path}: holds no Arrow or Parquet files; give the folder that does, or a JSON file")
+    def find(self, path: str, one_folder: _OneFolder) -> _Found:
+        place = self._places.get(_composed(path.rpartition("/")[2]), [])
+        places = [place] if isinstance(place, str) else place
+        if path in places:
+            return _Found("exact", path)
+        wanted = _composed(path).split("/")
+        shared = {each: _shared_end(wanted, _composed(each).split("/")) for each in places}
+        longest = max(shared.values(), default=0)
+        best = [each for each, length in shared.items() if length == longest]
+        if longest == len(wanted) and [each.count("/") + 1 for each in best] == [longest]:
+            return _Found("exact", best[0])
+        if longest < 2 and (not best or not one_folder):
+            return _Found("no-image")
+        return _Found("ambiguous") if len(best) > 1 else _Found("suffix" if longest > 1 else "base-name", best[0])
 
 
-def _fields_of(source: Source) -> tuple[str | None, str | None]:
-    return source.image_field, source.caption_field
+def _composed(name: str) -> str:
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def _json_form(source: Source) -> Iterator[_Entry]:
-    for key, value in json_entries(source.path):
-        if isinstance(key, str):
-            yield key, _several(value), None
-        elif isinstance(value, dict):
-            image = value.get(_pick(source, value, "image", source.image_field, IMAGE_FIELDS))
-            captions = value.get(_pick(source, value, "caption", source.caption_field, CAPTION_FIELDS))
-            yield image, _several(captions), None
-        else:
-            raise CaptionError(f"{source.path}: entry {key} is no object with an image's path and its captions")
-
-
-def _columns(source: Source, files: Sequence[Path]) -> Iterator[_Entry]:
-    import pyarrow as pa
-
-    for file in files:
-        try:
-            for batch in _batches(source, file):
-                names = batch.schema.names
-                slots = batch[SLOT_FIELD].to_pylist() if SLOT_FIELD in names else [None] * len(batch)
-                for image, captions, slot in zip(batch[0].to_pylist(), batch[1].to_pylist(), slots, strict=True):
-                    path = image.get("path") if isinstance(image, dict) else image
-                    yield path, _several(captions), slot
-        except (pa.ArrowException, OSError) as error:
-            raise CaptionError(f"{file}: cannot be read: {error}") from error
-
-
-def _batches(source: Source, file: Path) -> Iterator[Any]:
-    """Record batches of a file: image, caption, and the slot where there is such a column."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if file.suffix == ".parquet":
-        parquet = pq.ParquetFile(file)
-        chosen = _chosen(source, parquet.schema_arrow)
-        # Of an embedded image only the path is read.
-        leaves = [f"{n}.path" if pa.types.is_struct(parquet.schema_arrow.field(n).type) else n for n in chosen]
-        for batch in parquet.iter_batches(_BATCH, columns=leaves):
-            yield batch.select(chosen)
-        return
-    with pa.memory_map(str(file)) as mapped:
-        try:
-            reader = pa.ipc.open_stream(mapped)
-        except pa.ArrowInvalid:
-            mapped.seek(0)
-            whole = pa.ipc.open_file(mapped)
-            reader = (whole.get_batch(number) for number in range(whole.num_record_batches))
-        for batch in reader:
-            chosen = _chosen(source, batch.schema)
-            for start in range(0, len(batch), _BATCH):
-                yield batch.slice(start, _BATCH).select(chosen)
-
-
-def _chosen(source: Source, schema: Any) -> list[str]:
-    fields = (
-        _pick(source, schema.names, "image", source.image_field, IMAGE_FIELDS),
-        _pick(source, schema.names, "caption", source.caption_field, CAPTION_FIELDS),
-    )
-    return [*fields, *([SLOT_FIELD] if SLOT_FIELD in schema.names else [])]
-
-
-def _pick(source: Source, names: Iterable[str], what: str, wanted: str | None, known: tuple[str, ...]) -> str:
-    present = list(names)
-    chosen = next((name for name in ((wanted,) if wanted else known) if name in present), None)
-    if chosen is None:
-        raise CaptionError(
-            f"{source.path}: no field {wanted or ' or '.join(known)} for the {what}; there are: "
-            f"{', '.join(map(str, present))}; name it with --{what}-field"
-        )
-    return chosen
-
-
-def _several(captions: Any) -> Sequence[Any]:
-    if isinstance(captions, list):
-        return captions
-    return [] if captions is None else [captions]
+def _shared_end(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many parts two paths have in common, from their ends on."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return next((length for length, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 captions = typer.Typer(help="Measure, clean, select, export and import captions.", no_args_is_help=True)
 
+_ENDS = {"suffix": "the end of their path", "base-name": "their base name alone"}
 _BY = ("corpus", "instruction", "mllm", "slot")
 
 
@@ -127,14 +128,17 @@ def import_(
     ),
     out: Path = typer.Option(..., metavar="FOLDER", help="Folder of the caption table; must not exist."),
     images: Path | None = typer.Option(
-        None, metavar="FOLDER", help="The image root: images are found by path or base name. Else paths stay as given."
+        None, metavar="FOLDER", help="The image root, where images are looked for. Else paths stay as given."
+    ),
+    save_images: Path | None = typer.Option(
+        None, metavar="FOLDER", help="Write the images that are in a Parquet or Arrow file to this folder."
     ),
     max_rejected: float = typer.Option(0.05, min=0, max=1, metavar="SHARE", help="How much may be unusable."),
     image_field: str | None = typer.Option(None, metavar="NAME", help="Field or column of the image's path."),
-    caption_field: str | None = typer.Option(None, metavar="NAME", help="Field or column of the caption or captions."),
+    caption_field: str | None = typer.Option(None, metavar="NAME", help="Of the captions; several with commas."),
     json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
 ) -> None:
-    """Make one caption table of the released JSON files, CUHK-PEDES form, `datasets` folders, or several tables."""
+    """Make one caption table of JSON, JSON Lines, CSV, Parquet or Arrow files, `datasets` folders, or tables."""
     from dataclasses import replace
 
     from textreid.captions.importing import Source, import_captions
@@ -144,7 +148,9 @@ def import_(
         for text in sources
         for source in Source.parse_all(text)
     ]
-    imported = import_captions(parsed, out, images, max_rejected)
+    imported = import_captions(parsed, out, images, max_rejected, save_images)
+    for how, count in imported.matched.items():
+        typer.echo(f"{count:,} images were found by {_ENDS[how]}, not by their whole path", err=True)
     _print_counts({"imported": imported.rows, **imported.left_out}, json)
 
 

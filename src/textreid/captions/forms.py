@@ -1,0 +1,401 @@
+"""Reads caption files in the forms of others, entry by entry: JSON, JSON Lines, CSV, Parquet, Arrow.
+
+Memory holds one entry, or one block of rows, however long the file is.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, TextIO
+
+from textreid.errors import CaptionError
+
+IMAGE_FIELDS = (
+    *("image", "file_path", "img_path", "image_path", "file_name", "filename", "filepath", "path", "img"),
+    *("__key__", "jpg", "png"),
+)
+CAPTION_FIELDS = ("captions", "caption", "text")
+SLOT_FIELD = "slot"
+LONGEST_ENTRY = 16 << 20  # characters
+_BLOCK = 1 << 20
+_ROWS = 4096
+_WHITE = re.compile(r"[ \t\n\r]*")
+_NUMBER_SO_FAR = re.compile(r"[-+.\deE]*")
+
+
+class Entry(NamedTuple):
+    """What a file says of one image, unchecked.
+
+    Attributes:
+        image: its path, or whatever stands in its place; None where there is no path.
+        captions: of the image.
+        slot: if the entry names one.
+        embedded: whether the file has the image itself.
+        content: that image, if it was asked for.
+    """
+
+    image: Any
+    captions: Sequence[Any]
+    slot: str | None = None
+    embedded: bool = False
+    content: bytes | None = None
+
+
+class Fields(NamedTuple):
+    """Names of the fields or columns; None: the first that is there of `IMAGE_FIELDS`, or what looks like captions."""
+
+    image: str | None = None
+    captions: str | None = None  # several with commas between them
+
+
+def read_entries(path: Path, fields: Fields, with_content: bool = False) -> Iterator[Entry]:
+    """Read a file of captions, or a folder that has one, or that the ``datasets`` library wrote.
+
+    Without a name for the captions, the first field that is there of `CAPTION_FIELDS` counts, and numbered ones beside
+    it (``caption_2``); where there is none, every text whose field has ``caption`` in its name.
+
+    Args:
+        path: a JSON object of captions by image path; JSON entries in a list or one a line; a CSV or TSV table; a
+            Parquet or Arrow file; or a folder of these.
+        fields: names of the fields.
+        with_content: whether to read the images that are in a Parquet or Arrow file.
+
+    Raises:
+        CaptionError: it cannot be read or has another form; two fields have the name of one that is read.
+    """
+    for file in _files_of(path) if path.is_dir() else [path]:
+        if file.suffix in (".parquet", ".arrow"):
+            yield from _columns(file, fields, with_content)
+        elif file.suffix in (".csv", ".tsv"):
+            yield from _table_rows(file, fields)
+        else:
+            yield from _json_form(file, fields)
+
+
+def _files_of(folder: Path) -> list[Path]:
+    files = sorted(folder.rglob("*.parquet")) or [
+        file for file in sorted(folder.rglob("*.arrow")) if not file.name.startswith("cache-")
+    ]
+    if files:
+        return files
+    metadata = [file for name in ("jsonl", "csv") for file in sorted(folder.rglob(f"metadata.{name}"))]
+    annotations = [file for file in sorted(folder.glob("*.json")) if "caption" in file.name or file.stem == "reid_raw"]
+    for found in (metadata, annotations, sorted(folder.glob("*.jsonl"))):
+        if len(found) == 1:
+            return found
+    raise CaptionError(f"{folder}: holds no Arrow or Parquet files, and not one JSON file of captions; give the file")
+
+
+def _json_form(path: Path, fields: Fields) -> Iterator[Entry]:
+    for key, value in json_entries(path):
+        if isinstance(value, dict):
+            pairs = _Pairs(path, value)
+            image = key if isinstance(key, str) else value[pairs.pick("image", fields.image, IMAGE_FIELDS)]
+            yield Entry(_path_in(image), _joined([value[name] for name in pairs.captions(fields.captions, _has_text)]))
+        elif isinstance(key, str):
+            yield Entry(key, _joined([value]))
+        else:
+            raise CaptionError(f"{path}: entry {key} is no object with an image's path and its captions")
+
+
+def _has_text(value: Any) -> bool:
+    return isinstance(value, str | list) or value is None
+
+
+def _table_rows(path: Path, fields: Fields) -> Iterator[Entry]:
+    """Rows of a CSV or TSV file."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+            names = next(rows, [])
+            pairs = _Names(path, names)
+            image = names.index(pairs.pick("image", fields.image, IMAGE_FIELDS))
+            captions = [names.index(name) for name in pairs.captions(fields.captions)]
+            for number, row in enumerate(rows, 2):
+                if len(row) != len(names):
+                    raise CaptionError(f"{path}: row {number} has {len(row)} values under {len(names)} columns")
+                yield Entry(row[image], [row[column] for column in captions if row[column]])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CaptionError(f"{path}: cannot be read as a table: {error}") from error
+
+
+def _columns(path: Path, fields: Fields, with_content: bool) -> Iterator[Entry]:
+    import pyarrow as pa
+
+    try:
+        for batch in _batches(path, fields, with_content):
+            image, *captions = (batch.column(number) for number in range(batch.num_columns))
+            slots = captions.pop().to_pylist() if batch.schema.names[-1] == SLOT_FIELD else [None] * len(batch)
+            paths, contents = _images_in(image, with_content)
+            embedded = not (pa.types.is_string(image.type) or pa.types.is_large_string(image.type))
+            texts = zip(*(column.to_pylist() for column in captions), strict=True)
+            for place, content, said, slot in zip(paths, contents, texts, slots, strict=True):
+                yield Entry(place, _joined(said), slot, embedded, content)
+    except (pa.ArrowException, OSError) as error:
+        raise CaptionError(f"{path}: cannot be read: {error}") from error
+
+
+def _images_in(column: Any, with_content: bool) -> tuple[list[Any], list[Any]]:
+    """Paths, and contents where these are asked for, of a column of paths, of images, or of both."""
+    import pyarrow as pa
+
+    nothing = [None] * len(column)
+    if pa.types.is_struct(column.type):
+        names = [field.name for field in column.type]
+        paths, contents = (
+            column.field(names.index(name)).to_pylist() if name in names else nothing for name in ("path", "bytes")
+        )
+        return paths, contents
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        return nothing, column.to_pylist() if with_content else nothing
+    return column.to_pylist(), nothing
+
+
+def _batches(path: Path, fields: Fields, with_content: bool) -> Iterator[Any]:
+    """Record batches of a file: image, captions, and the slot where there is such a column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.suffix == ".parquet":
+        with pq.ParquetFile(path) as parquet:
+            schema = parquet.schema_arrow
+            chosen = _chosen(path, fields, schema)
+            image = schema.field(chosen[0]).type
+            only_path = not with_content and pa.types.is_struct(image) and image.get_field_index("path") >= 0
+            # Of an embedded image only the path is read, unless the image is wanted.
+            leaves = [f"{chosen[0]}.path" if only_path else chosen[0], *chosen[1:]]
+            for batch in parquet.iter_batches(_ROWS, columns=leaves):
+                yield batch.select(chosen)
+        return
+    with pa.memory_map(str(path)) as mapped:
+        try:
+            reader = pa.ipc.open_stream(mapped)
+        except pa.ArrowInvalid:
+            mapped.seek(0)
+            whole = pa.ipc.open_file(mapped)
+            reader = (whole.get_batch(number) for number in range(whole.num_record_batches))
+        for batch in reader:
+            chosen = _chosen(path, fields, batch.schema)
+            for start in range(0, len(batch), _ROWS):
+                yield batch.slice(start, _ROWS).select(chosen)
+
+
+def _chosen(path: Path, fields: Fields, schema: Any) -> list[str]:
+    import pyarrow as pa
+
+    def has_text(name: str) -> bool:
+        kind = schema.field(name).type
+        while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            kind = kind.value_type
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
+
+    names = _Names(path, schema.names)
+    image = names.pick("image", fields.image, IMAGE_FIELDS)
+    return [image, *names.captions(fields.captions, has_text), *names.of(SLOT_FIELD)]
+
+
+class _Names:
+    """The names of the fields of an entry, or of the columns of a table."""
+
+    def __init__(self, path: Path, names: Iterable[str]) -> None:
+        self._path, self._names = path, list(names)
+
+    def of(self, *names: str) -> list[str]:
+        """Those of ``names`` that are there; raises CaptionError for one that is there twice."""
+        for name in names:
+            if self._names.count(name) > 1:
+                raise CaptionError(
+                    f"{self._path}: two columns or fields are called {name!r}, and either may be meant; rename one"
+                )
+        return [name for name in names if name in self._names]
+
+    def pick(self, what: str, wanted: str | None, known: tuple[str, ...]) -> str:
+        """The name ``wanted``, or the first of ``known``; raises CaptionError where it is not there."""
+        found = self.of(*((wanted,) if wanted else known))
+        if not found:
+            raise CaptionError(
+                f"{self._path}: no field {wanted or ' or '.join(known)} for the {what}; there are: "
+                f"{', '.join(map(str, self._names))}; name it with --{what}-field"
+            )
+        return found[0]
+
+    def captions(self, wanted: str | None, has_text: Callable[[str], bool] = lambda name: True) -> list[str]:
+        """The names of the captions: those ``wanted``, or those that look like captions and have texts."""
+        if wanted:
+            return [self.pick("caption", name, ()) for name in wanted.split(",")]
+        known = self.of(*CAPTION_FIELDS)[:1]
+        if known:
+            numbered = re.compile(rf"{re.escape(known[0].removesuffix('s'))}s?[ _-]?\d+")
+            return [*known, *self.of(*(name for name in self._names if numbered.fullmatch(name) and has_text(name)))]
+        found = [name for name in dict.fromkeys(self._names) if "caption" in name.lower() and has_text(name)]
+        return self.of(*found) or [self.pick("caption", None, CAPTION_FIELDS)]
+
+
+class _Pairs(_Names):
+    """The names of the fields of a JSON object."""
+
+    def __init__(self, path: Path, value: dict[str, Any]) -> None:
+        super().__init__(path, [*value, *(value.repeated if isinstance(value, _Repeating) else ())])
+        self._value = value
+
+    def captions(self, wanted: str | None, has_text: Callable[[Any], bool] = _has_text) -> list[str]:
+        """The names of the captions; see `_Names`."""
+        return super().captions(wanted, lambda name: has_text(self._value[name]))
+
+
+def _path_in(image: Any) -> Any:
+    """The path of an image that is written as an object."""
+    return next((image[name] for name in IMAGE_FIELDS if name in image), None) if isinstance(image, dict) else image
+
+
+def _joined(values: Iterable[Any]) -> list[Any]:
+    """The captions of several fields, each of which may hold one, a list of them, or none."""
+    return [
+        caption for value in values if value is not None for caption in (value if isinstance(value, list) else [value])
+    ]
+
+
+class _Repeating(dict[str, Any]):
+    """A JSON object in which names are ``repeated``; the last value of each counts for it."""
+
+    repeated: tuple[str, ...] = ()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
+    names = [name for name, _ in pairs]
+    repeating = _Repeating(value)
+    repeating.repeated = tuple(name for name in value if names.count(name) > 1)
+    return repeating
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def json_entries(path: Path) -> Iterator[tuple[str | int, Any]]:
+    """Yield key and value of each entry of the object, or position and value of each item of the list, in ``path``.
+
+    Of JSON Lines (by the suffix, or a first line that is a whole object with others below it), each line is an item.
+    Equal keys are all yielded.
+
+    Raises:
+        CaptionError: the file cannot be read, is not UTF-8 or not JSON, holds neither an object nor a list, or has
+            an entry of more than 16 Mi characters; says after which entry. Entries before it have been yielded.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            if _has_lines(path):
+                yield from _json_lines(path, stream)
+            else:
+                yield from _Scanner(path, stream).entries()
+    except OSError as error:
+        raise CaptionError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise CaptionError(f"{path}: not UTF-8 text: {error.reason}") from error
+
+
+def _has_lines(path: Path) -> bool:
+    """Whether a file is JSON Lines; some have the suffix of JSON."""
+    if path.suffix in (".jsonl", ".ndjson"):
+        return True
+    with path.open(encoding="utf-8-sig") as stream:
+        lines = (line.strip() for line in iter(lambda: stream.readline(_BLOCK), ""))
+        first, second = [*islice(filter(None, lines), 2), "", ""][:2]
+        try:
+            return second.startswith("{") and isinstance(_DECODER.decode(first), dict)
+        except (ValueError, RecursionError):
+            return False
+
+
+def _json_lines(path: Path, stream: TextIO) -> Iterator[tuple[int, Any]]:
+    number = 0
+    for line, text in enumerate(stream, 1):
+        if not text.strip():
+            continue
+        try:
+            yield number, _DECODER.decode(text)
+        except (ValueError, RecursionError) as error:
+            raise CaptionError(f"{path}, line {line}: not valid JSON: {error}") from error
+        number += 1
+
+
+class _Scanner:
+    def __init__(self, path: Path, stream: TextIO) -> None:
+        self._path, self._stream = path, stream
+        self._text, self._at = "", 0
+        self._passed = 0  # characters that `_text` no longer holds
+        self._entries = 0
+
+    def entries(self) -> Iterator[tuple[str | int, Any]]:
+        opening = self._sign()
+        if opening not in ("{", "["):
+            self._refuse("expected a JSON object or list")
+        closing = "}" if opening == "{" else "]"
+        self._at += 1
+        if self._sign() == closing:
+            self._at += 1
+        else:
+            while True:
+                yield self._entry(opening)
+                self._entries += 1
+                sign = self._sign()
+                if sign not in (",", closing):
+                    self._refuse(f"expected ',' or '{closing}'")
+                self._at += 1
+                if sign == closing:
+                    break
+        if self._sign():
+            self._refuse("more text after the end")
+
+    def _entry(self, opening: str) -> tuple[str | int, Any]:
+        if opening == "[":
+            self._sign()
+            return self._entries, self._value()
+        if self._sign() != '"':
+            self._refuse("expected a key in double quotes")
+        key = self._value()
+        if self._sign() != ":":
+            self._refuse("expected ':' after a key")
+        self._at += 1
+        self._sign()
+        return key, self._value()
+
+    def _sign(self) -> str:
+        """The next character that is not white space, which stays; empty at the end of the file."""
+        while True:
+            match = _WHITE.match(self._text, self._at)
+            self._at = match.end() if match else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._read_on():
+                return ""
+
+    def _value(self) -> Any:
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+            except RecursionError:
+                self._refuse("nested too deeply")
+            except ValueError as error:
+                # The value may go on in the next block.
+                if len(self._text) - self._at > LONGEST_ENTRY or not self._read_on():
+                    self._refuse(getattr(error, "msg", str(error)))
+                continue
+            if _NUMBER_SO_FAR.fullmatch(self._text, end) and self._read_on():
+                continue  # so may a number, which has no mark of its end
+            self._at = end
+            return value
+
+    def _read_on(self) -> bool:
+        block = self._stream.read(_BLOCK)
+        self._text, self._passed, self._at = self._text[self._at :] + block, self._passed + self._at, 0
+        return bool(block)
+
+    def _refuse(self, what: str) -> NoReturn:
+        where = f"after entry {self._entries}" if self._entries else "at its beginning"
+        raise CaptionError(f"{self._path}: not valid JSON {where} (character {self._passed + self._at + 1}): {what}")
