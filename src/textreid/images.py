@@ -8,6 +8,7 @@ import importlib.util
 import io
 import os
 import stat
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,15 @@ class ImageListing:
         named = [f"left out: {path}: {reason}" for path, reason in self.odd[:_NAMED]]
         more = len(self.odd) - _NAMED
         return [*lines, *named, *([f"left out: {more:,} more that cannot be followed"] if more > 0 else [])]
+
+
+def name_on_disk(root: Path, name: str) -> str:
+    """Find the path ``name`` below ``root`` with its letters composed, or decomposed as macOS has them.
+
+    Returns ``name`` itself where it is there, or no form of it is.
+    """
+    forms = [name] if name.isascii() else [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
+    return next((form for form in forms if (root / form).exists()), name)
 
 
 def list_images(folder: Path) -> ImageListing:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from PIL import Image
 
 from textreid.captions.table import CaptionTable, read_captions
 from textreid.errors import CaptionError, DataError
@@ -206,3 +207,13 @@ def test_the_portions_of_all_processes_are_the_batch(
         assert batch.captions_by_process()[rank] == 2 * own
     assert seen == list(range(int(readable.sum())))
     assert captions == list(range(2 * int(readable.sum())))
+
+
+@pytest.mark.parametrize(("named", "there"), [("n\u00fc.png", "nu\u0308.png"), ("nu\u0308.png", "n\u00fc.png")])
+def test_composed_and_decomposed_names_are_the_same_image(tmp_path: Path, named: str, there: str) -> None:
+    # A table made on one system, images unpacked on another.
+    Image.new("RGB", (40, 80), (200, 30, 30)).save(tmp_path / there)
+    store = ImageStore(tmp_path, [named], 32, 16)
+    assert store.names == (there,)
+    assert store.sizes[0] > 0
+    assert store.quarantined == {}

@@ -253,9 +253,8 @@ def _path_in(image: Any) -> Any:
 
 def _joined(values: Iterable[Any]) -> list[Any]:
     """The captions of several fields, each of which may hold one, a list of them, or none."""
-    return [
-        caption for value in values if value is not None for caption in (value if isinstance(value, list) else [value])
-    ]
+    lists = (value if isinstance(value, list) else [value] for value in values if value is not None)
+    return [caption for each in lists for caption in each]
 
 
 class _Repeating(dict[str, Any]):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from textreid.errors import CaptionError, DataError, ImageError
-from textreid.images import read_image, to_pixels
+from textreid.images import name_on_disk, read_image, to_pixels
 from textreid.models.tokenizer import Tokenizer
 from textreid.training.processes import Processes
 from textreid.training.sampler import Draw, Indices, Sampler
@@ -128,14 +128,18 @@ class ImageStore:
     """
 
     def __init__(self, root: Path, names: Sequence[str], height: int, width: int) -> None:
-        self.names = tuple(names)
-        self.sizes = [_file_size(root / name) for name in self.names]
+        self.sizes = [_file_size(root / name) for name in names]
+        self.names = tuple(
+            name if size >= 0 else name_on_disk(root, name) for name, size in zip(names, self.sizes, strict=True)
+        )
         self.quarantined: dict[int, str] = {}
         self._root = root
         self._shape = (3, height, width)
         self._cache: npt.NDArray[np.uint8] | None = None
-        for index, size in enumerate(self.sizes):
-            if size < 0:
+        for index, (given, found) in enumerate(zip(names, self.names, strict=True)):
+            if found != given:
+                self.sizes[index] = _file_size(root / found)
+            if self.sizes[index] < 0:
                 self.quarantine(index, f"{root / self.names[index]}: no such file")
 
     @property
