@@ -95,7 +95,7 @@ def measure(
         begin = time.process_time()
         model = train(config, data, out, log=RunLog(out, False))
         seconds = time.process_time() - begin
-    scores = {name: round(100 * value, 2) for name, value in unseen(model).items()}
+    scores = {name: round(100 * value, 2) for name, value in unseen.measure(model).items()}
     captions = config.training.epochs * len(data)
     images = captions if way == "pairs" else captions // CAPTIONS
     return {**scores, "captions": captions, "image_passes": images, "processor_seconds": round(seconds)}

@@ -14,6 +14,7 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +27,10 @@ from textreid.captions.table import CaptionRow, write_captions
 from textreid.presets import paper
 from textreid.runlog import RunLog
 from textreid.training.dataset import captioned_images
-from textreid.training.gradcache import take_step
-from textreid.training.loader import Batch, batches
+from textreid.training.loader import Batch
+from textreid.training.noise_table import EqualNoise
 from textreid.training.preparation import Run, prepare
-from textreid.training.processes import Processes
+from textreid.training.recipe import training_steps
 
 SENTENCE = (
     "the person wears a dark red jacket over grey trousers with white shoes and carries small black bag on left "
@@ -64,14 +65,20 @@ def prepare_both(folder: Path, batch: int, seed: int, precision: str, tiny: bool
         ]
     )
     data = captioned_images(folder / "imgs", folder / "captions")
-    nam = prepare(config, data, folder / "run", False, RunLog(folder / "run", False), Processes())
-    return nam, replace(nam, config=config.override(["masking.method=em"]), noise=None)
+    (folder / "run").mkdir()
+    nam = prepare(config, data, folder / "run", RunLog(folder / "run", False))
+    return nam, replace(nam, noise=EqualNoise(config.masking.probability), scorer=None)
 
 
-def seconds_of(run: Run, step: int, batch: Batch) -> tuple[float, float]:
+def steps_of(run: Run, stream: Iterable[Batch], folder: Path) -> Iterator[int]:
+    """The recipe's own loop, one step at a time; batches go to the device in it."""
+    return training_steps(run, (batch.to(run.compute.device) for batch in stream), None, RunLog(folder, False))
+
+
+def seconds_of(run: Run, steps: Iterator[int]) -> tuple[float, float]:
     """Wall-clock and processor seconds of one step."""
     wall, processor = time.perf_counter(), time.process_time()
-    take_step(run, step, batch, 1e-5)
+    next(steps)
     finish(run.compute.device)
     return time.perf_counter() - wall, time.process_time() - processor
 
@@ -91,16 +98,16 @@ def main() -> None:
         folder = Path(name)
         write_data(folder, options.batch * 4, options.seed)
         nam, em = prepare_both(folder, options.batch, options.seed, options.precision, options.tiny)
-        nam.network.train()
-        stream = batches(nam.sampler, nam.images, nam.captions, range(options.pairs + 1), 0, nam.processes)
+        stream = list(nam.loader.batches(range(options.pairs + 1), 0, torch.device("cpu")))
+        nam_steps, em_steps = (steps_of(run, stream, folder / "run") for run in (nam, em))
         times = []
         tokens = []
         for step, batch in enumerate(stream):
             first, second = (nam, em) if step % 2 else (em, nam)  # neither is always the first
-            by_run = {run is nam: seconds_of(run, step, batch) for run in (first, second)}
+            taken = {run is nam: seconds_of(run, nam_steps if run is nam else em_steps) for run in (first, second)}
             if step:  # the first pair warms up
-                times.append((*by_run[True], *by_run[False]))
-                tokens.append(float(batch.lengths.mean()))
+                times.append((*taken[True], *taken[False]))
+                tokens.append(float(batch.lengths.double().mean()))
     wall = [row[0] / row[2] for row in times]
     processor = [row[1] / row[3] for row in times]
     result = {

@@ -1,4 +1,4 @@
-"""How much memory a training step takes: as it is, with recomputed layers, in portions, and with both.
+"""How much memory a training step takes: as it is, with recomputed layers, in micro-batches, and with both.
 
     python benchmarks/step_memory.py                     # some minutes on two cores
     python benchmarks/step_memory.py --batch 32 --micro 4
@@ -25,10 +25,8 @@ from textreid.captions.table import CaptionRow, write_captions
 from textreid.presets import paper
 from textreid.runlog import RunLog
 from textreid.training.dataset import captioned_images
-from textreid.training.gradcache import take_step
-from textreid.training.loader import batches
 from textreid.training.preparation import prepare
-from textreid.training.processes import Processes
+from textreid.training.recipe import training_steps
 
 STATUS, PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 CAPTION = "a man in dark red jacket over grey trousers and white shoes carries small black bag on left shoulder"
@@ -63,12 +61,15 @@ def measure(folder: Path, batch: int, precision: str, settings: list[str]) -> di
     )  # fmt: skip
     data = captioned_images(folder / "imgs", folder / "captions")
     with tempfile.TemporaryDirectory() as out:
-        run = prepare(config, data, Path(out) / "run", False, RunLog(Path(out) / "run", False), Processes())
+        log = RunLog(Path(out) / "run", False)
+        log.path.parent.mkdir()
+        run = prepare(config, data, log.path.parent, log)
+        steps = training_steps(run, run.loader.batches(range(2), 0, run.compute.device), None, log)
         before = resident("VmRSS")
-        for step, drawn in enumerate(batches(run.sampler, run.images, run.captions, range(2), 0, run.processes)):
+        for _ in range(2):
             PEAK.write_text("5")  # resets the peak
             start = time.perf_counter()
-            take_step(run, step, drawn, 1e-5)
+            next(steps)
             seconds = time.perf_counter() - start
     return {"mib": round((resident("VmHWM") - before) / 2**20), "seconds": round(seconds, 1)}
 
@@ -86,8 +87,8 @@ def main() -> None:
     if options.data:
         print(json.dumps(measure(options.data, options.batch, options.precision, options.measure)))
         return
-    recompute, portions = "training.activation_checkpointing=true", f"training.micro_batch={options.micro}"
-    ways = {"as it is": [], "recomputed": [recompute], "in portions": [portions], "both": [recompute, portions]}
+    recompute, micro = "training.activation_checkpointing=true", f"training.micro_batch={options.micro}"
+    ways = {"as it is": [], "recomputed": [recompute], "in micro-batches": [micro], "both": [recompute, micro]}
     with tempfile.TemporaryDirectory() as name:
         write_data(Path(name), 2 * options.batch, options.seed)
         command = [sys.executable, __file__, "--data", name, "--batch", str(options.batch)]

@@ -11,7 +11,7 @@ the process tells the same apart from waiting.
   through the text tower with gradient, padded to 77 tokens; all tokens of both towers pass the final norm and
   projection; the scores of each sample become Python lists, one copy a sample; float32 on a CPU, float16 autocast with
   a gradient scaler on a GPU. The scores are no part of the loss, so that no backward pass goes through them.
-- pairs: `take_step` of the recipe, preset ``paper``.
+- pairs: the loop of the recipe (`training_steps`), preset ``paper``.
 - four: the same with four captions an image, preset ``fast``: as many captions a step, a quarter of the images.
 
 Arithmetic is that of `arithmetic.py`; the peak is that of one large product of the same type, measured in the same run.
@@ -24,7 +24,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -45,13 +45,12 @@ from textreid.presets import fast, paper
 from textreid.runlog import RunLog
 from textreid.training.augmentation import augment, draw_changes
 from textreid.training.dataset import captioned_images
-from textreid.training.gradcache import take_step
-from textreid.training.loader import Batch, ImageStore, batches
+from textreid.training.loader import Batch, ImageStore
 from textreid.training.losses import sdm
 from textreid.training.masking import mask_tokens
 from textreid.training.noise_table import NoiseTable
-from textreid.training.preparation import Run, prepare
-from textreid.training.processes import Processes
+from textreid.training.preparation import Run, bring_together, prepare
+from textreid.training.recipe import training_steps
 
 WAYS = ("release", "pairs", "four")
 CAPTIONS = 4
@@ -90,7 +89,9 @@ def prepare_run(folder: Path, config: Config, name: str, options: argparse.Names
         ]
     )  # fmt: skip
     data = captioned_images(folder / "imgs", folder / "captions")
-    return prepare(config, data, folder / name, False, RunLog(folder / name, False), Processes())
+    log = RunLog(folder / name, False)
+    log.path.parent.mkdir(exist_ok=True)
+    return bring_together(prepare(config, data, log.path.parent, log), log)
 
 
 class Release:
@@ -103,24 +104,29 @@ class Release:
         self.scaler = torch.amp.GradScaler(run.compute.device.type, enabled=on_gpu)
         self.probabilities: dict[int, list[float]] = {}
 
-    def step(self, step: int, batch: Batch, rate: float) -> None:
+    def steps(self, stream: Iterable[Batch]) -> Iterator[int]:
+        """Train on one batch of pairs after the other."""
+        for number, batch in enumerate(stream):
+            self.step(number, batch)
+            yield number
+
+    def step(self, step: int, batch: Batch, rate: float = 1e-5) -> None:
         """Train on one batch of pairs."""
         run, device = self.run, self.run.compute.device
         tokenizer, model = run.model.tokenizer, run.config.model
         draws = torch.Generator(device).manual_seed(step)
-        ids = F.pad(torch.from_numpy(batch.ids), (0, PADDED - batch.ids.shape[1])).to(device)
-        lengths = torch.from_numpy(batch.lengths).to(device)
-        pixels = torch.from_numpy(batch.pixels).to(device)
+        ids = F.pad(batch.ids, (0, PADDED - batch.ids.shape[1])).to(device)
+        lengths, pixels = batch.lengths.to(device), batch.pixels.to(device)
         changes = draw_changes(len(pixels), run.config.augmentation, draws)
         pixels = augment(pixels, run.config.augmentation, changes, model.pixel_mean, model.pixel_std)
         positions = torch.arange(PADDED, device=device)
         words = (positions > 0) & (positions < lengths[:, None] - 1)
-        p = torch.tensor([self.probabilities.get(pair, [0.15] * PADDED) for pair in batch.pairs.tolist()])
+        p = torch.tensor([self.probabilities.get(pair, [0.15] * PADDED) for pair in batch.caption_index.tolist()])
         masked = mask_tokens(ids, p.to(device), words, draws, tokenizer.mask_id, tokenizer.vocabulary_size)
         with self.autocast():
             images, texts, noise = self._forward(pixels, masked.ids, ids, lengths)
-            loss = sdm(images, texts, run.labels[torch.from_numpy(batch.images).to(device)])
-        for pair, row in zip(batch.pairs.tolist(), noise, strict=True):
+            loss = sdm(images, texts, batch.labels.to(device))
+        for pair, row in zip(batch.caption_index.tolist(), noise, strict=True):
             self.probabilities[pair] = (row - row.mean() + 0.15).clamp(0, 1).tolist()
         torch.autograd.backward(self.scaler.scale(loss))
         for group in run.optimizer.param_groups:
@@ -145,17 +151,17 @@ class Release:
 class Way:
     """A step, batches for it, and what it computes."""
 
-    take: Callable[[int, Batch, float], object]
+    steps: Iterator[object]
     stream: list[Batch]
     device: torch.device
     dtype: torch.dtype  # of the products
     operations: list[float]  # of each batch
 
-    def seconds(self, step: int) -> tuple[float, float]:
-        """Wall-clock and processor time of one step."""
+    def seconds(self) -> tuple[float, float]:
+        """Wall-clock and processor time of the next step."""
         finish(self.device)
         wall, processor = time.perf_counter(), time.process_time()
-        self.take(step, self.stream[step], 1e-5)
+        next(self.steps)
         finish(self.device)
         return time.perf_counter() - wall, time.process_time() - processor
 
@@ -164,16 +170,17 @@ def make_way(folder: Path, name: str, options: argparse.Namespace) -> Way:
     """One of the three, with its own weights, optimiser and batches."""
     config = fast() if name == "four" else paper()
     run = prepare_run(folder, config, name, options)
-    run.network.train()
-    stream = list(batches(run.sampler, run.images, run.captions, range(options.rounds + 1), 0, run.processes))
+    stream = list(run.loader.batches(range(options.rounds + 1), 0, torch.device("cpu")))
     layer, model, device = config.masking.layer, run.config.model, run.compute.device
     if name == "release":
         dtype = torch.float16 if device.type == "cuda" else torch.float32
         padded = [float(PADDED)] * options.pairs
         operations = [step_operations(model, options.pairs, padded, layer, whole=True) for _ in stream]
-        return Way(Release(run).step, stream, device, dtype, operations)
+        return Way(Release(run).steps(stream), stream, device, dtype, operations)
     operations = [step_operations(model, len(b.pixels), b.lengths.tolist(), layer) for b in stream]
-    return Way(partial(take_step, run), stream, device, run.compute.dtype, operations)
+    sent = (batch.to(device) for batch in stream)  # within the step, as the release does it
+    steps = training_steps(run, sent, None, RunLog(folder / name, False))
+    return Way(steps, stream, device, run.compute.dtype, operations)
 
 
 def measure_steps(folder: Path, options: argparse.Namespace) -> dict[str, object]:
@@ -182,7 +189,7 @@ def measure_steps(folder: Path, options: argparse.Namespace) -> dict[str, object
     seconds, shares = [], []
     for step in range(options.rounds + 1):
         order = WAYS if step % 2 else WAYS[::-1]  # none is always the first
-        taken = {name: ways[name].seconds(step) for name in order}
+        taken = {name: ways[name].seconds() for name in order}
         device, dtypes = ways["pairs"].device, {way.dtype for way in ways.values()}
         peaks = {dtype: matrix_peak(device, dtype, options.tiny) for dtype in dtypes}
         seconds.append(taken)
@@ -208,7 +215,7 @@ def _summary(
         ),
         "share_of_peak": round(statistics.median(one[name] for one in shares), 3),
         "dtype": str(way.dtype).removeprefix("torch."),
-        "mean_tokens": round(float(np.mean([batch.lengths.mean() for batch in way.stream])), 1),
+        "mean_tokens": round(float(np.mean([batch.lengths.double().mean() for batch in way.stream])), 1),
     }
 
 
@@ -236,14 +243,13 @@ def _rate(read: Callable[[], int]) -> float:
 
 def _through_threads(run: Run, workers: int) -> int:
     """What the recipe does."""
-    steps = range(run.sampler.steps_per_epoch)
-    stream = batches(run.sampler, run.images, run.captions, steps, workers, run.processes)
+    stream = run.loader.batches(range(run.loader.sampler.steps_per_epoch), workers, torch.device("cpu"))
     return sum(len(batch.pixels) for batch in stream)
 
 
 def _through_processes(run: Run, folder: Path, pool: ProcessPoolExecutor) -> int:
-    """The same files, in the same portions, read by processes that send the pixels back."""
-    names = run.images.names
+    """The same files, in portions of the same size, read by processes that send the pixels back."""
+    names = run.loader.images.names
     portions = [names[start : start + run.config.training.batch_size] for start in range(0, len(names), 16)]
     return sum(len(pixels) for pixels in pool.map(partial(_read, folder / "imgs"), portions))
 

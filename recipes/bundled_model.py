@@ -20,7 +20,7 @@ from textreid.evaluation.splits import validation
 from textreid.models import load_model
 from textreid.presets import tiny
 from textreid.synthetic import write_corpus
-from textreid.training.recipe import pretrain
+from textreid.training import captioned_images, train
 
 TRAIN_IDENTITIES = {"street": 8000, "campus": 8000, "mall": 8000, "night": 3000}
 IMAGES_PER_IDENTITY = 2
@@ -67,10 +67,11 @@ def main() -> None:
         caption(people, captions, mllms, seed=SEED)
     if options.stop_after:
         return
-    watched = validation(read_benchmark("generic", unseen), on_test=True)
+    on_unseen = validation(read_benchmark("generic", unseen), on_test=True)
     start = time.monotonic()
     run = options.work / "run"
-    pretrain(configuration(options.epochs), people, captions, run, options.resume, watched, watched.words)
+    data = captioned_images(people, captions)
+    train(configuration(options.epochs), data, run, validation=on_unseen, resume=options.resume)
     print(f"training: {(time.monotonic() - start) / 60:.0f} minutes since it was started or resumed")
     print(describe_noise(captions_with_noise(captions, run)))
     shutil.rmtree(BUNDLED, ignore_errors=True)

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -8,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from textreid.errors import ArtifactError, ConfigError
-from textreid.runlog import RunLog, is_running, read_records
+from textreid.runlog import RunLog, read_records
 
 
 def test_records_are_lines_of_json_that_are_there_at_once(tmp_path: Path) -> None:
@@ -110,25 +108,3 @@ def test_no_tensorboard_unless_it_is_asked_for_and_there(tmp_path: Path, monkeyp
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'textreid\[tensorboard\]'"):
         RunLog(tmp_path, tensorboard=True)
-
-
-def test_a_run_is_known_to_be_running_while_its_process_shows_progress(tmp_path: Path) -> None:
-    RunLog(tmp_path, console=False).record("start", 0)
-    assert not is_running(tmp_path)
-    with RunLog(tmp_path, console=False).progress("train", total=2):
-        assert is_running(tmp_path)
-    assert not is_running(tmp_path)
-    assert not is_running(tmp_path / "none")
-    code = (
-        "import pathlib, sys, textreid.runlog as r\n"
-        "with r.RunLog(pathlib.Path(sys.argv[1]), console=False).progress('train', 2):\n"
-        "    print('ready', flush=True)\n    sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        assert is_running(tmp_path)
-        process.kill()
-    assert not is_running(tmp_path)

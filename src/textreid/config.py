@@ -255,6 +255,16 @@ class Config:
         """
         return self.from_dict(self.to_dict())
 
+    def differences(self, other: Self) -> list[str]:
+        """Say which settings ``other`` has otherwise, as ``section.name is 3, not 12``, the own value last."""
+        theirs = other.to_dict()
+        return [
+            f"{section}.{name} is {theirs[section][name]!r}, not {value!r}"
+            for section, values in self.to_dict().items()
+            for name, value in values.items()
+            if theirs[section][name] != value
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain JSON values, every default included."""
         return dict(json.loads(json.dumps(dataclasses.asdict(self))))

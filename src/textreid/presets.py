@@ -14,6 +14,7 @@ from textreid.config import (
     TrainingConfig,
 )
 from textreid.errors import ConfigError, ResumeError, nearest_name
+from textreid.runlog import first_of_run
 
 
 def tiny() -> Config:
@@ -97,13 +98,18 @@ def preset(name: str) -> Config:
     return PRESETS[name]()
 
 
-def settings_of_run(folder: Path) -> Config:
+def settings_of_run(folder: Path) -> Config | None:
     """Read the settings of the run in ``folder``, to go on with.
+
+    Returns:
+        None in a process other than the first of its run: without a shared disk, it takes those of the first.
 
     Raises:
         ResumeError: there is no run.
         ConfigError: its ``config.json`` is damaged.
     """
-    if not (folder / "config.json").is_file():
+    if (folder / "config.json").is_file():
+        return Config.load(folder / "config.json")
+    if first_of_run():
         raise ResumeError(f"{folder}: no run to resume; start it without --resume")
-    return Config.load(folder / "config.json")
+    return None

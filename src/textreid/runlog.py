@@ -21,8 +21,9 @@ from textreid.errors import ArtifactError, ConfigError
 from textreid.progress import Progress
 
 METRICS = "metrics.jsonl"
-NOISE = "noise"  # the event of a histogram
-ABOUT = frozenset({"event", "step", "epoch", "time", "watched"})  # what a record says of itself; the rest was measured
+NOISE, LEFT_OUT = "noise", "left_out"  # the events of a histogram, and of images that cannot be used
+# What a record says of itself; the rest was measured. "watched" stands for "validation_set" in older logs.
+ABOUT = frozenset({"event", "step", "epoch", "time", "validation_set", "watched"})
 
 
 class RunLog:
@@ -67,7 +68,7 @@ class RunLog:
     @contextmanager
     def progress(self, task: str, total: int, done: int = 0, unit: str = "steps") -> Iterator[None]:
         """Show how far ``task`` is, its rate and the time left, while the block runs and calls `advance`."""
-        with Progress(task, unit, self._console) as shown, _locked(self.path, shared=True):
+        with Progress(task, unit, self._console) as shown:
             self._progress, self._total, self._note = shown, total, ""
             shown.start(done)
             try:
@@ -149,36 +150,9 @@ class NoLog(RunLog):
         """Do nothing."""
 
 
-def is_running(folder: Path) -> bool:
-    """Whether a process on this machine, which has begun its records, shows its `RunLog.progress` in ``folder``."""
-    with _locked(folder / METRICS, shared=False) as free:
-        return not free
-
-
-@contextmanager
-def _locked(path: Path, shared: bool) -> Iterator[bool]:
-    """Hold a lock of ``path``, also lost by the death of the process; yields False if another holds it.
-
-    Where files cannot be locked (Windows, some network disks) nobody seems to hold any.
-    """
-    try:
-        import fcntl
-
-        descriptor = os.open(path, os.O_RDONLY)
-    except (ImportError, OSError):
-        yield True
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        free = True
-    except BlockingIOError:
-        free = False
-    except OSError:
-        free = True
-    try:
-        yield free
-    finally:
-        os.close(descriptor)
+def first_of_run() -> bool:
+    """Tell whether this process speaks for its run: torchrun's first, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

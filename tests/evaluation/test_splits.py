@@ -4,7 +4,7 @@ import pytest
 
 from textreid.datasets.records import Benchmark, Record
 from textreid.errors import AnnotationError
-from textreid.evaluation.splits import chosen_on_test, split_of, validation
+from textreid.evaluation.splits import chosen_on_test, split_for_training, split_of, validation
 
 
 def benchmark(*splits: str) -> Benchmark:
@@ -19,7 +19,7 @@ def benchmark(*splits: str) -> Benchmark:
 
 def test_the_validation_split_of_its_own_comes_first() -> None:
     found = validation(benchmark("train", "val", "test"))
-    assert found.words == "the validation split of streets"
+    assert found.name == "the validation split of streets"
     assert {record.split for record in found.part.records} == {"val"}
     assert split_of(benchmark("train", "val"), "val") == found.part
 
@@ -27,7 +27,7 @@ def test_the_validation_split_of_its_own_comes_first() -> None:
 def test_else_a_tenth_of_the_training_people_is_set_aside() -> None:
     found = validation(benchmark("train", "test"), seed=3)
     people = {record.identity for record in found.part.records}
-    assert found.words == "10% of the training people (seed 3) of streets"
+    assert found.name == "10% of the training people (seed 3) of streets"
     assert len(people) == 4
     assert people < set(range(40))
     assert validation(benchmark("train", "test"), seed=3) == found
@@ -40,7 +40,27 @@ def test_test_is_taken_only_when_asked_and_is_stamped() -> None:
         validation(benchmark("test"))
     found = validation(benchmark("train", "val", "test"), on_test=True)
     assert {record.split for record in found.part.records} == {"test"}
-    assert chosen_on_test(found.words)
-    assert chosen_on_test(f"nothing: the last step; watched: {found.words}")
-    assert not chosen_on_test(validation(benchmark("val")).words)
+    assert chosen_on_test(found.name)
+    assert chosen_on_test(f"nothing: the last step; watched: {found.name}")
+    assert not chosen_on_test(validation(benchmark("val")).name)
     assert not chosen_on_test(None)
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("train", "val", "test")])
+def test_nobody_is_trained_on_and_validated_on(splits: tuple[str, ...]) -> None:
+    whole = benchmark(*splits)
+    people, held = split_for_training(whole)
+    assert held is not None
+    assert {record.identity for record in people.records} & {identity for _, identity in held.people} == set()
+    assert {f"{Path('nowhere').resolve()}/{record.image}" for record in people.records} & held.images == set()
+    assert len(people.records) + len(held.part.records) == 80 * (len(splits) - 1)
+    assert held == validation(whole)
+
+
+def test_nobody_is_set_aside_unless_asked() -> None:
+    people, held = split_for_training(benchmark("train", "test"), set_aside=False)
+    assert (len(people.records), held) == (80, None)
+    people, held = split_for_training(benchmark("train", "val"), set_aside=False)
+    assert held == validation(benchmark("train", "val"))
+    with pytest.raises(AnnotationError, match="no split 'train'"):
+        split_for_training(benchmark("val", "test"))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.training.conftest import train_on
 
 from textreid.cli import main
 from textreid.config import Config, MaskingConfig
@@ -23,8 +24,6 @@ from textreid.inspection.words import (
     inspect_image,
 )
 from textreid.models import load_model
-from textreid.runlog import RunLog
-from textreid.training.recipe import pretrain
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -38,7 +37,7 @@ def run(
 ) -> Path:
     out = tmp_path_factory.mktemp("inspection") / "run"
     config = small_config("training.epochs=1", "masking.layer=1", "masking.probability=0.3")
-    pretrain(config, corpus.images, corpus.captions, out, log=RunLog(out, console=False))
+    train_on(corpus, config, out)
     return out
 
 

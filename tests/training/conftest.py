@@ -2,9 +2,10 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from PIL import Image
 
 from textreid.captions.table import CaptionRow, write_captions
 from textreid.config import Config
+from textreid.models import Model
 from textreid.presets import tiny
+from textreid.runlog import RunLog
+from textreid.training import captioned_images, train
 
 COLOURS = {
     "red": (200, 30, 30), "green": (30, 160, 40), "blue": (30, 50, 200), "white": (240, 240, 240),
@@ -30,6 +34,22 @@ class Corpus:
     images: Path
     captions: Path
     outfits: list[tuple[str, str]]  # of each image, in the order of their names
+
+
+@dataclass(frozen=True)
+class Validating:
+    """A validation set that is measured by any function."""
+
+    measure: Callable[[Model], Mapping[str, float]]
+    name: str = "a validation set"
+    images: frozenset[str] = frozenset()
+    people: frozenset[tuple[str, int]] = frozenset()
+
+
+def train_on(corpus: Corpus, config: Config, out: Path, **options: Any) -> Model:
+    """Train on a corpus without a word on the console, unless a log is given."""
+    options.setdefault("log", RunLog(out, console=False))
+    return train(config, captioned_images(corpus.images, corpus.captions), out, **options)
 
 
 def draw_outfit(outfit: tuple[str, str], rng: np.random.Generator, warm: bool = False) -> Image.Image:

@@ -63,8 +63,7 @@ def test_trains_with_the_settings_given(
 def benchmark(corpus: "Corpus", tmp_path: Path) -> Path:
     """The images of the corpus as a benchmark: two thirds of its people to train on, the others to test on."""
     folder = tmp_path / "benchmark"
-    folder.mkdir()
-    (folder / "imgs").symlink_to(corpus.images)
+    shutil.copytree(corpus.images, folder / "imgs")
     entries = [
         {
             "split": "train" if row % 3 else "test",
@@ -104,6 +103,20 @@ def test_measures_on_the_validation_split_and_stamps_a_look_at_test(
     assert model.selected_on == f"nothing: the last step; watched: {watched}"
     assert model.training_text == ("m",)
     assert f"| selected on | {model.selected_on} |" in (out / "model" / "card.md").read_text()
+
+
+def test_refuses_to_validate_on_what_it_trains_on(
+    textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", settings: Path, benchmark: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(benchmark / "imgs")
+    (benchmark / "imgs").symlink_to(corpus.images)
+    code, _, said = textreid(
+        "pretrain", "--images", corpus.images, "--captions", corpus.captions, "--out", tmp_path / "run",
+        "--config", settings, "--validate", benchmark,
+    )  # fmt: skip
+    assert (code, said.count("\n")) == (1, 1)
+    assert "are in the training set and in the validation set, 10% of the training people (seed 0) of benchm" in said
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from safetensors.torch import load_file
+from tests.training.conftest import train_on
 from tests.training.together import Together, run_together, start, step_of, wait_for_step
 
 from textreid.cli import main
 from textreid.config import Config
 from textreid.errors import DataError
 from textreid.runlog import read_records
-from textreid.training.recipe import pretrain
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -126,7 +126,7 @@ def test_a_hung_process_ends_the_run_and_fewer_go_on(
     assert [process.exitcode for process in started.processes] == [1, -signal.SIGKILL, 1, 1]
     assert complaints(tmp_path / "said") == [LOST.format("1 of 0 to 3")]
     newest = int(sorted(out.glob("step-*"))[-1].name.removeprefix("step-"))
-    pretrain(Config.load(config), corpus.images, corpus.captions, out, resume=True)
+    train_on(corpus, Config.load(config), out, resume=True)
     assert [record["event"] for record in read_records(out / "metrics.jsonl")].count("resume") == 1
     found, expected = (load_file(folder / "model" / "model.safetensors") for folder in (out, straight))
     assert max(float((found[name] - value).abs().max()) for name, value in expected.items()) < 1e-4
@@ -152,7 +152,7 @@ def test_a_signal_to_one_process_stops_all_of_them_after_a_checkpoint(
 
 def fail_on_data(config: Path, corpus: "Corpus", out: Path) -> bool:
     with pytest.raises(DataError, match="of 60 images cannot be read, more than 1%") as caught:
-        pretrain(Config.load(config), corpus.images, corpus.captions, out)
+        train_on(corpus, Config.load(config), out)
     return caught.value.reported
 
 
@@ -184,8 +184,8 @@ from textreid.training.processes import processes_of_run
 network = torch.nn.Sequential(*(torch.nn.Linear(8, 8) for _ in range(30)))
 with processes_of_run(45) as processes:
     for _ in range(3):
-        processes.from_first(lambda: None)
-    processes.copy_weights(network)
+        processes.on_rank0(lambda: None)
+    processes.broadcast_weights(network)
 """
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.training.conftest import Validating, train_on
 
 from textreid.config import Config
 from textreid.datasets.benchmarks import read_benchmark
@@ -19,7 +20,7 @@ from textreid.evaluation import evaluate
 from textreid.models import Model, load_model
 from textreid.presets import finetune as preset
 from textreid.runlog import RunLog, read_records
-from textreid.training import finetune, pretrain
+from textreid.training import annotated_people, train as train_data
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -54,13 +55,14 @@ def config(small_config: MakeConfig) -> Config:
 
 
 def train(config: Config, data: Benchmark, out: Path, **options: Any) -> Model:
-    return finetune(config, data.split("train"), out, log=options.pop("log", RunLog(out, console=False)), **options)
+    options.setdefault("log", RunLog(out, console=False))
+    return train_data(config, annotated_people(data), out, **options)
 
 
-def scripted(*scores: float) -> Callable[[Model], Mapping[str, float]]:
+def scripted(name: str, *scores: float) -> Validating:
     """A validation whose R1 is told in advance, from epoch 0 on."""
     remaining = iter(scores)
-    return lambda model: {"R1": next(remaining)}
+    return Validating(lambda model: {"R1": next(remaining)}, name)
 
 
 class KilledError(BaseException):
@@ -86,12 +88,13 @@ def test_learns_a_new_domain_and_finds_people_it_has_never_seen(
     Rounding alone moves the end: seed 0, from 0.13, came out between 0.25 and 0.58.
     """
     corpus = make_corpus(tmp_path / "seen", images=400, seed=1)
-    start = pretrain(
+    start = train_on(
+        corpus,
         small_config(
             *NO_CHANGES, "training.epochs=14", "training.batch_size=50", "training.captions_per_image=2",
             "optimizer.learning_rate=0.004", "augmentation.colour=0.1", "training.seed=1",
         ),
-        corpus.images, corpus.captions, tmp_path / "pretrained", log=RunLog(tmp_path / "pretrained", console=False),
+        tmp_path / "pretrained",
     )  # fmt: skip
     before = evaluate(start, people, "test").scores()["R1"]
     settings = replace(
@@ -106,8 +109,8 @@ def test_learns_a_new_domain_and_finds_people_it_has_never_seen(
     assert set(settings.losses.weights()) == {"sdm", "id", "mlm"}
     out = tmp_path / "run"
     tuned = train(
-        settings, people, out, watched=VALIDATED,
-        evaluate=lambda model: evaluate(model, people, "val").scores(),
+        settings, people, out,
+        validation=Validating(lambda model: evaluate(model, people, "val").scores(), VALIDATED),
     )  # fmt: skip
     after = evaluate(tuned, people, "test").scores()["R1"]
     assert before < 0.25
@@ -173,7 +176,7 @@ def test_keeps_the_epoch_that_the_rule_says(rule: str, config: Config, people: B
         [f"training.select={rule}", "training.epochs=4", "training.keep_checkpoints=1", "training.checkpoint_every=100"]
     )
     out = tmp_path / "run"
-    model = train(config, people, out, evaluate=scripted(0.99, 0.25, 0.5, 0.375, 0.5), watched=VALIDATED)
+    model = train(config, people, out, validation=scripted(VALIDATED, 0.99, 0.25, 0.5, 0.375, 0.5))
     kept, last = 8, 16
     names = sorted(path.name for path in out.glob("step-*"))
     assert names == [f"step-{step:08}" for step in ([kept, last] if rule == "validation" else [last])]
@@ -199,7 +202,7 @@ def test_the_best_epoch_survives_a_kill(step: int, config: Config, people: Bench
             steps = [record["step"] for record in read_records(log.path) if record["event"] != "resume"]
             return {"R1": scores.get(steps[-1], 0.0)}
 
-        train(config, people, out, log=log, resume=resume, evaluate=evaluate, watched=VALIDATED)
+        train(config, people, out, log=log, resume=resume, validation=Validating(evaluate, VALIDATED))
 
     straight, out = tmp_path / "straight", tmp_path / "run"
     start(straight, RunLog(straight, console=False), resume=False)
@@ -215,17 +218,17 @@ def test_the_best_epoch_survives_a_kill(step: int, config: Config, people: Bench
 def test_a_resume_must_choose_on_the_same_data(config: Config, people: Benchmark, tmp_path: Path) -> None:
     config = config.override(["training.select=validation"])
     out = tmp_path / "run"
-    train(config, people, out, evaluate=scripted(0.0, 0.5, 0.25), watched="A")
+    train(config, people, out, validation=scripted("A", 0.0, 0.5, 0.25))
     with pytest.raises(ResumeError, match="it chose its model on A, this does on B"):
-        train(config, people, out, resume=True, evaluate=scripted(), watched="B")
+        train(config, people, out, resume=True, validation=scripted("B"))
     with pytest.raises(ResumeError, match=r"training\.validate_every was 1, is 2"):
         train(
-            config.override(["training.validate_every=2"]), people, out, resume=True, evaluate=scripted(),
-            watched="A",
+            config.override(["training.validate_every=2"]), people, out, resume=True,
+            validation=scripted("A"),
         )  # fmt: skip
     shutil.rmtree(out / "step-00000004")
     with pytest.raises(ArtifactError, match=r"step-00000004: no manifest\.json"):
-        train(config, people, out, resume=True, evaluate=scripted(), watched="A")
+        train(config, people, out, resume=True, validation=scripted("A"))
 
 
 def test_without_identities_that_loss_is_left_out_and_it_says_so(
@@ -233,14 +236,14 @@ def test_without_identities_that_loss_is_left_out_and_it_says_so(
 ) -> None:
     config = config.override(["training.batch_size=60", "training.epochs=1"])
     out = tmp_path / "run"
-    pretrain(config, corpus.images, corpus.captions, out)
+    train_on(corpus, config, out, log=RunLog(out))
     said = capsys.readouterr().err.splitlines()
     assert "60 images, 120 captions; no identities, so without the loss id" in said[0]
     assert Config.load(out / "config.json").losses.weights() == {"sdm": 1, "mlm": 1}
     card = (out / "model" / "card.md").read_text()
     assert "SDM * 1, MLM * 1, temperature 0.05; ID off: the data has no identities |" in card
     assert "| identities | unknown |" in card
-    pretrain(config, corpus.images, corpus.captions, out, resume=True)
+    train_on(corpus, config, out, resume=True)
     assert (out / "model" / "card.md").read_text() == card
 
 
@@ -252,7 +255,7 @@ def test_what_does_not_fit_the_data_is_refused_at_once(config: Config, corpus: "
         ]
     )  # fmt: skip
     with pytest.raises(ConfigError) as caught:
-        pretrain(wrong, corpus.images, corpus.captions, tmp_path / "run")
+        train_on(corpus, wrong, tmp_path / "run")
     for part in (
         "training.batch_size: 121, but an epoch has only 120 pairs; set it to 120 or less",
         "optimizer.min_warmup_steps: a warm-up of 1000 steps leaves nothing of the 2 of this run",
@@ -263,7 +266,7 @@ def test_what_does_not_fit_the_data_is_refused_at_once(config: Config, corpus: "
     assert not (tmp_path / "run").exists()
     slow = config.override(["training.batch_size=120", "training.epochs=2", "optimizer.warmup_epochs=1.6"])
     with pytest.raises(ConfigError, match=r"^optimizer\.warmup_epochs: a warm-up of 2 steps leaves nothing of the 2"):
-        pretrain(slow, corpus.images, corpus.captions, tmp_path / "run")
+        train_on(corpus, slow, tmp_path / "run")
 
 
 def test_settings_made_in_python_are_checked_like_those_of_a_file(
@@ -272,7 +275,7 @@ def test_settings_made_in_python_are_checked_like_those_of_a_file(
     strange: Any = "pairs"
     wrong = replace(config, training=replace(config.training, epoch_unit=strange))
     with pytest.raises(ConfigError, match=r"training\.epoch_unit: expected one of"):
-        pretrain(wrong, corpus.images, corpus.captions, tmp_path / "run")
+        train_on(corpus, wrong, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

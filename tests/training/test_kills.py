@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from tests.training.conftest import train_on
 from tests.training.together import Together, start, wait_for_step
 
 from textreid.config import Config
-from textreid.runlog import RunLog
-from textreid.training.recipe import pretrain
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -22,7 +21,7 @@ STEPS = 96
 
 def train(config: Config, corpus: "Corpus", out: Path, resume: bool) -> None:
     pytest.MonkeyPatch().setattr("textreid.training.recipe.plot_run", lambda metrics: [])
-    pretrain(config, corpus.images, corpus.captions, out, resume, log=RunLog(out, console=False))
+    train_on(corpus, config, out, resume=resume)
 
 
 def finish(started: Together) -> None:

@@ -3,10 +3,11 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, strategies as st
 from PIL import Image
 
@@ -15,14 +16,15 @@ from textreid.errors import CaptionError, DataError
 from textreid.images import read_image, to_pixels
 from textreid.models import Tokenizer
 from textreid.training import loader
-from textreid.training.loader import Batch, ImageStore, TokenizedCaptions, batches, should_cache, tokenize
+from textreid.training.dataset import Draw, Sampler
+from textreid.training.loader import Batch, ImageStore, Loader, TokenizedCaptions, should_cache, tokenize
 from textreid.training.processes import Processes
-from textreid.training.sampler import Draw, Sampler
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
 
 MakeCorpus = Callable[..., "Corpus"]
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +38,18 @@ def table_and_store(corpus: "Corpus") -> tuple[CaptionTable, ImageStore]:
     return table, ImageStore(corpus.images, table.images, 32, 16)
 
 
+def make_loader(table: CaptionTable, store: ImageStore, size: int, captions_per_image: int) -> Loader:
+    sampler = Sampler(table.image_index, size, "image", captions_per_image, seed=0)
+    tokens = tokenize(table.captions, Tokenizer.clip())
+    return Loader(sampler, store, tokens, np.arange(len(table.images)), 0, Processes())
+
+
 def all_batches(corpus: "Corpus", workers: int, cached: bool, start: int = 0, size: int = 32) -> list[Batch]:
     table, store = table_and_store(corpus)
     if cached:
         store.fill_cache(workers, lambda _: None)
-    tokens = tokenize(table.captions, Tokenizer.clip())
-    sampler = Sampler(table.image_index, size, "image", 2, seed=0)
-    return list(batches(sampler, store, tokens, range(start, 2 * sampler.steps_per_epoch), workers, Processes()))
+    source = make_loader(table, store, size, 2)
+    return list(source.batches(range(start, 2 * source.sampler.steps_per_epoch), workers, CPU))
 
 
 def test_token_rows_equal_the_tokenizer(corpus: "Corpus", monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +79,9 @@ def test_threads_and_cache_change_nothing(broken: "Corpus", workers: int, cached
     found = all_batches(broken, workers, cached)
     assert len(found) == len(expected) == 14
     for one, other in zip(found, expected, strict=True):
-        for name, array in one._asdict().items():
-            assert np.array_equal(array, getattr(other, name)), name
+        for name, value in vars(one).items():
+            if name != "processes":
+                assert np.array_equal(value, getattr(other, name)), name
 
 
 def test_a_batch_holds_the_images_of_its_captions(corpus: "Corpus") -> None:
@@ -82,9 +90,14 @@ def test_a_batch_holds_the_images_of_its_captions(corpus: "Corpus") -> None:
     for batch in all_batches(corpus, 2, False):
         for image, label in zip(batch.pixels, batch.images.tolist(), strict=True):
             expected = to_pixels(read_image(corpus.images / table.images[label]), 32, 16)
-            assert (image == expected).all()
+            assert (image.numpy() == expected).all()
             seen += 1
-        assert (table.image_index[batch.pairs] == batch.images[batch.owners]).all()
+        assert (table.image_index[batch.caption_index] == batch.images[batch.image_index]).all()
+        assert (batch.labels.numpy() == batch.images).all()
+        ends = batch.lengths - 1
+        assert batch.is_word.sum(1).tolist() == (ends - 1).tolist()
+        assert not batch.is_word[:, 0].any()
+        assert not batch.is_word[torch.arange(len(ends)), ends].any()
     assert seen == 120
 
 
@@ -92,19 +105,18 @@ def test_batches_go_on_from_any_step(corpus: "Corpus") -> None:
     whole = all_batches(corpus, 2, False, size=16)
     rest = all_batches(corpus, 2, False, start=3, size=16)
     assert len(whole) == 8
-    assert [b.pairs.tolist() for b in rest] == [b.pairs.tolist() for b in whole[3:]]
+    assert [b.caption_index.tolist() for b in rest] == [b.caption_index.tolist() for b in whole[3:]]
 
 
 def test_unreadable_images_leave_with_their_captions_and_are_named(broken: "Corpus") -> None:
     table, store = table_and_store(broken)
-    tokens = tokenize(table.captions, Tokenizer.clip())
-    sampler = Sampler(table.image_index, 64, "image", 2, seed=0)
-    found = list(batches(sampler, store, tokens, range(sampler.steps_per_epoch), 2, Processes()))
+    source = make_loader(table, store, 64, 2)
+    found = list(source.batches(range(source.sampler.steps_per_epoch), 2, CPU))
     assert sorted(store.quarantined) == [130, 131]
     assert "0130.png: " in store.quarantined[130]
     assert sorted(np.concatenate([b.images for b in found]).tolist()) == sorted(set(range(200)) - {130, 131})
     for batch in found:
-        assert np.bincount(batch.owners).tolist() == [2] * len(batch.pixels)
+        assert np.bincount(batch.image_index).tolist() == [2] * len(batch.pixels)
 
 
 def test_a_batch_of_unreadable_images_is_empty(broken: "Corpus") -> None:
@@ -131,7 +143,7 @@ def test_a_wrong_image_folder_fails_at_once(corpus: "Corpus", tmp_path: Path) ->
 
 def test_images_are_read_ahead_of_the_step_that_needs_them(corpus: "Corpus", monkeypatch: pytest.MonkeyPatch) -> None:
     table, store = table_and_store(corpus)
-    sampler = Sampler(table.image_index, 10, "image", 1, seed=0)
+    source = make_loader(table, store, 10, 1)
     third_read = threading.Event()
     reads = itertools.count(1)
     reading = store.read
@@ -142,16 +154,14 @@ def test_images_are_read_ahead_of_the_step_that_needs_them(corpus: "Corpus", mon
         return reading(indices)
 
     monkeypatch.setattr(store, "read", noted_read)
-    tokens = tokenize(table.captions, Tokenizer.clip())
-    with closing(batches(sampler, store, tokens, range(12), 2, Processes())) as stream:
+    with closing(source.batches(range(12), 2, CPU)) as stream:
         next(stream)
         assert third_read.wait(timeout=30)  # while the first batch is still in use
 
 
 def test_stopping_early_leaves_no_work_behind(corpus: "Corpus", monkeypatch: pytest.MonkeyPatch) -> None:
     table, store = table_and_store(corpus)
-    tokens = tokenize(table.captions, Tokenizer.clip())
-    sampler = Sampler(table.image_index, 4, "image", 1, seed=0)
+    source = make_loader(table, store, 4, 1)
     reads = 0
     reading = store.read
 
@@ -161,7 +171,7 @@ def test_stopping_early_leaves_no_work_behind(corpus: "Corpus", monkeypatch: pyt
         return reading(indices)
 
     monkeypatch.setattr(store, "read", counted_read)
-    stream = batches(sampler, store, tokens, range(15), 2, Processes())
+    stream = source.batches(range(15), 2, CPU)
     next(stream)
     stream.close()
     assert reads <= 4
@@ -186,7 +196,7 @@ def test_the_cache_is_used_where_memory_allows(tmp_path: Path, monkeypatch: pyte
 @given(
     images=st.integers(1, 9), processes=st.integers(1, 4), size=st.integers(0, 4), unreadable=st.sets(st.integers(0, 8))
 )
-def test_the_portions_of_all_processes_are_the_batch(
+def test_the_micro_batches_of_all_processes_are_the_batch(
     images: int, processes: int, size: int, unreadable: set[int]
 ) -> None:
     draw = Draw(np.arange(images), np.arange(2 * images), np.repeat(np.arange(images), 2))
@@ -194,19 +204,53 @@ def test_the_portions_of_all_processes_are_the_batch(
     tokens = TokenizedCaptions(np.ones(6 * images, np.uint16), np.arange(0, 6 * images + 1, 3), 0)
     seen: list[int] = []
     captions: list[int] = []
+    fits = set()
     for rank in range(processes):
-        one = Processes(rank, processes)
-        own = int(readable[one.slice_of(images)].sum())
-        batch = loader._assemble(draw, readable, np.zeros((own, 3, 2, 2), np.uint8), tokens, one)
-        parts = batch.portions(size)
-        assert all(part.images.stop - part.images.start <= size for part in parts if size)
+        one = _Others(rank, processes, readable)
+        own = one.slice_of(images)
+        store = _NoImages(readable)
+        pixels = np.zeros((int(readable[own].sum()), 3, 2, 2), np.uint8)
+        sampler: Any = None
+        source = Loader(sampler, store, tokens, np.arange(images), size, one)
+        batch = source._assemble(loader._Reading(draw, pixels, readable[own]))
+        parts = batch.micro_batches()
+        assert all(len(part.pixels) <= size for part in parts if size)
+        fits.add(batch.fits)
+        assert len(parts) == 1 or not batch.fits
         seen += [index for part in parts for index in range(part.images.start, part.images.stop)]
         captions += [index for part in parts for index in range(part.captions.start, part.captions.stop)]
         for part in parts:
-            assert set(batch.owners[part.captions]) == set(range(part.images.start, part.images.stop))
-        assert batch.captions_by_process()[rank] == 2 * own
+            assert part.image_index.tolist() == np.repeat(np.arange(len(part.pixels)), 2).tolist()
+            assert len(part.ids) == len(part.lengths) == len(part.is_word) == 2 * len(part.pixels)
+        assert batch.gather_captions(torch.zeros(2 * len(pixels))).shape == (2 * int(readable.sum()),)
     assert seen == list(range(int(readable.sum())))
     assert captions == list(range(2 * int(readable.sum())))
+    assert len(fits) == 1  # processes that wait for each other must agree
+
+
+class _Others(Processes):
+    """One of several processes, of which the others are not there."""
+
+    def __init__(self, rank: int, count: int, readable: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> None:
+        super().__init__(rank, count)
+        self._readable = readable
+
+    def all_true(self, flags: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> Any:
+        return self._readable
+
+    def all_gather(self, rows: torch.Tensor, counts: Any) -> torch.Tensor:
+        assert counts[self.rank] == len(rows)
+        return torch.zeros(sum(counts))
+
+
+class _NoImages(ImageStore):
+    """Names of images that are not read."""
+
+    def __init__(self, readable: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> None:
+        self.names = tuple(map(str, range(len(readable))))
+
+    def quarantine(self, index: int, reason: str) -> None:
+        pass
 
 
 @pytest.mark.parametrize(("named", "there"), [("n\u00fc.png", "nu\u0308.png"), ("nu\u0308.png", "n\u00fc.png")])

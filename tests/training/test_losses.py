@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from textreid.training.losses import cmpm, identity, itc, masked_words, sdm
+from textreid.config import LossConfig
+from textreid.training.losses import chance_levels, cmpm, id_loss, itc, mlm, sdm
 
 Loss = Callable[..., Tensor]
 LOSSES = pytest.mark.parametrize("loss", [sdm, itc])
@@ -186,7 +187,7 @@ def test_identity_is_the_mean_over_both_modalities_of_known_people(labels: list[
     images, texts, owners = features(4, 4, 1), features(6, 4, 2), [0, 0, 1, 2, 3, 3]
     of_texts = [labels[owner] for owner in owners]
     images.requires_grad_()
-    found = identity(images, texts, torch.tensor(labels), torch.tensor(of_texts))
+    found = id_loss(images, texts, torch.tensor(labels), torch.tensor(of_texts))
     expected = (slow_cross_entropy(images.detach(), labels) + slow_cross_entropy(texts, of_texts)) / 2
     assert found.item() == pytest.approx(expected, rel=1e-5, abs=1e-12)
     torch.autograd.backward(found)
@@ -198,18 +199,41 @@ def test_identity_is_the_mean_over_both_modalities_of_known_people(labels: list[
 def test_identity_by_hand() -> None:
     # The image gives its person 3/4, the text 1/2.
     images, texts = torch.tensor([[math.log(3), 0.0]]), torch.zeros(1, 2)
-    assert float(identity(images, texts, torch.tensor([0]))) == pytest.approx((math.log(4 / 3) + math.log(2)) / 2)
+    assert float(id_loss(images, texts, torch.tensor([0]))) == pytest.approx((math.log(4 / 3) + math.log(2)) / 2)
     with pytest.raises(ValueError, match="a label per feature"):
-        identity(images, texts, torch.tensor([0, 1]))
+        id_loss(images, texts, torch.tensor([0, 1]))
 
 
 def test_masked_words_equal_a_slow_loop_and_need_none() -> None:
     scores, ids = features(6, 11, 4), [0, 10, 3, 3, 7, 1]
-    assert float(masked_words(scores, torch.tensor(ids))) == pytest.approx(slow_cross_entropy(scores, ids), rel=1e-5)
+    assert float(mlm(scores, torch.tensor(ids))) == pytest.approx(slow_cross_entropy(scores, ids), rel=1e-5)
     nothing = torch.zeros(0, 11, requires_grad=True)
-    loss = masked_words(nothing, torch.zeros(0, dtype=torch.long))
+    loss = mlm(nothing, torch.zeros(0, dtype=torch.long))
     torch.autograd.backward(loss)
     assert loss.item() == 0
-    assert masked_words(scores.bfloat16(), torch.tensor(ids)).dtype == torch.float32
+    assert mlm(scores.bfloat16(), torch.tensor(ids)).dtype == torch.float32
     with pytest.raises(ValueError, match="an id per row"):
-        masked_words(scores, torch.tensor([1]))
+        mlm(scores, torch.tensor([1]))
+
+
+def test_the_chance_level_of_distinct_labels_is_the_logarithm_of_the_choices() -> None:
+    images, image_index = torch.arange(5), torch.arange(5).repeat_interleave(2)
+    found = chance_levels(images, images[image_index], 7, LossConfig(sdm=0, itc=0.5, id=2, mlm=1))
+    assert found == {"itc": pytest.approx(math.log(10) + math.log(5)), "id": pytest.approx(math.log(7))}
+
+
+@given(labels=st.lists(st.integers(0, 3), min_size=2, max_size=8), temperature=st.floats(0.01, 1))
+def test_at_chance_sdm_and_cmpm_spread_evenly_over_all_texts(labels: list[int], temperature: float) -> None:
+    config = LossConfig(sdm=1, cmpm=1, temperature=temperature)
+    count = len(labels)
+    expected = (
+        sum(
+            1 / count * math.log(1 / count / ((row == column) / labels.count(row) + 1e-8))
+            for row in labels
+            for column in labels
+        )
+        / count
+    )
+    found = chance_levels(torch.tensor(labels), torch.tensor(labels), 0, config)
+    assert found.keys() == {"sdm", "cmpm"}
+    assert all(value == pytest.approx(2 * expected, abs=1e-4) for value in found.values())

@@ -14,14 +14,14 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def word_mask(lengths: list[int], columns: int) -> Tensor:
+def is_word(lengths: list[int], columns: int) -> Tensor:
     return torch.tensor([[0 < column < length - 1 for column in range(columns)] for length in lengths])
 
 
 def test_noise_equals_a_slow_loop() -> None:
     texts = torch.randn(3, 6, 5, generator=generator(1))
     patches = torch.randn(3, 4, 5, generator=generator(2))
-    words = word_mask([6, 4, 3], 6)
+    words = is_word([6, 4, 3], 6)
     found = noise_levels(texts, patches, words)
     checked = 0
     for b in range(3):
@@ -39,13 +39,13 @@ def test_noise_equals_a_slow_loop() -> None:
 def test_noise_by_hand() -> None:
     patches = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
     texts = torch.tensor([[[9.0, 9.0], [5.0, 0.0], [1.0, 1.0], [-1.0, 0.0], [-1.0, -1.0], [0.0, 0.0]]])
-    found = noise_levels(texts, patches, word_mask([6], 6))
+    found = noise_levels(texts, patches, is_word([6], 6))
     expected = [0.0, 0.0, 1 - math.sqrt(0.5), 1.0, 1 + math.sqrt(0.5), 0.0]
     assert found[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_noise_is_in_full_precision_under_autocast() -> None:
-    texts, patches, words = torch.randn(2, 6, 64), torch.randn(2, 8, 64), word_mask([6, 6], 6)
+    texts, patches, words = torch.randn(2, 6, 64), torch.randn(2, 8, 64), is_word([6, 6], 6)
     with torch.autocast("cpu", torch.bfloat16):
         found = noise_levels(texts, patches, words)
     assert torch.equal(found, noise_levels(texts, patches, words))
@@ -53,12 +53,12 @@ def test_noise_is_in_full_precision_under_autocast() -> None:
 
 def test_probabilities_by_hand() -> None:
     noise = torch.tensor([[0.0, 0.2, 0.4, 0.6, 0.0, 9.0]])
-    found = masking_probabilities(noise, word_mask([5], 6), p=0.25)
+    found = masking_probabilities(noise, is_word([5], 6), p=0.25)
     assert found[0].tolist() == pytest.approx([0, 0.05, 0.25, 0.45, 0, 0], abs=1e-6)
 
 
 def test_clamping_raises_the_mean_and_exact_mean_restores_it() -> None:
-    noise, words = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0]]), word_mask([5], 5)
+    noise, words = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0]]), is_word([5], 5)
     plain = masking_probabilities(noise, words, p=0.1)
     # Shifted by 0.1 - 1/3: (-0.233, 0.767, -0.233), clamped to (0, 0.767, 0).
     assert plain[0, 1:4].tolist() == pytest.approx([0, 1 - 1 / 3 + 0.1, 0], abs=1e-6)
@@ -74,7 +74,7 @@ def test_clamping_raises_the_mean_and_exact_mean_restores_it() -> None:
 )
 @settings(deadline=None, max_examples=60)
 def test_properties_of_probabilities(lengths: list[int], seed: int, spread: float, p: float) -> None:
-    words = word_mask(lengths, max(lengths))
+    words = is_word(lengths, max(lengths))
     noise = torch.rand(words.shape, generator=generator(seed)) * spread
     for exact in (False, True):
         found = masking_probabilities(noise, words, p, exact)
@@ -94,30 +94,30 @@ def test_properties_of_probabilities(lengths: list[int], seed: int, spread: floa
 def tokens(rows: int, length: int, columns: int) -> tuple[Tensor, Tensor]:
     ids = torch.randint(1, MASK, (rows, columns), generator=generator(3))
     ids[:, 0], ids[:, length - 1], ids[:, length:] = 98, 99, 0
-    return ids, word_mask([length] * rows, columns)
+    return ids, is_word([length] * rows, columns)
 
 
 def test_rates_of_masking() -> None:
     ids, words = tokens(rows=2000, length=42, columns=45)
-    probability = torch.where(words, 0.15, 0.9)  # what is no word would be chosen often
-    found, chosen = mask_tokens(ids, probability, words, generator(4), MASK, VOCABULARY)
+    probability = torch.where(words, 0.15, 0.9)  # what is not a word would be chosen often
+    found, is_masked = mask_tokens(ids, probability, words, generator(4), MASK, VOCABULARY)
     count = int(words.sum())
     assert count == 80_000
-    assert float(chosen[words].float().mean()) == pytest.approx(0.15, abs=0.004)
-    assert torch.equal(found[~chosen], ids[~chosen])
-    hidden = found[chosen] == MASK
-    changed = ~hidden & (found[chosen] != ids[chosen])
+    assert float(is_masked[words].float().mean()) == pytest.approx(0.15, abs=0.004)
+    assert torch.equal(found[~is_masked], ids[~is_masked])
+    hidden = found[is_masked] == MASK
+    changed = ~hidden & (found[is_masked] != ids[is_masked])
     assert float(hidden.float().mean()) == pytest.approx(0.8, abs=0.012)
     assert float(changed.float().mean()) == pytest.approx(0.1 * 95 / 96, abs=0.009)  # 1 draw in 96 is the same id
-    drawn = found[chosen][changed]
+    drawn = found[is_masked][changed]
     assert set(drawn.tolist()) == set(range(1, MASK))  # every ordinary id comes up, no other
 
 
 def test_each_word_has_its_own_rate() -> None:
     ids, words = tokens(rows=4000, length=7, columns=8)
     probability = torch.tensor([0.5, 0.0, 0.1, 0.5, 0.9, 1.0, 0.5, 0.5]).expand(4000, 8)
-    _, chosen = mask_tokens(ids, probability, words, generator(5), MASK, VOCABULARY)
-    assert chosen.float().mean(0).tolist() == pytest.approx([0, 0, 0.1, 0.5, 0.9, 1, 0, 0], abs=0.025)
+    _, is_masked = mask_tokens(ids, probability, words, generator(5), MASK, VOCABULARY)
+    assert is_masked.float().mean(0).tolist() == pytest.approx([0, 0, 0.1, 0.5, 0.9, 1, 0, 0], abs=0.025)
 
 
 @given(seed=st.integers(0, 10_000), length=st.integers(2, 12), p=st.floats(0, 1))
@@ -132,7 +132,7 @@ def test_properties_of_masking(seed: int, length: int, p: float) -> None:
     assert first.ids.data_ptr() != ids.data_ptr()
     assert torch.equal(first.ids, again.ids)
     assert torch.equal(first.ids[~words], ids[~words])  # start, end and padding stay
-    assert not first.chosen[~words].any()
+    assert not first.is_masked[~words].any()
     assert ((first.ids[words] >= 1) & (first.ids[words] <= MASK)).all()
 
 
@@ -141,7 +141,7 @@ def test_probability_zero_masks_nothing_and_one_everything() -> None:
     none = mask_tokens(ids, torch.zeros(ids.shape), words, generator(), MASK, VOCABULARY)
     every = mask_tokens(ids, torch.ones(ids.shape), words, generator(), MASK, VOCABULARY)
     assert torch.equal(none.ids, ids)
-    assert torch.equal(every.chosen, words)
+    assert torch.equal(every.is_masked, words)
 
 
 def test_refuses_what_does_not_fit() -> None:

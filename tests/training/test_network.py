@@ -5,16 +5,19 @@ import torch
 
 from textreid.config import Config
 from textreid.models import DualEncoder
-from textreid.training.losses import identity, masked_words
-from textreid.training.network import Outputs, TrainedNetwork
-from textreid.training.optimizer import make_optimizer, update
+from textreid.models.device import Device
+from textreid.training.losses import id_loss, mlm
+from textreid.training.network import CrossModalHead, Outputs, TrainedNetwork
+from textreid.training.optimizer import make_optimizer, optimizer_step
 
 MakeConfig = Callable[..., Config]
+WIDTH, VOCABULARY = 32, 50  # of a word head alone
 BOTH = ("losses.sdm=1", "losses.id=1", "losses.mlm=1", "masking.method=em")
 
 
-def build(config: Config, identities: int = 5) -> TrainedNetwork:
-    return TrainedNetwork(DualEncoder(config.model), config.losses, identities, seed=0)
+def build(config: Config, identities: int = 5, dtype: torch.dtype = torch.float32) -> TrainedNetwork:
+    compute = Device(torch.device("cpu"), dtype, "")
+    return TrainedNetwork(DualEncoder(config.model), config.losses, identities, seed=0, token_layer=2, compute=compute)
 
 
 def forward(network: TrainedNetwork) -> Outputs:
@@ -22,9 +25,9 @@ def forward(network: TrainedNetwork) -> Outputs:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(2, 3, 32, 16, generator=generator)
     ids = torch.randint(1, 290, (3, 5), generator=generator)
-    chosen = torch.zeros(3, 5, dtype=torch.bool)
-    chosen[0, 1] = chosen[2, 3] = True
-    outputs: Outputs = network(pixels, ids, torch.tensor([5, 4, 5]), torch.tensor([0, 0, 1]), chosen, 2)
+    is_masked = torch.zeros(3, 5, dtype=torch.bool)
+    is_masked[0, 1] = is_masked[2, 3] = True
+    outputs: Outputs = network(pixels, ids, torch.tensor([5, 4, 5]), torch.tensor([0, 0, 1]), is_masked)
     return outputs
 
 
@@ -48,12 +51,12 @@ def test_without_their_losses_there_are_no_heads_and_the_features_are_the_same(s
     assert plain.image_identities.numel() == plain.text_identities.numel() == plain.words.numel() == 0
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("losses", [(), BOTH], ids=["features", "all"])
 def test_every_parameter_is_trained(losses: tuple[str, ...], precision: torch.dtype, small_config: MakeConfig) -> None:
-    network = build(small_config(*losses))
-    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-        outputs = forward(network)
+    network = build(small_config(*losses), dtype=precision)
+    outputs = forward(network)
+    assert outputs.image_features.dtype == precision
     learned = [value.float().square().sum() for value in outputs if value.requires_grad]
     torch.autograd.backward(torch.stack(learned).sum())
     assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
@@ -65,9 +68,9 @@ def test_the_gradient_of_each_head_reaches_both_towers(loss: str, small_config: 
     outputs = forward(network)
     if loss == "id":
         labels, of_texts = torch.tensor([0, 3]), torch.tensor([0, 0, 3])
-        value = identity(outputs.image_identities, outputs.text_identities, labels, of_texts)
+        value = id_loss(outputs.image_identities, outputs.text_identities, labels, of_texts)
     else:
-        value = masked_words(outputs.words, torch.tensor([7, 8]))
+        value = mlm(outputs.words, torch.tensor([7, 8]))
     torch.autograd.backward(value)
     for tower in (network.encoder.vision_model, network.encoder.text_model):
         reached = [
@@ -108,7 +111,7 @@ def test_a_step_moves_each_group_at_its_rate(small_config: MakeConfig) -> None:
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)
-    update(network, optimizer, 0.01, clip_norm=0.0)  # Adam's first step is the rate itself
+    optimizer_step(network, optimizer, 0.01, clip_norm=0.0)  # Adam's first step is the rate itself
     moved = {name: (before[name] - value).mean().item() for name, value in network.named_parameters()}
     assert moved["encoder.visual_projection.weight"] == pytest.approx(0.01, rel=1e-3)
     assert moved["encoder.text_model.final_layer_norm.bias"] == pytest.approx(0.02, rel=1e-3)
@@ -121,3 +124,52 @@ def test_all_parameters_are_one_group_in_pretraining(small_config: MakeConfig) -
     config = small_config()
     groups = make_optimizer(build(config), config.optimizer).param_groups
     assert [group["factor"] for group in groups] == [1.0]
+
+
+@pytest.fixture
+def head() -> CrossModalHead:
+    torch.manual_seed(0)
+    return CrossModalHead(WIDTH, VOCABULARY)
+
+
+def tokens(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_scores_every_id_at_the_chosen_positions_only(head: CrossModalHead) -> None:
+    is_masked = torch.zeros(3, 6, dtype=torch.bool)
+    is_masked[0, 2] = is_masked[0, 4] = is_masked[2, 1] = True
+    texts, images, lengths = tokens(3, 6, WIDTH, seed=1), tokens(3, 9, WIDTH, seed=2), torch.tensor([6, 3, 4])
+    scores = head(texts, images, lengths, is_masked)
+    assert scores.shape == (3, VOCABULARY)
+    everywhere = head(texts, images, lengths, torch.ones_like(is_masked)).reshape(3, 6, VOCABULARY)
+    torch.testing.assert_close(scores, everywhere[is_masked])
+    assert head(texts, images, lengths, torch.zeros_like(is_masked)).shape == (0, VOCABULARY)
+
+
+def test_nothing_sees_padding_nor_another_caption(head: CrossModalHead) -> None:
+    texts, images, lengths = tokens(2, 6, WIDTH, seed=1), tokens(2, 9, WIDTH, seed=2), torch.tensor([4, 6])
+    is_masked = torch.arange(6) < torch.tensor([[4], [6]])
+    before = head(texts, images, lengths, is_masked)
+    texts[0, 4:] = 100.0
+    torch.testing.assert_close(head(texts, images, lengths, is_masked), before)
+    alone = head(texts[:1, :4], images[:1], lengths[:1], is_masked[:1, :4])
+    torch.testing.assert_close(alone, before[:4], rtol=1e-4, atol=1e-5)
+
+
+def test_a_word_is_predicted_from_the_image_and_from_words_on_both_sides(head: CrossModalHead) -> None:
+    texts, images, lengths = tokens(1, 5, WIDTH, seed=1), tokens(1, 9, WIDTH, seed=2), torch.tensor([5])
+    texts.requires_grad_()
+    images.requires_grad_()
+    is_masked = torch.tensor([[False, False, True, False, False]])
+    torch.autograd.backward(head(texts, images, lengths, is_masked).square().sum())
+    assert texts.grad is not None
+    assert images.grad is not None
+    assert (texts.grad.abs().sum(dim=2) > 0).all()
+    assert (images.grad.abs().sum(dim=2) > 0).all()
+    assert all(parameter.grad is not None for parameter in head.parameters())
+
+
+@pytest.mark.parametrize(("width", "heads"), [(32, 1), (256, 4), (512, 8), (200, 2)])
+def test_attention_has_heads_of_about_64_channels(width: int, heads: int) -> None:
+    assert CrossModalHead(width, 8).attention.num_heads == heads

@@ -10,7 +10,7 @@ from textreid.training.noise_table import BINS, NoiseTable
 
 
 def test_starts_at_the_given_probability(tmp_path: Path) -> None:
-    table = NoiseTable.create(tmp_path / "noise.npy", pairs=70_000, text_length=3, probability=0.15)
+    table = NoiseTable.create(tmp_path / "noise.npy", captions=70_000, text_length=3, probability=0.15)
     found = table.read(np.array([0, 65_535, 65_536, 69_999]), 3)
     assert found.dtype == np.float32
     assert found.shape == (4, 3)
@@ -50,7 +50,7 @@ def test_restores_exactly_and_keeps_the_saved_copy_apart(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("wrong", [np.nan, -0.1, 1.1, np.inf])
-def test_refuses_to_write_what_is_no_probability(tmp_path: Path, wrong: float) -> None:
+def test_refuses_to_write_what_is_not_a_probability(tmp_path: Path, wrong: float) -> None:
     table = NoiseTable.create(tmp_path / "noise.npy", 3, 2, 0.15)
     askings = (
         lambda: table.read(np.array([2]), 1),
@@ -117,7 +117,7 @@ def test_counts_the_words_of_each_part_and_nothing_else(
 
 
 def test_counts_over_the_border_of_a_block(tmp_path: Path) -> None:
-    table = NoiseTable.create(tmp_path / "noise.npy", pairs=70_000, text_length=3, probability=0.15)
+    table = NoiseTable.create(tmp_path / "noise.npy", captions=70_000, text_length=3, probability=0.15)
     table.write(np.array([65_535, 65_536]), torch.full((2, 3), 0.91))
     counts = table.histogram(np.full(70_000, 3))
     assert {index: int(count) for index, count in enumerate(counts) if count} == {7: 69_998, 45: 2}

@@ -15,7 +15,7 @@ from textreid.config import Config
 from textreid.datasets.benchmarks import read_benchmark
 from textreid.errors import ConfigError
 from textreid.runlog import RunLog, read_records
-from textreid.training.recipe import finetune, pretrain
+from textreid.training import annotated_people, captioned_images, train as train_data
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MakeConfig = Callable[..., Config]
 STRAIGHT = [(1, "nam"), (1, "heads")]
 TRAINED = [*STRAIGHT, (2, "nam"), (2, "heads"), (4, "nam"), (4, "heads")]
-TRAINED += [(count, f"{kind}-portions") for count in (1, 4) for kind in ("nam", "heads")]
+TRAINED += [(count, f"{kind}-micro") for count in (1, 4) for kind in ("nam", "heads")]
 # Adam divides by the size of a gradient; without this epsilon it would blow up the rounding of those near 0.
 EPSILON = "optimizer.epsilon=1e-4"
 # Shares of unequal size in every batch; a checkpoint of every step, whose moments show the gradients.
@@ -35,9 +35,9 @@ def train(config: Config, data: Path, out: Path) -> None:
     out = out if os.environ["RANK"] == "0" else out / "elsewhere"  # no shared disk
     log = RunLog(out, console=False)
     if config.losses.id:
-        finetune(config, read_benchmark("generic", data / "people").split("train"), out, log=log)
+        train_data(config, annotated_people(read_benchmark("generic", data / "people")), out, log=log)
     else:
-        pretrain(config, data / "corpus" / "imgs", data / "corpus" / "captions", out, log=log)
+        train_data(config, captioned_images(data / "corpus" / "imgs", data / "corpus" / "captions"), out, log=log)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ def configs(small_config: MakeConfig) -> dict[str, Config]:
     )  # fmt: skip
     return {
         "nam": small_config(*nam),
-        "nam-portions": small_config(*nam, "training.micro_batch=4"),
+        "nam-micro": small_config(*nam, "training.micro_batch=4"),
         "heads": small_config(*heads),
-        "heads-portions": small_config(*heads, "training.micro_batch=3", "training.activation_checkpointing=true"),
+        "heads-micro": small_config(*heads, "training.micro_batch=3", "training.activation_checkpointing=true"),
     }
 
 
@@ -112,7 +112,7 @@ def test_the_card_counts_the_unreadable_image_that_another_process_met(runs: Pat
         assert (start["event"], start["processes"]) == ("start", count)
 
 
-def test_one_process_has_one_portion_and_another_two(
+def test_one_process_has_one_micro_batch_and_another_two(
     small_config: MakeConfig, make_corpus: Callable[..., "Corpus"], tmp_path: Path
 ) -> None:
     make_corpus(tmp_path / "corpus", images=10)

@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from tests.training.conftest import Validating, train_on
 
 from textreid.captions.table import read_captions
 from textreid.config import Config, OptimizerConfig
 from textreid.errors import ArtifactError, DataError, TextReidError
 from textreid.models import Model, Tokenizer, load_model
 from textreid.runlog import RunLog, read_records
-from textreid.training.dataset import captioned_images
-from textreid.training.gradcache import take_step
-from textreid.training.loader import batches
+from textreid.training import captioned_images
 from textreid.training.optimizer import learning_rate
 from textreid.training.preparation import prepare
-from textreid.training.processes import Processes
-from textreid.training.recipe import pretrain
+from textreid.training.recipe import training_steps
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -30,8 +28,7 @@ MakeCorpus = Callable[..., "Corpus"]
 
 
 def train(config: Config, corpus: "Corpus", out: Path, **options: Any) -> Model:
-    log = options.pop("log", RunLog(out, console=False))
-    return pretrain(config, corpus.images, corpus.captions, out, log=log, **options)
+    return train_on(corpus, config, out, **options)
 
 
 def figures(out: Path, name: str) -> list[float]:
@@ -67,7 +64,7 @@ def test_learns_to_find_outfits_it_was_never_shown_as_pictures(
         recalls.append(outfit_recall(model, new))
         return {"r1": recalls[-1]}
 
-    model = train(config, seen, tmp_path / "run", evaluate=evaluate)
+    model = train(config, seen, tmp_path / "run", validation=Validating(evaluate))
     assert len(recalls) == 15
     assert recalls[0] < 0.1
     assert recalls[-1] > 0.5
@@ -85,10 +82,10 @@ def test_leaves_a_whole_run_folder(small_config: MakeConfig, corpus: "Corpus", t
 
     config = small_config("training.validate_every=2", "training.checkpoint_every=5", "training.log_every=5")
     out = tmp_path / "run"
-    model = train(config, corpus, out, evaluate=evaluate)
+    model = train(config, corpus, out, validation=Validating(evaluate))
     assert model.encoder.training
     assert sorted(path.name for path in out.iterdir()) == [
-        "config.json", "metrics.jsonl", "model", "noise.npy", "step-00000010", "step-00000012",
+        ".lock", "config.json", "metrics.jsonl", "model", "noise.npy", "step-00000010", "step-00000012",
     ]  # fmt: skip
     assert Config.load(out / "config.json") == config.override(
         [f"model.vocabulary_size={model.tokenizer.vocabulary_size}"]
@@ -204,14 +201,18 @@ def test_computes_in_bfloat16_with_weights_in_float32(
 
 @pytest.mark.gpu
 def test_a_step_never_waits_for_the_gpu(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
-    config = small_config("augmentation.blur=0", "optimizer.clip_norm=0")  # blurring some of the images asks which
-    log = RunLog(tmp_path, console=False)
-    run = prepare(config, captioned_images(corpus.images, corpus.captions), tmp_path / "run", False, log, Processes())
-    for step, batch in enumerate(batches(run.sampler, run.images, run.captions, range(4), 0, run.processes)):
+    # Blurring some of the images asks which they are.
+    config = small_config("augmentation.blur=0", "optimizer.clip_norm=0", "training.log_every=100")
+    (tmp_path / "run").mkdir()
+    log = RunLog(tmp_path / "run", console=False)
+    run = prepare(config, captioned_images(corpus.images, corpus.captions), tmp_path / "run", log)
+    batches = list(run.loader.batches(range(4), 0, run.compute.device))
+    steps = training_steps(run, iter(batches), None, log)
+    for step in range(4):
         if step:  # the first step allocates
             torch.cuda.set_sync_debug_mode("error")
         try:
-            take_step(run, step, batch, 1e-4)
+            next(steps)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
@@ -277,7 +278,7 @@ def test_a_run_that_learned_nothing_says_so(
     assert "try a longer warm-up (optimizer.min_warmup_steps)" in last
     assert f"| **warning** | {wrong}" in (tmp_path / "run" / "model" / "card.md").read_text()
     start = read_records(tmp_path / "run" / "metrics.jsonl")[0]
-    assert start["uninformed_losses"] == {"itc": pytest.approx(2 * math.log(15))}  # four batches of 15 images
+    assert start["chance_levels"] == {"itc": pytest.approx(2 * math.log(15))}  # four batches of 15 images
 
 
 def test_the_spread_of_noise_is_noted_at_the_end_of_each_epoch(

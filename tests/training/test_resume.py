@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from tests.training.conftest import Validating, train_on
 
 from textreid import interrupt
 from textreid.config import Config
 from textreid.errors import ArtifactError, ResumeError, RunStoppedError
 from textreid.models import Model, load_model
 from textreid.runlog import RunLog, read_records
-from textreid.training.recipe import pretrain
+from textreid.training import captioned_images, train as train_data
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -63,7 +64,7 @@ def press_ctrl_c() -> None:
 
 
 def train(config: Config, corpus: "Corpus", out: Path, log: RunLog | None = None, **options: Any) -> Model:
-    return pretrain(config, corpus.images, corpus.captions, out, log=log or RunLog(out, console=False), **options)
+    return train_on(corpus, config, out, log=log or RunLog(out, console=False), **options)
 
 
 def measured(out: Path) -> list[dict[str, Any]]:
@@ -86,6 +87,9 @@ def length_of_encoding(model: Model) -> dict[str, float]:
     return {"figure": float(model.encode_texts(["a red top over black trousers"])[0, 0])}
 
 
+VALIDATION = Validating(length_of_encoding)
+
+
 @pytest.fixture(scope="module")
 def config(small_config: MakeConfig) -> Config:
     return small_config(*SETTINGS)
@@ -94,7 +98,7 @@ def config(small_config: MakeConfig) -> Config:
 @pytest.fixture(scope="module")
 def straight(config: Config, corpus: "Corpus", tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("straight") / "run"
-    train(config, corpus, out, evaluate=length_of_encoding)
+    train(config, corpus, out, validation=VALIDATION)
     assert len(measured(out)) == 1 + 6 + 4 + 3  # the start, training, validation, the spread of noise
     return out
 
@@ -103,9 +107,9 @@ def straight(config: Config, corpus: "Corpus", tmp_path_factory: pytest.TempPath
 def test_killed_after_any_step(step: int, config: Config, corpus: "Corpus", straight: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(KilledError):
-        train(config, corpus, out, EventfulLog(out, step, kill), evaluate=length_of_encoding)
+        train(config, corpus, out, EventfulLog(out, step, kill), validation=VALIDATION)
     assert [r["step"] for r in measured(out) if r["event"] == "train"] == list(range(2, step + 1, 2))
-    train(config, corpus, out, resume=True, evaluate=length_of_encoding)
+    train(config, corpus, out, resume=True, validation=VALIDATION)
     assert_same_run(out, straight)
 
 
@@ -115,9 +119,16 @@ def test_killed_again_and_again(config: Config, corpus: "Corpus", straight: Path
     kills = 0
     for step in (2, *sorted(rng.choice(np.arange(3, STEPS + 1), size=5, replace=False).tolist())):
         with pytest.raises(KilledError):
-            train(config, corpus, out, EventfulLog(out, step, kill), resume=kills > 0, evaluate=length_of_encoding)
+            train(
+                config,
+                corpus,
+                out,
+                EventfulLog(out, step, kill),
+                resume=kills > 0,
+                validation=VALIDATION,
+            )
         kills += 1
-    train(config, corpus, out, resume=True, evaluate=length_of_encoding)
+    train(config, corpus, out, resume=True, validation=VALIDATION)
     assert kills == 6
     assert_same_run(out, straight)
 
@@ -129,11 +140,11 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(
     out = tmp_path / "run"
     former = signal.getsignal(signal.SIGINT)
     with pytest.raises(RunStoppedError, match=f"after step {step} of {STEPS}.*go on with --resume") as caught:
-        train(config, corpus, out, EventfulLog(out, step, press_ctrl_c), evaluate=length_of_encoding)
+        train(config, corpus, out, EventfulLog(out, step, press_ctrl_c), validation=VALIDATION)
     assert caught.value.exit_code == 130
     assert (out / f"step-{step:08}" / "manifest.json").is_file()
     assert signal.getsignal(signal.SIGINT) is former
-    train(config, corpus, out, resume=True, evaluate=length_of_encoding)
+    train(config, corpus, out, resume=True, validation=VALIDATION)
     assert_same_run(out, straight)
 
 
@@ -162,7 +173,7 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(
     config: Config, corpus: "Corpus", straight: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(straight, tmp_path / "run")
-    train(config, corpus, tmp_path / "run", resume=True, evaluate=length_of_encoding)
+    train(config, corpus, tmp_path / "run", resume=True, validation=VALIDATION)
     assert_same_run(tmp_path / "run", straight)
 
 
@@ -189,13 +200,13 @@ def test_the_model_says_that_test_data_was_watched_before_a_resume_without(
 ) -> None:
     out, test = tmp_path / "run", "the TEST split of A"
     with pytest.raises(KilledError):
-        train(config, corpus, out, EventfulLog(out, 11, kill), evaluate=length_of_encoding, watched=test)
+        train(config, corpus, out, EventfulLog(out, 11, kill), validation=Validating(length_of_encoding, test))
     model = train(config, corpus, out, resume=True)
     assert model.selected_on == f"nothing: the last step; watched: {test}"
     card = (out / "model" / "card.md").read_text()
     assert f"| selected on | {model.selected_on} |" in card
     assert "This model" not in card  # nothing was measured at its step
-    train(config, corpus, out, resume=True, evaluate=length_of_encoding, watched="B")
+    train(config, corpus, out, resume=True, validation=Validating(length_of_encoding, "B"))
     assert model.selected_on == load_model(out / "model").selected_on  # the run was over: nothing was measured on B
 
 
@@ -220,7 +231,7 @@ def test_refuses_other_data(
     shutil.copytree(corpus.images, tmp_path / "imgs")
     (tmp_path / "imgs" / "0003.png").write_bytes((tmp_path / "imgs" / "0004.png").read_bytes() + b"\0")
     with pytest.raises(ResumeError, match="the captions or images are others"):
-        pretrain(config, tmp_path / "imgs", corpus.captions, straight, resume=True)
+        train_data(config, captioned_images(tmp_path / "imgs", corpus.captions), straight, resume=True)
 
 
 def test_refuses_where_there_is_no_run(config: Config, corpus: "Corpus", tmp_path: Path) -> None:
@@ -233,11 +244,11 @@ def test_a_checkpoint_cut_off_by_a_kill_is_passed_over(
 ) -> None:
     out = tmp_path / "run"
     with pytest.raises(KilledError):
-        train(config, corpus, out, EventfulLog(out, 8, kill), evaluate=length_of_encoding)
+        train(config, corpus, out, EventfulLog(out, 8, kill), validation=VALIDATION)
     shutil.copytree(out / "step-00000006", out / ".step-00000009.123.partial")
     (out / ".step-00000009.123.partial" / "manifest.json").unlink()
     (out / "step-00000009").mkdir()  # as left by a copy that was cut off
-    train(config, corpus, out, resume=True, evaluate=length_of_encoding)
+    train(config, corpus, out, resume=True, validation=VALIDATION)
     assert_same_run(out, straight)
     assert list(out.glob(".step-*")) == []
 
@@ -275,12 +286,12 @@ def test_a_full_disk_leaves_the_last_checkpoint(
 ) -> None:
     out = tmp_path / "run"
     with pytest.raises(KilledError):
-        train(config, corpus, out, EventfulLog(out, 4, kill), evaluate=length_of_encoding)
+        train(config, corpus, out, EventfulLog(out, 4, kill), validation=VALIDATION)
     with pytest.raises(ArtifactError, match=r"step-00000006: cannot be written: .*File too large"), largest_file(size):
-        train(config, corpus, out, resume=True, evaluate=length_of_encoding)
+        train(config, corpus, out, resume=True, validation=VALIDATION)
     assert [path.name for path in out.glob("step-*")] == ["step-00000003"]
-    assert list(out.glob(".*")) == []
-    train(config, corpus, out, resume=True, evaluate=length_of_encoding)
+    assert [path.name for path in out.glob(".*")] == [".lock"]
+    train(config, corpus, out, resume=True, validation=VALIDATION)
     assert_same_run(out, straight)
 
 

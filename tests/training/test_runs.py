@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.training.conftest import Validating, train_on
 
+from textreid.artifacts import locked
 from textreid.cli import main
 from textreid.config import Config
 from textreid.errors import DataError
 from textreid.models import Model
 from textreid.runlog import RunLog
-from textreid.training.recipe import pretrain
 from textreid.training.runs import differing_settings, summarize_runs
 
 if TYPE_CHECKING:
@@ -31,13 +32,11 @@ def folder(
     def evaluate(model: Model) -> dict[str, float]:
         return {"R1": next(scores)}
 
-    for name, options, settings in (
-        ("flat", {}, ("optimizer.learning_rate=0", "optimizer.warmup_start=0", "masking.method=em")),
-        ("watched", {"evaluate": evaluate, "watched": "a street"}, ()),
+    for name, validation, settings in (
+        ("flat", None, ("optimizer.learning_rate=0", "optimizer.warmup_start=0", "masking.method=em")),
+        ("watched", Validating(evaluate, "a street"), ()),
     ):
-        log = RunLog(folder / name, console=False)
-        config = small_config("training.epochs=2", *settings)
-        pretrain(config, corpus.images, corpus.captions, folder / name, log=log, **options)  # type: ignore[arg-type]
+        train_on(corpus, small_config("training.epochs=2", *settings), folder / name, validation=validation)
     (folder / "notes").mkdir()
     (folder / "notes.txt").write_text("mine")
     return folder
@@ -49,7 +48,7 @@ def records(run: Path) -> list[dict[str, Any]]:
 
 def test_tells_what_each_run_did(folder: Path) -> None:
     flat, watched = summarize_runs([folder])
-    assert (flat.folder.name, flat.state, flat.steps, flat.steps_total) == ("flat", "complete", 8, 8)
+    assert (flat.folder.name, flat.state, flat.steps, flat.saved, flat.steps_total) == ("flat", "complete", 8, 8, 8)
     assert flat.remark.startswith("nothing learned: the itc loss is ")
     assert (flat.last, flat.best, flat.selected_on) == (None, None, "nothing: the last step")
     assert watched.last is not None
@@ -75,9 +74,13 @@ def test_running_stopped_and_time_without_interruptions(folder: Path, tmp_path: 
     run = shutil.copytree(folder / "flat", tmp_path / "run")
     shutil.rmtree(run / "model")
     log = RunLog(run, console=False)
-    with log.progress("train", total=8):
+    with locked(run, "busy"):
         assert summarize_runs([run])[0].state == "running"
+    shutil.rmtree(run / "step-00000008")
+    (run / "step-00000008").mkdir()  # without a manifest: its writing was interrupted
+    shutil.copytree(folder / "flat" / "step-00000008", run / "step-00000004")
     (stopped,) = summarize_runs([run])
+    assert (stopped.steps, stopped.saved) == (8, 4)
     assert (stopped.state, stopped.selected_on) == ("stopped", None)
     begun = records(run)[0]
     log.record(**{**begun, "event": "resume", "step": 8, "time": 0})
@@ -137,10 +140,10 @@ def test_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     code, printed = textreid("runs", folder)
     assert code == 0
     rows = [line.split() for line in printed.splitlines()]
-    assert ["flat", "complete", "em", "0.0", "0.0", "8/8"] in [row[:6] for row in rows]
+    assert ["flat", "complete", "em", "0.0", "0.0", "8/8", "8"] in [row[:7] for row in rows]
     (watched,) = [row for row in rows if row[:1] == ["watched"]]
     assert watched[:6] == ["watched", "complete", "nam", "0.001", "1e-05", "8/8"]
-    assert watched[7:10] == ["30.0", "40.0", "1"]
+    assert watched[8:11] == ["30.0", "40.0", "1"]
     assert any(line.startswith("flat: nothing learned: the itc loss is") for line in printed.splitlines())
     assert "selected on nothing: the last step; watched: a street: watched" in printed
     code, printed = textreid("runs", folder / "watched", "--json")

@@ -6,12 +6,12 @@ from textreid.training.selection import Selection
 X = "the validation split of X"
 RECORDS = [
     {"event": "start", "step": 0},
-    {"event": "validation", "watched": X, "step": 0, "epoch": 0.0, "R1": 0.9},
-    {"event": "validation", "watched": X, "step": 4, "epoch": 1.0, "R1": 0.25},
+    {"event": "validation", "validation_set": X, "step": 0, "epoch": 0.0, "R1": 0.9},
+    {"event": "validation", "validation_set": X, "step": 4, "epoch": 1.0, "R1": 0.25},
     {"event": "train", "step": 5, "loss": 1.0},
-    {"event": "validation", "watched": X, "step": 8, "epoch": 2.0, "R1": 0.5},
-    {"event": "validation", "watched": X, "step": 12, "epoch": 3.0, "R1": 0.5},
-    {"event": "validation", "watched": X, "step": 16, "epoch": 4.0, "R1": 0.375},
+    {"event": "validation", "validation_set": X, "step": 8, "epoch": 2.0, "R1": 0.5},
+    {"event": "validation", "validation_set": X, "step": 12, "epoch": 3.0, "R1": 0.5},
+    {"event": "validation", "validation_set": X, "step": 16, "epoch": 4.0, "R1": 0.375},
 ]
 
 
@@ -42,7 +42,7 @@ def test_needs_r1_to_choose_by() -> None:
 
 
 def test_names_every_set_that_was_watched_and_compares_only_figures_of_the_present_one() -> None:
-    other = {"event": "validation", "watched": "the TEST split of Y", "step": 12, "epoch": 3.0, "R1": 0.125}
+    other = {"event": "validation", "validation_set": "the TEST split of Y", "step": 12, "epoch": 3.0, "R1": 0.125}
     selection = Selection.from_records("last", None, [*RECORDS[:3], other])
     assert selection.selected_on() == f"nothing: the last step; watched: {X}, the TEST split of Y"
     assert selection.describe() == "R1 0.125 after epoch 3, the last and best"
@@ -52,7 +52,9 @@ def test_names_every_set_that_was_watched_and_compares_only_figures_of_the_prese
     assert again.selected_on() == selection.selected_on()
 
 
-def test_reads_logs_that_do_not_name_what_was_watched() -> None:
-    older = [{name: value for name, value in record.items() if name != "watched"} for record in RECORDS]
-    assert Selection.from_records("validation", X, older) == Selection.from_records("validation", X, RECORDS)
-    assert Selection.from_records("last", None, older).selected_on() == "nothing: the last step"
+def test_reads_older_logs() -> None:
+    without = [{name: value for name, value in record.items() if name != "validation_set"} for record in RECORDS]
+    assert Selection.from_records("validation", X, without) == Selection.from_records("validation", X, RECORDS)
+    assert Selection.from_records("last", None, without).selected_on() == "nothing: the last step"
+    renamed = [{**record, "watched": X} if record["event"] == "validation" else record for record in without]
+    assert Selection.from_records("last", None, renamed) == Selection.from_records("last", None, RECORDS)

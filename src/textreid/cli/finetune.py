@@ -32,7 +32,9 @@ def finetune(
     out: Path = typer.Option(..., help="Run folder: checkpoints, metrics.jsonl, plots, and the model in OUT/model."),
     config: Path | None = typer.Option(None, help="Settings in JSON or TOML, on top of the finetune preset."),
     assignments: list[str] = typer.Option([], "--set", metavar="SECTION.NAME=VALUE", help="Override one setting."),
-    resume: bool = typer.Option(False, "--resume", help="Continue the run in OUT from its last checkpoint."),
+    resume: bool = typer.Option(
+        False, "--resume", help="Continue the run in OUT from its last checkpoint, with its own settings."
+    ),
     tensorboard: bool = typer.Option(False, "--tensorboard", help="Also write OUT/tensorboard, from the same log."),
 ) -> None:
     """Fine-tune a model on described people: similarity, identities and masked words (the recipe of IRRA).
@@ -43,53 +45,49 @@ def finetune(
     benchmark = benchmark or dataset
     if (benchmark is None) == (images is None) or (images is None) != (captions is None):
         raise ConfigError("give either --benchmark, or --images and --captions")
-    annotated = read_named(benchmark) if benchmark else None
-    other = read_named(validate) if validate else None
     settings = _settings(model, config, assignments, out if resume else None)
-    watched = _validation(annotated, other, settings.training.select == "validation")
+    people, validation = None, None
+    if benchmark:
+        people, validation = _split(read_named(benchmark), settings.training.select == "validation" and not validate)
+    if validate:
+        validation = _validation(validate)
 
-    from textreid.runlog import RunLog
+    from textreid.runlog import RunLog, first_of_run
     from textreid.training.dataset import annotated_people, captioned_images
-    from textreid.training.processes import first_of_run
     from textreid.training.recipe import train
 
-    if annotated:
-        data = annotated_people(_people(annotated, aside=watched is not None and other is None))
+    if people:
+        data = annotated_people(people)
     elif images and captions:
         data = captioned_images(images, captions)
     log = RunLog(out, tensorboard=tensorboard)
-    train(settings, data, out, resume, watched, watched.words if watched else None, log)
+    train(settings, data, out, validation=validation, resume=resume, log=log)
     if first_of_run():
         typer.echo(out / "model")
 
 
 def _settings(model: str, file: Path | None, assignments: list[str], resumed: Path | None) -> "Config":
-    """The finetune preset for the network of ``model``; a run that goes on has its shape in its folder."""
+    """The finetune preset for the network of ``model``; a run that goes on has its own settings."""
     from textreid.config import Config
-    from textreid.presets import finetune as preset
+    from textreid.presets import finetune as preset, settings_of_run
 
-    if resumed and (resumed / "config.json").is_file():
-        shape = Config.load(resumed / "config.json").model
-    else:
+    settings = settings_of_run(resumed) if resumed else None
+    if settings is None:
         from textreid.models import load_model
 
-        shape = load_model(model).config
-    settings = replace(preset(), model=replace(shape, weights=model))
+        settings = replace(preset(), model=load_model(model).config)
+    settings = replace(settings, model=replace(settings.model, weights=model))
     return (Config.load(file, settings) if file else settings).override(assignments)
 
 
-def _validation(annotated: "Benchmark | None", other: "Benchmark | None", chooses: bool) -> "Validation | None":
-    """What is measured after each epoch; people are set aside for it only where the epoch is chosen by it."""
-    from textreid.evaluation.splits import OWN_VALIDATION, validation
+def _split(annotated: "Benchmark", set_aside: bool) -> "tuple[Benchmark, Validation | None]":
+    """People to train on, and others where the epoch is chosen by them or the benchmark has them anyway."""
+    from textreid.evaluation.splits import split_for_training
 
-    if other:
-        return validation(other)
-    return validation(annotated) if annotated and (chooses or OWN_VALIDATION in annotated.splits) else None
+    return split_for_training(annotated, set_aside)
 
 
-def _people(annotated: "Benchmark", aside: bool) -> "Benchmark":
-    """The people to train on: without those that `_validation` set aside."""
-    from textreid.evaluation.splits import OWN_VALIDATION, SEED
+def _validation(benchmark: str) -> "Validation":
+    from textreid.evaluation.splits import validation
 
-    people = annotated.split("train")
-    return people.validation_split(SEED)[0] if aside and OWN_VALIDATION not in annotated.splits else people
+    return validation(read_named(benchmark))

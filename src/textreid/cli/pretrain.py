@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from textreid.config import Config
     from textreid.evaluation.splits import Validation
+    from textreid.runlog import RunLog
+
+_NAMED = 5  # settings of a preset that the run has otherwise
 
 
 class Masking(StrEnum):
@@ -22,13 +26,17 @@ def pretrain(
     images: Path = typer.Option(..., help="Root folder of the images named in the caption table."),
     captions: Path = typer.Option(..., help="Folder of the caption table."),
     out: Path = typer.Option(..., help="Run folder: checkpoints, metrics.jsonl, plots, and the model in OUT/model."),
-    preset: str = typer.Option(
-        "tiny", help="tiny; paper, from CLIP ViT-B/16; or fast, as paper in a third of the work."
+    preset: str | None = typer.Option(
+        None,
+        help="tiny (if nothing is given); paper, from CLIP ViT-B/16; or fast, as paper in a third of the work.",
+        show_default=False,
     ),
     config: Path | None = typer.Option(None, help="Settings in JSON or TOML, on top of the preset."),
     masking: Masking | None = typer.Option(None, help="nam: noisy words more often; em: all alike; none."),
     assignments: list[str] = typer.Option([], "--set", metavar="SECTION.NAME=VALUE", help="Override one setting."),
-    resume: bool = typer.Option(False, "--resume", help="Continue the run in OUT from its last checkpoint."),
+    resume: bool = typer.Option(
+        False, "--resume", help="Continue the run in OUT from its last checkpoint, with its own settings."
+    ),
     tensorboard: bool = typer.Option(False, "--tensorboard", help="Also write OUT/tensorboard, from the same log."),
     benchmark: str | None = typer.Option(
         None, metavar="[NAME=]PATH", help="Measure on the validation split of this data set after each epoch."
@@ -39,28 +47,45 @@ def pretrain(
     ),
 ) -> None:
     """Train a model on captioned images, with Noise-Aware Masking."""
-    from textreid.config import Config
-    from textreid.presets import preset as find_preset
+    from textreid.runlog import RunLog, first_of_run
 
-    settings = find_preset(preset)
-    if config:
-        settings = Config.load(config, settings)
+    log = RunLog(out, tensorboard=tensorboard)
     if masking:
         assignments = [*assignments, f"masking.method={masking.value}"]
-    settings = settings.override(assignments)
+    settings = _settings(preset, config, assignments, out if resume else None, log)
     benchmark = benchmark or validate
     if validate_on_test and benchmark is None:
         raise typer.BadParameter("--validate-on-test needs --benchmark, the data set to measure on")
-    watched = _validation(benchmark, validate_on_test) if benchmark else None
+    validation = _validation(benchmark, validate_on_test) if benchmark else None
 
-    from textreid.runlog import RunLog
-    from textreid.training.processes import first_of_run
-    from textreid.training.recipe import pretrain as run
+    from textreid.training.dataset import captioned_images
+    from textreid.training.recipe import train
 
-    log = RunLog(out, tensorboard=tensorboard)
-    run(settings, images, captions, out, resume, watched, watched.words if watched else None, log)
+    train(settings, captioned_images(images, captions), out, validation=validation, resume=resume, log=log)
     if first_of_run():
         typer.echo(out / "model")
+
+
+def _settings(
+    preset: str | None, file: Path | None, assignments: list[str], resumed: Path | None, log: "RunLog"
+) -> "Config":
+    """The settings given; a run that goes on has its own, on top of which a file and assignments are compared."""
+    from textreid.config import Config
+    from textreid.presets import preset as find_preset, settings_of_run
+
+    def apply(start: Config) -> Config:
+        return (Config.load(file, start) if file else start).override(assignments)
+
+    fresh = apply(find_preset(preset or "tiny"))
+    own = settings_of_run(resumed) if resumed else None
+    if own is None:
+        return fresh
+    settings = apply(own)
+    others = settings.differences(fresh) if preset else []
+    if others:
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        log.say(f"goes on with the settings of {resumed}; in --preset {preset}, {'; '.join(others[:_NAMED])}{more}")
+    return settings
 
 
 def _validation(benchmark: str, on_test: bool) -> "Validation":

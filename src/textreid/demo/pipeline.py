@@ -142,18 +142,21 @@ def _caption(out: Path, settings: DemoSettings) -> None:
 def _pretrain(out: Path, settings: DemoSettings, unseen: Benchmark) -> Figures:
     """Train; returns the figures on the unseen domain of a random order, before training and after it."""
     from textreid.evaluation import Evaluation, evaluate
-    from textreid.evaluation.splits import TEST_STAMP
-    from textreid.models import Model
-    from textreid.training.recipe import pretrain
+    from textreid.evaluation.encoding import Encoder
+    from textreid.evaluation.splits import TEST_STAMP, Validation
+    from textreid.training import captioned_images, train
 
     measured: list[Evaluation] = []
 
-    def measure(model: Model) -> Mapping[str, float]:
-        measured.append(evaluate(model, unseen))
-        return measured[-1].scores()
+    class Unseen(Validation):
+        """Validation on the unseen domain that keeps all that is measured."""
 
-    watched = f"{TEST_STAMP} {unseen.name}"
-    pretrain(settings.config(), out / "people", out / "captions", out / "run", evaluate=measure, watched=watched)
+        def measure(self, model: Encoder) -> Mapping[str, float]:
+            measured.append(evaluate(model, self.part))
+            return measured[-1].scores()
+
+    data = captioned_images(out / "people", out / "captions")
+    train(settings.config(), data, out / "run", validation=Unseen(unseen, f"{TEST_STAMP} {unseen.name}"))
     return {
         "random order (expected)": measured[0].text_to_image.chance,
         "before training": measured[0].scores(),

@@ -20,23 +20,57 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Validation:
-    """Measures a model on a fixed part of a benchmark; what a training run takes as ``evaluate``.
+    """Validation set of a training run: a fixed part of a benchmark, and how a model is measured on it.
 
     Attributes:
         part: one split.
-        words: which data that is, as a model folder records it.
+        name: which data that is, as a model folder records it.
     """
 
     part: Benchmark
-    words: str
+    name: str
 
-    def __call__(self, model: Encoder) -> Mapping[str, float]:
-        """R1, R5, R10, mAP and mINP of text to image, as fractions of 1."""
+    @property
+    def images(self) -> frozenset[str]:
+        """Absolute paths of its images; training refuses to train on one of them."""
+        root = self.part.image_root.resolve()
+        return frozenset(f"{root}/{record.image}" for record in self.part.records)
+
+    @property
+    def people(self) -> frozenset[tuple[str, int]]:
+        """Its identities, by the absolute folder of the images; training refuses to train on one of them."""
+        root = str(self.part.image_root.resolve())
+        return frozenset((root, record.identity) for record in self.part.records)
+
+    def measure(self, model: Encoder) -> Mapping[str, float]:
+        """Compute R1, R5, R10, mAP and mINP of text to image, as fractions of 1."""
         return evaluate(model, self.part, self.part.records[0].split).scores()
 
 
+def split_for_training(
+    benchmark: Benchmark, set_aside: bool = True, seed: int = SEED
+) -> tuple[Benchmark, Validation | None]:
+    """Part the people of a benchmark into those to train on and those to validate on; nobody is in both.
+
+    Args:
+        benchmark: all splits of it.
+        set_aside: whether 10 % of the training people are set aside where it has no validation split of its own;
+            if not, everybody is trained on, and there is no validation.
+        seed: of the choice of these people.
+
+    Raises:
+        AnnotationError: it has no split ``train``, or too few people to set some aside.
+    """
+    people = benchmark.split("train")
+    if OWN_VALIDATION in benchmark.splits:
+        return people, validation(benchmark)
+    if not set_aside:
+        return people, None
+    return people.validation_split(seed)[0], validation(benchmark, seed=seed)
+
+
 def validation(benchmark: Benchmark, on_test: bool = False, seed: int = SEED) -> Validation:
-    """The part of a benchmark that training may look at.
+    """Choose the part of a benchmark that training may look at.
 
     Args:
         benchmark: all splits of it.
@@ -48,12 +82,12 @@ def validation(benchmark: Benchmark, on_test: bool = False, seed: int = SEED) ->
     """
     if on_test:
         return Validation(benchmark.split("test"), f"{TEST_STAMP} {benchmark.name}")
-    part, words = validation_part(benchmark, seed)
-    return Validation(part, f"{words} of {benchmark.name}")
+    part, name = validation_part(benchmark, seed)
+    return Validation(part, f"{name} of {benchmark.name}")
 
 
 def validation_part(benchmark: Benchmark, seed: int = SEED) -> tuple[Benchmark, str]:
-    """The validation split of a benchmark, and what it is in words.
+    """Return the validation split of a benchmark, and what it is in words.
 
     Raises:
         AnnotationError: it has neither a validation nor a training split, or too few people in the latter.
@@ -71,7 +105,7 @@ def validation_part(benchmark: Benchmark, seed: int = SEED) -> tuple[Benchmark, 
 
 
 def split_of(benchmark: Benchmark, name: str) -> Benchmark:
-    """A split by name; ``val`` is what `validation_part` says.
+    """Return a split by name; ``val`` is what `validation_part` says.
 
     Raises:
         AnnotationError: there is none.
@@ -80,5 +114,5 @@ def split_of(benchmark: Benchmark, name: str) -> Benchmark:
 
 
 def chosen_on_test(selected_on: str | None) -> bool:
-    """Whether a model says that test figures chose it or were watched while it was trained."""
+    """Tell whether a model says that test figures chose it or were watched while it was trained."""
     return selected_on is not None and TEST_STAMP in selected_on

@@ -5,13 +5,17 @@ colour and noise as a camera would add them, and erasing last.
 """
 
 import math
-from typing import NamedTuple, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the usual name)
 from torch import Tensor
 
-from textreid.config import AugmentationConfig
+from textreid.config import AugmentationConfig, ModelConfig
+
+if TYPE_CHECKING:
+    from textreid.training.loader import Batch
 
 _LUMA = (0.299, 0.587, 0.114)
 _ERASE_ASPECTS = (0.3, 3.3)  # of random erasing as published (Zhong et al. 2020)
@@ -32,8 +36,16 @@ class Changes(NamedTuple):
     erase: Tensor  # (B, tries, 5): area, aspect, top, left, whether
 
     def of(self, images: slice) -> Self:
-        """The changes of some of the images."""
+        """Return the changes of some of the images."""
         return type(self)(*(draws[images] for draws in self))
+
+
+def augment_batch(
+    batch: "Batch", config: AugmentationConfig, model: ModelConfig, generator: torch.Generator
+) -> "Batch":
+    """Change the images of a batch at random, and normalise them for a model; other processes draw the same changes."""
+    changes = draw_changes(len(batch.images), config, generator).of(batch.own_images)
+    return replace(batch, pixels=augment(batch.pixels, config, changes, model.pixel_mean, model.pixel_std))
 
 
 def draw_changes(count: int, config: AugmentationConfig, generator: torch.Generator) -> Changes:
@@ -62,7 +74,7 @@ def augment(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> Tensor:
-    """Randomly changed and normalised images.
+    """Change images at random and normalise them.
 
     Args:
         pixels: (B, 3, H, W) uint8; not written to.

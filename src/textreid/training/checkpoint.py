@@ -1,6 +1,6 @@
 """Checkpoints: ``step-*`` folders that hold everything a run needs to go on as if it had never stopped.
 
-Random numbers and the order of the data are functions of seed and step (`textreid.training.sampler`), so the
+Random numbers and the order of the data are functions of seed and step (`textreid.training.dataset.Sampler`), so the
 step number stands for both. The continuation is exact to the last bit on one machine with one number of threads and
 of processes: another number adds up in another order.
 """
@@ -22,7 +22,7 @@ from textreid.artifacts import MANIFEST, new_folder, read_json, read_manifest, w
 from textreid.config import Config, ModelConfig
 from textreid.errors import ArtifactError, ResumeError
 from textreid.models import DualEncoder, Tokenizer
-from textreid.training.network import ENCODER, is_of_head
+from textreid.training.network import ENCODER, TrainedNetwork, is_of_head
 from textreid.training.noise_table import NoiseTable
 
 _KIND, _FORMAT_VERSION = "checkpoint", 3
@@ -39,17 +39,17 @@ _HARMLESS = frozenset(  # settings that may change between the parts of a run: w
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for a run to be continued."""
+    """Everything that must be the same for a run to be continued."""
 
     config: dict[str, Any]
     data: str
-    watched: str | None  # the validation set, where it chooses the model
+    validation_set: str | None  # where it chooses the model
     compute: str  # device and precision
     processes: int  # may be another number: it changes the rounding of sums
 
 
 class Checkpoints:
-    """The checkpoints of the run in ``folder``; the newest ``keep`` stay."""
+    """The checkpoints of the run in ``folder``, of which the newest ``keep`` stay."""
 
     def __init__(self, folder: Path, keep: int, identity: Identity) -> None:
         self._folder = folder
@@ -57,8 +57,8 @@ class Checkpoints:
         self.identity = identity
 
     def save(
-        self, step: int, network: nn.Module, optimizer: torch.optim.Optimizer, tokenizer: Tokenizer,
-        noise: NoiseTable | None, totals: Tensor, kept_step: int | None = None,
+        self, step: int, network: TrainedNetwork, optimizer: torch.optim.Optimizer, tokenizer: Tokenizer,
+        noise: object, totals: Tensor, kept_step: int | None = None,
     ) -> Path:  # fmt: skip
         """Write the state after ``step`` steps, then remove the oldest checkpoints beyond ``keep`` and ``kept_step``.
 
@@ -74,9 +74,10 @@ class Checkpoints:
             except SafetensorError as error:
                 raise ArtifactError(f"{path}: cannot be written: {error}") from error
             tokenizer.save(partial / _TOKENIZER)
-            if noise:
+            if isinstance(noise, NoiseTable):
                 noise.save(partial / _NOISE)
-            write_json(partial / _STATE, {"step": step, **asdict(self.identity)})
+            scaler = network.scaler.state_dict()  # empty but under fp16
+            write_json(partial / _STATE, {"step": step, **asdict(self.identity), "scaler": scaler})
             _flush(partial)
         for old in self._paths()[: -self._keep]:
             if kept_step is None or old != self._path(kept_step):
@@ -84,7 +85,7 @@ class Checkpoints:
         return path
 
     def newest(self) -> "Checkpoint | None":
-        """The newest whole checkpoint, or None; what was left half-written is removed.
+        """Find the newest whole checkpoint, or None; what was left half-written is removed.
 
         Raises:
             ResumeError: the run was made with other settings or other data; says which.
@@ -101,10 +102,10 @@ class Checkpoints:
         except ArtifactError as error:
             raise ArtifactError(f"{error}; remove {paths[-1].name} to go on from the checkpoint before it") from error
         self._refuse_other_run(paths[-1], state)
-        return Checkpoint(paths[-1], state["step"], self._changes_of_rounding(state))
+        return Checkpoint(paths[-1], state["step"], self._changes_of_rounding(state), state.get("scaler"))
 
     def at(self, step: int) -> "Checkpoint":
-        """The whole checkpoint after ``step`` steps.
+        """Find the whole checkpoint after ``step`` steps.
 
         Raises:
             ArtifactError: it is missing or damaged.
@@ -128,8 +129,9 @@ class Checkpoints:
         ]
         if state["data"] != self.identity.data:
             differing.append("the captions or images are others")
-        if state["watched"] != self.identity.watched:
-            differing.append(f"it chose its model on {state['watched']}, this does on {self.identity.watched}")
+        chose_on = state.get("validation_set", state.get("watched"))  # as older checkpoints call it
+        if chose_on != self.identity.validation_set:
+            differing.append(f"it chose its model on {chose_on}, this does on {self.identity.validation_set}")
         if state["compute"] != self.identity.compute:
             differing.append(f"it computed on {state['compute']}, this is {self.identity.compute}")
         if differing:
@@ -147,8 +149,8 @@ class Checkpoints:
         )
 
     def _harmless(self) -> frozenset[str]:
-        """Settings that may change; how often it validates matters to a run that chooses by validation."""
-        return _HARMLESS if self.identity.watched is None else _HARMLESS - {"training.validate_every"}
+        """List the settings that may change; how often it validates matters to a run that chooses by validation."""
+        return _HARMLESS if self.identity.validation_set is None else _HARMLESS - {"training.validate_every"}
 
 
 @dataclass(frozen=True)
@@ -158,16 +160,17 @@ class Checkpoint:
     path: Path
     step: int
     changes: tuple[str, ...] = ()  # what is not as it was, so that the run goes on equal up to rounding
+    scaler: dict[str, Any] | None = None  # state of the gradient scaler, of a run under fp16
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the run."""
+        """Read the tokenizer of the run."""
         return Tokenizer.load(self.path / _TOKENIZER)
 
-    def noise(self, working: Path, pairs: int, text_length: int) -> NoiseTable:
-        """The noise table, copied to ``working``."""
-        return NoiseTable.restore(working, self.path / _NOISE, pairs, text_length)
+    def noise(self, working: Path, captions: int, text_length: int) -> NoiseTable:
+        """Copy the noise table to ``working`` and open it."""
+        return NoiseTable.restore(working, self.path / _NOISE, captions, text_length)
 
-    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
+    def restore(self, network: TrainedNetwork, optimizer: torch.optim.Optimizer) -> Tensor:
         """Load weights and optimiser state in place; returns the running totals of the log.
 
         Raises:
@@ -188,7 +191,7 @@ class Checkpoint:
             network.load_state_dict(load_file(self.path / _WEIGHTS))
 
     def encoder(self, config: ModelConfig) -> DualEncoder:
-        """The network without its heads.
+        """Read the network without its heads.
 
         Raises:
             ArtifactError: the file is damaged or does not fit ``config``.
@@ -210,12 +213,12 @@ class Checkpoint:
 
 
 def whole_checkpoints(run: Path) -> list[Path]:
-    """The folders of the whole checkpoints of a run, oldest first."""
+    """List the folders of the whole checkpoints of a run, oldest first."""
     return sorted(path for path in run.glob("step-*") if (path / MANIFEST).is_file())
 
 
 def _flush(folder: Path) -> None:
-    """Bring the files to the disk before the folder gets its name: a power cut must not leave a name without data."""
+    """Flush the files to disk before the folder gets its name: a power cut must not leave a name without data."""
     for path in folder.iterdir():
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
@@ -226,7 +229,7 @@ def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _moments(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state by parameter name: ``<name>/exp_avg`` and so on."""
+    """Return the optimiser's state by parameter name: ``<name>/exp_avg`` and so on."""
     return _contiguous(
         {
             f"{name}/{key}": value

@@ -1,23 +1,24 @@
-"""Training data: tokenised captions in compact arrays, and images decoded ahead of the step that needs them."""
+"""Batches: tokenised captions in compact arrays, and images decoded ahead of the step that needs them."""
 
 import math
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
+from torch import Tensor
 
 from textreid.errors import CaptionError, DataError, ImageError
-from textreid.images import name_on_disk, read_image, to_pixels
+from textreid.images import map_ahead, name_on_disk, read_image, to_pixels
+from textreid.models.device import to_device
 from textreid.models.tokenizer import Tokenizer
+from textreid.training.dataset import Draw, Indices, Sampler
 from textreid.training.processes import Processes
-from textreid.training.sampler import Draw, Indices, Sampler
 
 UNREADABLE_SHARE = 0.01  # of the images; above it a run fails
 _CHUNK = 20_000  # captions tokenised at once
@@ -25,49 +26,106 @@ _CACHE_SHARE = 4  # "auto" caches images that take up to 1 / this of the free me
 _MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
-class Part(NamedTuple):
-    """Neighbours in a batch: images and all of their captions."""
+class MicroBatch(NamedTuple):
+    """Neighbours in a batch: ``b`` images and all of their ``t`` captions.
+
+    Attributes:
+        images, captions: where they stand among the B images and the T captions of the batch.
+        pixels: (b, 3, H, W).
+        ids: (t, L) of the captions as they are written, unmasked.
+        lengths: (t,) on the CPU.
+        image_index: (t,) position of each caption's image among these b.
+        is_word: (t, L).
+    """
 
     images: slice
     captions: slice
+    pixels: Tensor
+    ids: Tensor
+    lengths: Tensor
+    image_index: Tensor
+    is_word: Tensor
 
 
-class Batch(NamedTuple):
-    """One step's data: ``B`` images, ``T`` captions of up to ``L`` tokens, and the pixels of this process' ``b``."""
+@dataclass(frozen=True)
+class Batch:
+    """What one step trains on, from the loader to the losses: ``B`` images and ``T`` captions of up to ``L`` tokens.
 
-    pixels: npt.NDArray[np.uint8]  # (b, 3, H, W)
-    first: int  # position of the first of the b among the B
-    shares: Indices  # (processes,) images of each; their sum is B
-    images: Indices  # (B,) index of each image
-    owners: Indices  # (T,) position in the batch of each caption's image
-    pairs: Indices  # (T,) index of each caption
-    ids: npt.NDArray[np.int64]  # (T, L), padded with 0
-    lengths: Indices  # (T,) start and end included
+    Every process knows the captions of the whole batch, and has the pixels of its own share of the images.
 
-    def part(self, low: int, high: int) -> Part:
-        """The images at positions ``low`` to ``high``, and their captions."""
-        first, last = np.searchsorted(self.owners, (low, high)).tolist()
-        return Part(slice(low, high), slice(first, last))
+    Attributes:
+        pixels: (b, 3, H, W) of this process' b images: uint8 as they are read, float32 once they are augmented.
+        first: position of the first of these b among the B.
+        shares: (processes,) how many images each process has; their sum is B.
+        images: (B,) index of each image in the training set.
+        labels: (B,) images with equal labels show the same.
+        image_index: (T,) position in the batch of each caption's image, ascending.
+        caption_index: (T,) index of each caption in the training set.
+        caption_edges: (B + 1,) the captions of image ``i`` are those from ``caption_edges[i]`` up to the next edge.
+        ids: (T, L) token ids, padded with 0.
+        is_word: (T, L) true for tokens other than start, end and padding.
+        lengths: (T,) tokens, start and end included; on the CPU, so that sizes never wait for a device.
+        micro_size: images that a process takes in one pass; 0 for its whole share.
+        processes: of the run.
+    """
 
-    def own(self) -> Part:
-        """What this process works on."""
-        return self.part(self.first, self.first + len(self.pixels))
+    pixels: Tensor
+    first: int
+    shares: Indices
+    images: Indices
+    labels: Tensor
+    image_index: Tensor
+    caption_index: Indices
+    caption_edges: Indices
+    ids: Tensor
+    is_word: Tensor
+    lengths: Tensor
+    micro_size: int
+    processes: Processes
 
-    def portions(self, size: int) -> list[Part]:
-        """What this process works on, in parts of up to ``size`` images, 0 for one part; at least one, maybe empty."""
-        last = self.first + len(self.pixels)
-        starts = range(self.first, last, size) if size else [self.first]
-        return [self.part(start, min(start + size, last) if size else last) for start in starts] or [self.own()]
+    def to(self, device: torch.device) -> Self:
+        """Return the batch with its tensors on ``device``, all but ``lengths``."""
+        return replace(
+            self,
+            pixels=to_device(self.pixels, device),
+            labels=to_device(self.labels, device),
+            image_index=to_device(self.image_index, device),
+            ids=to_device(self.ids, device),
+            is_word=to_device(self.is_word, device),
+        )
 
-    def undivided(self, size: int) -> bool:
-        """Whether every process has a single portion: what they wait for each other in, all have to do alike."""
-        return not size or int(self.shares.max()) <= size
+    @property
+    def own_images(self) -> slice:
+        """The images of this process, among the B."""
+        return slice(self.first, self.first + len(self.pixels))
 
-    def captions_by_process(self) -> list[int]:
-        """How many captions each process works on."""
-        edges = np.concatenate([[0], np.cumsum(self.shares)])
-        counts: list[int] = np.diff(np.searchsorted(self.owners, edges)).tolist()
-        return counts
+    @property
+    def fits(self) -> bool:
+        """Tell whether every process takes its share in one pass: processes that wait for each other must agree."""
+        return not self.micro_size or int(self.shares.max()) <= self.micro_size
+
+    def micro_batches(self) -> list[MicroBatch]:
+        """Cut this process' share into what it takes in one pass each; at least one, maybe of nothing."""
+        own = self.own_images
+        size = self.micro_size or max(1, len(self.pixels))
+        starts = range(own.start, own.stop, size) or [own.start]
+        return [self._micro_batch(start, min(start + size, own.stop)) for start in starts]
+
+    def _micro_batch(self, low: int, high: int) -> MicroBatch:
+        images, captions = slice(low, high), slice(*self.caption_edges[[low, high]].tolist())
+        return MicroBatch(
+            images, captions, self.pixels[low - self.first : high - self.first], self.ids[captions],
+            self.lengths[captions], self.image_index[captions] - low, self.is_word[captions],
+        )  # fmt: skip
+
+    def gather_images(self, rows: Tensor) -> Tensor:
+        """Return the rows (B, ...) of all processes' images, of the ``rows`` (b, ...) of this process."""
+        return self.processes.all_gather(rows, self.shares.tolist())
+
+    def gather_captions(self, rows: Tensor) -> Tensor:
+        """Return the rows (T, ...) of all processes' captions, of the ``rows`` (t, ...) of this process."""
+        ends = self.caption_edges[np.cumsum(self.shares)]
+        return self.processes.all_gather(rows, np.diff(ends, prepend=0).tolist())
 
 
 @dataclass(frozen=True)
@@ -83,13 +141,13 @@ class TokenizedCaptions:
         """(N,) tokens of each caption, start and end included."""
         return np.diff(self.offsets)
 
-    def rows(self, pairs: Indices) -> tuple[npt.NDArray[np.int64], Indices]:
-        """Ids (T, L) of captions ``pairs``, padded with 0 to the longest, and their lengths (T,)."""
-        lengths = self.offsets[pairs + 1] - self.offsets[pairs]
+    def rows(self, captions: Indices) -> tuple[npt.NDArray[np.int64], Indices]:
+        """Return the ids (T, L) of ``captions``, padded with 0 to the longest, and their lengths (T,)."""
+        lengths = self.offsets[captions + 1] - self.offsets[captions]
         columns = np.arange(lengths.max(initial=0))
-        inside = columns < lengths[:, None]
-        ids = np.zeros(inside.shape, dtype=np.int64)
-        ids[inside] = self.tokens[(self.offsets[pairs][:, None] + columns)[inside]]
+        not_padding = columns < lengths[:, None]
+        ids = np.zeros(not_padding.shape, dtype=np.int64)
+        ids[not_padding] = self.tokens[(self.offsets[captions][:, None] + columns)[not_padding]]
         return ids, lengths
 
 
@@ -133,6 +191,7 @@ class ImageStore:
             name if size >= 0 else name_on_disk(root, name) for name, size in zip(names, self.sizes, strict=True)
         )
         self.quarantined: dict[int, str] = {}
+        self._told: set[int] = set()
         self._root = root
         self._shape = (3, height, width)
         self._cache: npt.NDArray[np.uint8] | None = None
@@ -154,15 +213,16 @@ class ImageStore:
             DataError: more than 1 % of the images are unreadable.
         """
         cache = np.zeros((len(self.names), *self._shape), dtype=np.uint8)
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            for index, pixels in enumerate(pool.map(self._decode, range(len(self.names)))):
+        workers = max(1, workers)
+        with closing(map_ahead(self._decode, range(len(self.names)), workers, 8 * workers)) as decoded:
+            for index, pixels in enumerate(decoded):
                 if pixels is not None:
                     cache[index] = pixels
                 advance(index + 1)
         self._cache = cache
 
     def read(self, indices: Indices) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        """Pixels (n, 3, H, W) of the readable images among ``indices``, and which of the indices are readable.
+        """Read the pixels (n, 3, H, W) of the readable images among ``indices``, and tell which of them are readable.
 
         Raises:
             DataError: more than 1 % of all images are unreadable.
@@ -201,6 +261,19 @@ class ImageStore:
                 f"{UNREADABLE_SHARE:.0%}; the first: {first}; check the image folder, or caption the images again"
             )
 
+    def newly_quarantined(self) -> dict[str, str]:
+        """Return what is wrong, by name, with the images that were quarantined since this was asked last."""
+        found = {index: reason for index, reason in list(self.quarantined.items()) if index not in self._told}
+        self._told.update(found)
+        return {self.names[index]: reason for index, reason in found.items()}
+
+    def restore_quarantine(self, reasons: dict[str, str]) -> None:
+        """Leave out the images that the run had left out before it was interrupted; that has been told."""
+        for index, name in enumerate(self.names if reasons else ()):
+            if name in reasons:
+                self.quarantine(index, reasons[name])
+                self._told.add(index)
+
 
 def _file_size(path: Path) -> int:
     try:
@@ -210,12 +283,12 @@ def _file_size(path: Path) -> int:
 
 
 def should_cache(choice: Literal["auto", "on", "off"], needed: int) -> bool:
-    """Whether to keep ``needed`` bytes of decoded images; ``auto``: if a quarter of the free memory holds them."""
+    """Decide whether to keep ``needed`` bytes of decoded images; ``auto``: if a quarter of the free memory will do."""
     return choice == "on" or (choice == "auto" and needed * _CACHE_SHARE <= _free_memory())
 
 
 def _free_memory() -> int:
-    """Bytes this process may still take: of the machine and of its container; 0 where Linux does not tell."""
+    """Return the bytes this process may still take, of the machine and its container; 0 where Linux does not tell."""
     try:
         lines = _MEMORY.read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -227,74 +300,68 @@ def _free_memory() -> int:
         return 0
 
 
-def batches(
-    sampler: Sampler,
-    images: ImageStore,
-    captions: TokenizedCaptions,
-    steps: range,
-    workers: int,
-    processes: Processes,
-) -> Generator[Batch]:
-    """Yield the batches of ``steps``; ``workers`` threads read this process' images ahead of their use."""
-    with closing(_read_ahead(sampler, images, steps, workers, processes)) as readings:
-        for draw, pixels, own_readable in readings:
-            readable = np.ones(len(draw.images), dtype=bool)
-            readable[processes.slice_of(len(readable))] = own_readable
-            readable = processes.in_all(readable)
-            for index in draw.images[~readable].tolist():
-                images.quarantine(index, f"{images.names[index]}: another process could not read it")
-            yield _assemble(draw, readable, pixels, captions, processes)
-
-
 class _Reading(NamedTuple):
     draw: Draw
     pixels: npt.NDArray[np.uint8]  # of this process' images that are readable
     readable: npt.NDArray[np.bool_]  # which of this process' images are
 
 
-def _read_ahead(
-    sampler: Sampler, images: ImageStore, steps: range, workers: int, processes: Processes
-) -> Generator[_Reading]:
-    def read(draw: Draw) -> _Reading:
-        return _Reading(draw, *images.read(draw.images[processes.slice_of(len(draw.images))]))
+@dataclass(frozen=True)
+class Loader:
+    """Source of the batches of a run.
 
-    if workers == 0:
-        for step in steps:
-            yield read(sampler.draw(step))
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        ahead = workers + 1
-        waiting = deque(pool.submit(read, sampler.draw(step)) for step in steps[:ahead])
-        try:
-            for step in range(steps.start + ahead, steps.stop + ahead):
-                ready = waiting.popleft().result()
-                if step in steps:
-                    waiting.append(pool.submit(read, sampler.draw(step)))
-                yield ready
-        finally:
-            for future in waiting:
-                future.cancel()
+    Attributes:
+        sampler: draws the images and captions of each step.
+        images: their pixels.
+        captions: their tokens.
+        labels: (I,) of all images of the training set.
+        micro_size: as a `Batch` has it.
+        processes: of the run.
+    """
 
+    sampler: Sampler
+    images: ImageStore
+    captions: TokenizedCaptions
+    labels: Indices
+    micro_size: int
+    processes: Processes
 
-def _assemble(
-    draw: Draw,
-    readable: npt.NDArray[np.bool_],
-    pixels: npt.NDArray[np.uint8],
-    captions: TokenizedCaptions,
-    processes: Processes,
-) -> Batch:
-    kept = readable[draw.owners]
-    position = np.cumsum(readable) - 1
-    pairs = draw.pairs[kept]
-    ids, lengths = captions.rows(pairs)
-    shares = np.array([int(readable[part].sum()) for part in processes.slices_of(len(readable))])
-    return Batch(
-        pixels=pixels,
-        first=int(shares[: processes.rank].sum()),
-        shares=shares,
-        images=draw.images[readable],
-        owners=position[draw.owners[kept]],
-        pairs=pairs,
-        ids=ids,
-        lengths=lengths,
-    )
+    def batches(self, steps: range, workers: int, device: torch.device) -> Generator[Batch]:
+        """Yield the batches of ``steps`` on ``device``; ``workers`` threads read images ahead of their use."""
+        draws = map(self.sampler.draw, steps)
+        with closing(map_ahead(self._read, draws, workers, workers + 1)) as readings:
+            for reading in readings:
+                yield self._assemble(reading).to(device)
+
+    def _read(self, draw: Draw) -> _Reading:
+        return _Reading(draw, *self.images.read(draw.images[self.processes.slice_of(len(draw.images))]))
+
+    def _assemble(self, reading: _Reading) -> Batch:
+        draw, processes = reading.draw, self.processes
+        readable = np.ones(len(draw.images), dtype=bool)
+        readable[processes.slice_of(len(readable))] = reading.readable
+        readable = processes.all_true(readable)
+        for index in draw.images[~readable].tolist():
+            self.images.quarantine(index, f"{self.images.names[index]}: another process could not read it")
+        kept = readable[draw.image_index]
+        position = np.cumsum(readable) - 1
+        image_index, caption_index = position[draw.image_index[kept]], draw.caption_index[kept]
+        ids, lengths = self.captions.rows(caption_index)
+        columns = np.arange(ids.shape[1])
+        shares = np.array([int(readable[part].sum()) for part in processes.slices_of(len(readable))])
+        images = draw.images[readable]
+        return Batch(
+            pixels=torch.from_numpy(reading.pixels),
+            first=int(shares[: processes.rank].sum()),
+            shares=shares,
+            images=images,
+            labels=torch.from_numpy(self.labels[images]),
+            image_index=torch.from_numpy(image_index),
+            caption_index=caption_index,
+            caption_edges=np.searchsorted(image_index, np.arange(len(images) + 1)),
+            ids=torch.from_numpy(ids),
+            is_word=torch.from_numpy((columns > 0) & (columns < lengths[:, None] - 1)),
+            lengths=torch.from_numpy(lengths),
+            micro_size=self.micro_size,
+            processes=processes,
+        )

@@ -4,11 +4,46 @@ Shapes: ``B`` images, ``T`` texts (``T = B`` when every image has one caption in
 ``C`` identities, ``K`` masked words, ``V`` ids of a vocabulary.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F  # noqa: N812 (the usual name)
 from torch import Tensor
 
+from textreid.config import LossConfig
+
 _EPSILON = 1e-8  # of Eq. 6: keeps the logarithm of a zero target finite
+
+
+def contrastive_losses(
+    image_features: Tensor, text_features: Tensor, labels: Tensor, text_labels: Tensor, config: LossConfig
+) -> dict[str, Tensor]:
+    """Compute those of `sdm`, `itc` and `cmpm` that take part, by name and not weighted; arguments are theirs."""
+    features, temperature = (image_features, text_features), config.temperature
+    losses = {
+        "sdm": lambda: sdm(*features, labels, temperature, text_labels),
+        "itc": lambda: itc(*features, labels, temperature, text_labels),
+        "cmpm": lambda: cmpm(*features, labels, text_labels),
+    }
+    return {name: losses[name]() for name in config.weights() if name in losses}
+
+
+def chance_levels(labels: Tensor, text_labels: Tensor, identities: int, config: LossConfig) -> dict[str, float]:
+    """Compute each loss where all images and texts have one and the same vector: the mark a run has to get below.
+
+    A network that collapses to one vector stays there: from there no gradient tells images apart. ``mlm`` is left out:
+    the frequency of words alone lowers it.
+
+    Args:
+        labels: (B,) of the images of one batch.
+        text_labels: (T,) of its texts.
+        identities: that the ``id`` loss tells apart.
+        config: which losses take part.
+    """
+    alike = torch.ones(len(labels), 1), torch.ones(len(text_labels), 1)
+    losses = contrastive_losses(*alike, labels, text_labels, config)
+    levels = {name: float(loss) for name, loss in losses.items()}
+    return levels | ({"id": math.log(identities)} if config.id else {})
 
 
 def sdm(
@@ -18,7 +53,7 @@ def sdm(
     temperature: float = 0.02,
     text_labels: Tensor | None = None,
 ) -> Tensor:
-    """Similarity Distribution Matching: KL(predicted ‖ true) in both directions (Tan et al. 2024, Eq. 5-7).
+    """Compute Similarity Distribution Matching: KL(predicted ‖ true) in both directions (Tan et al. 2024, Eq. 5-7).
 
     The prediction ``p`` is the softmax of cosine similarities over the other modality; the truth ``q`` spreads
     evenly over everything with the same label. The result can fall below 0 by the epsilon of Eq. 6 only.
@@ -47,7 +82,7 @@ def itc(
     temperature: float = 0.05,
     text_labels: Tensor | None = None,
 ) -> Tensor:
-    """Image-text contrast with several positives: cross-entropy against the targets of `sdm`, both directions.
+    """Compute image-text contrast with several positives: cross-entropy against the targets of `sdm`, both directions.
 
     With distinct labels this is InfoNCE as in CLIP (Radford et al. 2021), summed over the directions.
     Arguments, result and errors are those of `sdm`.
@@ -57,7 +92,7 @@ def itc(
 
 
 def cmpm(image_features: Tensor, text_features: Tensor, labels: Tensor, text_labels: Tensor | None = None) -> Tensor:
-    """Cross-Modal Projection Matching: KL(predicted ‖ true) in both directions (Zhang & Lu, ECCV 2018, Eq. 1-4).
+    """Compute Cross-Modal Projection Matching: KL(predicted ‖ true) in both directions (Zhang & Lu 2018, Eq. 1-4).
 
     As `sdm`, but the prediction is the softmax of scalar projections: of the features of one modality, in their own
     length, onto the unit features of the other. So there is no temperature, and the length of features matters.
@@ -72,14 +107,14 @@ def cmpm(image_features: Tensor, text_features: Tensor, labels: Tensor, text_lab
     return _kl_to_targets(onto_texts, same) + _kl_to_targets(onto_images, same.T)
 
 
-def identity(
+def id_loss(
     image_scores: Tensor,
     text_scores: Tensor,
     labels: Tensor,
     text_labels: Tensor | None = None,
     counts: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Classification by identity: mean of the cross-entropies of both modalities (Jiang & Ye, CVPR 2023, §3.4).
+    """Compute classification by identity: mean of the cross-entropies of both modalities (Jiang & Ye, CVPR 2023, §3.4).
 
     Args:
         image_scores: (B, C), one a known identity.
@@ -100,8 +135,8 @@ def identity(
     return (_classify(image_scores, labels, images) + _classify(text_scores, text_labels, texts)) / 2
 
 
-def masked_words(scores: Tensor, ids: Tensor, count: Tensor | None = None) -> Tensor:
-    """Masked language modelling: mean cross-entropy of the original ids (Jiang & Ye, CVPR 2023, Eq. 4).
+def mlm(scores: Tensor, ids: Tensor, count: Tensor | None = None) -> Tensor:
+    """Compute masked language modelling: mean cross-entropy of the original ids (Jiang & Ye, CVPR 2023, Eq. 4).
 
     Args:
         scores: (K, V) of every id at the masked positions.
@@ -120,12 +155,12 @@ def masked_words(scores: Tensor, ids: Tensor, count: Tensor | None = None) -> Te
 
 
 def known_labels(labels: Tensor, classes: int) -> Tensor:
-    """Which of the labels name one of the classes."""
+    """Tell which of the labels name one of the classes."""
     return (labels >= 0) & (labels < classes)
 
 
 def _classify(scores: Tensor, labels: Tensor, count: Tensor | None) -> Tensor:
-    """Sum of the cross-entropies of the rows whose label is a column, over ``count``, else their own; 0 without any."""
+    """Sum the cross-entropies of the rows whose label is a column, over ``count``, else their own; 0 without any."""
     known = known_labels(labels, scores.shape[1])
     total = F.cross_entropy(scores.float(), torch.where(known, labels, -1), ignore_index=-1, reduction="sum")
     return total / (known.sum() if count is None else count).clamp(min=1)
@@ -155,11 +190,12 @@ def _check(images: Tensor, texts: Tensor, labels: Tensor, text_labels: Tensor) -
 
 
 def _targets(same: Tensor) -> Tensor:
-    """Even distribution over the positives of each row; a row without one is all zero."""
+    """Spread a distribution evenly over the positives of each row (Eq. 5, q); a row without one is all zero."""
     return same / same.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def _kl_to_targets(logits: Tensor, same: Tensor) -> Tensor:
+    """Compute one direction: the mean over rows of ``sum_j p_ij log(p_ij / (q_ij + epsilon))`` (Eq. 6)."""
     log_p = F.log_softmax(logits, dim=1)
     return (log_p.exp() * (log_p - (_targets(same) + _EPSILON).log())).sum(dim=1).mean()
 

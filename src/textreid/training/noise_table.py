@@ -1,26 +1,31 @@
 """Masking probabilities of every word of every caption, one dense half-precision table on disk."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from numpy.lib.format import open_memmap, write_array_header_1_0
 from torch import Tensor
 
 from textreid.errors import ArtifactError, TextReidError
-from textreid.models.device import AsyncCopy
+from textreid.models.device import AsyncCopy, to_device
+
+if TYPE_CHECKING:
+    from textreid.training.loader import Batch
 
 BINS = 50  # of a histogram over [0, 1]
 _BLOCK_ROWS = 1 << 16
 
 
 class NoiseTable:
-    """(pairs, text_length) float16 in a ``.npy`` file, memory-mapped; row = caption, column = token position.
+    """(captions, text_length) float16 in a ``.npy`` file, memory-mapped; row = caption, column = token position.
 
     A step reads the probabilities it masks with and writes those of the next epoch (Tan et al. 2024, §3.3). What was
-    written last is fetched from its device while the next step runs; whoever reads or saves sees it nevertheless.
+    written last is copied from its device while the next step runs; whoever reads or saves sees it nevertheless.
     """
 
     def __init__(self, path: Path, values: "np.memmap[tuple[int, int], np.dtype[np.float16]]") -> None:
@@ -28,19 +33,28 @@ class NoiseTable:
         self._values = values
         self._waiting: tuple[npt.NDArray[np.int64], AsyncCopy] | None = None
 
+    def probabilities(self, batch: "Batch") -> Tensor:
+        """Return the probabilities (T, L) of a batch, as `update` set them when its captions were met last."""
+        values = torch.from_numpy(self.read(batch.caption_index, batch.ids.shape[1]))
+        return to_device(batch.processes.broadcast(values), batch.ids.device)
+
+    def update(self, batch: "Batch", probabilities: Tensor) -> None:
+        """Set the probabilities (T, L) with which the captions of a batch are masked when they are met next."""
+        self.write(batch.caption_index, probabilities)
+
     @classmethod
-    def create(cls, path: Path, pairs: int, text_length: int, probability: float) -> Self:
-        """A table at ``path`` that holds ``probability`` everywhere; replaces a former one.
+    def create(cls, path: Path, captions: int, text_length: int, probability: float) -> Self:
+        """Write a table to ``path`` that holds ``probability`` everywhere; replaces a former one.
 
         Raises:
             ArtifactError: it cannot be written.
         """
         try:
             with path.open("wb") as stream:  # plain writes: on a full disk a fresh memory map would kill the process
-                header = {"descr": "<f2", "fortran_order": False, "shape": (pairs, text_length)}
+                header = {"descr": "<f2", "fortran_order": False, "shape": (captions, text_length)}
                 write_array_header_1_0(stream, header)
-                for start in range(0, pairs, _BLOCK_ROWS):
-                    rows = min(_BLOCK_ROWS, pairs - start)
+                for start in range(0, captions, _BLOCK_ROWS):
+                    rows = min(_BLOCK_ROWS, captions - start)
                     stream.write(np.full((rows, text_length), probability, dtype="<f2").tobytes())
             values = open_memmap(path, mode="r+")
         except OSError as error:
@@ -48,7 +62,7 @@ class NoiseTable:
         return cls(path, values)
 
     @classmethod
-    def restore(cls, path: Path, saved: Path, pairs: int, text_length: int) -> Self:
+    def restore(cls, path: Path, saved: Path, captions: int, text_length: int) -> Self:
         """Copy the table that was `save`d at ``saved`` to ``path`` and open the copy.
 
         Raises:
@@ -58,11 +72,11 @@ class NoiseTable:
             values = np.load(saved, mmap_mode="r")
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{saved}: cannot be read as a noise table: {error}") from error
-        if values.shape != (pairs, text_length) or values.dtype != np.float16:
+        if values.shape != (captions, text_length) or values.dtype != np.float16:
             raise ArtifactError(
-                f"{saved}: holds {values.shape} {values.dtype}, but the captions need {(pairs, text_length)} float16"
+                f"{saved}: holds {values.shape} {values.dtype}, but the captions need {(captions, text_length)} float16"
             )
-        for start in range(0, pairs, _BLOCK_ROWS):
+        for start in range(0, captions, _BLOCK_ROWS):
             block = values[start : start + _BLOCK_ROWS]
             if not ((block >= 0) & (block <= 1)).all():
                 raise ArtifactError(f"{saved}: holds values outside [0, 1] in rows from {start}: damaged")
@@ -72,31 +86,31 @@ class NoiseTable:
         except OSError as error:
             raise ArtifactError(f"{path}: cannot be written: {error.strerror or error}") from error
 
-    def read(self, pairs: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.float32]:
-        """Probabilities of the first ``length`` tokens of captions ``pairs``: (T, length).
+    def read(self, captions: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.float32]:
+        """Return the probabilities (T, length) of the first ``length`` tokens of ``captions``.
 
         Raises:
             TextReidError: as `write`.
         """
-        if self._waiting and np.isin(pairs, self._waiting[0]).any():
+        if self._waiting and np.isin(captions, self._waiting[0]).any():
             self._settle()
-        return np.asarray(self._values[pairs, :length], dtype=np.float32)
+        return np.asarray(self._values[captions, :length], dtype=np.float32)
 
-    def write(self, pairs: npt.NDArray[np.int64], probabilities: Tensor) -> None:
-        """Set the probabilities (T, length), on any device, of the first tokens of captions ``pairs``.
+    def write(self, captions: npt.NDArray[np.int64], probabilities: Tensor) -> None:
+        """Set the probabilities (T, length), on any device, of the first tokens of ``captions``.
 
         Raises:
             TextReidError: a value is not in [0, 1], as when the weights have become NaN. It is found when the values
                 arrive: here at the next call, or when they are read or saved.
         """
         self._settle()
-        self._waiting = pairs, AsyncCopy(probabilities)
+        self._waiting = captions, AsyncCopy(probabilities)
 
     def histogram(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """How many words have a probability in each of `BINS` equal parts of [0, 1]; the last part includes 1.
+        """Count the words that have a probability in each of `BINS` equal parts of [0, 1]; the last part includes 1.
 
         Args:
-            lengths: (pairs,) tokens of every caption, start and end included; what they leave over is no word.
+            lengths: (captions,) tokens of every caption, start and end included; what they leave over is no word.
         """
         self._settle()
         counts = np.zeros(BINS, dtype=np.int64)
@@ -117,8 +131,33 @@ class NoiseTable:
         """Bring into the table what was written last."""
         if self._waiting is None:
             return
-        (pairs, fetched), self._waiting = self._waiting, None
-        probabilities = fetched.wait()
+        (captions, copy), self._waiting = self._waiting, None
+        probabilities = copy.wait()
         if not ((probabilities >= 0) & (probabilities <= 1)).all():
             raise TextReidError("a masking probability is not in [0, 1]: the training has diverged; lower the rate")
-        self._values[pairs, : probabilities.shape[1]] = probabilities
+        self._values[captions, : probabilities.shape[1]] = probabilities
+
+
+class RemoteNoiseTable:
+    """Stand-in for the `NoiseTable` of the first process in the others: it has the values told, and keeps none."""
+
+    def probabilities(self, batch: "Batch") -> Tensor:
+        """Return the probabilities (T, L) that the first process reads."""
+        return to_device(batch.processes.broadcast(torch.empty(batch.ids.shape)), batch.ids.device)
+
+    def update(self, batch: "Batch", probabilities: Tensor) -> None:
+        """Do nothing: the first process has the same probabilities."""
+
+
+@dataclass(frozen=True)
+class EqualNoise:
+    """Stand-in for a `NoiseTable` where all words are masked alike, with one ``probability``, or not at all."""
+
+    probability: float
+
+    def probabilities(self, batch: "Batch") -> Tensor:
+        """Return the one probability, (T, L)."""
+        return torch.full(batch.ids.shape, self.probability, device=batch.ids.device)
+
+    def update(self, batch: "Batch", probabilities: Tensor) -> None:
+        """Do nothing: the next epoch masks as this one."""

@@ -1,4 +1,4 @@
-"""Adam with a rate and a decay for each kind of parameter, and the rate of each step."""
+"""Adam with a rate and a decay for each kind of parameter, the rate of each step, and the step itself."""
 
 import math
 
@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from textreid.config import OptimizerConfig
-from textreid.training.network import is_of_head
+from textreid.training.network import TrainedNetwork, is_of_head
 
 
 def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Adam whose weights and moments stay float32.
+    """Build Adam, whose weights and moments stay float32.
 
     Each group has a ``factor``: the rate of a step is multiplied by it. Parameters of heads learn
     ``head_lr_multiplier`` times as fast, biases of the towers ``bias_lr_multiplier`` times; no bias decays unless
@@ -32,12 +32,12 @@ def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.O
 
 
 def warmup_steps(config: OptimizerConfig, steps_per_epoch: int) -> int:
-    """Steps of the warm-up."""
+    """Count the steps of the warm-up."""
     return max(config.min_warmup_steps, round(config.warmup_epochs * steps_per_epoch))
 
 
 def learning_rate(step: int, steps: int, steps_per_epoch: int, config: OptimizerConfig) -> float:
-    """Rate of step ``step`` (from 0) of ``steps``: linear warm-up, then half a cosine down to the final rate."""
+    """Compute the rate of ``step`` (from 0) of ``steps``: linear warm-up, then half a cosine down to the final rate."""
     warmup = warmup_steps(config, steps_per_epoch)
     if step < warmup:
         return config.warmup_start + (config.learning_rate - config.warmup_start) * (step + 1) / warmup
@@ -46,11 +46,18 @@ def learning_rate(step: int, steps: int, steps_per_epoch: int, config: Optimizer
     return config.final_learning_rate + span * (1 + math.cos(math.pi * share)) / 2
 
 
-def update(network: nn.Module, optimizer: torch.optim.Optimizer, rate: float, clip_norm: float) -> None:
-    """Step down the gradients at ``rate``, and clear them."""
+def optimizer_step(
+    network: TrainedNetwork, optimizer: torch.optim.Optimizer, learning_rate: float, clip_norm: float = 0.0
+) -> None:
+    """Step down the gradients at ``learning_rate``, and clear them; under fp16 skip a step that has overflowed.
+
+    Gradients carry the loss scale of ``network.scaler``, which is 1 but under fp16.
+    """
     if clip_norm:
+        network.scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["factor"]
-    optimizer.step()
+        group["lr"] = learning_rate * group["factor"]
+    network.scaler.step(optimizer)
+    network.scaler.update()
     optimizer.zero_grad(set_to_none=True)

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from textreid.config import LOSSES
 from textreid.reporting.figures import COLOURS, new_figure, save_figure, style_axes
 from textreid.runlog import ABOUT, NOISE, read_records
+from textreid.training.diagnosis import chance_levels_of
 
 Records = Sequence[dict[str, Any]]
 _FEW = 30  # points that are marked one by one
@@ -51,10 +52,10 @@ def _draw_losses(axes: Axes, records: Records) -> bool:
     parts = [name for name in LOSSES if any(name in record for record in trained)]
     names = ["loss", *parts] if len(parts) > 1 else ["loss"]
     curves = {name: points for name in names if (points := _points(trained, name))}
-    uninformed: dict[str, float] = next((r.get("uninformed_losses", {}) for r in _of(records, "start")), {})
+    levels = chance_levels_of(records)
     for name, points in curves.items():
         (line,) = axes.plot(*zip(*points, strict=True), label="sum" if name == "loss" and parts else name)
-        level = uninformed.get(parts[0] if len(parts) == 1 else name)
+        level = levels.get(parts[0] if len(parts) == 1 else name)
         if level is not None:
             axes.axhline(level, color=line.get_color(), linestyle=":", linewidth=1)
     if not curves:
@@ -64,7 +65,7 @@ def _draw_losses(axes: Axes, records: Records) -> bool:
         axes.set_ylim(max(values) * (1 - _FLATTEST), max(values) * (1 + _FLATTEST / 5))
     else:
         axes.set_ylim(0 if len(curves) > 1 else None)
-    _finish(axes, "loss" + (" (dotted: nothing told apart)" if uninformed else ""), records)
+    _finish(axes, "loss" + (" (dotted: nothing told apart)" if levels else ""), records)
     return True
 
 

@@ -1,60 +1,88 @@
 """From settings and data to everything the training loop works on."""
 
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from textreid.artifacts import fingerprint, write_json
+from textreid.artifacts import LOCK, fingerprint, locked, write_json
 from textreid.config import Config
 from textreid.errors import ArtifactError, ConfigError, ResumeError
 from textreid.models import Model, Tokenizer, initialize, load_model
 from textreid.models.device import Device, choose_device, refuse_to_compile
 from textreid.models.folder import training_text_of
-from textreid.runlog import RunLog, read_records
+from textreid.runlog import LEFT_OUT, RunLog, read_records
 from textreid.training.checkpoint import Checkpoint, Checkpoints, Identity
-from textreid.training.dataset import TrainingSet
-from textreid.training.loader import ImageStore, TokenizedCaptions, should_cache, tokenize
+from textreid.training.dataset import Sampler, TrainingSet
+from textreid.training.diagnosis import Meters
+from textreid.training.loader import ImageStore, Loader, should_cache, tokenize
+from textreid.training.masking import PatchScorer, WordScorer
 from textreid.training.network import TrainedNetwork
-from textreid.training.noise_table import NoiseTable
+from textreid.training.noise_table import EqualNoise, NoiseTable, RemoteNoiseTable
 from textreid.training.optimizer import make_optimizer, warmup_steps
 from textreid.training.processes import Processes, local_processes, own_gpu
-from textreid.training.sampler import Sampler
 from textreid.training.selection import Selection
-from textreid.training.totals import Totals
-from textreid.training.uninformed import uninformed_losses
-from textreid.version import __version__, source_commit
 
 _NOISE = "noise.npy"
+_DRAWS = 2  # stream of random numbers of the steps, apart from those of the sampler
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that is ready to take step ``start`` (from 0)."""
+    """A run that is ready to take step ``start`` (from 0).
 
-    config: Config  # as it is used: without a loss that the data cannot serve
+    Attributes:
+        folder: of the first process.
+        config: as it is used: without a loss that the data cannot serve.
+        compute: device and precision.
+        model: what is exported: the network's encoder with its tokenizer.
+        network: the encoder, and heads.
+        ddp: the same, as all processes train it.
+        optimizer: of the network.
+        loader: source of the batches.
+        noise: the masking probabilities of all captions.
+        scorer: gives the words their noise; None where all are masked alike.
+        meters: means for the log.
+        checkpoints: of the run folder.
+        selection: of the model that is kept.
+        processes: of the run.
+        start: the step it begins or goes on with.
+        resumed: whether it goes on from a checkpoint.
+        changes: what is not as it was before, so that it goes on equal up to rounding.
+        losses_left_out: what the data cannot serve.
+    """
+
+    folder: Path
+    config: Config
     compute: Device
     model: Model
-    network: TrainedNetwork  # the model's encoder, and heads
-    joined: torch.nn.Module  # the same, as all processes train it
-    processes: Processes
+    network: TrainedNetwork
+    ddp: torch.nn.Module
     optimizer: torch.optim.Optimizer
-    sampler: Sampler
-    images: ImageStore
-    captions: TokenizedCaptions
-    labels: torch.Tensor  # (images,) on the device
-    noise: NoiseTable | None  # only under Noise-Aware Masking, and only in the first process
-    totals: Totals
+    loader: Loader
+    noise: NoiseTable | RemoteNoiseTable | EqualNoise
+    scorer: WordScorer | None
+    meters: Meters
     checkpoints: Checkpoints
     selection: Selection
+    processes: Processes
     start: int
     resumed: bool
+    changes: tuple[str, ...]
+    losses_left_out: tuple[str, ...]
 
     @property
     def steps(self) -> int:
         """Steps of the whole run."""
-        return self.config.training.epochs * self.sampler.steps_per_epoch
+        return self.config.training.epochs * self.loader.sampler.steps_per_epoch
+
+    def generator(self, step: int) -> torch.Generator:
+        """Seed the random numbers of a step: how its images change, and which of its words are masked."""
+        state = np.random.SeedSequence((self.config.training.seed, step, _DRAWS)).generate_state(1, np.uint64)
+        return torch.Generator(self.compute.device).manual_seed(int(state[0]))
 
     def save(self, step: int) -> None:
         """Write a checkpoint after ``step`` steps.
@@ -63,15 +91,15 @@ class Run:
             TextReidError: the loss is no longer finite; the former checkpoints stay.
             ArtifactError: the disk is full; the former checkpoints stay.
         """
-        self.totals.check(step)
+        self.meters.check(step)
         self.checkpoints.save(
-            step, self.network, self.optimizer, self.model.tokenizer, self.noise, self.totals.sums,
+            step, self.network, self.optimizer, self.model.tokenizer, self.noise, self.meters.sums,
             self.selection.kept_step,
         )  # fmt: skip
-        self.totals.restart_clock()
+        self.meters.restart_clock()
 
     def keep_selected(self) -> None:
-        """After the last step: give the model the weights that `selection` chose.
+        """Give the model, after the last step, the weights that `selection` chose.
 
         Raises:
             ArtifactError: their checkpoint is missing or damaged.
@@ -86,60 +114,95 @@ def prepare(
     config: Config,
     data: TrainingSet,
     out: Path,
-    resume: bool,
     log: RunLog,
-    processes: Processes,
-    watched: str | None = None,
+    *,
+    validation_set: str | None = None,
+    resume: bool = False,
+    processes: Processes | None = None,
+    held: ExitStack | None = None,
 ) -> Run:
     """Read the data, build or restore the network; arguments and errors are those of `textreid.training.recipe.train`.
 
-    ``watched`` is None where nothing will be validated. Only the first process touches ``out``.
+    Only the first process touches ``out``.
+
+    Args:
+        validation_set: its name; None where nothing will be validated.
+        processes: of the run; alone when None.
+        held: keeps the lock of ``out``; without it, the folder is not locked.
     """
+    processes = processes or Processes()
+    if resume:  # without a shared disk, the other processes cannot read what the run was started with
+        config = Config.from_dict(processes.all_gather_object(config.to_dict())[0])
     training = config.training
     sampler = Sampler(
         data.image_index, training.batch_size, training.epoch_unit, training.captions_per_image, training.seed
     )
-    _refuse_unfit(config, data, sampler, watched, processes)
+    _refuse_unfit(config, data, sampler, validation_set, processes)
     compute = choose_device(training.precision, own_gpu())
     if training.compile:
         refuse_to_compile(compute.device)
-    store = ImageStore(data.root, data.images, config.model.image_height, config.model.image_width)
-    identity = _identify(config, data, store, compute, watched, processes)
+    images = ImageStore(data.root, data.images, config.model.image_height, config.model.image_width)
+    identity = _identify(config, data, images, compute, validation_set, processes)
     _refuse_other_starts(processes, identity)
     checkpoints = Checkpoints(out, training.keep_checkpoints, identity)
-    found, tokenizer, records = processes.from_first(lambda: _open(config, data, out, resume, checkpoints, log))
+    folder, found, tokenizer, records = processes.on_rank0(
+        lambda: _open(config, data, out, resume, checkpoints, log, held)
+    )
+    images.restore_quarantine(
+        {name: why for record in records if record["event"] == LEFT_OUT for name, why in record["images"].items()}
+    )
     used = _as_used(config, data, tokenizer)
-    network = _build_network(used, data.identities, found, processes).to(compute.device)
+    network = _build_network(used, data.identities, compute, found, processes).to(compute.device)
     optimizer = make_optimizer(network, used.optimizer)
-    totals = Totals(_figures(used), compute.device)
-    if processes.is_first and found:
-        totals.sums.copy_(found.restore(network, optimizer))
-    elif processes.is_first:
+    captions = tokenize(data.captions, tokenizer)
+    noise, scorer = _open_noise(used, out, found, len(data), tokenizer.text_length, processes)
+    meters = Meters(_figures(used, scorer), compute.device)
+    if found and found.scaler:
+        network.scaler.load_state_dict(found.scaler)
+    if processes.is_first:
+        if found:
+            meters.sums.copy_(found.restore(network, optimizer))
         write_json(out / "config.json", used.to_dict())
-    run = Run(
+    return Run(
+        folder=Path(folder),
         config=used,
         compute=compute,
         model=Model(network.encoder, tokenizer, training_text=_training_text(config, data, records)),
         network=network,
-        joined=network,
-        processes=processes,
+        ddp=network,
         optimizer=optimizer,
-        sampler=sampler,
-        images=store,
-        captions=tokenize(data.captions, tokenizer),
-        labels=torch.from_numpy(data.labels).to(compute.device),
-        noise=_open_noise(used, out, found, len(data), tokenizer.text_length) if processes.is_first else None,
-        totals=totals,
+        loader=Loader(sampler, images, captions, data.labels, training.micro_batch, processes),
+        noise=noise,
+        scorer=scorer,
+        meters=meters,
         checkpoints=checkpoints,
-        selection=Selection.from_records(training.select, watched, records),
+        selection=Selection.from_records(training.select, validation_set, records),
+        processes=processes,
         start=found.step if found else 0,
         resumed=found is not None,
+        changes=found.changes if found else (),
+        losses_left_out=tuple(sorted(config.losses.weights().keys() - used.losses.weights().keys())),
     )
-    _introduce(run, data, sorted(config.losses.weights().keys() - used.losses.weights().keys()), found, log)
-    if should_cache(training.cache_images, store.bytes_decoded * local_processes()):
-        with log.progress("read images", len(data.images), unit="images"):
-            store.fill_cache(training.workers, log.advance)
-    return replace(run, joined=_join(run))
+
+
+def bring_together(run: Run, log: RunLog) -> Run:
+    """Read the images that fit the memory, then bring all processes to the state of the first."""
+    images, training = run.loader.images, run.config.training
+    if should_cache(training.cache_images, images.bytes_decoded * local_processes()):
+        with log.progress("read images", len(images.names), unit="images"):
+            images.fill_cache(training.workers, log.advance)
+    run.processes.all_gather_object(None)  # some have read their data earlier
+    run.processes.broadcast_moments(run.optimizer)
+    ddp = run.processes.wrap(run.network)
+    if ddp is not run.network:
+        # Gradients travel in the order of the first backward pass, and the order decides how their sums are rounded.
+        # With a pass over nothing for the first, a run that goes on adds up like one that never stopped.
+        model, none = run.config.model, torch.zeros(0, dtype=torch.int64, device=run.compute.device)
+        pixels = torch.zeros((0, 3, model.image_height, model.image_width), device=run.compute.device)
+        outputs = ddp(pixels, none[:, None], none, none, none[:, None].bool())
+        torch.autograd.backward([rows.sum() for rows in outputs if rows.requires_grad])
+        run.network.zero_grad(set_to_none=True)
+    return replace(run, ddp=ddp)
 
 
 def _identify(
@@ -147,13 +210,18 @@ def _identify(
     data: TrainingSet,
     images: ImageStore,
     compute: Device,
-    watched: str | None,
+    validation_set: str | None,
     processes: Processes,
 ) -> Identity:
+    # The tokenizer decides on the size of the vocabulary, and the data on the loss of identities: see `_as_used`.
+    settings = config.to_dict()
+    del settings["model"]["vocabulary_size"]
+    if not data.identities:
+        del settings["losses"]["id"]
     return Identity(
-        config=config.to_dict(),
+        config=settings,
         data=fingerprint([data.fingerprint, list(images.names), images.sizes]),
-        watched=watched if config.training.select == "validation" else None,
+        validation_set=validation_set if config.training.select == "validation" else None,
         compute=f"{compute.device.type}, {compute.dtype}",
         processes=processes.count,
     )
@@ -161,7 +229,7 @@ def _identify(
 
 def _refuse_other_starts(processes: Processes, identity: Identity) -> None:
     """Raise ConfigError if a process has other settings or data than the first."""
-    first, *others = processes.of_all(asdict(identity))
+    first, *others = processes.all_gather_object(asdict(identity))
     for rank, other in enumerate(others, 1):
         differing = [name for name, value in first.items() if other[name] != value]
         if differing:
@@ -171,7 +239,9 @@ def _refuse_other_starts(processes: Processes, identity: Identity) -> None:
             )
 
 
-def _build_network(config: Config, identities: int, found: Checkpoint | None, processes: Processes) -> TrainedNetwork:
+def _build_network(
+    config: Config, identities: int, compute: Device, found: Checkpoint | None, processes: Processes
+) -> TrainedNetwork:
     # A checkpoint has its own weights: those that the run began with need not be at hand any more.
     elsewhere = found or not processes.is_first
     model = replace(config.model, weights=None) if elsewhere else config.model
@@ -180,27 +250,11 @@ def _build_network(config: Config, identities: int, found: Checkpoint | None, pr
         encoder.recompute_layers()
     if config.training.compile:
         encoder.compile_layers()
-    return TrainedNetwork(encoder, config.losses, identities, config.training.seed)
-
-
-def _join(run: Run) -> torch.nn.Module:
-    """Bring all processes to the state of the first."""
-    run.processes.of_all(None)  # some have read their data earlier
-    run.processes.copy_moments(run.optimizer)
-    joined = run.processes.join(run.network)
-    if joined is not run.network:
-        # Gradients travel in the order of the first backward pass, and the order decides how their sums are rounded.
-        # With a pass over nothing for the first, a run that goes on adds up like one that never stopped.
-        model, none = run.config.model, torch.zeros(0, dtype=torch.int64, device=run.compute.device)
-        pixels = torch.zeros((0, 3, model.image_height, model.image_width), device=run.compute.device)
-        outputs = joined(pixels, none[:, None], none, none, none[:, None].bool(), run.config.masking.layer)
-        torch.autograd.backward([rows.sum() for rows in outputs if rows.requires_grad])
-        run.network.zero_grad(set_to_none=True)
-    return joined
+    return TrainedNetwork(encoder, config.losses, identities, config.training.seed, config.masking.layer, compute)
 
 
 def _refuse_unfit(
-    config: Config, data: TrainingSet, sampler: Sampler, watched: str | None, processes: Processes
+    config: Config, data: TrainingSet, sampler: Sampler, validation_set: str | None, processes: Processes
 ) -> None:
     """Raise ConfigError with every setting that does not fit the data."""
     training, found = config.training, []
@@ -220,7 +274,7 @@ def _refuse_unfit(
         )
     if config.losses.weights().keys() == {"id"} and not data.identities:
         found.append("losses.id: the only loss, but the data has no identities; set losses.sdm=1")
-    if training.select == "validation" and watched is None:
+    if training.select == "validation" and validation_set is None:
         found.append(
             "training.select: validation, but there is no validation set; give one, or set training.select=last"
         )
@@ -229,7 +283,7 @@ def _refuse_unfit(
 
 
 def _as_used(config: Config, data: TrainingSet, tokenizer: Tokenizer) -> Config:
-    """The settings with the tokenizer's vocabulary; without identities, without the loss that needs them."""
+    """Return the settings with the tokenizer's vocabulary; without identities, without the loss that needs them."""
     return replace(
         config,
         model=replace(config.model, vocabulary_size=tokenizer.vocabulary_size),
@@ -237,34 +291,41 @@ def _as_used(config: Config, data: TrainingSet, tokenizer: Tokenizer) -> Config:
     )
 
 
-def _figures(config: Config) -> tuple[str, ...]:
-    """Names of what `textreid.training.gradcache.take_step` measures."""
-    noise = ("noise",) if config.masking.method == "nam" else ()
-    return ("loss", *config.losses.weights(), "mask_rate", *noise)
+def _figures(config: Config, scorer: WordScorer | None) -> tuple[str, ...]:
+    """Name what a step measures."""
+    return ("loss", *config.losses.weights(), "mask_rate", *(("noise",) if scorer else ()))
 
 
 def _open(
-    config: Config, data: TrainingSet, out: Path, resume: bool, checkpoints: Checkpoints, log: RunLog
-) -> tuple[Checkpoint | None, Tokenizer, list[dict[str, Any]]]:
-    """The checkpoint to go on from, the tokenizer, and the records of the log up to the checkpoint."""
-    found = _open_folder(out, resume, checkpoints, log)
+    config: Config,
+    data: TrainingSet,
+    out: Path,
+    resume: bool,
+    checkpoints: Checkpoints,
+    log: RunLog,
+    held: ExitStack | None,
+) -> tuple[str, Checkpoint | None, Tokenizer, list[dict[str, Any]]]:
+    """Return the folder, the checkpoint to go on from, the tokenizer, and the records of the log up to there."""
+    _refuse_folder(out, resume)
+    if held:
+        out.mkdir(parents=True, exist_ok=True)
+        held.enter_context(locked(out, "another process trains here; wait until it is done, or choose another folder"))
+        _refuse_folder(out, resume)  # it may have come to be, and been given back, in between
+    found = checkpoints.newest() if resume else None
+    if resume and found is None:
+        log.say(f"{out}: stopped before its first checkpoint; starts from the beginning")
     tokenizer = found.tokenizer() if found else _make_tokenizer(config, data)
     log.keep_until(found.step if found else -1)
-    return found, tokenizer, read_records(log.path) if found else []
+    return str(out), found, tokenizer, read_records(log.path) if found else []
 
 
-def _open_folder(out: Path, resume: bool, checkpoints: Checkpoints, log: RunLog) -> Checkpoint | None:
-    """The checkpoint to go on from, or None at the beginning of a run."""
-    if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ArtifactError(f"{out}: exists already; continue it with --resume, or choose another folder")
-        return None
-    if not (out / "config.json").is_file():
+def _refuse_folder(out: Path, resume: bool) -> None:
+    """Raise an error where a new run finds something, or one that shall go on finds none."""
+    if resume and not (out / "config.json").is_file():
         raise ResumeError(f"{out}: no run to resume; start it without --resume")
-    found = checkpoints.newest()
-    if found is None:
-        log.say(f"{out}: stopped before its first checkpoint; starts from the beginning")
-    return found
+    # A lock is not a run: it may be left of one that was refused.
+    if not resume and out.exists() and (not out.is_dir() or any(path.name != LOCK for path in out.iterdir())):
+        raise ArtifactError(f"{out}: exists already; continue it with --resume, or choose another folder")
 
 
 def _make_tokenizer(config: Config, data: TrainingSet) -> Tokenizer:
@@ -276,12 +337,8 @@ def _make_tokenizer(config: Config, data: TrainingSet) -> Tokenizer:
     return Tokenizer.learn(map(str, data.captions), model.vocabulary_size, model.text_length)
 
 
-def _count_parameters(network: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def _training_text(config: Config, data: TrainingSet, records: list[dict[str, Any]]) -> tuple[str, ...] | None:
-    """What the starting weights learned from, and who wrote the captions; None where the former is not known.
+    """Name what the starting weights learned from, and who wrote the captions; None where the former is not known.
 
     A run that goes on has it in its log: the weights it began with need not be at hand any more.
     """
@@ -292,51 +349,15 @@ def _training_text(config: Config, data: TrainingSet, records: list[dict[str, An
     return None if before is None else tuple(dict.fromkeys([*before, *data.sources]))
 
 
-def _open_noise(config: Config, out: Path, found: Checkpoint | None, pairs: int, length: int) -> NoiseTable | None:
-    if config.masking.method != "nam":
-        return None
+def _open_noise(
+    config: Config, out: Path, found: Checkpoint | None, captions: int, length: int, processes: Processes
+) -> tuple[NoiseTable | RemoteNoiseTable | EqualNoise, WordScorer | None]:
+    """Open the masking probabilities, and choose what scores the words: all that depends on the method of masking."""
+    masking = config.masking
+    if masking.method != "nam":
+        return EqualNoise(masking.probability if masking.method == "em" else 0.0), None
+    if not processes.is_first:
+        return RemoteNoiseTable(), PatchScorer(masking.layer)
     if found:
-        return found.noise(out / _NOISE, pairs, length)
-    return NoiseTable.create(out / _NOISE, pairs, length, config.masking.probability)
-
-
-def _introduce(run: Run, data: TrainingSet, left_out: list[str], found: Checkpoint | None, log: RunLog) -> None:
-    """Say and record where the run computes, what it trains and on how much, and the losses that it cannot use."""
-    parameters = {name: _count_parameters(part) for name, part in run.network.named_children()}
-    draw = run.sampler.draw(0)
-    labels = run.labels.cpu()[draw.images]
-    facts: dict[str, Any] = {
-        "device": str(run.compute.device),
-        "dtype": str(run.compute.dtype).removeprefix("torch."),
-        "reason": run.compute.reason,
-        "threads": torch.get_num_threads(),
-        "processes": run.processes.count,
-        "parameters": parameters["encoder"],
-        "parameters_of_heads": sum(parameters.values()) - parameters["encoder"],
-        "steps": run.steps,
-        "steps_per_epoch": run.sampler.steps_per_epoch,
-        "seed": run.config.training.seed,
-        "images": len(data.images),
-        "captions": len(data),
-        "captions_rejected": data.rejected,
-        "captions_cut": run.captions.truncated,
-        "identities": data.identities,
-        "sources": list(data.sources),
-        "training_text": run.model.training_text,
-        "losses_left_out": left_out,
-        "uninformed_losses": uninformed_losses(run.config.losses, labels, labels[draw.owners], data.identities),
-        "version": __version__,
-        "commit": source_commit(),
-        "data": run.checkpoints.identity.data,
-    }
-    log.record("resume" if run.resumed else "start", run.start, **facts)
-    log.say(
-        f"{facts['device']}, {facts['dtype']} ({facts['reason']}), "
-        + (f"{run.processes.count} processes, " if run.processes.count > 1 else "")
-        + f"{facts['parameters'] / 1e6:.1f} M parameters, "
-        f"{run.steps} steps, seed {facts['seed']}; {facts['images']} images, {facts['captions']} captions"
-        + (f", {data.identities} identities" if data.identities else "")
-        + (f"; no identities, so without the loss {', '.join(left_out)}" if left_out else "")
-        + (f"; goes on from step {run.start}" if found else "")
-        + (f", with {' and '.join(found.changes)}: equal up to rounding" if found and found.changes else "")
-    )
+        return found.noise(out / _NOISE, captions, length), PatchScorer(masking.layer)
+    return NoiseTable.create(out / _NOISE, captions, length, masking.probability), PatchScorer(masking.layer)

@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(days=1)  # for processes that read their data more slowly
-_BEAT = 1.0  # seconds between two signs of life of a process that works while others wait
-_LETTING_GO = 0.5  # seconds; a thread of gloo that still waits for Python's lock, to drop a tensor, aborts the exit
-_LAST_WORDS = 10.0  # seconds in which the processes that are left say so; the first may be writing a checkpoint
+_STARTUP_TIMEOUT = timedelta(days=1)  # for processes that read their data more slowly
+_HEARTBEAT_S = 1.0  # seconds between two signs of life of a process that works while others wait
+_EXIT_GRACE_S = 0.5  # seconds; a thread of gloo that still waits for Python's lock, to drop a tensor, aborts the exit
+_REPORT_GRACE_S = 10.0  # seconds in which the processes that are left say so; the first may be writing a checkpoint
 _REPORT, _LEFT = "report", "left"  # keys of the store
 
 # A group of processes that is taken down waits for its threads while it holds Python's lock, which they may wait for.
-_KEPT: list[dist.ProcessGroup | None] = []
+_KEPT_GROUPS: list[dist.ProcessGroup | None] = []
 
 
 class Processes:
-    """This process, ``rank`` of ``count``. Alone, it waits for nobody and adds nothing up.
+    """One process of a run, ``rank`` of ``count``; alone, it waits for no other and adds nothing up.
 
     All processes must call the same methods in the same order.
     """
@@ -54,25 +54,27 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that reads and writes the run folder."""
+        """Tell whether this is the process that reads and writes the run folder."""
         return self.rank == 0
 
     def slices_of(self, rows: int) -> list[slice]:
-        """The share of ``rows`` of each process; they differ by at most one."""
+        """Share ``rows`` out among the processes; the shares differ by at most one."""
         edges = [rows * rank // self.count for rank in range(self.count + 1)]
         return [slice(low, high) for low, high in pairwise(edges)]
 
     def slice_of(self, rows: int) -> slice:
-        """This process' share of ``rows``."""
+        """Return this process' share of ``rows``."""
         return self.slices_of(rows)[self.rank]
 
-    def from_first(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns in the first process; the others wait for it as long as it shows signs of life."""
+    def on_rank0(self, work: Callable[[], T]) -> T:
+        """Run ``work`` in the first process and return its result in all, which wait as long as it shows life."""
         if self.count == 1:
             return work()
         result: list[Any] = [None]
+        # A broadcast alone would count the first process as hung after the timeout of the group, and an evaluation
+        # takes longer: so both sides exchange a vote every second until the first has finished.
         if self.is_first:
-            with self._showing_life():
+            with self._heartbeat():
                 result = [work()]
         else:
             while not self._all_finished(True):
@@ -80,23 +82,23 @@ class Processes:
         dist.broadcast_object_list(result, src=0, device=torch.device("cpu"))
         return cast("T", result[0])
 
-    def of_all(self, value: T) -> list[T]:
-        """``value``, made of JSON, of each process; waits for all, who may be busy with their data for a day."""
+    def all_gather_object(self, value: T) -> list[T]:
+        """Return the ``value``, made of JSON, of each process; waits for all, which may read their data for a day."""
         if self._store is None:
             return [value]
         self._questions += 1
         keys = [f"{self._questions}/{rank}" for rank in range(self.count)]
         self._store.set(keys[self.rank], json.dumps(value))
-        self._store.wait(keys, _PATIENCE)
+        self._store.wait(keys, _STARTUP_TIMEOUT)
         return [json.loads(self._store.get(key)) for key in keys]
 
     @contextmanager
-    def _showing_life(self) -> Iterator[None]:
+    def _heartbeat(self) -> Iterator[None]:
         """Tell the waiting processes every second that this one works, and in the end that it has finished."""
         finished, failed = Event(), Event()
 
         def tell() -> None:
-            while not self._all_finished(finished.wait(_BEAT)) and not failed.is_set():
+            while not self._all_finished(finished.wait(_HEARTBEAT_S)) and not failed.is_set():
                 pass
 
         with ThreadPoolExecutor(1) as pool:
@@ -110,67 +112,68 @@ class Processes:
             telling.result()
 
     def _all_finished(self, this: bool) -> bool:
-        return bool(self.in_all(np.array([this]))[0])
+        return bool(self.all_true(np.array([this]))[0])
 
-    def in_all(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Which of ``flags`` are true in every process."""
+    def all_true(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Tell which of ``flags`` are true in every process."""
         if self.count == 1:
             return flags
         votes = torch.from_numpy(flags.astype(np.uint8))
         dist.all_reduce(votes, dist.ReduceOp.MIN)
         return votes.numpy().astype(np.bool_)
 
-    def in_any(self, flag: bool) -> bool:
-        """Whether ``flag`` is true in a process."""
-        return not self.in_all(np.array([not flag]))[0]
+    def any_true(self, flag: bool) -> bool:
+        """Tell whether ``flag`` is true in some process."""
+        return not self.all_true(np.array([not flag]))[0]
 
-    def gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
-        """The rows of all processes, in their order; process ``i`` has ``counts[i]`` of them."""
+    def all_gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """Return the rows of all processes, in their order; process ``i`` has ``counts[i]`` of them."""
         if self.count == 1:
             return rows
+        # Gloo and NCCL gather rows of one shape only: pad to the longest share, then cut.
         padded = rows.new_zeros((max(counts), *rows.shape[1:]))
         padded[: len(rows)] = rows
         received = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(received, padded)
         return torch.cat([part[:count] for part, count in zip(received, counts, strict=True)])
 
-    def add(self, values: Tensor) -> Tensor:
-        """The sum of ``values`` over the processes; may be written into ``values``."""
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Return the sum of ``values`` over the processes; may be written into ``values``."""
         if self.count > 1:
             dist.all_reduce(values)
         return values
 
-    def copy_first(self, values: Tensor) -> Tensor:
-        """``values`` of the first process, written into those of the others."""
+    def broadcast(self, values: Tensor) -> Tensor:
+        """Return ``values`` of the first process; in the others they are overwritten."""
         if self.count > 1:
             dist.broadcast(values, src=0)
         return values
 
-    def copy_weights(self, network: nn.Module) -> None:
+    def broadcast_weights(self, network: nn.Module) -> None:
         """Give the weights of the first process to the others."""
         for weights in network.state_dict().values():
-            self.copy_first(weights)
+            self.broadcast(weights)
 
-    def copy_moments(self, optimizer: torch.optim.Optimizer) -> None:
+    def broadcast_moments(self, optimizer: torch.optim.Optimizer) -> None:
         """Give the optimizer's state of the first process, as restored from a checkpoint, to the others."""
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state = optimizer.state
         shapes = [{key: (value.shape, value.dtype) for key, value in state[p].items()} for p in parameters]
-        for parameter, keys in zip(parameters, self.from_first(lambda: shapes), strict=True):
+        for parameter, keys in zip(parameters, self.on_rank0(lambda: shapes), strict=True):
             for key, (shape, dtype) in keys.items():
                 empty = torch.empty(shape, dtype=dtype, device=parameter.device)
-                self.copy_first(state[parameter].setdefault(key, empty))
+                self.broadcast(state[parameter].setdefault(key, empty))
 
-    def join(self, network: nn.Module) -> nn.Module:
-        """The network as all processes train it: with the first one's weights, and gradients averaged over them."""
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Return the network as all processes train it: the first one's weights, and gradients averaged over them."""
         if self.count == 1:
             return network
         return DistributedDataParallel(network, gradient_as_bucket_view=True)
 
 
-def add_up_at(last: bool, network: nn.Module) -> AbstractContextManager[None]:
-    """For a pass through ``network``, joined or not: gradients go to the other processes in the ``last`` pass only."""
-    return network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext()
+def synced_if(last: bool, ddp: nn.Module) -> AbstractContextManager[None]:
+    """Keep the gradients of a pass in this process unless it is the ``last``, which averages those of all passes."""
+    return ddp.no_sync() if isinstance(ddp, DistributedDataParallel) and not last else nullcontext()
 
 
 @contextmanager
@@ -192,12 +195,12 @@ def processes_of_run(timeout: int) -> Iterator[Processes]:
     store, rank, count = next(iter(rendezvous("env://")))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     processes = Processes(rank, count, store)
-    processes.of_all(None)
+    processes.all_gather_object(None)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timedelta(seconds=timeout))
-    _KEPT.append(dist.group.WORLD)
+    _KEPT_GROUPS.append(dist.group.WORLD)
     try:
         yield processes
-        processes.in_any(False)  # nobody hangs up while another is listening
+        processes.any_true(False)  # nobody hangs up while another is listening
     except TextReidError as error:
         error.reported = not _report(store, rank)
         raise
@@ -211,11 +214,11 @@ def processes_of_run(timeout: int) -> Iterator[Processes]:
     else:
         dist.destroy_process_group()
     finally:
-        time.sleep(_LETTING_GO)
+        time.sleep(_EXIT_GRACE_S)
 
 
 def _report(store: "Store", rank: int) -> bool:
-    """Whether this process is the first that has something to report."""
+    """Tell whether this process is the first that has something to report."""
     try:
         return bool(store.compare_set(_REPORT, "", str(rank)).decode() == str(rank))
     except RuntimeError:  # the store went down with the process that kept it
@@ -230,7 +233,7 @@ def _is_of_connection(error: Exception) -> bool:
 def _describe_loss(store: "Store", rank: int, count: int, timeout: int) -> str:
     try:
         store.set(f"{_LEFT}/{rank}", "")
-        deadline = time.monotonic() + _LAST_WORDS
+        deadline = time.monotonic() + _REPORT_GRACE_S
         while True:
             missing = [str(other) for other in range(count) if not store.check([f"{_LEFT}/{other}"])]
             if len(missing) <= 1 or time.monotonic() > deadline:
@@ -245,18 +248,13 @@ def _describe_loss(store: "Store", rank: int, count: int, timeout: int) -> str:
     )
 
 
-def first_of_run() -> bool:
-    """Whether this is the process that speaks for the run: torchrun's first, or the only one."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def local_processes() -> int:
-    """Processes of the run on this machine."""
+    """Count the processes of the run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def own_gpu() -> str | None:
-    """The GPU of this process, one of several on a machine with GPUs; None where there is nothing to choose.
+    """Find the GPU of this process, one of several on a machine with GPUs; None where there is nothing to choose.
 
     Raises:
         ConfigError: this machine has fewer GPUs than processes of the run.

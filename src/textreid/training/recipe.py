@@ -1,68 +1,41 @@
-"""The one recipe, of pre-training and fine-tuning: a loop over captioned images (Tan et al. 2024, §3-4).
+"""The recipe of pre-training and fine-tuning: one loop over captioned images (Tan et al. 2024, §3-4).
 
 All randomness is a function of the seed and the step, so that a run that was stopped goes on exactly.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
 from textreid.config import Config
-from textreid.datasets.records import Benchmark
-from textreid.errors import RunStoppedError
+from textreid.errors import RunStoppedError, check_type
 from textreid.interrupt import StopRequest
 from textreid.models import Model
-from textreid.runlog import NoLog, RunLog, read_records
-from textreid.training.card import write_card
-from textreid.training.dataset import TrainingSet, annotated_people, captioned_images
-from textreid.training.diagnosis import REMEDY, complaint
-from textreid.training.epoch_end import end_epoch
-from textreid.training.gradcache import take_step
-from textreid.training.loader import batches
-from textreid.training.optimizer import learning_rate
+from textreid.runlog import NOISE, NoLog, RunLog, read_records
+from textreid.training.augmentation import augment_batch
+from textreid.training.card import introduce, tell_left_out, write_card
+from textreid.training.dataset import TrainingSet, Validation, refuse_overlap
+from textreid.training.diagnosis import ADVICE, diagnose
+from textreid.training.gradcache import forward_backward
+from textreid.training.loader import Batch
+from textreid.training.masking import mask_tokens, masking_probabilities
+from textreid.training.noise_table import NoiseTable
+from textreid.training.optimizer import learning_rate, optimizer_step, warmup_steps
 from textreid.training.plots import plot_run
-from textreid.training.preparation import Run, prepare
+from textreid.training.preparation import Run, bring_together, prepare
 from textreid.training.processes import processes_of_run
 
 _STOPPING = "stopping after this step; once more stops at once and loses what came after the last checkpoint"
-Evaluate = Callable[[Model], Mapping[str, float]]
-
-
-def pretrain(
-    config: Config,
-    images: Path,
-    captions: Path,
-    out: Path,
-    resume: bool = False,
-    evaluate: Evaluate | None = None,
-    watched: str | None = None,
-    log: RunLog | None = None,
-) -> Model:
-    """`train` on the images below ``images`` with the captions of the caption table ``captions``."""
-    return train(config, captioned_images(images, captions), out, resume, evaluate, watched, log)
-
-
-def finetune(
-    config: Config,
-    people: Benchmark,
-    out: Path,
-    resume: bool = False,
-    evaluate: Evaluate | None = None,
-    watched: str | None = None,
-    log: RunLog | None = None,
-) -> Model:
-    """`train` on the annotated images ``people``, the training split of a benchmark."""
-    return train(config, annotated_people(people), out, resume, evaluate, watched, log)
 
 
 def train(
     config: Config,
     data: TrainingSet,
-    out: Path,
+    out: Path | str,
+    *,
+    validation: Validation | None = None,
     resume: bool = False,
-    evaluate: Evaluate | None = None,
-    watched: str | None = None,
     log: RunLog | None = None,
 ) -> Model:
     """Train a dual encoder and save it to ``out/model``; under torchrun, together with its other processes.
@@ -71,98 +44,153 @@ def train(
         config: all settings; see `textreid.presets`.
         data: images, captions and labels.
         out: the run folder; must be new, unless ``resume``.
+        validation: measured before the first step and at ends of epochs; its figures go to the log, and its name to
+            the model folder and every report of the model.
         resume: continue the run in ``out`` from its newest checkpoint, with the same settings and data.
-        evaluate: measures the model before the first step and at ends of epochs; its figures go to the log.
-        watched: the data that ``evaluate`` measures on, in words; the model folder and every report of it say so.
         log: where records and the console view go; ``out/metrics.jsonl`` and standard error when None.
 
+    Returns:
+        The model, as it is saved.
+
     Raises:
-        ConfigError, DataError: the settings or the data cannot be used.
+        ConfigError, DataError: the settings or the data cannot be used, or some of it is in ``validation`` too.
         ArtifactError: ``out`` exists (without ``resume``) or cannot be written.
-        ResumeError: there is nothing to resume, or it was made with other settings or data.
+        ResumeError: another process trains in ``out``; there is nothing to resume, or it was made with other settings
+            or data.
         RunStoppedError: stopped by Ctrl-C or SIGTERM, after a checkpoint.
         ProcessError: another process of the run failed, was killed or hangs.
         TextReidError: the loss is no longer finite.
     """
-    config = config.checked()
-    with processes_of_run(config.training.timeout) as processes:
+    check_type("config", config, Config, "a Config, as of textreid.presets")
+    check_type("data", data, TrainingSet, "a TrainingSet, as of captioned_images or annotated_people")
+    check_type("out", out, (str, Path), "a folder")
+    config, out = config.checked(), Path(out)
+    with processes_of_run(config.training.timeout) as processes, ExitStack() as held:
         log = (log or RunLog(out)) if processes.is_first else NoLog(out)
-        run = prepare(config, data, out, resume, log, processes, (watched or "a validation set") if evaluate else None)
-        with StopRequest(lambda: log.say(_STOPPING)) as stop, log.progress("train", run.steps, run.start):
-            reached = _train(run, evaluate, log, stop)
+        if validation:
+            refuse_overlap(data, validation)
+        name = validation.name if validation else None
+        run = prepare(config, data, out, log, validation_set=name, resume=resume, processes=processes, held=held)
+        introduce(run, data, log)
+        run = bring_together(run, log)
+        tell_left_out(run.loader.images, run.start, log)
+        batches = run.loader.batches(range(run.start, run.steps), config.training.workers, run.compute.device)
+        reached = run.start
+        with (
+            StopRequest(lambda: log.say(_STOPPING)) as stop,
+            log.progress("train", run.steps, run.start),
+            closing(batches),
+        ):
+            for reached in training_steps(run, batches, validation, log, stop):
+                log.advance(reached)
         if reached < run.steps:
-            raise RunStoppedError(f"stopped after step {reached} of {run.steps}; {out} is saved, go on with --resume")
-        processes.from_first(lambda: _finish(run, out, log))
-        processes.copy_weights(run.network)
+            raise RunStoppedError(
+                f"stopped after step {reached} of {run.steps}; {run.folder} is saved, go on with --resume"
+            )
+        processes.on_rank0(lambda: _finish(run, log))
+        processes.broadcast_weights(run.network)
     return run.model
 
 
-def _finish(run: Run, out: Path, log: RunLog) -> None:
-    run.keep_selected()
-    run.model.save(out / "model", write_card(run, log.path), replace=True)
-    plot_run(log.path)
-    if run.selection.seen:
-        log.say(f"{run.selection.describe()}; selected on {run.model.selected_on}")
-    log.say(f"model: {out / 'model'}")
-    if wrong := complaint(read_records(log.path)):
-        log.say(f"{wrong}; {REMEDY}")
-
-
-def _train(run: Run, evaluate: Evaluate | None, log: RunLog, stop: StopRequest) -> int:
-    """Run the loop; returns the number of steps that are finished."""
-    config, training, per_epoch = run.config, run.config.training, run.sampler.steps_per_epoch
+def training_steps(
+    run: Run, batches: Iterator[Batch], validation: Validation | None, log: RunLog, stop: StopRequest | None = None
+) -> Iterator[int]:
+    """Train on one batch after the other; yields the number of steps that are finished, after each of them."""
+    config, masking, noise, tokenizer = run.config, run.config.masking, run.noise, run.model.tokenizer
     run.network.train()
-    steps = range(run.start, run.steps)
-    with closing(batches(run.sampler, run.images, run.captions, steps, training.workers, run.processes)) as data:
-        # One iteration more than steps: the last evaluation and checkpoint take the same path as all others.
-        for step in range(run.start, run.steps + 1):
-            last, stopping = step == run.steps, run.processes.in_any(stop.made)
-            fresh = step > run.start or not run.resumed
-            validating = fresh and (last or step % (per_epoch * training.validate_every) == 0)
-            saving = step > run.start and (last or stopping or step % training.checkpoint_every == 0)
-            ending = step > run.start and step % per_epoch == 0
-            if validating or saving or ending:
-                measure = evaluate if validating else None
-                run.processes.from_first(partial(_keep, run, step, measure, ending, saving, log))
-            if last or stopping:
-                break
+    # One iteration more than steps: the last evaluation and checkpoint take the same path as all others.
+    for step in range(run.start, run.steps + 1):
+        stopping = run.processes.any_true(stop is not None and stop.made)
+        _evaluate_and_save(run, step, validation, stopping, log)
+        if stopping or step == run.steps:
+            return
 
-            batch = next(data)
-            if not len(batch.images):
-                continue  # every image of this batch is unreadable
-            rate = learning_rate(step, run.steps, per_epoch, config.optimizer)
-            run.totals.add(len(batch.images), take_step(run, step, batch, rate))
-            if (step + 1) % training.log_every == 0 or step + 1 == run.steps:
-                _log(run, step + 1, rate, log)
-            log.advance(step + 1)
-    return step
+        batch, generator = next(batches), run.generator(step)
+        if len(batch.images):  # not every image of it is unreadable
+            with run.network.autocast():
+                batch = augment_batch(batch, config.augmentation, config.model, generator)
+            probabilities = noise.probabilities(batch)  # Eq. 3-4, of the last epoch; p everywhere in the first
+            masked = mask_tokens(
+                batch.ids, probabilities, batch.is_word, generator, tokenizer.mask_id, tokenizer.vocabulary_size
+            )
+            # SDM on the masked captions, Eq. 5-7; the noise of the words of the full ones, Eq. 1-2.
+            losses, word_noise = forward_backward(run.ddp, batch, masked, config.losses, run.scorer)
+            rate = learning_rate(step, run.steps, run.loader.sampler.steps_per_epoch, config.optimizer)
+            optimizer_step(run.network, run.optimizer, rate, config.optimizer.clip_norm)
+            p = masking_probabilities(word_noise, batch.is_word, masking.probability, masking.exact_mean)
+            noise.update(batch, p)  # Eq. 3-4, for the next epoch
+
+            words = batch.is_word.sum()
+            shares = {"mask_rate": masked.is_masked.sum() / words, "noise": word_noise.sum() / words}
+            run.meters.add(losses | shares, len(batch.images))
+            if (step + 1) % config.training.log_every == 0 or step + 1 == run.steps:
+                _log_means(run, step + 1, rate, log)
+        yield step + 1
 
 
-def _keep(run: Run, step: int, evaluate: Evaluate | None, ending: bool, saving: bool, log: RunLog) -> None:
-    """Measure, note what ends with an epoch, write a checkpoint where it is time or the model is the best so far."""
-    best = _validate(run, evaluate, step, log) if evaluate else False
+def _evaluate_and_save(run: Run, step: int, validation: Validation | None, stopping: bool, log: RunLog) -> None:
+    """Do between two steps what is due: validate, note the end of an epoch, write a checkpoint; the others wait."""
+    training, per_epoch = run.config.training, run.loader.sampler.steps_per_epoch
+    last, began = step == run.steps, step > run.start
+    validating = (began or not run.resumed) and (last or step % (per_epoch * training.validate_every) == 0)
+    saving = began and (last or stopping or step % training.checkpoint_every == 0)
+    ending = began and step % per_epoch == 0
+    if validating or saving or ending:
+        due = validation if validating else None
+        run.processes.on_rank0(partial(_evaluate_and_save_alone, run, step, due, ending, saving, log))
+
+
+def _evaluate_and_save_alone(
+    run: Run, step: int, validation: Validation | None, ending: bool, saving: bool, log: RunLog
+) -> None:
+    """Validate, note what ends with an epoch, write a checkpoint where it is time or the model is the best so far."""
+    best = _validate(run, validation, step, log) if validation else False
+    tell_left_out(run.loader.images, step, log)
     if ending:
-        end_epoch(run, step, log)
+        _end_epoch(run, step, log)
     if saving or best:
         run.save(step)
 
 
-def _validate(run: Run, evaluate: Evaluate, step: int, log: RunLog) -> bool:
+def _validate(run: Run, validation: Validation, step: int, log: RunLog) -> bool:
     """Measure, record and show; returns whether this is the model to keep so far."""
-    figures = dict(evaluate(run.model))
-    epoch = step / run.sampler.steps_per_epoch
-    log.record("validation", step, epoch=epoch, watched=run.selection.on, **figures)
+    figures = dict(validation.measure(run.model))
+    epoch = step / run.loader.sampler.steps_per_epoch
+    log.record("validation", step, epoch=epoch, validation_set=run.selection.validation_set, **figures)
     log.say(f"epoch {epoch:g}: " + "  ".join(f"{name} {value:.4g}" for name, value in figures.items()))
-    run.totals.restart_clock()
+    run.meters.restart_clock()
     return run.selection.offer(step, epoch, figures)
 
 
-def _log(run: Run, step: int, rate: float, log: RunLog) -> None:
-    run.totals.check(step)
-    means = run.totals.take()
-    epoch = step / run.sampler.steps_per_epoch
+def _end_epoch(run: Run, step: int, log: RunLog) -> None:
+    """Record how the noise of words is spread; once the warm-up is over, say if nothing has been learned so far."""
+    per_epoch = run.loader.sampler.steps_per_epoch
+    epoch = step / per_epoch
+    if isinstance(run.noise, NoiseTable):
+        log.record(NOISE, step, epoch=epoch, counts=run.noise.histogram(run.loader.captions.lengths).tolist())
+    if warmup_steps(run.config.optimizer, per_epoch) < step < run.steps and (wrong := diagnose(read_records(log.path))):
+        log.say(f"epoch {epoch:g}: {wrong}, so far")
+
+
+def _log_means(run: Run, step: int, rate: float, log: RunLog) -> None:
+    run.meters.check(step)
+    means = run.meters.take()
+    epoch = step / run.loader.sampler.steps_per_epoch
     log.record("train", step, epoch=epoch, learning_rate=rate, **means)
     log.note(
         f"epoch {epoch:.1f}  loss {means['loss']:.4f}  masked {means['mask_rate']:.3f}  "
         f"{means['images_per_second']:.0f} images/s"
     )
+
+
+def _finish(run: Run, log: RunLog) -> None:
+    run.keep_selected()
+    run.model.save(run.folder / "model", write_card(run, log.path), replace=True)
+    plot_run(log.path)
+    if run.selection.seen:
+        log.say(f"{run.selection.describe()}; selected on {run.model.selected_on}")
+    if left_out := len(run.loader.images.quarantined):
+        log.say(f"left out: {left_out:,} of {len(run.loader.images.names):,} images, named in {log.path}")
+    log.say(f"model: {run.folder / 'model'}")
+    if wrong := diagnose(read_records(log.path)):
+        log.say(f"{wrong}; {ADVICE}")

@@ -7,10 +7,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from textreid.artifacts import MANIFEST, read_json
+from textreid.artifacts import MANIFEST, is_locked, read_json
 from textreid.errors import ArtifactError, DataError
-from textreid.runlog import METRICS, is_running, read_records
-from textreid.training.diagnosis import complaint
+from textreid.runlog import METRICS, read_records
+from textreid.training.diagnosis import diagnose
 from textreid.training.selection import Selection, Validated
 
 _CONFIG, _MODEL = "config.json", "model"
@@ -19,13 +19,14 @@ Records = Sequence[dict[str, Any]]
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run. What is not known yet, or cannot be read, is None.
+    """Summary of a run. What is not known yet, or cannot be read, is None.
 
     Attributes:
         folder: of the run.
         state: ``complete`` with its model, ``running`` in a process of this machine, ``stopped``, or ``damaged``.
         remark: why it is damaged, or that nothing was learned; or else empty.
-        steps: finished.
+        steps: finished, as far as they are logged.
+        saved: the step of the newest checkpoint, from which it would go on; 0 where there is none.
         steps_total: of the whole run.
         loss: the last of the log.
         last, best: validations.
@@ -40,6 +41,7 @@ class RunSummary:
     state: Literal["complete", "running", "stopped", "damaged"]
     remark: str = ""
     steps: int | None = None
+    saved: int | None = None
     steps_total: int | None = None
     loss: float | None = None
     last: Validated | None = None
@@ -52,7 +54,7 @@ class RunSummary:
 
 
 def summarize_runs(folders: Iterable[Path]) -> list[RunSummary]:
-    """Every run among ``folders`` and their direct subfolders; one that cannot be read is a summary that says why.
+    """Summarize every run among ``folders`` and their direct subfolders; a summary of one that cannot be read says why.
 
     Raises:
         DataError: a folder is missing, or neither a run nor a folder of runs.
@@ -69,14 +71,14 @@ def summarize_runs(folders: Iterable[Path]) -> list[RunSummary]:
 
 
 def differing_settings(runs: Sequence[RunSummary]) -> list[str]:
-    """Dotted names of the settings that are not the same in all ``runs`` whose settings are known."""
+    """Name, with dots, the settings that are not the same in all ``runs`` whose settings are known."""
     known = [run.settings for run in runs if run.settings]
     names = dict.fromkeys(name for settings in known for name in settings)
     return [name for name in names if any(settings.get(name) != known[0].get(name) for settings in known)]
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether it looks like a run, whole or not; a model folder has a manifest."""
+    """Tell whether it looks like a run, whole or not; a model folder has a manifest."""
     signs = ((folder / METRICS).is_file(), (folder / _CONFIG).is_file(), any(folder.glob("step-*")))
     return folder.is_dir() and any(signs) and not (folder / MANIFEST).exists() and not folder.name.startswith(".")
 
@@ -103,9 +105,10 @@ def _read(folder: Path) -> RunSummary:
     finished = steps == total and (folder / _MODEL / MANIFEST).is_file()
     return RunSummary(
         folder=folder,
-        state="running" if is_running(folder) else "complete" if finished else "stopped",
-        remark=complaint(records),
+        state="running" if is_locked(folder) else "complete" if finished else "stopped",
+        remark=diagnose(records),
         steps=steps,
+        saved=_saved(folder),
         steps_total=total,
         loss=float(trained[-1]["loss"]) if trained else None,
         last=selection.seen[-1] if selection.seen else None,
@@ -118,8 +121,13 @@ def _read(folder: Path) -> RunSummary:
     )
 
 
+def _saved(folder: Path) -> int:
+    steps = [int(path.name.removeprefix("step-")) for path in folder.glob("step-*") if (path / MANIFEST).is_file()]
+    return max(steps, default=0)
+
+
 def _seconds(records: Records) -> float | None:
-    """From the first to the last record of each process that worked on the run, added up."""
+    """Add up, of each process that worked on the run, the time from its first record to its last."""
     if any("time" not in record for record in records):
         return None
     total = 0.0

@@ -10,46 +10,56 @@ FIGURE = "R1"
 
 
 class Validated(NamedTuple):
-    """What was measured after ``step`` steps."""
+    """Score that was measured after ``step`` steps."""
 
     step: int
     epoch: float
     score: float
 
 
-def validations(records: Iterable[Mapping[str, Any]], on: str | None) -> list[dict[str, Any]]:
-    """The validations among ``records``; those that do not name their set, as logs once did not, were on ``on``."""
-    return [{"watched": on, **record} for record in records if record["event"] == "validation"]
+def validations(records: Iterable[Mapping[str, Any]], default: str | None) -> list[dict[str, Any]]:
+    """List the validations among ``records``, each with its ``validation_set``.
+
+    Older logs call it ``watched``, and the oldest do not name it: those were on ``default``.
+    """
+    return [
+        {**record, "validation_set": record.get("validation_set", record.get("watched", default))}
+        for record in records
+        if record["event"] == "validation"
+    ]
 
 
 @dataclass
 class Selection:
-    """Follows the validations of a run, from the first epoch on: the model it starts from is no candidate.
+    """Choice among the models of a run, by its validations from the first epoch on: not the one it starts from.
 
     Attributes:
         rule: of ``training.select``.
-        on: the validation set, in words; None where there is none.
+        validation_set: in words; None where there is none.
         seen: what was measured on it.
-        watched: every set that anything was measured on: a run may go on with another, unless that chooses its model.
+        all_sets: everything that was measured on: a run may go on with another, unless that chooses its model.
     """
 
     rule: Literal["last", "validation"]
-    on: str | None
+    validation_set: str | None
     seen: list[Validated] = field(default_factory=list)
-    watched: list[str] = field(default_factory=list)
+    all_sets: list[str] = field(default_factory=list)
 
     @classmethod
     def from_records(
-        cls, rule: Literal["last", "validation"], on: str | None, records: Iterable[Mapping[str, Any]]
+        cls,
+        rule: Literal["last", "validation"],
+        validation_set: str | None,
+        records: Iterable[Mapping[str, Any]],
     ) -> Self:
-        """The selection as it stood when the log held ``records``; ``on`` is None for the set they end with."""
-        measured = validations(records, on)
+        """Rebuild the selection as it stood when the log held ``records``; None is the set that they end with."""
+        measured = validations(records, validation_set)
         if measured:
-            on = on or measured[-1]["watched"]
-        watched = dict.fromkeys(record["watched"] for record in measured if record["watched"])
-        selection = cls(rule, on, watched=list(watched))
+            validation_set = validation_set or measured[-1]["validation_set"]
+        names = dict.fromkeys(record["validation_set"] for record in measured if record["validation_set"])
+        selection = cls(rule, validation_set, all_sets=list(names))
         for record in measured:
-            if record["watched"] == on:
+            if record["validation_set"] == validation_set:
                 selection.offer(record["step"], record["epoch"], record)
         return selection
 
@@ -64,8 +74,8 @@ class Selection:
         Raises:
             ConfigError: the rule needs R1, which ``figures`` lacks.
         """
-        if self.on and self.on not in self.watched:
-            self.watched.append(self.on)
+        if self.validation_set and self.validation_set not in self.all_sets:
+            self.all_sets.append(self.validation_set)
         if step == 0:
             return False
         if FIGURE not in figures:
@@ -81,7 +91,7 @@ class Selection:
         return self.best.step if self.best and self.rule == "validation" else None
 
     def describe(self) -> str:
-        """R1 of the last model and of the best, for a reader; empty where none was measured."""
+        """Describe R1 of the last model and of the best; empty where none was measured."""
         if not self.best:
             return ""
         best, last = self.best, self.seen[-1]
@@ -93,7 +103,7 @@ class Selection:
         )
 
     def selected_on(self) -> str:
-        """For the model folder: the data that chose among the models of the run, or was watched."""
+        """Name, for the model folder, the data that chose among the models of the run, or that it was measured on."""
         if self.kept_step:
-            return f"{self.on} ({FIGURE})"
-        return "nothing: the last step" + (f"; watched: {', '.join(self.watched)}" if self.watched else "")
+            return f"{self.validation_set} ({FIGURE})"
+        return "nothing: the last step" + (f"; watched: {', '.join(self.all_sets)}" if self.all_sets else "")
