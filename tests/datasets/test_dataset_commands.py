@@ -52,6 +52,8 @@ def test_doctor_of_a_sick_one(run: Run, tmp_path: Path) -> None:
         f"textreid: people/imgs: has no reid_raw.json, but {tmp_path.resolve()}/people has; give that folder\n"
     )
     assert run("doctor", "people", "--benchmark", "market")[0] == 2
+    assert run("doctor", "--benchmark", "generic=people")[0] == 0
+    assert run("doctor")[0] == 2
 
 
 def test_unpack_then_doctor(run: Run, tmp_path: Path) -> None:

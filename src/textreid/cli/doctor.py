@@ -5,11 +5,18 @@ from pathlib import Path
 
 import typer
 
+from textreid.errors import ConfigError
+from textreid.progress import Progress
+
 
 def doctor(
-    path: Path = typer.Argument(help="A benchmark, a table of annotations, a caption table, or a folder of images."),
+    path: Path | None = typer.Argument(
+        None, help="A benchmark, a table of annotations, a caption table, or a folder of images.", show_default=False
+    ),
     benchmark: str | None = typer.Option(
-        None, metavar="NAME", help="cuhk-pedes, icfg-pedes, rstpreid or generic; else told from the files."
+        None,
+        metavar="NAME[=PATH]",
+        help="cuhk-pedes, icfg-pedes, rstpreid or generic; else told from the files.",
     ),
     images: Path | None = typer.Option(None, metavar="FOLDER", help="The image root of a caption table."),
     manifest: Path | None = typer.Option(
@@ -17,22 +24,31 @@ def doctor(
     ),
     json: bool = typer.Option(False, "--json", help="Print the findings as JSON, not tables."),
 ) -> None:
-    """Check a data set: missing, unreadable and equal images, identities, captions, counts. Exit code 1 if wrong."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """Check a data set before a long job: images, identities, captions, counts, formats. Exit code 1 if wrong.
 
+    Looks for missing, unreadable, blank, equal and nearly equal images, for formats that are not read, and for what
+    annotations and captions contradict.
+    """
     from textreid.datasets.doctor.examination import examine
-    from textreid.datasets.doctor.report import render
 
-    console = Console(stderr=True)
-    columns = (TextColumn("decoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("decoding", total=None)
-        diagnosis = examine(path, benchmark, images, lambda done, total: bar.update(task, completed=done, total=total))
+    if path is None and benchmark:  # as other commands take it
+        benchmark, _, rest = benchmark.partition("=")
+        path = Path(rest) if rest else None
+    if path is None:
+        raise ConfigError("nothing to examine; give a folder or a table, as textreid doctor FOLDER")
+    with Progress("decode") as progress:
+        diagnosis = examine(path, benchmark, images, progress.update)
     if json:
         typer.echo(dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False))
     else:
-        Console().print(render(diagnosis))
+        from rich.console import Console
+
+        from textreid.datasets.doctor.report import diagnosis_tables
+        from textreid.reporting.tables import least_width, to_terminal
+
+        console, tables = Console(), diagnosis_tables(diagnosis)
+        console.width = max(console.width, least_width(tables))
+        console.print(to_terminal(tables, console.width))
     if manifest:
         diagnosis.manifest.write(manifest)
         typer.echo(f"manifest: {manifest}", err=True)

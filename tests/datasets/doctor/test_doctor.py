@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +12,18 @@ from typing import Any
 import pytest
 from PIL import Image
 from rich.console import Console
-from tests.datasets.layouts import Entry, entries_of, path_of, write_annotations, write_benchmark
+from tests.datasets.layouts import Entry, entries_of, patchwork, path_of, write_annotations, write_benchmark
 
 from textreid.captions.table import CaptionRow, write_captions
 from textreid.datasets.benchmarks import Counts, read_benchmark
 from textreid.datasets.doctor.examination import Diagnosis, examine
 from textreid.datasets.doctor.findings import RULES
 from textreid.datasets.doctor.manifest import content_fingerprint
-from textreid.datasets.doctor.report import render
-from textreid.errors import DataError
+from textreid.datasets.doctor.report import diagnosis_tables
+from textreid.datasets.doctor.survey import near_equal, survey
+from textreid.errors import ConfigError, DataError
+from textreid.images import read_suffixes
+from textreid.reporting.tables import to_terminal
 
 
 def found(diagnosis: Diagnosis) -> dict[str, int]:
@@ -33,7 +37,7 @@ def examples(diagnosis: Diagnosis, rule: str) -> str:
 
 def printed(diagnosis: Diagnosis) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=160).print(render(diagnosis))
+    Console(file=stream, width=160).print(to_terminal(diagnosis_tables(diagnosis), 160))
     return stream.getvalue()
 
 
@@ -44,7 +48,7 @@ def test_a_healthy_benchmark(tmp_path: Path) -> None:
     assert (diagnosis.form, diagnosis.guessed, diagnosis.healthy) == ("generic", True, True)
     assert found(diagnosis) == {}
     assert diagnosis.splits == {"train": Counts(12, 24, 6), "test": Counts(6, 12, 3)}
-    assert diagnosis.sizes == {"width": [32, 32, 32], "height": [64, 64, 64]}
+    assert diagnosis.sizes == {"width": [32, 32, 32], "height": [64, 64, 64], "aspect": [2, 2, 2]}
     assert (diagnosis.decoded, len(entries)) == (18, 18)
     assert reported == [(done, 18) for done in range(1, 19)]
     assert "--benchmark cuhk-pedes checks its size" in printed(diagnosis)
@@ -73,8 +77,20 @@ def plant(folder: Path) -> list[Entry]:
     pixels.save(at[8].with_suffix(".png"))
     at[8].with_suffix(".png").rename(at[8])  # equal pixels in another file, of another person
     shutil.copy(at[10], at[17])  # the same picture in train and in test
-    Image.new("RGB", (12, 40), "red").save(at[12])  # small
+    patchwork(100, (12, 40)).save(at[12])  # small
     Image.new("RGB", (32, 64), "blue").save(images / "nobody.jpg")  # not listed
+    Image.new("RGB", (32, 64), "blue").save(at[14])  # blank
+    patchwork(101, (96, 64)).save(at[16])  # wide
+    patchwork(102, (96, 192)).save(at[18])
+    patchwork(102, (96, 192)).resize((64, 128)).save(at[23])  # the same in another size, of another person
+    patchwork(103, (96, 192)).save(at[20], quality=95)
+    at[20].write_bytes(at[20].read_bytes()[:-2])  # cut
+    (images / "phone.heic").touch()
+    (images / "clip.mp4").touch()  # not read
+    (images / "@eaDir").mkdir()  # a by-product
+    (images / "Zoe\u0308.jpg").symlink_to(at[3])  # a decomposed name
+    (images / os.fsdecode(b"\xff.png")).symlink_to("nowhere.png")  # a broken link
+    shutil.copy(at[3], images / os.fsdecode(b"\xfe.png"))  # a name that is not UTF-8
     entries[14]["captions"] = ["", "Who is it?", "Who is it?"]  # an empty one, and one twice
     entries[15]["captions"] = []
     entries[20]["captions"][0] = entries[18]["captions"][0]  # of different people
@@ -84,15 +100,19 @@ def plant(folder: Path) -> list[Entry]:
     return entries
 
 
-def test_every_defect_is_found(tmp_path: Path) -> None:
+def test_every_defect_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    read_suffixes.cache_clear()
     plant(tmp_path)
     diagnosis = examine(tmp_path)
     assert found(diagnosis) == {
         "counts": 3, "absent": 1, "unreadable": 2, "contradicting": 1, "identity-in-splits": 1, "picture-of-two": 2,
         "picture-in-splits": 1, "useless-captions": 1, "repeated": 1, "no-captions": 1, "equal-pictures": 3,
-        "caption-twice": 1, "caption-of-two": 1, "small": 1, "unlisted": 1,
+        "caption-twice": 1, "caption-of-two": 1, "small": 1, "unlisted": 3, "blank": 1, "wide": 1, "near-equal": 1,
+        "cut": 1, "not-read": 2, "by-products": 1, "decomposed-names": 1, "bytes-names": 1, "odd-entries": 1,
     }  # fmt: skip
-    assert set(found(diagnosis)) == set(RULES)
+    read_suffixes.cache_clear()
+    assert set(found(diagnosis)) == set(RULES) - {"other-spelling"}
     assert not diagnosis.healthy
     assert examples(diagnosis, "absent") == "0000_c1_0000.jpg (absent)"
     assert "0000_c2_0000.jpg: a damaged JPEG file" in examples(diagnosis, "unreadable")
@@ -104,10 +124,19 @@ def test_every_defect_is_found(tmp_path: Path) -> None:
     assert examples(diagnosis, "caption-twice") == "0007_c1_0007.jpg: Who is it?"
     assert "[9, 10]: Person 9 seen from camera 0, sentence 0." in examples(diagnosis, "caption-of-two")
     assert examples(diagnosis, "small") == "0006_c1_0006.jpg (12x40)"
-    assert examples(diagnosis, "unlisted") == "nobody.jpg"
+    assert "nobody.jpg" in examples(diagnosis, "unlisted")
+    assert examples(diagnosis, "blank") == "0007_c1_0007.jpg (one colour)"
+    assert examples(diagnosis, "wide") == "0008_c1_0008.jpg (96x64)"
+    assert examples(diagnosis, "near-equal") == "0011_c2_0011.jpg (11, test) ~ 0009_c1_0009.jpg (9, test)"
+    assert examples(diagnosis, "cut") == "0010_c1_0010.jpg"
+    assert examples(diagnosis, "not-read") == "1 .heic\n1 .mp4"
+    assert examples(diagnosis, "by-products") == "1 @eaDir"
+    assert "Zoe\\u0308.jpg" in examples(diagnosis, "decomposed-names")
+    assert "\\udcfe.png" in examples(diagnosis, "bytes-names")
+    assert examples(diagnosis, "odd-entries").endswith(".png: a broken link")
     text = printed(diagnosis)
-    assert "8 wrong, 7 to note" in text
-    assert all(RULES[rule].what.split()[0] in text for rule in RULES)
+    assert "9 wrong, 15 to note" in text
+    assert all(rule.what.split()[0] in text for name, rule in RULES.items() if name != "other-spelling")
 
 
 def test_findings_say_how_long_they_take_and_what_to_do(tmp_path: Path) -> None:
@@ -119,18 +148,18 @@ def test_findings_say_how_long_they_take_and_what_to_do(tmp_path: Path) -> None:
     assert by_rule["picture-of-two"]["minutes"] == 1.0  # two groups, half a minute each
     assert by_rule["absent"]["minutes"] == 0
     assert by_rule["absent"]["advice"] == "unpack the archive of images again, wholly"
-    assert [finding["wrong"] for finding in report["findings"]] == [True] * 8 + [False] * 7
+    assert [finding["wrong"] for finding in report["findings"]] == [True] * 9 + [False] * (len(report["findings"]) - 9)
 
 
 def test_a_folder_of_images(tmp_path: Path) -> None:
     for number, size in enumerate([(30, 60), (50, 90), (40, 200)]):
-        Image.new("RGB", size, (number, 0, 0)).save(tmp_path / f"{number}.png")
+        patchwork(number, size).save(tmp_path / f"{number}.png")
     shutil.copy(tmp_path / "1.png", tmp_path / "again.png")
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     diagnosis = examine(tmp_path)
     assert (diagnosis.form, diagnosis.splits) == ("images", {"all": Counts(5, 0, 0)})
     assert found(diagnosis) == {"unreadable": 1, "equal-pictures": 1}
-    assert diagnosis.sizes == {"width": [30, 50, 50], "height": [60, 90, 200]}
+    assert diagnosis.sizes == {"width": [30, 50, 50], "height": [60, 90, 200], "aspect": [1.8, 2, 5]}
     assert [json.loads(line)["image"] for line in diagnosis.manifest.lines] == ["0.png", "1.png", "2.png", "again.png"]
 
 
@@ -146,7 +175,7 @@ def caption_table(folder: Path) -> Path:
     )
     (folder / "images").mkdir()
     for number, image in enumerate(["a.png", "b.png"]):
-        Image.new("RGB", (32, 64), (number, 0, 0)).save(folder / "images" / image)
+        patchwork(number).save(folder / "images" / image)
     return folder / "table"
 
 
@@ -163,6 +192,46 @@ def test_a_caption_table(tmp_path: Path) -> None:
     assert [json.loads(line)["captions"] for line in with_images.manifest.lines] == [
         {"m/static-0": "one", "m/static-1": "one"}, {"m/static-0": "two"},
     ]  # fmt: skip
+
+
+def test_a_table_and_a_folder_that_spell_names_differently(tmp_path: Path) -> None:
+    names = ["caf\u00e9.png", "gone.png"]
+    rows = (CaptionRow(name, "m/static", "a man", "m", "static", "", "", 0) for name in names)
+    write_captions(tmp_path / "table", rows)
+    (tmp_path / "images").mkdir()
+    patchwork(0).save(tmp_path / "images" / "cafe\u0301.png")
+    diagnosis = examine(tmp_path / "table", images=tmp_path / "images")
+    assert found(diagnosis) == {"absent": 1, "other-spelling": 1, "decomposed-names": 1}
+    assert examples(diagnosis, "other-spelling") == "'caf\\xe9.png'"
+
+
+def test_copies_are_near_and_others_are_not(tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(60)]
+    for number, name in enumerate(names):
+        patchwork(number, (96, 192)).save(tmp_path / name)
+    for number in range(0, 60, 2):
+        copy = patchwork(number, (96, 192)).resize((60, 118))
+        copy.save(tmp_path / f"copy{number}.jpg", quality=60)
+        names.append(f"copy{number}.jpg")
+    pictures = survey(tmp_path, names).pictures
+    pairs = near_equal([pictures[name] for name in names])
+    assert set(pairs) <= {(2 * n, 60 + n) for n in range(30)}
+    assert len(pairs) >= 28
+    assert near_equal([]) == []
+
+
+def test_many_pictures_are_compared_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textreid.datasets.doctor.survey._BLOCK", 8)
+    for number in range(40):
+        patchwork(number, (96, 192)).save(tmp_path / f"{number}.png")
+        patchwork(number, (96, 192)).point(lambda value: 0.9 * value + 9).save(tmp_path / f"again{number}.png")
+    pictures = survey(tmp_path, sorted(path.name for path in tmp_path.iterdir())).pictures
+    names = list(pictures)
+    pairs = near_equal(list(pictures.values()))
+    assert {(names[one].removeprefix("again"), names[other]) for one, other in pairs} <= {
+        (f"{number}.png", f"{number}.png") for number in range(40)
+    } | {(f"{number}.png", f"again{number}.png") for number in range(40)}
+    assert len(pairs) == 40
 
 
 def refuse_released(folder: Path) -> None:
@@ -185,6 +254,11 @@ def test_what_cannot_be_examined_is_told(make: Any, message: str, tmp_path: Path
     make(tmp_path)
     with pytest.raises(DataError, match=message):
         examine(tmp_path)
+
+
+def test_a_form_that_is_not_known_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such benchmark; did you mean cuhk-pedes\?"):
+        examine(tmp_path, "cuhk")
 
 
 def test_an_image_root_belongs_to_a_table(tmp_path: Path) -> None:

@@ -19,7 +19,17 @@ from textreid.datasets.benchmarks import (
     form_of,
     read_benchmark,
 )
-from textreid.datasets.doctor.findings import RULES, Finding, in_annotations, in_captions, in_pictures, sizes, unlisted
+from textreid.datasets.doctor.findings import (
+    RULES,
+    Finding,
+    absent,
+    in_annotations,
+    in_captions,
+    in_listing,
+    in_pictures,
+    sizes,
+    unlisted,
+)
 from textreid.datasets.doctor.manifest import Manifest, benchmark_manifest, folder_manifest, table_manifest
 from textreid.datasets.doctor.survey import Survey, survey
 from textreid.datasets.records import Benchmark
@@ -41,7 +51,7 @@ class Diagnosis:
         splits: size of each split of a benchmark; of the rest one entry named ``"all"``.
         verdicts: on the size of a published benchmark's splits.
         findings: rules that were broken, the worst first.
-        sizes: least, median and greatest ``width`` and ``height`` in pixels.
+        sizes: least, median and greatest ``width`` and ``height`` in pixels, and ``aspect`` (height over width).
         decoded: number of images that were looked at.
         seconds: that looking at them took.
         manifest: what can be used: everything that is listed, present and readable.
@@ -53,7 +63,7 @@ class Diagnosis:
     splits: dict[str, Counts]
     verdicts: tuple[Verdict, ...]
     findings: tuple[Finding, ...]
-    sizes: dict[str, list[int]]
+    sizes: dict[str, list[float]]
     decoded: int
     seconds: float
     manifest: Manifest
@@ -121,10 +131,11 @@ def _examine_benchmark(path: Path, benchmark: Benchmark, progress: Progress | No
     listed = [record.image for record in benchmark.records]
     seen, seconds = _survey(benchmark.image_root, listed, progress)
     root = benchmark.image_root
-    present = (image.relative_to(root).as_posix() for image in list_images(root).images)
+    listing = list_images(root)
+    present = (image.relative_to(root).as_posix() for image in listing.images)
     verdicts = check_counts(benchmark)
     wrong = sum(not verdict.as_published for verdict in verdicts)
-    absent = [rejection.image for rejection in benchmark.rejected]
+    rejected = [rejection.image for rejection in benchmark.rejected]
     usable = replace(benchmark, records=tuple(r for r in benchmark.records if r.image in seen.pictures))
     return Diagnosis(
         path,
@@ -135,7 +146,8 @@ def _examine_benchmark(path: Path, benchmark: Benchmark, progress: Progress | No
             [Finding("counts", wrong, ())] if wrong else [],
             in_annotations(benchmark),
             in_pictures(seen, benchmark),
-            unlisted(present, [*listed, *absent]),
+            in_listing(listing),
+            unlisted(present, [*listed, *rejected]),
         ),
         sizes(seen.pictures.values()),
         len(listed),
@@ -149,11 +161,11 @@ def _examine_table(path: Path, root: Path | None, progress: Progress | None) -> 
     findings = in_captions(table)
     seen, seconds = Survey({}, {}), 0.0
     if root:
+        listing = list_images(root)
         present = [image for image in table.images if (root / image).is_file()]
-        absent = sorted(set(table.images) - set(present))
-        findings += [Finding("absent", len(absent), tuple(absent[:3]))] if absent else []
         seen, seconds = _survey(root, present, progress)
-        findings += in_pictures(seen)
+        findings += absent(set(table.images).difference(present), listing, root)
+        findings += [*in_listing(listing), *in_pictures(seen)]
     return Diagnosis(
         path,
         TABLE,
@@ -169,16 +181,18 @@ def _examine_table(path: Path, root: Path | None, progress: Progress | None) -> 
 
 def _examine_folder(path: Path, progress: Progress | None) -> Diagnosis:
     _refuse_what_must_be_imported(path)
-    listed = [image.relative_to(path).as_posix() for image in list_images(path).images]
+    listing = list_images(path)
+    listed = [image.relative_to(path).as_posix() for image in listing.images]
     if not listed:
-        raise DataError(f"{path}: no images below this folder, and no benchmark or caption table")
+        reasons = ["no images below this folder, and no benchmark or caption table", *listing.notes()]
+        raise DataError(f"{path}: {'; '.join(reasons)}")
     seen, seconds = _survey(path, listed, progress)
     return Diagnosis(
         path,
         FOLDER,
         {"all": Counts(len(listed), 0, 0)},
         (),
-        _worst_first(in_pictures(seen)),
+        _worst_first(in_pictures(seen), in_listing(listing)),
         sizes(seen.pictures.values()),
         len(listed),
         seconds,

@@ -1,14 +1,17 @@
 """What can be wrong with a data set, how bad it is, and what to do about it."""
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from textreid.captions.table import CaptionTable
-from textreid.datasets.doctor.survey import Picture, Survey
+from textreid.datasets.doctor.survey import Picture, Survey, near_equal
 from textreid.datasets.records import Benchmark, Reason
+from textreid.images import ImageListing
 
 SMALL_HEIGHT, SMALL_WIDTH = 48, 16  # pixels; below either, clothes are hardly more than a colour
 _EXAMPLES = 3
@@ -34,6 +37,14 @@ class Rule:
 RULES: dict[str, Rule] = {
     "counts": Rule(True, "splits without the published size", "see the verdicts above"),
     "absent": Rule(True, "images listed but absent", "unpack the archive of images again, wholly"),
+    "other-spelling": Rule(
+        True,
+        "images listed under another spelling of the letters in their names (composed against decomposed Unicode)",
+        "rename the files: convmv -f utf8 -t utf8 --nfc -r --notest FOLDER",
+    ),
+    "odd-entries": Rule(
+        True, "entries of the folder that cannot be followed", "give permission to read them, or remove them"
+    ),
     "unreadable": Rule(True, "images that cannot be decoded", "get these files from their source again"),
     "contradicting": Rule(
         True, "entries that give an image to another person or split", "keep the right entry of each image", 30
@@ -50,9 +61,35 @@ RULES: dict[str, Rule] = {
     "useless-captions": Rule(
         True, "captions that are empty or say nothing", "they are left out; write them or delete them", 30
     ),
+    "blank": Rule(
+        False, "pictures that show nothing: one colour, or noise", "leave them out: what is said of them is invented"
+    ),
+    "cut": Rule(False, "pictures whose files lack their end", "none, or get them again: the end is made up"),
+    "not-read": Rule(
+        False,
+        "pictures and videos in formats that are not read",
+        "convert them, or pip install 'textreid[heic]' for .heic; else they are not used",
+    ),
+    "by-products": Rule(False, "files and folders of other programs, or hidden ones", "none: they are not looked into"),
+    "decomposed-names": Rule(
+        False,
+        "names in decomposed Unicode, as macOS writes them",
+        "rename them before a table is made: convmv -f utf8 -t utf8 --nfc -r --notest FOLDER",
+    ),
+    "bytes-names": Rule(
+        False, "names that are not UTF-8", "rename them: a caption table cannot hold them, and leaves them out"
+    ),
     "repeated": Rule(False, "entries that list an image again", "none: their captions were joined"),
     "no-captions": Rule(False, "images without a caption", "none: they stand in the gallery and ask nothing"),
     "equal-pictures": Rule(False, "pictures that equal another one of the list", "keep one of each group"),
+    "near-equal": Rule(
+        False,
+        "pictures that look like another one of the list: copies in another size or quality, frames of one track",
+        "keep one of each, or none of them in two splits",
+    ),
+    "wide": Rule(
+        False, "pictures wider than tall", "crop the people first: a model looks at each as at one standing person"
+    ),
     "caption-twice": Rule(False, "captions that their image has twice", "delete the second, which counts twice"),
     "caption-of-two": Rule(
         False, "captions shared by different people", "none, or tell them apart: nobody could answer these", 30
@@ -152,8 +189,52 @@ def in_pictures(survey: Survey, benchmark: Benchmark | None = None) -> list[Find
         *_found("picture-of-two", _differing(equal, people)),
         *_found("picture-in-splits", _differing(equal, splits)),
         *_found("equal-pictures", (f"{image} = {first}" for first, *others in equal for image in others)),
+        *_found("near-equal", _look_alike(survey, people, splits)),
+        *_found("blank", (f"{image} ({p.nothing})" for image, p in survey.pictures.items() if p.nothing)),
+        *_found("cut", (image for image, picture in survey.pictures.items() if picture.cut)),
+        *_found("wide", (f"{i} ({p.width}x{p.height})" for i, p in survey.pictures.items() if p.width > p.height)),
         *_found("small", small),
     ]
+
+
+def _look_alike(survey: Survey, people: Mapping[str, int], splits: Mapping[str, str]) -> list[str]:
+    """Pictures that nearly equal an earlier one; what is of different people or splits comes first, and says so."""
+    shown = {picture.pixels: image for image, picture in reversed(survey.pictures.items()) if not picture.nothing}
+    images = sorted(shown.values())
+    cases: list[tuple[bool, str]] = []
+    for early, late in near_equal([survey.pictures[image] for image in images]):
+        one, other = images[early], images[late]
+        owners = [f"{people[image]}, {splits[image]}" for image in (one, other) if image in people]
+        differs = len(set(owners)) > 1
+        cases.append((not differs, f"{other} ({owners[1]}) ~ {one} ({owners[0]})" if differs else f"{other} ~ {one}"))
+    return [text for _, text in sorted(cases)]
+
+
+def in_listing(listing: ImageListing) -> list[Finding]:
+    """What was left out when the folder was listed, and names that others may not find."""
+    names = [path.as_posix() for path in listing.images]
+    return [
+        *_found("odd-entries", (f"{path}: {reason}" for path, reason in listing.odd)),
+        *_counted("not-read", listing.other_formats),
+        *_counted("by-products", listing.by_products),
+        *_found("decomposed-names", (ascii(n) for n in names if n != unicodedata.normalize("NFC", n))),
+        *_found("bytes-names", (ascii(name) for name in names if any("\ud800" <= c <= "\udfff" for c in name))),
+    ]
+
+
+def absent(images: Iterable[str], listing: ImageListing, root: Path) -> list[Finding]:
+    """Images that are listed in a table but absent below ``root``; those under another spelling are told apart."""
+    present = {unicodedata.normalize("NFC", path.relative_to(root).as_posix()) for path in listing.images}
+    gone: list[str] = []
+    spelled: list[str] = []
+    for image in sorted(images):
+        (spelled if unicodedata.normalize("NFC", image) in present else gone).append(image)
+    return [*_found("absent", gone), *_found("other-spelling", map(ascii, spelled))]
+
+
+def _counted(rule: str, numbers: Counter[str]) -> list[Finding]:
+    kinds = tuple(f"{count:,} {name}" for name, count in sorted(numbers.items(), key=lambda kind: (-kind[1], kind[0])))
+    return [Finding(rule, numbers.total(), kinds)] if kinds else []
 
 
 def unlisted(present: Iterable[str], listed: Collection[str]) -> list[Finding]:
@@ -168,14 +249,13 @@ def _differing(groups: Iterable[Sequence[str]], owners: Mapping[str, object]) ->
             yield ", ".join(f"{image} ({owners[image]})" for image in group[:_EXAMPLES])
 
 
-def sizes(pictures: Iterable[Picture]) -> dict[str, list[int]]:
-    """Least, median and greatest width and height."""
-    widths, heights = [], []
-    for picture in pictures:
-        widths.append(picture.width)
-        heights.append(picture.height)
+def sizes(pictures: Collection[Picture]) -> dict[str, list[float]]:
+    """Least, median and greatest width, height and aspect ratio (height over width)."""
+    columns: dict[str, list[float]] = {
+        "width": [picture.width for picture in pictures],
+        "height": [picture.height for picture in pictures],
+        "aspect": [round(picture.height / picture.width, 2) for picture in pictures],
+    }
     return {
-        name: [min(values), sorted(values)[len(values) // 2], max(values)]
-        for name, values in (("width", widths), ("height", heights))
-        if values
+        name: [min(values), sorted(values)[len(values) // 2], max(values)] for name, values in columns.items() if values
     }

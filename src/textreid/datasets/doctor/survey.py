@@ -1,30 +1,47 @@
 """Looks at every image of a list: decodes it, measures it, and takes digests of its file and of its pixels."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from textreid.artifacts import file_digest
 from textreid.errors import DataError, ImageError
-from textreid.images import read_image
+from textreid.images import lacks_its_end, map_ahead, read_image, shows_nothing
 
-_AT_ONCE = 1024  # images handed to the threads; Pillow decodes without holding the interpreter
+_THREADS = os.cpu_count() or 4
+_AHEAD = 64 * _THREADS  # pictures begun before they are asked for
+_GRADIENTS = (9, 16)  # width and height that a picture is reduced to for its perceptual hash
+_ALIKE_BITS = 14  # of 128; copies in another size or quality differ in fewer, different crops in 26 and more
+_BLOCK = 4096  # hashes compared with each other at once
 
 Progress = Callable[[int], None]
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded image: its size in pixels, upright, and the SHA-256 of its file and of its RGB pixels, in hex."""
+    """A decoded image.
+
+    Attributes:
+        width, height: in pixels, upright.
+        content, pixels: SHA-256 of its file and of its RGB pixels, in hex.
+        gradients: perceptual hash of 128 bits: where a picture of 9 x 16 grey pixels grows brighter to the right.
+        nothing: why it shows nothing, as `shows_nothing` says, or "".
+        cut: whether its file lacks its end.
+    """
 
     width: int
     height: int
     content: str
     pixels: str
+    gradients: bytes
+    nothing: str
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -39,7 +56,8 @@ def survey(root: Path, images: Sequence[str], progress: Progress | None = None) 
     """Decode all ``images`` below ``root``; ``progress`` is called with the number that are done."""
     pictures: dict[str, Picture] = {}
     unreadable: dict[str, str] = {}
-    for done, (image, result) in enumerate(_in_threads(lambda image: _look(root / image), images), 1):
+    looks = map_ahead(lambda image: _look(root / image), images, _THREADS, _AHEAD)
+    for done, (image, result) in enumerate(zip(images, looks, strict=True), 1):
         if isinstance(result, Picture):
             pictures[image] = result
         else:
@@ -56,16 +74,29 @@ def content_digests(root: Path, images: Sequence[str]) -> dict[str, str]:
         DataError: one cannot be read.
     """
     try:
-        return dict(_in_threads(lambda image: file_digest(root / image), images))
+        digests = map_ahead(lambda image: file_digest(root / image), images, _THREADS, _AHEAD)
+        return dict(zip(images, digests, strict=True))
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
 
 
-def _in_threads(work: Callable[[str], _Result], images: Sequence[str]) -> Iterator[tuple[str, _Result]]:
-    with ThreadPoolExecutor() as pool:
-        for first in range(0, len(images), _AT_ONCE):
-            batch = images[first : first + _AT_ONCE]
-            yield from zip(batch, pool.map(work, batch), strict=True)
+def near_equal(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
+    """Pairs of pictures that look alike, as numbers of (an earlier one, a later one); each later one once.
+
+    Exact up to some thousand pictures. Of more, hashes are sorted by each of their 16-bit parts in turn and compared
+    with their neighbours, which finds all that differ in fewer than 8 bits unless thousands share a part.
+    """
+    hashes = np.frombuffer(b"".join(picture.gradients for picture in pictures), np.uint8).reshape(-1, 16)
+    signs = np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
+    first: dict[int, int] = {}
+    for part in hashes.reshape(-1, 8, 2).transpose(1, 0, 2) if len(hashes) > _BLOCK else hashes[None, :, :2]:
+        order = np.lexsort((part[:, 1], part[:, 0]))
+        for start in range(0, max(1, len(order) - _BLOCK // 2), _BLOCK // 2):
+            block = np.sort(order[start : start + _BLOCK])
+            distance = (128 - signs[block] @ signs[block].T) / 2
+            for early, late in np.argwhere(np.triu(distance <= _ALIKE_BITS, 1)).tolist():
+                first.setdefault(int(block[late]), int(block[early]))
+    return sorted((early, late) for late, early in first.items())
 
 
 def _look(path: Path) -> Picture | str:
@@ -76,7 +107,20 @@ def _look(path: Path) -> Picture | str:
         return str(error).removeprefix(f"{path}: ")
     except OSError as error:
         return error.strerror or str(error)
-    return Picture(image.width, image.height, content, _pixel_digest(image.size, image.tobytes()))
+    return Picture(
+        image.width,
+        image.height,
+        content,
+        _pixel_digest(image.size, image.tobytes()),
+        _gradients(image),
+        shows_nothing(image),
+        lacks_its_end(image),
+    )
+
+
+def _gradients(image: Image.Image) -> bytes:
+    grey: npt.NDArray[np.uint8] = np.asarray(image.convert("L").resize(_GRADIENTS, Image.Resampling.BOX))
+    return np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes()
 
 
 def _pixel_digest(size: tuple[int, int], pixels: bytes) -> str:
