@@ -10,12 +10,12 @@ import json
 import math
 import tomllib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, Union, cast, get_args, get_origin, get_type_hints
 
-from textreid.errors import ConfigError, nearest_name
+from textreid.errors import ConfigError, check_list, check_path, nearest_name
 
 CLIP_PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -179,7 +179,16 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole training run."""
+    """All settings of a training run; frozen, and valid as a whole.
+
+    >>> import textreid
+    >>> config = textreid.presets.tiny().override(["training.epochs=3", "masking.method=em"])
+    >>> config.training.epochs
+    3
+    >>> config.override(["training.epocs=3"])
+    Traceback (most recent call last):
+    textreid.errors.ConfigError: training.epocs: no such setting; did you mean training.epochs?
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     masking: MaskingConfig = field(default_factory=MaskingConfig)
@@ -208,12 +217,14 @@ class Config:
         return config
 
     @classmethod
-    def load(cls, path: Path, base: Self | None = None) -> Self:
+    def load(cls, path: Path | str, base: Self | None = None) -> Self:
         """Read a ``.json`` or ``.toml`` file on top of ``base``.
 
         Raises:
             ConfigError: the file cannot be read or parsed, or its contents are refused by `from_dict`.
         """
+        check_path("path", path)
+        path = Path(path)
         try:
             text = path.read_text(encoding="utf-8-sig")
             values = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
@@ -228,12 +239,13 @@ class Config:
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
 
-    def override(self, assignments: Iterable[str]) -> Self:
+    def override(self, assignments: Sequence[str]) -> Self:
         """Apply ``section.name=value`` strings; a value is JSON, or else taken as text.
 
         Raises:
             ConfigError: an assignment has another form, or is refused by `from_dict`.
         """
+        check_list("assignments", assignments, str, "strings like training.epochs=3")
         values: dict[str, dict[str, Any]] = {}
         malformed = []
         for assignment in assignments:

@@ -19,6 +19,13 @@
         └── CaptioningStoppedError   the same of a captioning job
 
 A message says what is wrong, where, and what to do about it.
+
+>>> import textreid
+>>> try:
+...     textreid.read_captions("nowhere")
+... except textreid.errors.ArtifactError as error:
+...     print(error)
+nowhere: ...
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +33,15 @@ from os import PathLike
 
 
 class TextReidError(Exception):
-    """Any error that textreid raises on purpose."""
+    """Any error that textreid raises on purpose: a message of one line, and the exit code of the command line.
+
+    >>> import textreid
+    >>> try:
+    ...     textreid.load_model("./nowhere")
+    ... except textreid.TextReidError as error:
+    ...     print(type(error).__name__, error.exit_code)
+    ModelError 1
+    """
 
     exit_code = 1
     reported = False  # whether another process of the run has told the user

@@ -1,4 +1,11 @@
-"""Where settings start from: named presets, each a function that returns a configuration, or a run that goes on."""
+"""Where settings start from: named presets, each a function that returns a configuration, or a run that goes on.
+
+>>> import textreid
+>>> textreid.presets.paper().masking.probability
+0.15
+>>> sorted(textreid.presets.PRESETS)
+['clip-vit-b16', 'fast', 'finetune', 'paper', 'tiny']
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from textreid.artifacts import file_digest, fingerprint, new_folder, read_manifest
 from textreid.captions.cleaning import MAX_CHARACTERS, MAX_WORDS, is_empty, is_too_long
-from textreid.errors import CaptionError
+from textreid.errors import CaptionError, check_path
 
 Kind = Literal["static", "dynamic"]
 KINDS: tuple[Kind, ...] = ("static", "dynamic")  # of instructions
@@ -228,8 +228,15 @@ def write_captions(folder: Path, rows: Iterable[CaptionRow], part_rows: int = PA
             writer.add(row)
 
 
-def read_captions(folder: Path) -> CaptionTable:
+def read_captions(folder: Path | str) -> CaptionTable:
     """Read the captions of a table that training can use.
+
+    >>> import textreid
+    >>> table = textreid.read_captions("captions")
+    >>> table.slots
+    ('draft/dynamic', 'draft/static')
+    >>> table.images[table.image_index[0]], table.caption(0)  # the first caption, and its image
+    ('imgs/street_000000_c...jpg', '...')
 
     Captions that are ``empty`` or ``too-long`` by the rules of `textreid.captions.cleaning` are left out and counted by
     status, as are those that were written with another status than ``ok``.
@@ -239,6 +246,8 @@ def read_captions(folder: Path) -> CaptionTable:
             same image and slot (names them), or no caption can be used.
         ArtifactError: the folder is not a caption table, or is incomplete or altered.
     """
+    check_path("folder", folder)
+    folder = Path(folder)
     manifest = read_manifest(folder, KIND, FORMAT_VERSION)
     digests: dict[str, str] = manifest["digests"]
     for name, digest in digests.items():

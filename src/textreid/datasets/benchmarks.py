@@ -9,7 +9,7 @@ from textreid.datasets.annotation_table import SUFFIXES, read_annotation_table
 from textreid.datasets.cuhk_form import CUHK, Layout, read_annotated_folder
 from textreid.datasets.entries import MAX_REJECTED
 from textreid.datasets.records import Benchmark
-from textreid.errors import AnnotationError, ConfigError
+from textreid.errors import AnnotationError, ConfigError, check_path, check_type
 
 GENERIC = "generic"
 ANNOTATION_TABLE = "annotations.jsonl"  # what a folder calls its table; other suffixes are read as well
@@ -73,6 +73,11 @@ FORMS: tuple[str, ...] = (*PUBLISHED, GENERIC)
 def read_benchmark(name: str, path: str | Path, max_rejected: float = MAX_REJECTED) -> Benchmark:
     """Read annotated people by name; all splits of them.
 
+    >>> import textreid
+    >>> people = textreid.read_benchmark("mine", "unseen")  # or ("cuhk-pedes", "CUHK-PEDES")
+    >>> people.name, people.splits  # images of each split
+    ('mine', {'test': 24})
+
     Args:
         name: ``"cuhk-pedes"``, ``"icfg-pedes"`` or ``"rstpreid"`` for a folder as it is distributed. Any other name is
             a label of one's own data: a CSV, JSON Lines or Parquet table, a folder that holds one as
@@ -85,9 +90,9 @@ def read_benchmark(name: str, path: str | Path, max_rejected: float = MAX_REJECT
         AnnotationError: the folder or table has another form, or breaks it (names the place); or more is left out
             than allowed.
 
-    >>> from textreid.datasets import read_benchmark
-    >>> read_benchmark("cuhk-pedes", "CUHK-PEDES").split("test")  # doctest: +SKIP
     """
+    check_type("name", name, str, "a name like cuhk-pedes")
+    check_path("path", path)
     path = Path(path)
     form = name.lower().replace("_", "-")
     if form not in PUBLISHED:
