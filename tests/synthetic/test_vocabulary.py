@@ -9,7 +9,7 @@ import pytest
 
 from textreid.seeding import Chance
 from textreid.synthetic import attributes as a
-from textreid.synthetic.vocabulary import Facts, Word, Words, all_words, colour_words, words
+from textreid.synthetic.vocabulary import Facts, Word, Words, all_words, colour_words, reading, same_words, words
 
 TABLES = tomllib.loads(files("textreid.synthetic").joinpath("vocabulary.toml").read_text(encoding="utf-8"))
 VALUES = {
@@ -113,3 +113,24 @@ def test_avoided_words_are_avoided_while_there_are_others() -> None:
     chance = Chance.of(2)
     assert {few.draw(chance, {"a"}).text for _ in range(50)} == {"b"}
     assert few.draw(chance, {"a", "b"}).text in "ab"
+
+
+def test_a_word_for_readers_stands_in_one_class() -> None:
+    things = Counter(word for words in reading("things").values() for word in words.split())
+    assert [word for word, count in things.items() if count > 1] == []
+    assert set(same_words("same_colour").values()) <= set(reading("colours"))
+    assert not set(same_words("same_colour")) & set(reading("colours"))
+    assert {basic for words in reading("colours").values() for basic in words.split()} >= {"navy", "chocolate"}
+
+
+def test_readers_know_the_commonest_words_of_writers() -> None:
+    known = {word for words in reading("things").values() for word in words.split()} | set(same_words("same_thing"))
+    known |= {word.replace("-", "") for word in known}
+    for section in ("upper", "lower", "shoes", "bag", "headwear"):
+        for name in TABLES[section]:
+            words = [word for entry in all_words(section, name).words[:2] for word in entry.text.split()]
+            assert {word.replace("-", "") for word in words} & known, f"{section}.{name}: {words}"
+    shades = set(reading("colours")) | set(same_words("same_colour"))
+    for colour in a.COLOURS:
+        first = all_words("colours", colour).words[0].text
+        assert set(first.split()) & shades, colour

@@ -7,12 +7,12 @@ questioned and applied again. What servers and models are known to wrap around a
 
 import json
 import re
-import tomllib
 import unicodedata
 from collections.abc import Callable
 from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
+
+from textreid.synthetic.vocabulary import reading
 
 OK = "ok"
 MIN_WORDS = 4
@@ -124,8 +124,11 @@ _NOBODY = re.compile(
 
 @cache
 def _vocabulary() -> dict[str, frozenset[str]]:
-    text = files("textreid.captions").joinpath("vocabulary.toml").read_text(encoding="utf-8")
-    return {name: frozenset(words.split()) for name, words in tomllib.loads(text).items()}
+    """Sets of words: ``slots``, ``people``, ``worn``, ``looks``, ``english`` and ``foreign``."""
+    words = {name: frozenset(listed.split()) for name, listed in reading("captions").items()}
+    things = [listed.split() for kind, listed in reading("things").items() if kind not in ("held", "other")]
+    looks = (reading("colours"), reading("looks")["words"].split())
+    return {**words, "worn": words["worn"].union(*things), "looks": words["looks"].union(*looks)}
 
 
 class Cleaned(NamedTuple):
@@ -347,7 +350,7 @@ def reads_as_english(query: str) -> bool:
     A query is shorter than a caption: "rote Jacke" has none of the words by which captions tell a language.
     """
     words = {part for word in _words(query) for part in (word, *word.split("-"))}
-    known = (_vocabulary()[section] for section in ("english", "people", "garments", "looks"))
+    known = (_vocabulary()[section] for section in ("english", "people", "worn", "looks"))
     return not _is_other_language(query) and any(not words.isdisjoint(section) for section in known)
 
 
@@ -356,7 +359,7 @@ def _is_not_about_a_person(text: str) -> bool:
     words = _words(_NOBODY.sub(" ", text))
     if not _vocabulary()["people"].isdisjoint(words):
         return False
-    return _NOBODY.search(text) is not None or len(_vocabulary()["garments"].intersection(words)) < 2
+    return _NOBODY.search(text) is not None or len(_vocabulary()["worn"].intersection(words)) < 2
 
 
 RULES: dict[str, Callable[[str], bool]] = {

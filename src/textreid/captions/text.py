@@ -15,13 +15,7 @@ _NOUNS = {
     "glasses": "accessory", "scarf": "accessory",
 }  # fmt: skip
 _COLOURS = ("colours", "tones", "hair_colours")
-_ADJECTIVES = ("patterns", "build")
-# Words about looks that the vocabulary of noun phrases has no entry for.
-_MODIFIERS = (
-    "long", "short", "long sleeved", "short sleeved", "long sleeve", "short sleeve", "sleeveless", "half sleeve",
-    "three quarter sleeve", "young", "old", "older", "elderly", "middle aged", "adult", "plain", "tight", "loose",
-    "baggy", "casual", "knee length", "ankle length", "pair of",
-)  # fmt: skip
+_ADJECTIVES = ("patterns", "build", "adjectives")
 _PLAIN_NOUNS = {"clothes": "clothing", "clothing": "clothing", "outfit": "clothing", "hair": "hair"}
 _PRONOUNS = frozenset({"he", "his", "her"})  # what `_SAME` leaves of them
 _DETERMINERS = frozenset({"a", "the", "this", "his", "her", "their", "some"})
@@ -124,7 +118,7 @@ def _labelled() -> Iterator[tuple[str, _Label]]:
                 yield phrase, _Label(mark, coloured)
     yield from ((noun, _Label(f"[{slot}]")) for noun, slot in _PLAIN_NOUNS.items())
     yield from ((colour, _Label("<a>", names_colour=True)) for colour in colours)
-    for adjective in (*sorted(frozenset().union(*map(vocabulary, _ADJECTIVES))), *_MODIFIERS):
+    for adjective in sorted(frozenset().union(*map(vocabulary, _ADJECTIVES))):
         yield adjective, _Label("<a>")
 
 

@@ -18,88 +18,25 @@ from PIL import Image
 
 from textreid.artifacts import fingerprint
 from textreid.images import read_image, to_pixels
+from textreid.synthetic.vocabulary import reading, same_words
 
 Floats = npt.NDArray[np.float32]
 
 # Each word a witness may use, as the basic colours it can stand for.
-COLOUR_WORDS: dict[str, tuple[str, ...]] = {
-    "black": ("black",),
-    "charcoal": ("charcoal",),
-    "grey": ("charcoal", "grey", "silver"),
-    "silver": ("silver",),
-    "white": ("white",),
-    "cream": ("white", "beige"),
-    "beige": ("beige",),
-    "tan": ("beige", "tan"),
-    "brown": ("tan", "brown", "chocolate"),
-    "red": ("red", "burgundy"),
-    "burgundy": ("burgundy",),
-    "orange": ("orange",),
-    "yellow": ("yellow",),
-    "olive": ("olive",),
-    "green": ("green", "forest", "mint", "olive"),
-    "teal": ("teal",),
-    "blue": ("blue", "navy", "sky", "denim"),
-    "navy": ("navy",),
-    "denim": ("denim", "navy", "sky"),
-    "purple": ("purple", "lilac"),
-    "pink": ("pink", "magenta"),
-    "dark": ("black", "charcoal", "navy", "chocolate", "forest", "burgundy"),
-    "light": ("white", "silver", "beige", "sky", "mint", "lilac"),
-    "dark grey": ("charcoal",),
-    "light grey": ("silver",),
-    "dark brown": ("chocolate",),
-    "light brown": ("tan", "beige"),
-    "dark red": ("burgundy",),
-    "dark green": ("forest", "olive"),
-    "light green": ("mint",),
-    "dark blue": ("navy",),
-    "light blue": ("sky", "denim"),
-    "dark purple": ("purple",),
-    "light purple": ("lilac",),
-    "light pink": ("pink",),
-    "dark pink": ("magenta",),
-    "blonde": ("tan", "beige"),
-}
-SAME = {
-    "gray": "grey", "greyish": "grey", "grayish": "grey", "ash": "grey", "slate": "charcoal", "ivory": "cream",
-    "khaki": "tan", "camel": "tan", "sand": "beige", "chocolate": "dark brown", "brunette": "brown",
-    "maroon": "burgundy", "wine": "burgundy", "crimson": "red", "scarlet": "red", "mustard": "yellow",
-    "gold": "yellow", "golden": "yellow", "lime": "light green", "mint": "light green", "turquoise": "teal",
-    "cyan": "teal", "aqua": "teal", "sky": "light blue", "indigo": "navy", "violet": "purple",
-    "lavender": "light purple", "lilac": "light purple", "magenta": "dark pink", "fuchsia": "dark pink",
-    "rose": "pink", "blond": "blonde", "bluish": "blue", "reddish": "red", "brownish": "brown",
-    "pale": "light", "faded": "light", "washed": "light", "deep": "dark",
-}  # fmt: skip
-_PHRASES = {
-    "t-shirt": "tshirt", "navy blue": "navy", "sky blue": "light blue", "off-white": "cream",
-    "dress shoe": "shoe", "dress shirt": "shirt", "suit jacket": "jacket",
-}  # fmt: skip
+COLOUR_WORDS: dict[str, tuple[str, ...]] = {word: tuple(basic.split()) for word, basic in reading("colours").items()}
+SAME = same_words("same_colour")
+_PHRASES = reading("phrases")
 
 BANDS = ("head", "torso", "legs", "feet")
-HAIR = "hair haired bun ponytail"
-HEADWEAR = "hat cap beanie hood headscarf helmet"
-NOUNS = {
-    ("head",): f"{HAIR} {HEADWEAR}",
-    ("torso",): (
-        "shirt tshirt top blouse sweater jumper pullover hoodie jacket vest blazer cardigan polo sweatshirt jersey "
-        "tee parka anorak windbreaker tunic tank sleeves"
-    ),
-    ("torso", "legs"): "dress suit uniform clothes clothing outfit gown overalls jumpsuit coat overcoat robe",
-    ("legs",): (
-        "trousers pants jeans shorts skirt leggings sweatpants slacks chinos joggers tights bottoms capris breeches"
-    ),
-    ("feet",): "shoes shoe trainers sneakers boots sandals heels slippers flats loafers footwear",
-}
-# Things that have a colour of their own but do not fill a band: their colours are read and dropped.
-BELONGINGS = "bag backpack rucksack handbag purse suitcase satchel umbrella phone bottle papers luggage case"
-ACCESSORIES = "scarf tie belt glasses sunglasses socks gloves"
-_OTHER = f"{BELONGINGS} {ACCESSORIES} logo print collar skin skinned complexion background"
+# Which bands a thing fills; the colours of the others are read and dropped.
+_FILLS = {
+    "hair": ("head",), "headwear": ("head",), "upper body": ("torso",), "whole body": ("torso", "legs"),
+    "lower body": ("legs",), "footwear": ("feet",),
+}  # fmt: skip
 # What ends a noun phrase: colours that wait here belong to the garment before, as in "her jacket is red, ...".
 _ENDS = ". , ; : ! ? a an the his her their its with wearing wears over under"
 _TOKEN = re.compile(r"[a-z]+|[.,;:!?]")
-_PARTS: dict[str, tuple[str, ...]] = dict.fromkeys(_OTHER.split(), ())
-_PARTS |= {noun: bands for bands, nouns in NOUNS.items() for noun in nouns.split()}
+_PARTS = {noun: _FILLS.get(kind, ()) for kind, nouns in reading("things").items() for noun in nouns.split()}
 _STOPS = frozenset(_ENDS.split())
 _SENTENCE_ENDS = frozenset(".;!?")
 

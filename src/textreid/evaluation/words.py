@@ -14,25 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from textreid.evaluation.baseline import ACCESSORIES, BELONGINGS, COLOUR_WORDS, HAIR, HEADWEAR, NOUNS, SAME
 from textreid.evaluation.chance_level import bootstrap_means, interval
 from textreid.evaluation.encoding import EncodedSplit, Encoder
 from textreid.evaluation.metrics import QueryMetrics, retrieval_metrics
 from textreid.reporting.tables import Table
+from textreid.synthetic.vocabulary import reading, same_words
 
 MIN_IDENTITIES = 5  # that a word must be said of, and as many that it is not said of
 SHORTENED = 300  # sentences a word is taken out of, at most
 _SEED = 0
 _MEASURED = ("R1", "mAP")
 _TOKEN = re.compile(r"[^\W\d_]+(?:[-'][^\W\d_]+)*")
-_GENDER = {
-    "woman": "woman women lady ladies female girl girls gal", "man": "man men gentleman guy male boy boys fellow",
-}  # fmt: skip
-_LOOKS = "long short striped plaid checked plain patterned sleeveless hooded young old elderly slim"
-_SAME_NOUNS = {
-    "haired": "hair", "tshirt": "t-shirt", "shoe": "shoes", "boot": "boots", "sandal": "sandals", "sneaker": "sneakers",
-    "trainer": "trainers", "rucksack": "backpack", "jean": "jeans", "pant": "pants",
-}  # fmt: skip
 
 _NOTES = (
     "with / others: R1 of the sentences that say the word, and of all others; gap: 95 % interval of the difference, in "
@@ -198,28 +190,22 @@ def _occurrences(
 @cache
 def _kinds() -> dict[str, str]:
     """The class of every attribute word."""
+    things = reading("things")
     classes = {
-        "gender": " ".join(_GENDER),
-        "colour": " ".join(word for word in COLOUR_WORDS if " " not in word),
-        "hair": HAIR,
-        "headwear": HEADWEAR,
-        "upper body": NOUNS["torso",],
-        "whole body": NOUNS["torso", "legs"],
-        "lower body": NOUNS["legs",],
-        "footwear": NOUNS["feet",],
-        "belongings": BELONGINGS,
-        "accessories": ACCESSORIES,
-        "looks": _LOOKS,
+        "gender": " ".join(reading("gender")),
+        "colour": " ".join(word for word in reading("colours") if " " not in word),
+        **{kind: things[kind] for kind in ("hair", "headwear", "upper body", "whole body", "lower body", "footwear")},
+        "belongings": f"{things['bags']} {things['held']}",
+        "accessories": things["accessories"],
+        "looks": reading("looks")["words"],
     }
     return {_usual(word): kind for kind, words in classes.items() for word in words.split()}
 
 
 def _usual(token: str) -> str:
     """The form that stands for a word in all its spellings."""
-    for word, forms in _GENDER.items():
-        if token in forms.split():
-            return word
-    return _SAME_NOUNS.get(token) or SAME.get(token, token).split()[-1]
+    word = same_words("gender").get(token) or same_words("same_thing").get(token)
+    return word or same_words("same_colour").get(token, token).split()[-1]
 
 
 def _halves(start: int, token: str) -> Iterator[tuple[int, str]]:

@@ -1,9 +1,13 @@
-"""The words for each attribute value: ``vocabulary.toml``, and the rules for which of them are true of whom."""
+"""The one vocabulary of looks, ``vocabulary.toml``.
+
+For those who write: the words for each attribute value, and the rules for which of them are true of whom. For those
+who read: what the words of captions and queries can mean, which captions are cleaned, and measured, by.
+"""
 
 import math
 import tomllib
 from bisect import bisect
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.resources import files
 from itertools import accumulate
@@ -49,7 +53,7 @@ class Words:
 
 
 @cache
-def _tables() -> dict[str, dict[str, list[Any]]]:
+def _tables() -> dict[str, dict[str, Any]]:
     text = files("textreid.synthetic").joinpath("vocabulary.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
@@ -76,6 +80,18 @@ def words(section: str, name: str, facts: Facts) -> Words:
 def colour_words(colour: str) -> frozenset[str]:
     """Every word that is true of ``colour``, tones included."""
     return all_words("colours", colour).texts | all_words("tones", colour).texts
+
+
+@cache
+def reading(section: str) -> Mapping[str, str]:
+    """Read a section for readers: names, and words with spaces between them."""
+    return {name: " ".join(words.split()) for name, words in _tables()["reading"][section].items()}
+
+
+@cache
+def same_words(section: str) -> Mapping[str, str]:
+    """Read, for each other form that a section for readers lists, the word that it stands for."""
+    return {form: word for word, forms in reading(section).items() for form in forms.split()}
 
 
 def _word(entry: Any) -> Word:
