@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from PIL import Image, ImageDraw, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
 from textreid.errors import DataError, ImageError
 from textreid.images import (
@@ -22,7 +22,6 @@ from textreid.images import (
     map_ahead,
     read_image,
     read_suffixes,
-    shows_nothing,
     to_pixels,
 )
 
@@ -466,33 +465,6 @@ def test_many_odd_entries_are_not_all_named(tmp_path: Path) -> None:
         (tmp_path / f"{number}.jpg").symlink_to("nowhere")
     assert len(list_images(tmp_path).odd) == 9
     assert list_images(tmp_path).notes()[-1] == "left out: 4 more that cannot be followed"
-
-
-@pytest.mark.parametrize("colour", ["white", "black", "gray", "lime", (30, 200, 90)])
-@pytest.mark.parametrize("deviation", [0, 2, 3])
-def test_pictures_of_one_colour_show_nothing(colour: object, deviation: int, tmp_path: Path) -> None:
-    pixels = np.asarray(Image.new("RGB", (64, 128), colour)).astype(float)  # type: ignore[arg-type]
-    pixels += np.random.default_rng(0).normal(0, deviation, pixels.shape)
-    path = tmp_path / "frame.jpg"
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=80)
-    assert shows_nothing(read_image(path)) == "one colour"
-    assert shows_nothing(Image.new("RGB", (1, 1))) == "one colour"
-
-
-@pytest.mark.parametrize("size", [(48, 16), (128, 64), (640, 480)])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_noise_shows_nothing(size: tuple[int, int], channels: int) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (*size, channels), dtype=np.uint8)
-    assert shows_nothing(Image.fromarray(np.broadcast_to(noise, (*size, 3)).copy())) == "noise"
-
-
-def test_pictures_that_show_something() -> None:
-    dark = Image.new("RGB", (64, 128), (8, 8, 8))
-    ImageDraw.Draw(dark).rectangle((20, 20, 44, 110), fill=(26, 24, 30))
-    speck = Image.new("RGB", (64, 128), "white")
-    ImageDraw.Draw(speck).rectangle((28, 40, 38, 90), fill="black")
-    stripes = Image.fromarray(np.tile(np.array([0, 0, 255, 255], np.uint8), (128, 16))).convert("RGB")
-    assert [shows_nothing(picture) for picture in (dark, speck, stripes, scene(), scene(9, 9))] == [""] * 5
 
 
 def test_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:

@@ -14,7 +14,19 @@ import textreid
 PACKAGE = Path(textreid.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 GROUND = {
-    *("errors", "config", "presets", "artifacts", "seeding", "images", "interrupt", "progress", "runlog", "version"),
+    *(
+        "errors",
+        "config",
+        "presets",
+        "artifacts",
+        "seeding",
+        "images",
+        "emptiness",
+        "interrupt",
+        "progress",
+        "runlog",
+        "version",
+    ),
 }
 ROOMS = {
     "ground": {"ground"},

@@ -61,8 +61,6 @@ _ORIENTATION = 0x0112
 _CUT = "lacks its end"  # key in the info of a picture
 _CUT_SHARE = 0.05  # of the pixels, which a file that is used may leave unknown
 _MENDED_BYTES = 256 << 20  # of a file that is tried a second time
-_FLAT_LEVELS, _FLAT_SHARE = 12, 0.99
-_NOISE_LEAST, _NOISE_SHARE = 16, 0.7  # pixels a side; mean squared difference of neighbours over that of strangers
 # What PNG needs to show its pixels as Pillow does; text, profiles and times are not among it.
 _PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
 _SWAPPED = 5  # from this orientation on, height and width change places
@@ -215,30 +213,6 @@ def read_suffixes() -> frozenset[str]:
 def lacks_its_end(picture: Image.Image) -> bool:
     """Whether the file that `read_image` made this picture of was cut short by so little that it could be used."""
     return bool(picture.info.get(_CUT))
-
-
-def shows_nothing(picture: Image.Image) -> str:
-    """Say why an RGB picture shows nothing: "one colour", "noise", or "" where it may show something.
-
-    One colour: in each channel 99 % of the pixels are within 12 levels of the median. Noise: neighbours differ
-    as much as pixels far apart. On 442 real pedestrian crops the nearest to either had 60 % and 0.34.
-    """
-    counts = np.asarray(picture.histogram(), dtype=np.int64).reshape(3, 256)
-    for channel in counts:
-        total = np.cumsum(channel)
-        median = int(np.searchsorted(total, total[-1] / 2))
-        low, high = max(0, median - _FLAT_LEVELS), min(255, median + _FLAT_LEVELS)
-        if channel[low : high + 1].sum() < _FLAT_SHARE * total[-1]:
-            break
-    else:
-        return "one colour"
-    left, top = max(0, picture.width // 2 - 64), max(0, picture.height // 2 - 64)
-    box = (left, top, min(left + 128, picture.width), min(top + 128, picture.height))
-    middle = np.asarray(picture.crop(box).convert("L"), dtype=np.float32)
-    if min(middle.shape) < _NOISE_LEAST:
-        return ""
-    differences = (np.square(np.diff(middle, axis=0)).mean() + np.square(np.diff(middle, axis=1)).mean()) / 2
-    return "noise" if differences > _NOISE_SHARE * 2 * middle.var() else ""
 
 
 def to_pixels(image: Image.Image, height: int, width: int) -> npt.NDArray[np.uint8]:

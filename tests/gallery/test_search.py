@@ -131,8 +131,9 @@ def test_a_change_that_keeps_size_and_date_is_seen(search: Search, tmp_path: Pat
     folder = tmp_path / "crops"
     folder.mkdir()
     for name, colour in (("a", "red"), ("b", "blue")):
-        picture = Image.new("RGB", (24, 56), colour)
-        picture.paste("white", (0, 0, 12, 56))
+        squares = Image.fromarray(np.random.default_rng(0).integers(0, 2, (8, 4), np.uint8) * 255)
+        picture = Image.new("RGB", (24, 56), "white")
+        picture.paste(colour, (0, 0), squares.resize((24, 56), Image.Resampling.NEAREST))
         picture.save(folder / f"{name}.bmp")
     before, _ = search(folder)
     status = (folder / "a.bmp").stat()

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from textreid.emptiness import shows_nothing
 from textreid.errors import ArgumentError, CaptionError, ConfigError, ImageError, nearest_name
-from textreid.images import SMALLEST, read_image, shows_nothing, to_pixels
+from textreid.images import SMALLEST, read_image, to_pixels
 from textreid.models.folder import BUNDLED, is_model_folder
 from textreid.models.query_encoder import QueryEncoder
 
@@ -74,8 +75,7 @@ class GalleryEncoder:
         """Read an image file as the model wants it, (3, H, W) uint8; loads nothing.
 
         Raises:
-            ImageError: it cannot be read, or it shows nothing: one colour, noise, or fewer pixels than a person needs.
-                A model scores such a picture by chance, and often above every person.
+            ImageError: it cannot be read, or it shows nothing, or has fewer pixels than a person needs.
         """
         size = (self._queries.config.image_height, self._queries.config.image_width)
         picture = read_image(path, at_least=size)

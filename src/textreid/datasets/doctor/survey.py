@@ -11,8 +11,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from textreid.artifacts import file_digest
+from textreid.emptiness import shows_nothing
 from textreid.errors import DataError, ImageError
-from textreid.images import lacks_its_end, map_ahead, read_image, shows_nothing
+from textreid.images import lacks_its_end, map_ahead, read_image
 
 _THREADS = os.cpu_count() or 4
 _AHEAD = 64 * _THREADS  # pictures begun before they are asked for
