@@ -236,7 +236,7 @@ def read_captions(folder: Path | str) -> CaptionTable:
     >>> table.slots
     ('draft/dynamic', 'draft/static')
     >>> table.images[table.image_index[0]], table.caption(0)  # the first caption, and its image
-    ('imgs/street_000000_c...jpg', '...')
+    ('imgs/street_...jpg', '...')
 
     Captions that are ``empty`` or ``too-long`` by the rules of `textreid.captions.cleaning` are left out and counted by
     status, as are those that were written with another status than ``ok``.

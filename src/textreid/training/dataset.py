@@ -12,7 +12,7 @@ import pyarrow as pa
 from textreid.artifacts import fingerprint
 from textreid.captions.table import read_captions
 from textreid.datasets.records import Benchmark
-from textreid.errors import DataError
+from textreid.errors import DataError, check_path, check_type
 
 Indices = npt.NDArray[np.int64]
 
@@ -83,11 +83,19 @@ class TrainingSet:
 def captioned_images(images: Path | str, captions: Path | str) -> TrainingSet:
     """Read the captions of a caption table for the images below ``images``; each image is its own label.
 
+    >>> import textreid
+    >>> data = textreid.captioned_images("crops", "captions")
+    >>> len(data.images), len(data), data.identities  # images, captions, and people that somebody told apart
+    (48, 96, 0)
+
     Raises:
         CaptionError, ArtifactError: as `textreid.captions.table.read_captions`.
-        DataError: there is only one image.
+        DataError: there is only one image, or ``images`` is not a folder.
     """
-    table = read_captions(Path(captions))
+    check_path("images", images)
+    table = read_captions(captions)
+    if not Path(images).is_dir():
+        raise DataError(f"{images}: not a folder; the images of {captions} are named relative to it")
     return TrainingSet(
         root=Path(images),
         images=table.images,
@@ -106,9 +114,15 @@ def annotated_people(benchmark: Benchmark) -> TrainingSet:
 
     Of a benchmark of several splits, ``train`` among them, that one is taken.
 
+    >>> import textreid
+    >>> data = textreid.annotated_people(textreid.read_benchmark("mine", "crops"))
+    >>> data.identities, data.sources
+    (24, ('mine',))
+
     Raises:
         DataError: no image has a caption, or all have one identity.
     """
+    check_type("benchmark", benchmark, Benchmark, "a benchmark, as read_benchmark gives it")
     if "train" in benchmark.splits:
         benchmark = benchmark.split("train")
     known, codes = np.unique([record.identity for record in benchmark.records], return_inverse=True)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from textreid.config import Config
-from textreid.errors import RunStoppedError, check_type
+from textreid.errors import ArgumentError, RunStoppedError, check_path, check_type, in_short
 from textreid.interrupt import StopRequest
 from textreid.models import Model
 from textreid.runlog import NOISE, NoLog, RunLog, read_records
@@ -40,6 +40,13 @@ def train(
 ) -> Model:
     """Train a dual encoder and save it to ``out/model``; under torchrun, together with its other processes.
 
+    >>> import textreid
+    >>> few = ["training.epochs=1", "training.batch_size=16", "optimizer.min_warmup_steps=1"]
+    >>> data = textreid.captioned_images("crops", "captions")
+    >>> model = textreid.train(textreid.presets.tiny().override(few), data, "runs/first")
+    >>> model.fingerprint == textreid.load_model("runs/first/model").fingerprint
+    True
+
     Args:
         config: all settings; see `textreid.presets`.
         data: images, captions and labels.
@@ -63,7 +70,9 @@ def train(
     """
     check_type("config", config, Config, "a Config, as of textreid.presets")
     check_type("data", data, TrainingSet, "a TrainingSet, as of captioned_images or annotated_people")
-    check_type("out", out, (str, Path), "a folder")
+    check_path("out", out)
+    if validation is not None and not hasattr(validation, "measure"):
+        raise ArgumentError(f"validation: expected one of textreid.evaluation.splits, not {in_short(validation)}")
     config, out = config.checked(), Path(out)
     with processes_of_run(config.training.timeout) as processes, ExitStack() as held:
         log = (log or RunLog(out)) if processes.is_first else NoLog(out)
