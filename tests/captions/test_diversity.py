@@ -20,9 +20,11 @@ from textreid.captions.diversity import (
     compare_corpora,
     distinct_share,
     entropy,
+    plot,
+    render,
     self_bleu,
+    to_report,
 )
-from textreid.captions.diversity_report import plot, render, to_report
 from textreid.errors import ArtifactError, CaptionError
 from textreid.seeding import Chance
 from textreid.synthetic import DOMAINS, sample_person

@@ -1,1 +1,8 @@
-"""Caption tables: written, read, imported, exported, cleaned and measured."""
+"""Caption tables: written, read, imported, exported, cleaned, selected and measured.
+
+Names are listed in ``__init__.pyi``; a module is imported when one of them is used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -34,8 +34,7 @@ def stats(
     from rich.console import Console
 
     from textreid.artifacts import write_bytes
-    from textreid.captions.diversity import compare_corpora
-    from textreid.captions.diversity_report import plot, render, to_report
+    from textreid.captions.diversity import compare_corpora, plot, render, to_report
     from textreid.errors import CaptionError
 
     if by not in _BY:

@@ -1,20 +1,8 @@
-"""Synthetic pedestrians: people with known attributes, drawn by seeded cameras and described in words."""
+"""Synthetic pedestrians: people with known attributes, drawn by seeded cameras and described in words.
 
-from textreid.synthetic.attributes import COLOURS, Person, View
-from textreid.synthetic.corpus import read_people, write_corpus
-from textreid.synthetic.domains import DOMAINS, Domain
-from textreid.synthetic.drawing.render import Shot, render
-from textreid.synthetic.sampling import sample_person
+Names are listed in ``__init__.pyi``; a module is imported when one of them is used.
+"""
 
-__all__ = [
-    "COLOURS",
-    "DOMAINS",
-    "Domain",
-    "Person",
-    "Shot",
-    "View",
-    "read_people",
-    "render",
-    "sample_person",
-    "write_corpus",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,12 +1,99 @@
-"""What the drawing functions share about one person, and what the arms do."""
+"""What the drawing functions share about one person: the particulars of an identity, the pose, what the arms do."""
 
 from dataclasses import dataclass, replace
 
 from textreid.seeding import Chance
 from textreid.synthetic.attributes import Held, Person
-from textreid.synthetic.drawing.appearance import Appearance
-from textreid.synthetic.drawing.canvas import Canvas, Material, Part, Point
+from textreid.synthetic.drawing.canvas import Canvas, Material, Part, Point, Texture
 from textreid.synthetic.drawing.pose import ArmPose, Body, Joint, Projection, cosine, sine
+from textreid.synthetic.palette import RGB, garment_colour, hair_colour, mix, scale, skin_colour
+
+_UPPER_TEXTURE: dict[str, tuple[Texture, float]] = {
+    "t-shirt": ("folds", 0.7),
+    "shirt": ("folds", 0.9),
+    "polo shirt": ("folds", 0.6),
+    "sweater": ("knit", 0.6),
+    "hoodie": ("folds", 0.8),
+    "jacket": ("folds", 1.0),
+    "padded jacket": ("quilt", 1.0),
+    "blazer": ("folds", 0.55),
+    "coat": ("drape", 0.6),
+    "vest": ("folds", 0.6),
+    "dress": ("drape", 0.8),
+}
+_LOWER_TEXTURE: dict[str, tuple[Texture, float]] = {
+    "jeans": ("denim", 0.9),
+    "trousers": ("drape", 0.6),
+    "sweatpants": ("folds", 0.9),
+    "leggings": ("smooth", 0.0),
+    "shorts": ("folds", 0.7),
+    "skirt": ("drape", 0.8),
+    "long skirt": ("drape", 1.0),
+    "dress": ("drape", 0.8),
+}
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """Particulars of one identity that words leave open: exact shades, sizes and cuts, the same in every picture.
+
+    ``cut`` numbers are in [0, 1) and mean what the drawing makes of them."""
+
+    skin: Material
+    hair: Material
+    upper: Material
+    second: Material
+    blend: Material  # where stripes of a check cross
+    inner: Material
+    lower: Material
+    shoes: Material
+    sole: Material
+    bag: Material
+    headwear: Material
+    scarf: Material
+    held: Material
+    dark: Material
+    cut: tuple[float, ...]
+
+
+def appearance_of(person: Person, identity: int) -> Appearance:
+    """Draw the particulars of ``person``; equal for equal ``identity``, whatever the camera."""
+    chance = Chance.of("appearance", identity)
+    upper_texture, upper_relief = _UPPER_TEXTURE[person.upper]
+    lower_texture, lower_relief = _LOWER_TEXTURE[person.lower]
+    skin = skin_colour(person.skin, chance)
+    hair = hair_colour(person.hair_colour, chance)
+    upper = garment_colour(person.upper_colour, chance)
+    second = garment_colour(person.upper_second_colour, chance)
+    inner = garment_colour(person.inner_colour or "white", chance)
+    lower = garment_colour(person.lower_colour, chance, denim=person.lower == "jeans")
+    if person.lower == "dress" and person.upper == "dress":
+        lower = upper
+    shoes = garment_colour(person.shoes_colour, chance)
+    bag = garment_colour(person.bag_colour, chance)
+    headwear = garment_colour(person.headwear_colour, chance)
+    if person.headwear == "hood":
+        headwear = upper
+    scarf = garment_colour(person.scarf_colour or "grey", chance)
+    held = garment_colour(person.held_colour, chance)
+    sole: RGB = (205.0, 205.0, 205.0) if chance.happens(0.55) and person.shoes == "trainers" else scale(shoes, 0.6)
+    return Appearance(
+        skin=Material(skin, "thing"),
+        hair=Material(hair, "head", "hair", 0.9),
+        upper=Material(upper, "upper", upper_texture, upper_relief),
+        second=Material(second, "upper", upper_texture, upper_relief * 0.9),
+        blend=Material(mix(upper, second, 0.5), "upper", upper_texture, upper_relief * 0.95),
+        inner=Material(inner, "upper", "folds", 0.45),
+        lower=Material(lower, "legs", lower_texture, lower_relief),
+        shoes=Material(shoes, "feet"),
+        sole=Material(sole, "feet"),
+        bag=Material(bag, "bag", "folds", 0.35),
+        headwear=Material(headwear, "head", "knit", 0.5),
+        scarf=Material(scarf, "upper", "folds", 1.1),
+        held=Material(held, "thing"),
+        dark=Material((26.0, 26.0, 30.0), "thing"),
+        cut=tuple(chance.unit() for _ in range(16)),
+    )
 
 
 @dataclass

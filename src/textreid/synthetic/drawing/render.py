@@ -8,14 +8,12 @@ from PIL import Image
 from textreid.seeding import Chance
 from textreid.synthetic.attributes import Direction, Person, View
 from textreid.synthetic.domains import Domain
-from textreid.synthetic.drawing.appearance import appearance_of
 from textreid.synthetic.drawing.camera import Camera, expose
 from textreid.synthetic.drawing.canvas import Canvas
-from textreid.synthetic.drawing.figure import Figure, arm_poses
-from textreid.synthetic.drawing.layers import draw_figure
+from textreid.synthetic.drawing.figure import Figure, appearance_of, arm_poses
+from textreid.synthetic.drawing.person import Labels, develop, draw_figure
 from textreid.synthetic.drawing.pose import Projection, build_body, pick_yaw, strike_pose
 from textreid.synthetic.drawing.scene import Frame, cast_shadow, hide_partly, paint_surroundings
-from textreid.synthetic.drawing.shading import Labels, develop
 
 _DIRECTIONS: dict[Direction, float] = {"front": 0.32, "back": 0.32, "left": 0.18, "right": 0.18}
 _FINE = 160  # crops stored taller than this are drawn on the larger canvas

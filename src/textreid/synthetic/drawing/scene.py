@@ -8,13 +8,11 @@ from PIL import Image, ImageDraw
 
 from textreid.seeding import Chance, generator
 from textreid.synthetic.domains import DOMAINS
-from textreid.synthetic.drawing.appearance import appearance_of
 from textreid.synthetic.drawing.background import Place, car_shape, ink, paint_place
 from textreid.synthetic.drawing.canvas import Canvas
-from textreid.synthetic.drawing.figure import Figure, arm_poses
-from textreid.synthetic.drawing.layers import draw_figure
+from textreid.synthetic.drawing.figure import Figure, appearance_of, arm_poses
+from textreid.synthetic.drawing.person import Colours, Labels, develop, draw_figure
 from textreid.synthetic.drawing.pose import Projection, build_body, strike_pose
-from textreid.synthetic.drawing.shading import Colours, Labels, develop
 from textreid.synthetic.palette import from_hsv
 from textreid.synthetic.sampling import sample_person
 

@@ -1,17 +1,49 @@
-"""From labels and light to colours: cloth textures, garment patterns, the fall of the light."""
+"""One person: parts in the order in which they hide each other, then colours: cloth, patterns, the fall of light."""
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ImageFilter
 
 from textreid.seeding import Chance
-from textreid.synthetic.drawing import textures
+from textreid.synthetic.drawing import accessories, garments, head, textures, trunk
 from textreid.synthetic.drawing.figure import Figure
 
 _STATURE = 230.0  # pixels for which blur and texture sizes are stated
 
 Colours = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
+
+
+def draw_figure(figure: Figure) -> None:
+    """Draw everything from far to near."""
+    accessories.draw_suitcase(figure)
+    if figure.facing > -0.15:
+        accessories.draw_backpack(figure)
+    order = sorted((0, 1), key=lambda side: -figure.view.away(figure.body.arms[side][1]))
+    behind = [side for side in order if _arm_depth(figure, side) > 0.035]
+    for side in behind:
+        garments.draw_arm(figure, side)
+        accessories.draw_in_hand(figure, side)
+    head.draw_hair_behind(figure)
+    garments.draw_legs(figure)
+    trunk.draw_trunk(figure)
+    head.draw_head(figure)
+    accessories.draw_scarf(figure)
+    accessories.draw_straps(figure)
+    if figure.facing <= -0.15:
+        accessories.draw_backpack(figure)
+    head.draw_hair_in_front(figure)
+    for side in order:
+        if side not in behind:
+            garments.draw_arm(figure, side)
+            accessories.draw_in_hand(figure, side)
+    accessories.draw_umbrella(figure)
+
+
+def _arm_depth(figure: Figure, side: int) -> float:
+    shoulder, elbow, wrist = figure.body.arms[side]
+    away = figure.view.away
+    return (away(shoulder) + away(elbow) + 2 * away(wrist)) / 4
 
 
 def develop(figure: Figure, sun: float, chance: Chance) -> tuple[Colours, Labels]:
