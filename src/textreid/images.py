@@ -135,9 +135,9 @@ def list_images(folder: Path) -> ImageListing:
 
 def _list_entry(entry: os.DirEntry[str], found: ImageListing) -> bool:
     """Add a file to what was found; returns whether the entry is a folder to be looked into."""
-    by_product = _by_product(entry.name)
-    if by_product:
-        found.by_products[by_product] += 1
+    left_behind = by_product(entry.name)
+    if left_behind:
+        found.by_products[left_behind] += 1
         return False
     try:
         if entry.is_dir():
@@ -156,8 +156,8 @@ def _list_entry(entry: os.DirEntry[str], found: ImageListing) -> bool:
     return False
 
 
-def _by_product(name: str) -> str:
-    """The kind of a file or folder that another program left; "" for any other."""
+def by_product(name: str) -> str:
+    """Name the kind of a file or folder that another program left, or that is hidden; "" for any other."""
     if name.startswith("._"):
         return "._*"
     if name.lower() in _BY_PRODUCTS:

@@ -3,8 +3,10 @@
 import csv
 import io
 import json
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -159,13 +161,29 @@ def test_a_missing_column_is_named(suffix: str, column: str, tmp_path: Path) -> 
         (
             "table.csv",
             b"image,caption,identity,split\na.jpg,red\n",
-            'line 2, "identity": expected a whole number, got null',
+            "line 2: fewer values than columns",
         ),
+        (
+            "table.csv",
+            b"image,identity,split,caption\na.jpg,1,test\n",  # its caption is lost, not empty
+            "line 2: fewer values than columns",
+        ),
+        (
+            "table.csv",
+            b"image,caption,identity,split,caption\na.jpg,one,1,test,two\n",
+            "more than one column \"caption\"; there are: 'image', 'caption', 'identity', 'split', 'caption'; rename",
+        ),
+        (
+            "table.csv",
+            b"image,caption,identity,split, Caption\na.jpg,one,1,test,two\n",
+            "more than one column \"caption\"; there are: 'image', 'caption', 'identity', 'split', ' Caption'; rename",
+        ),
+        ("table.jsonl", b'{"image": "a", "caption": "one", "caption": "two"}\n', '"caption" more than once'),
         ("table.csv", b'image,caption,identity,split\na.jpg,"red,1,test\n', "line 2: not CSV: unexpected end of data"),
         ("table.csv", b"image,caption,identity,split\n\xff", "not UTF-8 text"),
-        ("table.jsonl", b'{"image": "a"\n', "line 1: not JSON"),
+        ("table.jsonl", b'{"image": "a"\n', "line 1: cannot be read as JSON"),
         ("table.jsonl", b"\n\n[1]\n", "line 3: expected an object, got a list"),
-        ("table.jsonl", b"[" * 100_000, "line 1: not JSON"),
+        ("table.jsonl", b"[" * 100_000, "line 1: cannot be read as JSON"),
         ("table.jsonl", b"", "the table has no rows"),
         ("table.parquet", b"PAR1 not really", "cannot be read as Parquet"),
         ("table.xlsx", b"", "expected a table with one of the suffixes .csv, .jsonl, .parquet"),
@@ -174,6 +192,37 @@ def test_a_missing_column_is_named(suffix: str, column: str, tmp_path: Path) -> 
 def test_a_file_that_is_no_such_table_is_refused(name: str, content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     assert message in refusal(tmp_path / name)
+
+
+def test_two_columns_of_one_name_are_refused_in_parquet(tmp_path: Path) -> None:
+    names = ["image", "caption", "identity", "split", "caption"]
+    table = pa.table([pa.array([value]) for value in ("a.jpg", "one", 1, "test", "two")], names=names)
+    pq.write_table(table, tmp_path / "table.parquet")
+    assert 'more than one column "caption"' in refusal(tmp_path / "table.parquet")
+
+
+def test_other_columns_may_have_any_names(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "table.csv").write_text("image,caption,identity,split,x,x\na.jpg,one,1,test,2,3\n", encoding="utf-8")
+    assert len(read_benchmark("generic", tmp_path / "table.csv").records) == 1
+
+
+@pytest.mark.parametrize("folder", ["", "Zoë/", "a/Zoë/b/"])
+@pytest.mark.parametrize(("listed", "there"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC"), ("NFD", "NFD")])
+def test_names_composed_otherwise_are_matched(
+    folder: str, listed: Literal["NFC", "NFD"], there: Literal["NFC", "NFD"], tmp_path: Path
+) -> None:
+    image = tmp_path / unicodedata.normalize(there, f"{folder}Café.jpg")
+    image.parent.mkdir(parents=True, exist_ok=True)
+    image.touch()
+    row = ROWS[2] | {"image": unicodedata.normalize(listed, f"{folder}Café.jpg")}
+    pq.write_table(pa.Table.from_pylist([row, row | {"caption": "Again."}]), tmp_path / "table.parquet")
+    benchmark = read_benchmark("generic", tmp_path / "table.parquet")
+    (record,) = benchmark.records
+    assert (benchmark.image_root / record.image).is_file()
+    assert len(record.captions) == 2
+    composed = replace(benchmark, records=(replace(record, image=unicodedata.normalize("NFC", record.image)),))
+    assert composed.list_fingerprint == benchmark.list_fingerprint
 
 
 def test_a_byte_order_mark_and_windows_lines_are_fine(tmp_path: Path) -> None:

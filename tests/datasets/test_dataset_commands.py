@@ -72,3 +72,14 @@ def test_unpack_says_what_comes_next(run: Run, tmp_path: Path) -> None:
     code, out, error = run("unpack", "x.tar", "--out", "out", "--writer", "human")
     assert (code, out.split()) == (0, ["samples", "1", "captions", "1"])
     assert error == "next: textreid pretrain --images out/imgs --captions out/captions --out RUN\n"
+
+
+def test_unpack_says_what_was_left_out_and_how_to_mend_it(run: Run, tmp_path: Path) -> None:
+    members = {"0.jpg": b"x", "0.txt": "a man", "1.jpg": b"x", "2.jpg": b"x", "2.txt": "a woman", "1.txt": "late"}
+    shard(tmp_path / "x.tar", members)
+    code, out, error = run("unpack", "x.tar", "--out", "out", "--max-rejected", "0.9")
+    assert (code, out.split()[:2]) == (0, ["samples", "2"])
+    lines = error.splitlines()
+    assert lines[0].startswith("left out, scattered: the files of a sample do not stand next to each other")
+    assert lines[0].endswith("the first: x.tar: 1 (scattered)")
+    assert lines[1] == "left out, no-captions: neither a caption nor a person; the first: x.tar: 1 (no-captions)"

@@ -110,7 +110,10 @@ def test_captions_may_stand_in_the_json(tmp_path: Path) -> None:
         ("bad-annotation", {"k.jpg": b"x", "k.txt": "a", "k.json": {"split": 1}}),
         ("bad-name", {"../k.jpg": b"x", "../k.txt": "a"}),
         ("bad-name", {"/k.jpg": b"x", "/k.txt": "a"}),
+        ("not-json", {"k.jpg": b"x", "k.json": '{"caption": "a", "caption": "b"}'}),
         ("repeated", {"0.jpg": b"x", "0.txt": "again"}),
+        ("scattered", {"0.json": {"caption": "too late"}}),
+        ("dots", {"k.1.jpg": b"x", "k.2.jpg": b"x", "k.txt": "a"}),
     ],
 )
 def test_an_unusable_sample_is_left_out_and_counted(reason: str, members: dict[str, Any], tmp_path: Path) -> None:
@@ -127,6 +130,37 @@ def test_an_unusable_sample_is_left_out_and_counted(reason: str, members: dict[s
     with pytest.raises(AnnotationError, match=rf"1 of 4 samples cannot be used \(allowed: 20%\): x.tar: .*{reason}"):
         unpack_shards([path], tmp_path / "again", max_rejected=0.2)
     assert not (tmp_path / "again").exists()
+
+
+def test_an_unsorted_shard_says_which_rule_it_breaks(tmp_path: Path) -> None:
+    names = [f"{number}.{suffix}" for suffix in ("jpg", "txt") for number in range(3)]
+    path = shard(tmp_path / "x.tar", dict.fromkeys(names, b"x"))
+    with pytest.raises(AnnotationError) as caught:
+        unpack_shards([path], tmp_path / "out")
+    assert "(scattered); " in str(caught.value)
+    assert ". scattered: the files of a sample do not stand next to each other" in str(caught.value)
+    assert "tar --sort=name" in str(caught.value)
+
+
+def test_dots_in_names_say_where_a_key_ends(tmp_path: Path) -> None:
+    members = {f"cam1.{number}.{suffix}": b"x" for number in range(6) for suffix in ("jpg", "txt")}
+    with pytest.raises(AnnotationError, match=r"cam1 \(dots\)\. dots: WebDataset ends a key at the first dot"):
+        unpack_shards([shard(tmp_path / "x.tar", members)], tmp_path / "out")
+    fine = {"v1.0/0.jpg": jpeg(0), "v1.0/0.mask.png": b"x", "v1.0/0.txt": "a man"}  # of a folder, of a second picture
+    assert unpack_shards([shard(tmp_path / "y.tar", fine)], tmp_path / "out").samples == 1
+
+
+def test_a_key_twice_in_a_row_is_no_quiet_overwriting(tmp_path: Path) -> None:
+    path = shard(tmp_path / "x.tar", {"0.jpg": jpeg(0), "0.txt": "one"})
+    shard(path, {"0.jpg": jpeg(200), "0.txt": "two"}, mode="a")
+    with pytest.raises(AnnotationError, match=r"0 \(repeated\)\. repeated: .* a key of its own"):
+        unpack_shards([path], tmp_path / "out")
+
+
+def test_what_macos_adds_to_a_tar_file_is_skipped(tmp_path: Path) -> None:
+    members = {"./._0.jpg": b"\0\5\x16\7", "./0.jpg": jpeg(0), "./._0.txt": b"x", "./0.txt": "a man", ".DS_Store": b""}
+    unpacked = unpack_shards([shard(tmp_path / "x.tar", members)], tmp_path / "out")
+    assert (unpacked.samples, unpacked.left_out.total()) == (1, 0)
 
 
 def test_a_giant_member_is_not_read(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def unpack(
     json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
 ) -> None:
     """Unpack WebDataset shards for `pretrain` (imgs, captions) and, where people are named, for `evaluate`."""
-    from textreid.datasets.shards import list_shards, unpack_shards
+    from textreid.datasets.shards import REASONS, list_shards, unpack_shards
 
     found = [shard for pattern in shards for shard in list_shards(pattern)]
     unpacked = unpack_shards(found, out, writer, max_rejected)
@@ -28,6 +28,9 @@ def unpack(
         return
     for name, number in counts.items():
         typer.echo(f"{name:<20} {number:>12,}")
+    for reason in (reason for reason in REASONS if reason in unpacked.left_out):
+        first = next(example for example in unpacked.examples if example.endswith(f"({reason})"))
+        typer.echo(f"left out, {reason}: {REASONS[reason]}; the first: {first}", err=True)
     typer.echo(f"next: textreid pretrain --images {out}/imgs --captions {out}/captions --out RUN", err=True)
     if unpacked.annotated:
         typer.echo(f"and:  textreid evaluate --benchmark mine={out}", err=True)

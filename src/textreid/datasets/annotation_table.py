@@ -7,11 +7,11 @@ empty. Image paths are relative to the folder that the table lies in.
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from textreid.datasets.entries import MISSING, Annotations, Entry, kind, listed, to_benchmark
+from textreid.datasets.entries import MISSING, Annotations, Entry, fields_of, kind, listed, to_benchmark, twice
 from textreid.datasets.records import Benchmark
 from textreid.errors import AnnotationError
 
@@ -70,9 +70,10 @@ def _csv_rows(source: Path) -> _Rows:
             _check_columns(source, reader.fieldnames or [])
             line = reader.line_num + 1
             for row in reader:
-                if None in row:
+                if None in row or None in row.values():
+                    more = "more" if None in row else "fewer"
                     raise AnnotationError(
-                        f"{source}, line {line}: more values than columns; put a text with commas in double quotes"
+                        f"{source}, line {line}: {more} values than columns; put a text with commas in double quotes"
                     )
                 yield line, {**row, "identity": _number(row["identity"])}
                 line = reader.line_num + 1
@@ -90,9 +91,9 @@ def _json_rows(source: Path) -> _Rows:
         if not text.strip():
             continue
         try:
-            row = json.loads(text)
+            row = json.loads(text, object_pairs_hook=fields_of)
         except (ValueError, RecursionError) as error:
-            raise AnnotationError(f"{source}, line {line}: not JSON: {error}") from error
+            raise AnnotationError(f"{source}, line {line}: cannot be read as JSON: {error}") from error
         if not isinstance(row, dict):
             raise AnnotationError(f"{source}, line {line}: expected an object, got {kind(row)}")
         yield line, row
@@ -111,8 +112,15 @@ def _parquet_rows(source: Path) -> _Rows:
     yield from enumerate(rows, 1)
 
 
-def _check_columns(source: Path, names: Any) -> None:
+def _check_columns(source: Path, names: Sequence[str]) -> None:
+    """Refuse a table that lacks a column or has one twice; "Caption " beside "caption" may be the one that is meant."""
     missing = [column for column in COLUMNS if column not in names]
+    double = [name for name in twice(name.strip().casefold() for name in names) if name.strip('"') in COLUMNS]
+    if double and not missing:
+        raise AnnotationError(
+            f"{source}: more than one column {listed(double)}; there are: {', '.join(map(repr, names))}; rename or "
+            "delete all but one"
+        )
     if missing:
         raise AnnotationError(
             f"{source}: no column {listed(missing)}; there are: {', '.join(map(str, names)) or 'none'}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textreid.datasets.entries import MAX_REJECTED, MISSING, Annotations, Entry, kind, listed, to_benchmark
+from textreid.datasets.entries import MAX_REJECTED, MISSING, Annotations, Entry, fields_of, kind, listed, to_benchmark
 from textreid.datasets.records import Benchmark
 from textreid.errors import AnnotationError
 
@@ -86,7 +86,7 @@ def _refuse_folder(folder: Path, layout: Layout) -> Path:
 
 def _read_entries(source: Path) -> list[dict[str, Any]]:
     try:
-        entries = json.loads(source.read_text(encoding="utf-8-sig"))
+        entries = json.loads(source.read_text(encoding="utf-8-sig"), object_pairs_hook=fields_of)
     except OSError as error:
         raise AnnotationError(f"{source}: cannot be read: {error.strerror or error}") from error
     except json.JSONDecodeError as error:
@@ -96,7 +96,7 @@ def _read_entries(source: Path) -> list[dict[str, Any]]:
     except RecursionError as error:
         raise AnnotationError(f"{source}: nested too deeply; expected a list of entries, one an image") from error
     except ValueError as error:
-        raise AnnotationError(f"{source}: not JSON: {error}") from error
+        raise AnnotationError(f"{source}: cannot be read as JSON: {error}") from error
     if not isinstance(entries, list):
         raise AnnotationError(f"{source}: holds {kind(entries)}; expected a list of entries, one an image")
     if not entries:

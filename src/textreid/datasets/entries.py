@@ -2,7 +2,9 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,9 +71,9 @@ def to_benchmark(annotations: Annotations, name: str, form: str, max_rejected: f
         raise AnnotationError(f"{annotations.source}: {listed(problems)}")
     collected: dict[str, Record] = {}
     rejected: list[Rejection] = []
-    exists = _Files(annotations.image_root).has
+    find = _Files(annotations.image_root).find
     for number, entry in enumerate(annotations.entries):
-        _collect(number, entry, annotations.many_an_image, exists, collected, rejected)
+        _collect(number, entry, annotations.many_an_image, find, collected, rejected)
     _check_images(annotations, rejected, max_rejected)
     captions = sum(len(entry.captions) for entry in annotations.entries)
     _check_share(annotations.source, rejected, _LOST_CAPTIONS, captions, "captions", max_rejected)
@@ -82,6 +84,23 @@ def listed(items: Sequence[str]) -> str:
     """The first few, and how many more there are."""
     more = f"; and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
     return "; ".join(items[:_NAMED]) + more
+
+
+def fields_of(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, as ``object_pairs_hook``; of a field that stands twice, `json` would keep the last in silence.
+
+    Raises:
+        ValueError: a field stands twice.
+    """
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError(f"{listed(twice(name for name, _ in pairs))} more than once in one object")
+    return fields
+
+
+def twice(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once, each quoted."""
+    return [f'"{name}"' for name, count in Counter(names).items() if count > 1]
 
 
 def kind(value: Any) -> str:
@@ -140,36 +159,60 @@ class _Files:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._folders: dict[str, frozenset[str]] = {}
+        self._folders: dict[str, dict[str, str]] = {}
 
-    def has(self, path: str) -> bool:
+    def find(self, path: str) -> str | None:
+        """The path as the disk spells it, which may compose its letters otherwise (NFC, NFD); None: no such file."""
         folder, _, name = path.rpartition("/")
         if folder not in self._folders:
             self._folders[folder] = self._list(folder)
-        return name in self._folders[folder] or (self._root / path).is_file()  # names may differ in their case only
+        names = self._folders[folder]
+        if names.get(name) == name or (self._root / path).is_file():  # names may differ in their case only
+            return path
+        if path.isascii():
+            return None
+        spelled = names.get(unicodedata.normalize("NFC", name))
+        if spelled is not None:
+            return f"{folder}/{spelled}" if folder else spelled
+        # A folder above may be the one that is spelled otherwise.
+        there = self._find_folder(folder) if folder else None
+        return self.find(f"{there}/{name}") if there and there != folder else None
 
-    def _list(self, folder: str) -> frozenset[str]:
+    def _find_folder(self, folder: str) -> str | None:
+        parent, _, name = folder.rpartition("/")
+        above = self._find_folder(parent) if parent and not (self._root / parent).is_dir() else parent
+        if above is None:
+            return None
+        wanted = unicodedata.normalize("NFC", name)
+        below = (self._root / above).iterdir() if (self._root / above).is_dir() else ()
+        found = next((path.name for path in below if unicodedata.normalize("NFC", path.name) == wanted), None)
+        return found and (f"{above}/{found}" if above else found)
+
+    def _list(self, folder: str) -> dict[str, str]:
+        """Names of the files, by themselves and by their composed form."""
         try:
             with os.scandir(self._root / folder) as entries:
-                return frozenset(entry.name for entry in entries if entry.is_file())
+                names = [entry.name for entry in entries if entry.is_file()]
         except OSError:
-            return frozenset()
+            return {}
+        return {unicodedata.normalize("NFC", name): name for name in names} | {name: name for name in names}
 
 
 def _collect(
     number: int,
     entry: Entry,
     many_an_image: bool,
-    exists: Callable[[str], bool],
+    find: Callable[[str], str | None],
     collected: dict[str, Record],
     rejected: list[Rejection],
 ) -> None:
     """Add one entry to the records of its image, or to what is left out."""
     image = _normal(entry.image)
-    earlier = collected.get(image)
-    if earlier is None and not exists(image):
+    found = image if image in collected else find(image)
+    if found is None:
         rejected.append(Rejection(number, image, entry.split, "absent"))
         return
+    image, earlier = found, collected.get(found)
     if earlier and (earlier.identity, earlier.split) != (entry.identity, entry.split):
         rejected.append(Rejection(number, image, entry.split, "contradicting"))
         return

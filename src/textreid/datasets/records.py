@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -88,9 +89,11 @@ class Benchmark:
         Args:
             digests: of the content of each image, by its path; put at the end of its line.
         """
-        for record in sorted(self.records, key=lambda record: record.image):
+        # The same name may be composed otherwise on another disk, and is the same.
+        named = ((unicodedata.normalize("NFC", record.image), record) for record in self.records)
+        for image, record in sorted(named, key=lambda pair: pair[0]):
             line: dict[str, Any] = {
-                "image": record.image,
+                "image": image,
                 "identity": record.identity,
                 "split": record.split,
                 "captions": record.captions,

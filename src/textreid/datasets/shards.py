@@ -17,9 +17,9 @@ from typing import Any, TextIO
 from textreid.artifacts import new_folder
 from textreid.captions.table import CaptionRow, is_storable, write_captions
 from textreid.datasets.benchmarks import ANNOTATION_TABLE
-from textreid.datasets.entries import MAX_REJECTED, listed
+from textreid.datasets.entries import MAX_REJECTED, fields_of, listed
 from textreid.errors import AnnotationError
-from textreid.images import SUFFIXES
+from textreid.images import by_product, read_suffixes
 
 KIND = "unpacked-shards"
 FORMAT_VERSION = 1
@@ -29,6 +29,24 @@ LARGEST_MEMBER = 64 << 20  # bytes; a crop has some thousand
 _END_BYTES = 1024
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+# What each word of `Unpacked` means and how to mend it; first the rules of WebDataset that a shard may break.
+REASONS = {
+    "scattered": "the files of a sample do not stand next to each other, as WebDataset wants them; write the shard "
+    "sorted by name: tar --sort=name -cf SHARD.tar -C FOLDER .",
+    "repeated": "a key has two files of one suffix, but WebDataset gives each sample of a shard a key of its own; "
+    "number the samples through",
+    "dots": "WebDataset ends a key at the first dot of the file name, which makes one sample of pictures with further "
+    "dots; rename them, as cam1.0001.jpg to cam1_0001.jpg",
+    "no-image": "no picture among the files of the sample",
+    "no-captions": "neither a caption nor a person",
+    "not-text": "a caption that is not UTF-8, or not a text",
+    "not-json": "a .json that cannot be read, or has a field twice",
+    "bad-annotation": "an identity that is not a whole number from 0, or a split that is not a name",
+    "bad-name": "a key that leaves the folder or cannot be stored",
+    "too-large": "a file of more than 64 MiB",
+}
 
 
 @dataclass(frozen=True)
@@ -47,10 +65,7 @@ class Sample:
 class Unpacked:
     """What an unpacking did: samples that were written, and those left out by reason, with some examples.
 
-    ``no-image``; ``no-captions`` (of a sample that names no person either); ``not-text`` (a caption that is not
-    UTF-8, or not a text); ``not-json``; ``bad-annotation`` (identity not a whole number from 0, or split not a name);
-    ``bad-name`` (the key leaves the folder or cannot be stored); ``too-large`` (more than 64 MiB); ``repeated`` (the
-    shard had this key before).
+    The reasons are the keys of `REASONS`.
     """
 
     samples: int = 0
@@ -58,6 +73,10 @@ class Unpacked:
     annotated: bool = False
     left_out: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
+
+    def advice(self) -> str:
+        """What each reason means, broken rules of WebDataset first."""
+        return "; ".join(f"{reason}: {text}" for reason, text in REASONS.items() if reason in self.left_out)
 
 
 class _UnusableError(Exception):
@@ -150,7 +169,7 @@ def _check(shards: Sequence[Path], unpacked: Unpacked, max_rejected: float) -> I
     if left_out > max_rejected * (left_out + unpacked.samples):
         raise AnnotationError(
             f"{shards[0].parent}: {left_out} of {left_out + unpacked.samples} samples cannot be used (allowed: "
-            f"{max_rejected:.0%}): {listed(unpacked.examples)}"
+            f"{max_rejected:.0%}): {listed(unpacked.examples)}. {unpacked.advice()}"
         )
     if not unpacked.captions:
         raise AnnotationError(f"{shards[0].parent}: no sample of these shards has a caption")
@@ -159,16 +178,16 @@ def _check(shards: Sequence[Path], unpacked: Unpacked, max_rejected: float) -> I
 
 def _samples(shard: Path, unpacked: Unpacked) -> Iterator[Sample]:
     """The usable samples of a shard; the others are counted."""
-    seen: set[str] = set()
+    seen: dict[str, set[str]] = {}
     try:
         _check_end(shard)
         with tarfile.open(shard, "r|") as tar:
-            for key, members in groupby((member for member in tar if member.isfile()), lambda m: _key(m.name)):
-                parts = {_suffix(member.name): _content(tar, member) for member in members}
+            files = (member for member in tar if member.isfile() and not by_product(member.name.rpartition("/")[2]))
+            for key, members in groupby(files, lambda member: _key(member.name)):
+                parts = [(_suffix(member.name), _content(tar, member)) for member in members]
                 try:
-                    sample = _sample(key, parts, seen)
-                    seen.add(key)
-                    yield sample
+                    _check_order(key, [suffix for suffix, _ in parts], seen)
+                    yield _sample(key, dict(parts))
                 except _UnusableError as error:
                     unpacked.left_out[str(error)] += 1
                     unpacked.examples.append(f"{shard.name}: {key} ({error})")
@@ -176,6 +195,21 @@ def _samples(shard: Path, unpacked: Unpacked) -> Iterator[Sample]:
         raise AnnotationError(
             f"{shard}: damaged or cut off after {len(seen)} samples: {error}; fetch it again"
         ) from error
+
+
+def _check_order(key: str, suffixes: Sequence[str], seen: dict[str, set[str]]) -> None:
+    """Refuse what breaks the rules of WebDataset on keys; ``seen`` are the suffixes of each key of the shard so far."""
+    before = seen.setdefault(key, set())
+    again = len(set(suffixes)) < len(suffixes) or not before.isdisjoint(suffixes)
+    scattered = bool(before)
+    before.update(suffixes)
+    pictures = [suffix for suffix in suffixes if PurePosixPath(f"x{suffix}").suffix in read_suffixes()]
+    if again:
+        raise _UnusableError("repeated")
+    if scattered:
+        raise _UnusableError("scattered")
+    if pictures and read_suffixes().isdisjoint(pictures):
+        raise _UnusableError("dots")
 
 
 def _check_end(shard: Path) -> None:
@@ -205,14 +239,12 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
     return stream.read() if stream else None
 
 
-def _sample(key: str, parts: dict[str, bytes | None], seen: set[str]) -> Sample:
-    if key in seen:
-        raise _UnusableError("repeated")
+def _sample(key: str, parts: dict[str, bytes | None]) -> Sample:
     if not is_storable(key) or not PurePosixPath(key).name:
         raise _UnusableError("bad-name")
     if any(content is None for content in parts.values()):
         raise _UnusableError("too-large")
-    suffix = next((suffix for suffix in parts if suffix in SUFFIXES), None)
+    suffix = next((suffix for suffix in parts if suffix in read_suffixes()), None)
     if suffix is None:
         raise _UnusableError("no-image")
     facts = _facts(parts.get(".json") or b"{}")
@@ -228,7 +260,7 @@ def _sample(key: str, parts: dict[str, bytes | None], seen: set[str]) -> Sample:
 
 def _facts(content: bytes) -> dict[str, Any]:
     try:
-        facts = json.loads(content.decode("utf-8-sig"))
+        facts = json.loads(content.decode("utf-8-sig"), object_pairs_hook=fields_of)
     except (ValueError, RecursionError):
         raise _UnusableError("not-json") from None
     if not isinstance(facts, dict):
