@@ -343,6 +343,10 @@ def test_pixels_are_channels_first_and_resized_with_antialiasing() -> None:
     assert pixels[1, 0, 5] < pixels[1, -1, 5]  # green grows downwards
     stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (64, 32))).convert("RGB")
     assert np.abs(to_pixels(stripes, 8, 8).astype(int) - 127).max() <= 5
+    whole = scene(61, 93)
+    for name, resampling in (("bicubic", Image.Resampling.BICUBIC), ("bilinear", Image.Resampling.BILINEAR)):
+        expected = np.asarray(whole.resize((16, 32), resampling)).transpose(2, 0, 1)
+        assert np.array_equal(to_pixels(whole, 32, 16, name), expected)  # type: ignore[arg-type]
     assert np.array_equal(to_pixels(scene(), 90, 60), np.asarray(scene()).transpose(2, 0, 1))
 
 

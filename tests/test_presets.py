@@ -27,6 +27,7 @@ def test_a_preset_is_valid_and_survives_a_file(name: str, tmp_path: Path) -> Non
 def test_the_paper_preset_is_the_paper() -> None:
     config = preset("paper")
     assert (config.model.image_height, config.model.image_width, config.model.patch_size) == (384, 128, 16)
+    assert config.model.interpolation == "bilinear"  # as its release resizes pictures
     assert (config.masking.method, config.masking.probability, config.masking.layer) == ("nam", 0.15, 10)
     assert (config.losses.sdm, config.losses.itc, config.losses.temperature) == (1.0, 0.0, 0.02)
     assert (config.training.epochs, config.training.batch_size, config.training.epoch_unit) == (30, 512, "pair")

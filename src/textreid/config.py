@@ -55,6 +55,8 @@ class ModelConfig:
     vocabulary_size: int = _within(49408, 260)
     pixel_mean: tuple[float, float, float] = CLIP_PIXEL_MEAN
     pixel_std: tuple[float, float, float] = CLIP_PIXEL_STD
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"  # of the resize to image_height × image_width
+    reduced_decoding: bool = True  # large JPEGs are decoded at 1/2, 1/4 or 1/8: faster, and other pixels by a little
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from PIL import Image, ImageFile
 
 from textreid.errors import DataError, ImageError
 
+Interpolation = Literal["bicubic", "bilinear"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -57,6 +58,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # by EXIF orientation
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _ORIENTATION = 0x0112
 _CUT = "lacks its end"  # key in the info of a picture
 _CUT_SHARE = 0.05  # of the pixels, which a file that is used may leave unknown
@@ -186,6 +188,8 @@ def read_image(source: str | os.PathLike[str] | Image.Image, at_least: tuple[int
     if isinstance(source, Image.Image):
         name = str(getattr(source, "filename", "")) or f"image {source.width}x{source.height} {source.mode}"
         return _decode(source, name, None)
+    if not isinstance(source, (str, os.PathLike)):
+        raise ImageError(f"{type(source).__name__} {str(source)[:40]!r}: neither the path of a file nor a Pillow image")
     name = os.fspath(source)
     try:
         if not stat.S_ISREG(Path(name).stat().st_mode):
@@ -215,10 +219,34 @@ def lacks_its_end(picture: Image.Image) -> bool:
     return bool(picture.info.get(_CUT))
 
 
-def to_pixels(image: Image.Image, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Resize an RGB image, whatever its aspect ratio, to (3, height, width) uint8; bicubic with antialiasing."""
+def read_pixels(
+    source: str | os.PathLike[str] | Image.Image,
+    height: int,
+    width: int,
+    interpolation: Interpolation = "bicubic",
+    reduced_decoding: bool = True,
+) -> npt.NDArray[np.uint8]:
+    """Read an image and resize it, as `read_image` and `to_pixels` do.
+
+    With ``reduced_decoding`` a large JPEG is decoded at a part of its size: faster, and its pixels differ a little.
+
+    Raises:
+        ImageError: as of `read_image`.
+    """
+    image = read_image(source, at_least=(height, width) if reduced_decoding else None)
+    return to_pixels(image, height, width, interpolation)
+
+
+def to_pixels(
+    image: Image.Image, height: int, width: int, interpolation: Interpolation = "bicubic"
+) -> npt.NDArray[np.uint8]:
+    """Resize an RGB image, whatever its aspect ratio, to (3, height, width) uint8, with antialiasing.
+
+    ``interpolation`` is of the model that sees the pixels: its features are its own only with the resize of its
+    training.
+    """
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        image = image.resize((width, height), _RESAMPLING[interpolation])
     return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
 
 

@@ -64,7 +64,8 @@ def tiny() -> Config:
 
 def paper() -> Config:
     """Pre-training as published: CLIP ViT-B/16 at 384×128, SDM with NAM (Tan et al. 2024, §4.1)."""
-    return Config(model=ModelConfig(weights="openai/clip-vit-base-patch16"))
+    # The release resizes pictures bilinearly, though OpenAI's CLIP, which it starts from, was trained on bicubic ones.
+    return Config(model=ModelConfig(weights="openai/clip-vit-base-patch16", interpolation="bilinear"))
 
 
 def fast() -> Config:

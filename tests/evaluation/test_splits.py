@@ -1,5 +1,8 @@
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from textreid.datasets.records import Benchmark, Record
@@ -64,3 +67,29 @@ def test_nobody_is_set_aside_unless_asked() -> None:
     assert held == validation(benchmark("train", "val"))
     with pytest.raises(AnnotationError, match="no split 'train'"):
         split_for_training(benchmark("val", "test"))
+
+
+class Dull:
+    """Encodes everything alike, and has no fingerprint."""
+
+    selected_on = training_text = None
+
+    @property
+    def fingerprint(self) -> str:
+        raise AssertionError("hashed all weights for a figure")
+
+    def encode_images(self, images: Sequence[Path]) -> npt.NDArray[np.float32]:
+        return np.ones((len(images), 2), np.float32)
+
+    def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        return np.ones((len(texts), 2), np.float32)
+
+
+def test_a_validation_computes_neither_fingerprint_nor_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("intervals that nobody reads")
+
+    monkeypatch.setattr("textreid.evaluation.protocol.bootstrap_means", refuse)
+    scores = validation(benchmark("val")).measure(Dull())
+    assert list(scores) == ["R1", "R5", "R10", "mAP", "mINP"]
+    assert 0 <= scores["R1"] < scores["R10"] < 0.5

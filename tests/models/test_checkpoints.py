@@ -3,10 +3,14 @@
 import json
 import logging
 import warnings
+from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,7 +18,7 @@ from tests.models import reference_clip as reference
 from tests.models.reference_clip import Weights
 
 from textreid.errors import ModelError
-from textreid.models import DualEncoder, KeyReport, Model, import_model, load_model
+from textreid.models import DualEncoder, KeyReport, Model, load_model
 from textreid.models.checkpoints.configs import Declared, infer
 from textreid.models.checkpoints.layouts import find_layout
 
@@ -89,6 +93,11 @@ def assert_complete(report: KeyReport, loaded: int, ignored: list[str], model: M
     filled = [ours for places in report.loaded.values() for ours in places]
     assert sorted(filled) == sorted(model.encoder.state_dict())
     assert len(filled) == 13 + 16 * 5
+
+
+def report_of(model: Model) -> KeyReport:
+    assert model.report is not None
+    return model.report
 
 
 def test_the_reference_is_what_transformers_computes(weights: Weights) -> None:
@@ -214,7 +223,8 @@ def test_each_layout_computes_what_its_weights_define(
         with pytest.raises(ModelError, match=r"do not tell the network's activation.*: choose gelu"):
             load_model(path)
     with caplog.at_level(logging.INFO):
-        model, report = import_model(path, activation=activation if must_be_given else None)  # type: ignore[arg-type]
+        model = load_model(path, activation=activation if must_be_given else None)  # type: ignore[arg-type]
+    report = report_of(model)
     assert layout in report.layout
     assert model.config.activation == activation
     assert (model.config.image_height, model.config.image_width, model.config.text_length) == (64, 64, 77)
@@ -230,7 +240,8 @@ def test_a_person_search_checkpoint_keeps_its_image_size(
     write: Callable[[Weights, Path], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     weights = reference.random_weights(rows=24, columns=8)
-    model, report = import_model(write(weights, tmp_path))
+    model = load_model(write(weights, tmp_path))
+    report = report_of(model)
     assert (model.config.image_height, model.config.image_width) == (384, 128)
     assert not caplog.records  # nothing was resized, nothing assumed
     assert_same_features(model, rounded(weights), "quick_gelu")
@@ -288,3 +299,105 @@ def test_the_shapes_of_the_published_models_are_understood(name: str) -> None:
         ours = DualEncoder(config).state_dict()
     assert {key: tuple(value.shape) for key, value in ours.items()} == shapes
     assert len(shapes) == 13 + 16 * (vision[1] + text[1])
+
+
+# How training programs store what is a CLIP all the same: (content of the file, what is left out besides logit_scale).
+Shape = Callable[[Weights], tuple[object, list[str]]]
+
+
+def prefixed(weights: Weights, prefix: str) -> Weights:
+    return {prefix + name: value for name, value in weights.items()}
+
+
+SHAPES: dict[str, Shape] = {
+    "a number of numpy beside it": lambda w: ({"state_dict": w, "best": np.float64(0.5)}, ["best"]),
+    "an array of numpy beside it": lambda w: ({"model": w, "curve": np.ones(3)}, ["curve"]),
+    "settings beside it": lambda w: ({"model": w, "args": Namespace(lr=1e-5, out=Path("runs"))}, ["args"]),
+    "dates and counts beside it": lambda w: (
+        {"net": w, "when": datetime(2024, 5, 1), "seen": Counter("aab"), "kinds": {1, 2}},
+        ["when", "seen", "kinds"],
+    ),
+    "a tensor beside it": lambda w: ({"model": w, "loss": torch.tensor(1.5)}, ["loss"]),
+    "model_state_dict": lambda w: ({"model_state_dict": w, "epoch": 3, "optim": {"lr": 1.0}}, ["epoch", "optim"]),
+    "any name, deeper": lambda w: ({"run": {"nets": [{"clip": w}], "step": 2}}, ["step"]),
+    "an optimizer with moments": lambda w: (
+        {"weights": w, "optim": {"state": {0: {"exp_avg": torch.ones(3), "step": torch.tensor(1.0)}}}},
+        ["optim"],
+    ),
+    "a prefix of a wrapper": lambda w: ({"state_dict": prefixed(w, "model.clip.")}, []),
+    "a prefix, and a head without it": lambda w: (prefixed(w, "net.") | {"head.bias": torch.ones(2)}, ["head.bias"]),
+    "compiled and distributed parts": lambda w: (
+        {n.replace("visual.", "module.visual._orig_mod."): t for n, t in w.items()}, [],
+    ),
+    "one set of weights under two names": lambda w: ({"state_dict": w, "model": dict(w)}, ["model"]),
+    "parameters, with gradients": lambda w: ({n: torch.nn.Parameter(t.clone()) for n, t in w.items()}, []),
+    "a stray tensor with such a name": lambda w: (
+        {"model": w, "ema": {"visual.proj": torch.ones(2)}}, ["ema"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("layout", ["OpenAI's names", "Hugging Face's names"])
+def test_a_clip_is_found_however_it_was_wrapped(shape: str, layout: str, weights: Weights, tmp_path: Path) -> None:
+    stored = weights if layout == "OpenAI's names" else reference.as_hugging_face(weights)
+    content, ignored = SHAPES[shape](stored)
+    torch.save(content, tmp_path / "m.pt")
+    model = load_model(tmp_path / "m.pt", activation="gelu")
+    assert_same_features(model, weights, "gelu")
+    if shape != "a stray tensor with such a name" or layout == "OpenAI's names":
+        assert_complete(report_of(model), len(stored) - 1, ["logit_scale", *ignored], model)
+
+
+def test_the_family_of_irra_is_known_inside_a_wrapper_too(weights: Weights, tmp_path: Path) -> None:
+    state = prefixed(weights, "module.net.base_model.") | {"module.net.classifier.weight": torch.ones(2, 2)}
+    torch.save({"model_state": state, "best": np.float32(1)}, tmp_path / "m.pt")
+    model = load_model(tmp_path / "m.pt")
+    assert (model.config.activation, model.config.interpolation) == ("quick_gelu", "bilinear")
+    assert_same_features(model, weights, "quick_gelu")
+    assert sorted(report_of(model).ignored) == ["base_model.logit_scale", "best", "classifier.weight"]
+
+
+@pytest.mark.parametrize(
+    ("content", "places"),
+    [
+        (lambda w: {"state_dict": w, "model_ema": half(w)}, ["state_dict", "model_ema"]),
+        (lambda w: {"model": {"net": w}, "teacher": half(w)}, ["model.net", "teacher"]),
+        (lambda w: prefixed(w, "student.") | prefixed(half(w), "teacher."), ["with student.", "with teacher."]),
+        (lambda w: w | prefixed(half(w), "module."), ["names as they are", "with module."]),
+    ],
+)
+def test_of_two_models_in_a_file_both_are_named(
+    content: Callable[[Weights], object], places: list[str], weights: Weights, tmp_path: Path
+) -> None:
+    torch.save(content(weights), tmp_path / "m.pt")
+    with pytest.raises(
+        ModelError, match=r"2 models in it that look like CLIP: .*; save the one you want alone"
+    ) as caught:
+        load_model(tmp_path / "m.pt")
+    assert all(place in str(caught.value) for place in places)
+
+
+def test_pictures_are_resized_as_those_who_wrote_the_weights_did(weights: Weights, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("irra", "openai", "plain", "bilinear", "hf", "hf-bilinear", "other")]
+    for folder in folders:
+        folder.mkdir()
+    irra_path, openai, plain, bilinear, hf, hf_bilinear, other = folders
+    found = [load_model(irra(weights, irra_path)), load_model(openai_archive(weights, openai))]
+    found.append(load_model(open_clip_folder(weights, plain)))
+    config = OPEN_CLIP | {"preprocess_cfg": {"interpolation": "bilinear"}}
+    open_clip_folder(weights, bilinear)
+    (bilinear / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    found += [load_model(bilinear), load_model(hugging_face_folder(weights, hf))]
+    for folder, number in ((hf_bilinear, 2), (other, 1)):
+        hugging_face_folder(weights, folder)
+        (folder / "preprocessor_config.json").write_text(json.dumps({"resample": number}), encoding="utf-8")
+    found.append(load_model(hf_bilinear))
+    expected = ["bilinear", "bicubic", "bicubic", "bilinear", "bicubic", "bilinear"]
+    assert [model.config.interpolation for model in found] == expected
+    for model, interpolation in zip(found, expected, strict=True):
+        assert not model.config.reduced_decoding
+        note = f"pictures are resized by {interpolation} interpolation, JPEGs are decoded in full"
+        assert note in report_of(model).notes
+    with pytest.raises(ModelError, match=r"model\.interpolation: expected one of bicubic, bilinear, got 1"):
+        load_model(other)

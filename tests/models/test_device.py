@@ -1,4 +1,5 @@
 import sysconfig
+import threading
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 
 from textreid.errors import ConfigError
 from textreid.models import device as module
-from textreid.models.device import AsyncCopy, choose_device, refuse_to_compile, to_device
+from textreid.models.device import AsyncCopy, choose_device, map_on_cores, refuse_to_compile, to_device
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,24 @@ def test_a_tensor_travels_to_a_gpu_and_back_without_waiting() -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert fetched.wait().tolist() == list(range(0, 2000, 2))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_items_are_computed_on_as_many_cores_as_torch_has(threads: int) -> None:
+    before, numbers, together = torch.get_num_threads(), set(), threading.Barrier(threads)
+
+    def work(item: int) -> int:
+        numbers.add(torch.get_num_threads())
+        together.wait(30)  # with fewer threads than that at a time, nobody gets on
+        return item * item
+
+    try:
+        torch.set_num_threads(threads)
+        assert map_on_cores(work, range(12)) == [item * item for item in range(12)]
+        assert numbers == {1}
+        assert torch.get_num_threads() == threads
+        with pytest.raises(ZeroDivisionError):
+            map_on_cores(lambda item: 1 // (item - 2), range(12))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

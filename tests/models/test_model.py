@@ -1,6 +1,10 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,9 +15,9 @@ from safetensors.torch import load_file, save_file
 import textreid
 from textreid.artifacts import read_json, write_json
 from textreid.config import ModelConfig
-from textreid.errors import ArtifactError, ImageError, ModelError
+from textreid.errors import ArgumentError, ArtifactError, ConfigError, ImageError, ModelError
 from textreid.images import to_pixels
-from textreid.models import Model, Tokenizer, initialize, load_model, weights as weights_module
+from textreid.models import Model, Tokenizer, initialize, load_model, model as model_module, weights as weights_module
 from textreid.models.folder import training_text_of
 
 TENSOR = "vision_model.encoder.layers.0.mlp.fc1.weight"
@@ -61,12 +65,112 @@ def test_nothing_in_nothing_out(model: Model) -> None:
     assert model.encode_images([]).dtype == model.encode_texts([]).dtype == np.float32
 
 
-def test_one_thing_is_not_a_list_of_things(model: Model, pictures: list[Image.Image]) -> None:
-    with pytest.raises(TypeError, match="a list of sentences"):
-        model.encode_texts("a woman")
-    for picture in ("a.jpg", Path("a.jpg"), pictures[0]):
-        with pytest.raises(TypeError, match="a list of pictures"):
-            model.encode_images(picture)  # type: ignore[arg-type]
+def test_what_is_not_a_list_of_such_things_is_refused_in_one_line(model: Model, pictures: list[Image.Image]) -> None:
+    encoders: tuple[Any, ...] = (model.encode_texts, partial(model.similarity, images=pictures))
+    for wrong, message in (("a woman", "texts: .*a list of sentences"), (None, "texts: "), (["a", 3.5], r"texts\[1\]")):
+        for encode_texts in encoders:
+            with pytest.raises(ArgumentError, match=message) as caught:
+                encode_texts(wrong)
+            assert "\n" not in str(caught.value)
+    for wrong_images in ("a.jpg", Path("a.jpg"), pictures[0], None, [pictures[0], b"a.jpg"]):
+        with pytest.raises(ArgumentError, match=r"images.*: expected a list of pictures"):
+            model.encode_images(wrong_images)  # type: ignore[arg-type]
+    for shape, kind in (((3, 64, 32), np.uint8), ((2, 3, 64, 30), np.uint8), ((2, 3, 64, 32), np.float32)):
+        with pytest.raises(ArgumentError, match=r"pixels: expected pixels|pixels: expected \(N, 3, 64, 32\)"):
+            model.encode_pixels(np.zeros(shape, kind))
+    with pytest.raises(ImageError, match=r"nowhere\.jpg: cannot be read"):
+        model.similarity(["a"], ["nowhere.jpg"])
+
+
+def test_similarities_are_cosines_of_each_sentence_with_each_picture(
+    model: Model, pictures: list[Image.Image], captions: list[str]
+) -> None:
+    found = model.similarity(captions[:4], pictures)
+    assert found.dtype == np.float32
+    assert found.shape == (4, 13)
+    for row, column in ((0, 0), (3, 12), (1, 7)):
+        text, image = model.encode_texts([captions[row]])[0], model.encode_images([pictures[column]])[0]
+        assert found[row, column] == pytest.approx(float(text @ image), abs=1e-6)
+    assert model.similarity([], pictures).shape == (0, 13)
+    assert model.similarity(captions[:2], []).shape == (2, 0)
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_pictures_are_resized_as_the_configuration_says(
+    interpolation: Literal["bicubic", "bilinear"], config: ModelConfig, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    noise = Image.fromarray(rng.integers(0, 256, (1024, 512, 3), dtype=np.uint8))
+    noise.save(tmp_path / "large.jpg")
+    resampling = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[interpolation]
+    with Image.open(tmp_path / "large.jpg") as picture:
+        expected = np.asarray(picture.resize((32, 64), resampling)).transpose(2, 0, 1)
+    shape = replace(config, interpolation=interpolation, reduced_decoding=False)
+    model = Model(initialize(shape, seed=3), tokenizer)
+    assert np.array_equal(model.decode(tmp_path / "large.jpg"), expected)
+    quick = Model(initialize(replace(shape, reduced_decoding=True), seed=3), tokenizer)
+    assert not np.array_equal(quick.decode(tmp_path / "large.jpg"), expected)
+    assert quick.fingerprint != model.fingerprint
+    model.save(tmp_path / "m", "card")
+    loaded = load_model(tmp_path / "m")
+    assert (loaded.config, loaded.fingerprint) == (shape, model.fingerprint)
+    assert loaded.report
+    assert f"pictures are resized by {interpolation} interpolation, JPEGs are decoded in full" in loaded.report.notes
+    with pytest.raises(ConfigError, match=r"model\.interpolation: expected one of bicubic, bilinear"):
+        ModelConfig.from_dict({"interpolation": "nearest"})
+
+
+def test_a_folder_from_before_the_setting_is_bicubic_and_keeps_its_fingerprint(folder: Path, model: Model) -> None:
+    config = read_json(folder / "config.json")
+    del config["interpolation"], config["reduced_decoding"]
+    write_json(folder / "config.json", config)
+    manifest = read_json(folder / "manifest.json")
+    manifest["files"]["config.json"] = (folder / "config.json").stat().st_size
+    write_json(folder / "manifest.json", manifest)
+    old = load_model(folder)
+    assert (old.config.interpolation, old.config.reduced_decoding) == ("bicubic", True)
+    assert old.fingerprint == model.fingerprint == manifest["fingerprint"]
+    # As it was computed when there was no such setting.
+    assert load_model("tiny").fingerprint == "588c398558f555275d6aaf5aa55ce2f2c0817710631415188bdcc7e8aa70a7c2"
+
+
+def test_the_fingerprint_is_computed_once_for_the_same_weights(
+    config: ModelConfig, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    original = model_module._fingerprint
+
+    def counted(*how: Any) -> str:
+        computed.append(1)
+        return original(*how)
+
+    monkeypatch.setattr(model_module, "_fingerprint", counted)
+    model = Model(initialize(config, seed=3), tokenizer)
+    first = model.fingerprint
+    assert (model.fingerprint, len(computed)) == (first, 1)
+    model.encode_texts(["a"])
+    assert (model.fingerprint, len(computed)) == (first, 1)
+    seen = {first}
+    optimizer = torch.optim.Adam(model.encoder.parameters(), 1e-3)
+
+    def step() -> None:
+        torch.autograd.backward(model.encoder.encode_image(torch.ones(1, 3, 64, 32)).sum())
+        optimizer.step()
+
+    state = {name: 2 * tensor for name, tensor in model.encoder.state_dict().items()}
+    for change in (
+        step,
+        lambda: model.encoder.load_state_dict(state),
+        lambda: model.encoder.load_state_dict({name: 3 * tensor for name, tensor in state.items()}, assign=True),
+        lambda: torch.no_grad()(model.encoder.visual_projection.weight.mul_)(2),
+    ):
+        change()
+        seen.add(model.fingerprint)
+    assert (len(seen), len(computed)) == (5, 5)
+    same = Model(initialize(config, seed=3), tokenizer)
+    assert same.fingerprint == first
+    with torch.inference_mode():
+        assert Model(initialize(config, seed=3), tokenizer).fingerprint == first
 
 
 def test_encoding_needs_no_gradient_and_leaves_the_mode_alone(model: Model, pictures: list[Image.Image]) -> None:
@@ -109,7 +213,8 @@ def test_the_fingerprint_follows_what_is_encoded(
     assert load_model(folder).fingerprint == model.fingerprint == read_json(folder / "manifest.json")["fingerprint"]
     same = Model(initialize(config, seed=3), tokenizer)
     assert same.fingerprint == model.fingerprint
-    same.encoder.visual_projection.weight.data[0, 0] += 1
+    with torch.no_grad():
+        same.encoder.visual_projection.weight[0, 0] += 1
     assert same.fingerprint != model.fingerprint
     brighter = Model(initialize(replace(config, pixel_mean=(0.0, 0.0, 0.0)), seed=3), tokenizer)
     assert brighter.fingerprint != model.fingerprint
@@ -283,12 +388,38 @@ def test_cores_share_the_batches_and_the_setting_stays(
     try:
         torch.set_num_threads(threads)
         assert np.abs(model.encode_pixels(pixels) - expected).max() < 1e-5
-        assert torch.get_num_threads() == threads
         texts = model.encode_texts(captions)
-        with pytest.raises(IndexError):
-            model._each(lambda _: torch.zeros(1)[3], [0, 1, 2])
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
     alone = np.concatenate([model.encode_texts([text]) for text in captions[:20]])
     assert np.abs(texts[:20] - alone).max() < 1e-5
+
+
+def test_eight_callers_at_once_find_the_number_of_threads_as_it_was(folder: Path) -> None:
+    """In a process of its own, whose first callers are the eight."""
+    script = f"""
+import threading
+import numpy as np, torch
+from textreid import load_model
+torch.set_num_threads(3)
+model = load_model({str(folder)!r}, device="cpu")
+pixels = np.random.default_rng(0).integers(0, 256, (40, 3, 64, 32), dtype=np.uint8)
+expected = np.concatenate([model.encode_pixels(pixels[row : row + 1]) for row in range(40)])
+together, seen, worst = threading.Barrier(8), [], []
+def call():
+    before = torch.get_num_threads()
+    together.wait()
+    for _ in range(5):
+        worst.append(float(np.abs(model.encode_pixels(pixels) - expected).max()))
+        model.encode_texts([f"a {{n}}" * n for n in range(9)])
+        seen.append((before, torch.get_num_threads()))
+threads = [threading.Thread(target=call) for _ in range(8)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+late = []
+thread = threading.Thread(target=lambda: late.append(torch.get_num_threads()))
+thread.start(), thread.join()
+print(set(seen), len(seen), torch.get_num_threads(), late, max(worst) < 1e-5)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "{(3, 3)} 40 3 [3] True\n"

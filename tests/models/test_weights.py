@@ -22,9 +22,8 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
 from textreid.artifacts import read_json, write_json
 from textreid.errors import ConfigError, DownloadError, ModelError
-from textreid.models import Model, Tokenizer, import_model, initialize, load_model
+from textreid.models import Model, Tokenizer, initialize, load_model
 from textreid.models.checkpoints.configs import read_hugging_face
-from textreid.models.weights import resize_positions
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -101,16 +100,6 @@ def test_another_image_size_interpolates_the_positions_and_says_so(
     torch.testing.assert_close(after[1 + 5 * 4 + 1], expected)
     with pytest.raises(ConfigError, match=r"model\.image_height: 50 is not a multiple"):
         load_model(clip_folder, image_size=(50, 32))
-
-
-def test_positions_of_the_same_grid_stay(clip_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    table = torch.randn(1 + 6, 4)
-    torch.testing.assert_close(resize_positions(table, (2, 3), (2, 3)), table)
-    torch.testing.assert_close(resize_positions(torch.ones(7, 4), (2, 3), (5, 2)), torch.ones(11, 4))
-    with pytest.raises(ModelError, match="7 rows does not cover CLS and 3x3 patches"):
-        resize_positions(table, (3, 3), (2, 2))
-    load_model(clip_folder, image_size=(56, 56))
-    assert not caplog.records
 
 
 def test_old_checkpoints_with_a_pickle_and_counters_load(
@@ -320,9 +309,10 @@ def test_a_hub_repository_of_open_clip(hub: Hub, clip_folder: Path, captions: li
         path.unlink()
     open_clip_folder(random_weights(), clip_folder)
     expected = load_model(clip_folder).encode_texts(captions)
-    model, report = import_model("someone/clip")
+    model = load_model("someone/clip")
     assert np.array_equal(model.encode_texts(captions), expected)
-    assert report.source == "someone/clip"
+    assert model.report
+    assert model.report.source == "someone/clip"
     assert sorted(hub.served) == ["open_clip_config.json", "open_clip_pytorch_model.bin"]
 
 

@@ -46,12 +46,11 @@ def convert(
     """
     size = _parse_size(image_size)
     _check_options(to, int8, measure, license_id)
-    from textreid.models import import_model
-    from textreid.models.export.origin import describe_origin
+    from textreid.models import load_model
 
-    model, report = import_model(source, image_size=size, device="cpu", activation=activation)
-    typer.echo(str(report), err=True)
-    card = describe_origin(source, model)
+    model = load_model(source, image_size=size, device="cpu", activation=activation)
+    typer.echo(str(model.report), err=True)
+    card = _describe_origin(source, model)
     facts: dict[str, Any] = {"out": str(out), "form": to.value, "fingerprint": model.fingerprint}
     if to is Form.MODEL:
         model.save(out, card)
@@ -71,6 +70,25 @@ def convert(
         typer.echo(json_module.dumps(facts, indent=2))
     else:
         typer.echo(f"{out}: {to.value}, {facts['bytes']:,} bytes, model {model.fingerprint[:12]}")
+
+
+def _describe_origin(source: str, model: "Model") -> str:
+    """Write in Markdown how the model was converted, after the card of a source that has one."""
+    from textreid.artifacts import MANIFEST
+    from textreid.models.folder import BUNDLED, CARD
+    from textreid.version import __version__
+
+    folder = BUNDLED if source == BUNDLED.name else Path(source)
+    lines = [
+        f"Converted by textreid {__version__} from `{source if source == BUNDLED.name else folder.name}`, "
+        f"fingerprint `{model.fingerprint}`, for images of {model.config.image_height} by "
+        f"{model.config.image_width} pixels. Checkpoint selected on {model.selected_on or 'data that is not recorded'}."
+    ]
+    own = folder / CARD
+    if (folder / MANIFEST).is_file() and own.is_file():
+        return "\n".join([own.read_text(encoding="utf-8").rstrip(), "", "## Conversion", "", *lines]) + "\n"
+    unknown = "The source has no card that textreid reads: its training data, licence and metrics are not known here."
+    return "\n".join(["# Model card", "", *lines, "", unknown]) + "\n"
 
 
 def _export_onnx(model: "Model", out: Path, card: str, int8: bool, measure: Path | None) -> "Agreement | None":

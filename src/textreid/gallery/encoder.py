@@ -77,8 +77,9 @@ class GalleryEncoder:
         Raises:
             ImageError: it cannot be read, or it shows nothing, or has fewer pixels than a person needs.
         """
-        size = (self._queries.config.image_height, self._queries.config.image_width)
-        picture = read_image(path, at_least=size)
+        config = self._queries.config
+        size = (config.image_height, config.image_width)
+        picture = read_image(path, at_least=size if config.reduced_decoding else None)
         height, width = SMALLEST
         if picture.height < height or picture.width < width:
             raise ImageError(
@@ -86,7 +87,7 @@ class GalleryEncoder:
             )
         if nothing := shows_nothing(picture):
             raise ImageError(f"{SHOWS_NOTHING}{nothing}")
-        return to_pixels(picture, *size)
+        return to_pixels(picture, *size, config.interpolation)
 
     def load(self) -> "Model":
         """Load the image side, and torch with it, unless it is loaded."""

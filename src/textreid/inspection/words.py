@@ -145,7 +145,7 @@ def _inspect(
         if count <= 2:
             raise CaptionError(f"caption {text!r} has no word")
     config = model.config
-    pixels = to_pixels(picture, config.image_height, config.image_width)[None]
+    pixels = to_pixels(picture, config.image_height, config.image_width, config.interpolation)[None]
     with torch.inference_mode():
         ids, lengths = (torch.tensor(array, device=model.device) for array in (tokens.ids, tokens.lengths))
         encoded = model.encoder(model.normalize(pixels), ids, lengths, masking.layer)

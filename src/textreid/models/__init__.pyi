@@ -4,4 +4,4 @@ from .export.onnx_model import OnnxModel as OnnxModel
 from .model import Model as Model
 from .query_encoder import QueryEncoder as QueryEncoder
 from .tokenizer import TokenBatch as TokenBatch, Tokenizer as Tokenizer
-from .weights import import_model as import_model, initialize as initialize, load_model as load_model
+from .weights import initialize as initialize, load_model as load_model

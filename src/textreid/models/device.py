@@ -4,9 +4,12 @@ import os
 import shutil
 import sys
 import sysconfig
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy.typing as npt
 import torch
@@ -15,6 +18,11 @@ from torch import Tensor
 from textreid.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_pools: dict[int, ThreadPoolExecutor] = {}  # by process: a fork has none of the threads of its parent
+_making_a_pool = threading.Lock()
 
 
 class Device(NamedTuple):
@@ -95,3 +103,54 @@ class AsyncCopy:
             self._arrived.synchronize()
         values: npt.NDArray[Any] = self._values.numpy()
         return values
+
+
+def map_on_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Compute ``work(item)`` of each item, on as many cores as torch may use in the calling thread.
+
+    Cores that share an operation wait for each other after each one; with an item each they do not.
+    """
+    workers = min(torch.get_num_threads(), len(items))
+    if workers < 2:
+        return [work(item) for item in items]
+    results: dict[int, Result] = {}
+    numbered, taking = iter(enumerate(items)), threading.Lock()
+
+    def work_through() -> None:
+        while True:
+            with taking:
+                number, item = next(numbered, (None, None))
+            if number is None:
+                return
+            results[number] = work(item)  # type: ignore[arg-type]
+
+    futures = [_one_core_each().submit(work_through) for _ in range(workers)]
+    for future in futures:
+        future.result()
+    return [results[number] for number in range(len(items))]
+
+
+def _one_core_each() -> ThreadPoolExecutor:
+    """Threads in which torch uses one core; made once a process, since making them is seen by others.
+
+    torch's number of threads is one of the calling thread, and also what threads that start later begin with. So it is
+    set in threads of our own, and the latter is put back at once.
+    """
+    with _making_a_pool:
+        if os.getpid() not in _pools:
+            before = torch.get_num_threads()
+            count = max(before, os.cpu_count() or 1)
+            started = threading.Barrier(count + 1)
+
+            def start() -> None:
+                torch.get_num_threads()  # the first question of a thread would undo what it had set before
+                torch.set_num_threads(1)
+                started.wait()
+
+            pool = ThreadPoolExecutor(count, "textreid", start)
+            for _ in range(count):
+                pool.submit(int)
+            started.wait()
+            torch.set_num_threads(before)
+            _pools[os.getpid()] = pool
+        return _pools[os.getpid()]

@@ -4,9 +4,8 @@ import copy
 import hashlib
 import json
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import islice
 from os import PathLike
@@ -21,16 +20,19 @@ from safetensors.torch import save
 
 from textreid.artifacts import new_folder, write_bytes, write_json, write_text
 from textreid.config import ModelConfig
-from textreid.errors import ModelError
-from textreid.images import read_image, to_pixels
-from textreid.models.device import Precision, choose_device
+from textreid.errors import ArgumentError, ModelError, check_list
+from textreid.images import map_ahead, read_pixels
+from textreid.models.checkpoints.report import KeyReport
+from textreid.models.device import Precision, choose_device, map_on_cores, to_device
 from textreid.models.dual_encoder import DualEncoder
 from textreid.models.folder import CARD, CONFIG, FORMAT_VERSION, KIND, TOKENIZER, WEIGHTS, check_tokenizer
 from textreid.models.tokenizer import Tokenizer
 
 Picture = str | PathLike[str] | Image.Image
+Array = npt.NDArray[np.float32]
 
-_THREADS = 4  # that decode pictures while the network computes
+_DECODING_THREADS = 4  # while the network computes
+_NEWER = {"interpolation": "bicubic", "reduced_decoding": True}  # settings, and what every model did before them
 _TOKENS = 1600  # that one core of a CPU works on at once: 8 pictures of the paper's model, which its cache holds
 
 
@@ -48,6 +50,7 @@ class Model:
         training_text: where the sentences it learned from come from (names of data sets, of MLLMs, of the weights it
             started from); None where nobody recorded it.
         precision: of the features, ``"fp32"`` or ``"bf16"``.
+        report: what became of each tensor of the file it was loaded from; None where it was not loaded.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Model:
         selected_on: str | None = None,
         training_text: tuple[str, ...] | None = None,
         precision: Precision = "fp32",
+        report: KeyReport | None = None,
     ) -> None:
         """Put a network to use.
 
@@ -66,6 +70,7 @@ class Model:
             selected_on: the attribute.
             training_text: the attribute.
             precision: what to compute in; ``"auto"`` is bf16 where the device multiplies it, else fp32.
+            report: the attribute.
 
         Raises:
             ModelError: tokenizer and network do not fit each other.
@@ -77,6 +82,8 @@ class Model:
         self.config: ModelConfig = encoder.config
         self.selected_on = selected_on
         self.training_text = training_text
+        self.report = report
+        self._fingerprinted: tuple[list[Any], str] | None = None  # versions of the tensors, and theirs
         rounded = choose_device(precision, str(self.device)).dtype == torch.bfloat16
         self.precision: Literal["fp32", "bf16"] = "bf16" if rounded else "fp32"
         self._network = copy.deepcopy(encoder).to(torch.bfloat16) if rounded else encoder
@@ -88,55 +95,102 @@ class Model:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over weights, configuration and tokenizer: models with equal fingerprints encode alike."""
-        return _fingerprint(self.encoder.state_dict(), self.config, self.tokenizer)
+        """SHA-256 over weights, configuration and tokenizer: models with equal fingerprints encode alike.
 
-    def encode_images(self, images: Sequence[Picture], batch_size: int = 64) -> npt.NDArray[np.float32]:
+        Computed once, and again after a tensor was replaced or changed in place; changes through ``.data`` are not
+        seen.
+        """
+        state = self.encoder.state_dict(keep_vars=True)
+        if any(tensor.is_inference() for tensor in state.values()):  # torch does not count their changes
+            return _fingerprint(state, self.config, self.tokenizer)
+        versions = [(weakref.ref(tensor), tensor.data_ptr(), tensor._version) for tensor in state.values()]
+        # A tensor has one reference as long as it lives; references that are compared would compare their tensors.
+        if not self._fingerprinted or not all(
+            now is then and facts == same
+            for (now, *facts), (then, *same) in zip(versions, self._fingerprinted[0], strict=True)
+        ):
+            self._fingerprinted = versions, _fingerprint(state, self.config, self.tokenizer)
+        return self._fingerprinted[1]
+
+    def encode_images(self, images: Sequence[Picture], batch_size: int = 64) -> Array:
         """Features of N pictures (files or Pillow images): (N, D) float32, each of length 1.
 
         Raises:
             ImageError: a picture cannot be read; names it.
+            ArgumentError: ``images`` is not a list of pictures.
         """
-        if isinstance(images, (str, PathLike, Image.Image)):
-            raise TypeError("encode_images takes a list of pictures, not one")
-        with ThreadPoolExecutor(_THREADS) as pool:
-            decoded = self._decode_ahead(images, pool, 2 * batch_size)
-            parts = [part for pixels in _stacks(decoded, batch_size) for part in self._encode_pixels(pixels)]
-        return self._joined(parts)
+        check_list("images", images, (str, PathLike, Image.Image), "pictures")
+        decoded = map_ahead(self.decode, images, _DECODING_THREADS, 2 * batch_size)
+        batches = iter(lambda: list(islice(decoded, batch_size)), [])
+        return self._to_numpy([part for batch in batches for part in self._encode_pixels(np.stack(batch))])
 
-    def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Features (N, D) of pixels (N, 3, H, W) uint8, as `textreid.images.to_pixels` gives them."""
-        return self._joined(self._encode_pixels(pixels))
+    def decode(self, image: Picture) -> npt.NDArray[np.uint8]:
+        """Read a picture as this model wants it: (3, H, W) uint8.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        c = self.config
+        return read_pixels(image, c.image_height, c.image_width, c.interpolation, c.reduced_decoding)
+
+    def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> Array:
+        """Features (N, D) of pixels (N, 3, H, W) uint8, as `decode` gives them.
+
+        Raises:
+            ArgumentError: they are of another type or shape.
+        """
+        return self._to_numpy(self._encode_pixels(pixels))
 
     def normalize(self, pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
         """What `encoder` takes, (N, 3, H, W) float32 on its device, of pixels uint8."""
-        scaled = self._on_device(pixels).float() / 255
-        mean, deviation = (
+        scaled = to_device(torch.tensor(pixels), self.device).float() / 255
+        mean, std = (
             scaled.new_tensor(values).view(3, 1, 1) for values in (self.config.pixel_mean, self.config.pixel_std)
         )
-        return (scaled - mean) / deviation
+        return (scaled - mean) / std
 
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> npt.NDArray[np.float32]:
-        """Features of N sentences: (N, D) float32, each of length 1. One that is too long keeps its beginning."""
-        if isinstance(texts, str):
-            raise TypeError("encode_texts takes a list of sentences, not one")
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Array:
+        """Features of N sentences: (N, D) float32, each of length 1. One that is too long keeps its beginning.
+
+        Raises:
+            ArgumentError: ``texts`` is not a list of sentences.
+        """
+        check_list("texts", texts, str, "sentences")
         tokens = self.tokenizer.encode(texts)
         by_length = np.argsort(tokens.lengths, kind="stable")[::-1]  # little padding; the long ones do not come last
         batches: list[npt.NDArray[np.int64]] = []
         done = 0
         while done < len(texts):
-            size = self._at_once(int(tokens.lengths[by_length[done]]), batch_size)
+            size = self._at_once(int(tokens.lengths[by_length[done]]), batch_size, len(texts))
             batches.append(by_length[done : done + size])
             done += size
 
         def encode(rows: npt.NDArray[np.int64]) -> torch.Tensor:
             lengths = tokens.lengths[rows]
-            ids = self._on_device(tokens.ids[rows, : lengths.max()])
-            return self._network.encode_text(ids, self._on_device(lengths))
+            arrays = (torch.tensor(array) for array in (tokens.ids[rows, : lengths.max()], lengths))
+            ids, on_device = (to_device(array, self.device) for array in arrays)
+            return self._network.encode_text(ids, on_device)
 
         features = np.zeros((len(texts), self.config.embedding_dim), np.float32)
-        features[by_length] = self._joined(self._each(encode, batches))
+        features[by_length] = self._to_numpy(self._each(encode, batches))
         return features
+
+    def similarity(self, texts: Sequence[str], images: Sequence[Picture]) -> Array:
+        """Compare each of N sentences with each of M pictures: (N, M) float32 cosine similarities.
+
+        They rank the pictures for a sentence; they are not probabilities.
+
+        >>> from PIL import Image
+        >>> from textreid import load_model
+        >>> pictures = [Image.new("RGB", (64, 128), colour) for colour in ("red", "blue")]
+        >>> load_model().similarity(["a woman in a red jacket", "a man"], pictures).shape
+        (2, 2)
+
+        Raises:
+            ImageError: a picture cannot be read; names it.
+            ArgumentError: an argument is not such a list.
+        """
+        return self.encode_texts(texts) @ self.encode_images(images).T
 
     def save(
         self, path: Path | str, card: str, dtype: Literal["float32", "float16"] = "float32", replace: bool = False
@@ -175,77 +229,49 @@ class Model:
 
     def _encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> list[torch.Tensor]:
         """Features (n, D) of length 1, on the device, in parts; a GPU may still be computing them."""
+        height, width = self.config.image_height, self.config.image_width
+        array = np.asarray(pixels)
+        if array.dtype != np.uint8 or array.shape[1:] != (3, height, width):
+            raise ArgumentError(
+                f"pixels: expected (N, 3, {height}, {width}) of uint8, got {array.shape} of {array.dtype}"
+            )
         tokens = 1 + math.prod(self.config.grid)
-        parts = -(-len(pixels) // self._at_once(tokens, max(1, len(pixels))))
+        parts = -(-len(array) // self._at_once(tokens, max(1, len(array)), len(array)))
 
         def encode(part: npt.NDArray[np.uint8]) -> torch.Tensor:
             normal = self.normalize(part).to(self._network.visual_projection.weight.dtype)
             return self._network.encode_image(normal)
 
-        return self._each(encode, np.array_split(pixels, parts)) if parts else []
+        return self._each(encode, np.array_split(array, parts)) if parts else []
 
-    def _at_once(self, tokens: int, most: int) -> int:
-        """How many sequences of so many tokens are computed together."""
-        return max(1, min(most, _TOKENS // tokens)) if self.device.type == "cpu" else most
+    def _at_once(self, tokens: int, most: int, count: int) -> int:
+        """How many of ``count`` sequences of so many tokens are computed together: a core has a cache and a share."""
+        if self.device.type != "cpu":
+            return most
+        return max(1, min(most, _TOKENS // tokens, -(-count // torch.get_num_threads())))
 
     def _each(self, encode: Callable[[Any], torch.Tensor], batches: Sequence[Any]) -> list[torch.Tensor]:
-        """Unit features of each batch. The cores of a CPU take a batch each: none waits for another within a layer."""
+        """Unit features of each batch; the cores of a CPU take a batch each."""
 
         def compute(batch: Any) -> torch.Tensor:
             with torch.inference_mode():
                 return torch.nn.functional.normalize(encode(batch).float(), dim=-1)
 
-        threads = torch.get_num_threads()
-        workers = min(threads, len(batches)) if self.device.type == "cpu" else 1
-        if workers < 2:
-            return [compute(batch) for batch in batches]
-        torch.set_num_threads(threads // workers)  # new threads take it over when they start
-        try:
-            with ThreadPoolExecutor(workers) as pool:
-                return list(pool.map(compute, batches))
-        finally:
-            torch.set_num_threads(threads)
+        if self.device.type == "cpu":
+            return map_on_cores(compute, batches)
+        return [compute(batch) for batch in batches]
 
-    def _on_device(self, values: npt.NDArray[Any]) -> torch.Tensor:
-        tensor = torch.tensor(values)
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()  # so that the copy does not hold up the next batch
-        return tensor.to(self.device, non_blocking=True)
-
-    def _joined(self, parts: list[torch.Tensor]) -> npt.NDArray[np.float32]:
+    def _to_numpy(self, parts: list[torch.Tensor]) -> Array:
         none = torch.zeros(0, self.config.embedding_dim, device=self.device)
-        features: npt.NDArray[np.float32] = torch.cat([none, *parts]).cpu().numpy()
+        features: Array = torch.cat([none, *parts]).cpu().numpy()
         return features
-
-    def _decode_ahead(
-        self, images: Sequence[Picture], pool: ThreadPoolExecutor, depth: int
-    ) -> Iterator[npt.NDArray[np.uint8]]:
-        """Pixels (3, H, W) of each picture in order; up to ``depth`` are decoded before they are asked for."""
-        size = (self.config.image_height, self.config.image_width)
-
-        def decode(image: Picture) -> npt.NDArray[np.uint8]:
-            return to_pixels(read_image(image, at_least=size), *size)
-
-        upcoming = iter(images)
-        waiting = deque(pool.submit(decode, image) for image in islice(upcoming, depth))
-        try:
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(decode, image) for image in islice(upcoming, 1))
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _stacks(items: Iterable[npt.NDArray[np.uint8]], size: int) -> Iterator[npt.NDArray[np.uint8]]:
-    remaining = iter(items)
-    while batch := list(islice(remaining, size)):
-        yield np.stack(batch)
 
 
 def _fingerprint(state: dict[str, torch.Tensor], config: ModelConfig, tokenizer: Tokenizer) -> str:
-    # What training started from does not change what the model computes.
-    shape = {name: value for name, value in asdict(config).items() if name != "weights"}
+    # What training started from does not change what the model computes; and a model keeps the fingerprint that it had
+    # before a setting was introduced.
+    kept = {name for name, usual in _NEWER.items() if getattr(config, name) == usual} | {"weights"}
+    shape = {name: value for name, value in asdict(config).items() if name not in kept}
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
     digest.update(tokenizer.to_json().encode())
     for name, tensor in sorted(state.items()):

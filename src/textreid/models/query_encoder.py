@@ -13,7 +13,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from textreid.config import ModelConfig
-from textreid.errors import ModelError
+from textreid.errors import ModelError, check_list
 from textreid.models.folder import WEIGHTS, check_shapes, open_folder, text_tower_shapes
 from textreid.models.tokenizer import Tokenizer
 
@@ -59,9 +59,12 @@ class QueryEncoder:
         return cls(opened.config, opened.tokenizer, weights, opened.fingerprint)
 
     def encode_texts(self, texts: Sequence[str]) -> Array:
-        """Features of N sentences: (N, D) float32, each of length 1."""
-        if isinstance(texts, str):
-            raise TypeError("encode_texts takes a list of sentences, not one")
+        """Encode N sentences: (N, D) float32 features, each of length 1.
+
+        Raises:
+            ArgumentError: ``texts`` is not a list of sentences.
+        """
+        check_list("texts", texts, str, "sentences")
         features = np.zeros((len(texts), self.config.embedding_dim), dtype=np.float32)
         for row, text in enumerate(texts):
             feature = self._feature(self.tokenizer.encode([text]).ids[0])
@@ -99,8 +102,8 @@ class QueryEncoder:
 
     def _norm(self, hidden: Array, name: str) -> Array:
         centred = hidden - hidden.mean(axis=-1, keepdims=True)
-        deviation = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + _NORM_EPSILON)
-        result: Array = centred / deviation * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
+        std = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + _NORM_EPSILON)
+        result: Array = centred / std * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
         return result
 
 

@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
 
 from textreid.artifacts import MANIFEST
 from textreid.config import ModelConfig
@@ -17,18 +16,20 @@ from textreid.errors import ConfigError, ModelError
 from textreid.models.checkpoints.clip import read_clip
 from textreid.models.checkpoints.hub import download
 from textreid.models.checkpoints.layouts import TEXT_POSITIONS, VISION_POSITIONS
-from textreid.models.checkpoints.report import KeyReport, Source
+from textreid.models.checkpoints.report import KeyReport, Source, resize_note
 from textreid.models.device import Precision, choose_device
 from textreid.models.dual_encoder import DualEncoder
 from textreid.models.folder import BUNDLED, WEIGHTS, check_shapes, is_model_folder, open_folder, training_text_of
 from textreid.models.model import Model
+from textreid.models.positions import resize_positions
 
 Activation = Literal["gelu", "quick_gelu"]
 
 _LOG = logging.getLogger(__name__)
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-# A configuration may differ from the weights it names in these: the position tables are fitted to it.
-_ADAPTABLE = frozenset({"weights", "image_height", "image_width", "text_length"})
+# A configuration may differ from the weights it names in these: the position tables are fitted to it, and
+# pictures are resized as it says.
+_ADAPTABLE = frozenset({"weights", "image_height", "image_width", "text_length", "interpolation", "reduced_decoding"})
 
 
 def load_model(
@@ -38,7 +39,7 @@ def load_model(
     precision: Precision = "fp32",
     activation: Activation | None = None,
 ) -> Model:
-    """Load a model.
+    """Load a model; its ``report`` tells what became of each tensor.
 
     Args:
         name_or_path: None or ``"tiny"`` for the bundled model; a model folder; a file or folder with a CLIP, as
@@ -57,17 +58,6 @@ def load_model(
         DownloadError: the hub cannot be reached, or has no such model.
         ConfigError: ``image_size`` is not a multiple of the patch size, or the GPU cannot compute bf16.
     """
-    return import_model(name_or_path, image_size, device, precision, activation)[0]
-
-
-def import_model(
-    name_or_path: str | Path | None = None,
-    image_size: tuple[int, int] | None = None,
-    device: str | None = None,
-    precision: Precision = "fp32",
-    activation: Activation | None = None,
-) -> tuple[Model, KeyReport]:
-    """Load a model as `load_model` does, and tell what became of each tensor of its file."""
     source = _read(name_or_path, activation)
     height, width = image_size or (source.config.image_height, source.config.image_width)
     wanted = replace(
@@ -79,8 +69,7 @@ def import_model(
     source = _fit(source, wanted)
     place = choose_device(precision, device).device
     texts = training_text_of("tiny" if name_or_path is None else name_or_path)
-    model = Model(_build(source).to(place), source.tokenizer, source.selected_on, texts, precision)
-    return model, source.report
+    return Model(_build(source).to(place), source.tokenizer, source.selected_on, texts, precision, source.report)
 
 
 def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:
@@ -127,7 +116,8 @@ def _read_own(path: Path) -> Source:
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path / WEIGHTS}: cannot be read: {error}") from error
     copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in weights.items()}
-    report = KeyReport(str(path), "model folder of textreid", {name: (name,) for name in weights})
+    loaded = {name: (name,) for name in weights}
+    report = KeyReport(str(path), "model folder of textreid", loaded, notes=(resize_note(folder.config),))
     return Source(folder.config, folder.tokenizer, copies, report, folder.selected_on)
 
 
@@ -158,6 +148,11 @@ def _fit(source: Source, config: ModelConfig) -> Source:
         )
     if problems := config.contradictions():
         raise ConfigError("; ".join(problems))
+    if config.interpolation != source.config.interpolation:
+        _LOG.warning(
+            "%s: pictures are resized by %s interpolation, those of the weights were by %s", report.source,
+            config.interpolation, source.config.interpolation,
+        )  # fmt: skip
     weights = dict(source.weights)
     before, after = source.config.grid, config.grid
     if before != after and VISION_POSITIONS in weights:
@@ -169,18 +164,3 @@ def _fit(source: Source, config: ModelConfig) -> Source:
         report = report.with_resized(TEXT_POSITIONS, f"{source.config.text_length} to {config.text_length} tokens")
         weights[TEXT_POSITIONS] = weights[TEXT_POSITIONS][: config.text_length].clone()
     return source._replace(config=config, weights=weights, report=report)
-
-
-def resize_positions(table: torch.Tensor, before: tuple[int, int], after: tuple[int, int]) -> torch.Tensor:
-    """Position table (1 + h · w, D) for another grid of patches; bilinear, the row of CLS is kept (Tan et al. 2024).
-
-    Raises:
-        ModelError: the table is not of the grid ``before``.
-    """
-    if len(table) != 1 + before[0] * before[1]:
-        raise ModelError(
-            f"a position table of {len(table)} rows does not cover CLS and {before[0]}x{before[1]} patches"
-        )
-    grid = table[1:].T.reshape(1, -1, *before)
-    resized = nn.functional.interpolate(grid, size=after, mode="bilinear", align_corners=False)
-    return torch.cat([table[:1], resized.flatten(2)[0].T])

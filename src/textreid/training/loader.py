@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from textreid.errors import CaptionError, DataError, ImageError
-from textreid.images import map_ahead, name_on_disk, read_image, to_pixels
+from textreid.images import Interpolation, map_ahead, name_on_disk, read_pixels
 from textreid.models.device import to_device
 from textreid.models.tokenizer import Tokenizer
 from textreid.training.dataset import Draw, Indices, Sampler
@@ -185,7 +186,15 @@ class ImageStore:
         DataError: more than 1 % of the images are missing.
     """
 
-    def __init__(self, root: Path, names: Sequence[str], height: int, width: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        names: Sequence[str],
+        height: int,
+        width: int,
+        interpolation: Interpolation = "bicubic",
+        reduced_decoding: bool = True,
+    ) -> None:
         self.sizes = [_file_size(root / name) for name in names]
         self.names = tuple(
             name if size >= 0 else name_on_disk(root, name) for name, size in zip(names, self.sizes, strict=True)
@@ -194,6 +203,9 @@ class ImageStore:
         self._told: set[int] = set()
         self._root = root
         self._shape = (3, height, width)
+        self._read_pixels = partial(
+            read_pixels, height=height, width=width, interpolation=interpolation, reduced_decoding=reduced_decoding
+        )
         self._cache: npt.NDArray[np.uint8] | None = None
         for index, (given, found) in enumerate(zip(names, self.names, strict=True)):
             if found != given:
@@ -240,9 +252,8 @@ class ImageStore:
     def _decode(self, index: int) -> npt.NDArray[np.uint8] | None:
         if index in self.quarantined:
             return None
-        _, height, width = self._shape
         try:
-            return to_pixels(read_image(self._root / self.names[index], at_least=(height, width)), height, width)
+            return self._read_pixels(self._root / self.names[index])
         except ImageError as error:
             self.quarantine(index, str(error))
             return None

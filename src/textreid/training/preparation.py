@@ -141,7 +141,10 @@ def prepare(
     compute = choose_device(training.precision, own_gpu())
     if training.compile:
         refuse_to_compile(compute.device)
-    images = ImageStore(data.root, data.images, config.model.image_height, config.model.image_width)
+    model = config.model
+    images = ImageStore(
+        data.root, data.images, model.image_height, model.image_width, model.interpolation, model.reduced_decoding
+    )
     identity = _identify(config, data, images, compute, validation_set, processes)
     _refuse_other_starts(processes, identity)
     checkpoints = Checkpoints(out, training.keep_checkpoints, identity)

@@ -21,10 +21,10 @@ from textreid.models.checkpoints.configs import (
 )
 from textreid.models.checkpoints.files import Stored, read_file, weight_files
 from textreid.models.checkpoints.layouts import HUGGING_FACE, OPEN_CLIP, VISION_POSITIONS, Layout, Place, find_layout
-from textreid.models.checkpoints.report import KeyReport, Source
-from textreid.models.checkpoints.square_positions import from_square
+from textreid.models.checkpoints.report import KeyReport, Source, resize_note
 from textreid.models.dual_encoder import DualEncoder
 from textreid.models.folder import TOKENIZER, Shapes, check_shapes
+from textreid.models.positions import from_square
 from textreid.models.tokenizer import Tokenizer
 
 VOCABULARY = "vocab.json"
@@ -84,7 +84,13 @@ def _read(path: Path, activation: str | None) -> Source:
 def _restore(source: Source, own: Own) -> Source:
     """The model that textreid wrote in transformers' format: its image size, with the positions that belong to it."""
     height, width = own.image_size
-    config = replace(source.config, image_height=height, image_width=width, tokenizer=own.tokenizer)
+    config = replace(
+        source.config,
+        image_height=height,
+        image_width=width,
+        tokenizer=own.tokenizer,
+        reduced_decoding=own.reduced_decoding,
+    )
     weights, report = dict(source.weights), source.report
     if height != width:
         weights[VISION_POSITIONS] = from_square(weights[VISION_POSITIONS], config.grid)
@@ -126,7 +132,8 @@ def _configure(
     declared = Declared()
     if layout.configured and beside.is_file():
         if layout.configured == HUGGING_FACE:
-            return read_hugging_face(beside), ()
+            config = read_hugging_face(beside)
+            return config, (resize_note(config),)
         declared = read_open_clip(beside)
     told = stored.activation or layout.activation or declared.activation
     if not (told or activation):
@@ -142,8 +149,11 @@ def _configure(
     shapes = {
         ours: place.here(tuple(tensors[name].shape)) for name, place in layout.places.items() for ours in place.ours
     }
-    config, notes = infer(shapes, declared._replace(activation=told or activation), str(file))
-    return config, (note, *notes)
+    complete = declared._replace(
+        activation=told or activation, interpolation=declared.interpolation or layout.interpolation
+    )
+    config, notes = infer(shapes, complete, str(file))
+    return config, (note, resize_note(config), *notes)
 
 
 def _clip_tokenizer(config: ModelConfig, vocabulary: Path | None, file: Path) -> Tokenizer:

@@ -37,6 +37,7 @@ _OPTIONS = {
     "vision_cfg": {"mlp_ratio": 4.0, "pool_type": "tok"},
     "text_cfg": {"mlp_ratio": 4.0, "pool_type": "argmax", "proj_type": "linear"},
 }
+_RESAMPLING = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, as preprocessor files give them
 _DEFAULTS: dict[str, dict[str, Any]] = {  # of Hugging Face's CLIP: ViT-B/32
     "vision_config": {
         "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
@@ -58,6 +59,7 @@ class Declared(NamedTuple):
     activation: str | None = None
     pixel_mean: Any = CLIP_PIXEL_MEAN
     pixel_std: Any = CLIP_PIXEL_STD
+    interpolation: str | None = None
 
 
 def read_hugging_face(path: Path) -> ModelConfig:
@@ -97,6 +99,8 @@ def read_hugging_face(path: Path) -> ModelConfig:
     if (path.parent / PIXELS).is_file():
         pixels = read_json(path.parent / PIXELS)
         fields |= {"pixel_mean": pixels.get("image_mean"), "pixel_std": pixels.get("image_std")}
+        fields["interpolation"] = _RESAMPLING.get(pixels.get("resample"), pixels.get("resample"))
+    fields["reduced_decoding"] = False
     return _checked({name: value for name, value in fields.items() if value is not None}, path)
 
 
@@ -117,6 +121,7 @@ class Own(NamedTuple):
     image_size: tuple[int, int]  # transformers' own entry is the longer side, and its table of positions is square
     tokenizer: Literal["clip", "own"]
     selected_on: str | None
+    reduced_decoding: bool
 
 
 def read_own_section(path: Path) -> Own | None:
@@ -130,8 +135,9 @@ def read_own_section(path: Path) -> Own | None:
         return None
     try:
         own = values[OWN_SECTION]
-        return Own((own["image_height"], own["image_width"]), own["tokenizer"], own["selected_on"])
-    except (KeyError, TypeError) as error:
+        size = own["image_height"], own["image_width"]
+        return Own(size, own["tokenizer"], own["selected_on"], own.get("reduced_decoding", True))
+    except (AttributeError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: {OWN_SECTION}: damaged: {type(error).__name__}: {error}") from error
 
 
@@ -158,6 +164,7 @@ def read_open_clip(path: Path) -> Declared:
             activation="quick_gelu" if model.get("quick_gelu") else "gelu",
             pixel_mean=pixels.get("mean", CLIP_PIXEL_MEAN),
             pixel_std=pixels.get("std", CLIP_PIXEL_STD),
+            interpolation=pixels.get("interpolation"),
         )
     except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ModelError(f"{path}: not a configuration of open_clip: {type(error).__name__}: {error}") from error
@@ -195,6 +202,8 @@ def infer(shapes: Shapes, declared: Declared, where: str) -> tuple[ModelConfig, 
         "vocabulary_size": vocabulary,
         "pixel_mean": declared.pixel_mean,
         "pixel_std": declared.pixel_std,
+        "interpolation": declared.interpolation or "bicubic",
+        "reduced_decoding": False,
     }
     return _checked(fields, where), tuple(notes)
 

@@ -4,20 +4,35 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from textreid.errors import ModelError
+from textreid.models.checkpoints.layouts import clip_prefixes
 from textreid.models.checkpoints.torchscript import read_torchscript
 
-_WRAPPERS = ("state_dict", "model")  # under which training programs put the weights
-_PREFIXES = ("module.", "_orig_mod.")  # which distributed training and compilation put before every name
+# Parts of names that distributed training and compilation put in, wherever they wrapped a module.
+_WRAPPED = re.compile(r"(?<![^.])(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+# Names of a pickle that hold no weights and are common beside them: numbers of numpy, settings, paths, dates.
+_HARMLESS = re.compile(
+    r"numpy\.(?:_?core\.(?:multiarray|numeric)\.(?:scalar|_reconstruct|_frombuffer)|dtypes\.\w+"
+    r"|dtype|ndarray|(?:bool|str|bytes|void|u?int|float|complex|longlong)\w*)"
+    r"|(?:argparse\.Namespace|types\.SimpleNamespace|typing\.Any|uuid\.UUID|decimal\.Decimal)"
+    r"|(?:collections|datetime|omegaconf|yacs|easydict|addict|ml_collections)\.[\w.]+"
+    r"|pathlib\.(?:_local\.)?\w*Path|torch\.torch_version\.TorchVersion|[\w.]+\.AttributeDict"
+    r"|(?:builtins|__builtin__)\.(?:set|frozenset|complex|slice|range|bytearray|bytes|dict|list|tuple|int|float|str)"
+)
+_HARMLESS_AT_MOST = 50  # different ones in a file
+_DEEPEST = 6  # mappings inside one another
+_NAMED_AT_MOST = 4  # candidates in an error message
+Place = tuple[str, ...]  # the keys that lead to something in a file
 _BESIDE = "state of the training program, no weight of the model"
+_OUTSIDE = "outside the part of the file that is CLIP"
 _HEADER_AT_MOST = 100_000_000  # bytes, as the format of safetensors says
 _REFUSED = {
     "empty": "an empty file",
@@ -33,7 +48,7 @@ class Stored(NamedTuple):
 
     Attributes:
         form: of the file, in words.
-        tensors: by name, without wrappers and the prefixes of distributed training.
+        tensors: by name, without what wraps them and without the prefix that they share.
         ignored: everything else in it: name -> what it is.
         activation: of the network, if the file tells.
     """
@@ -62,14 +77,14 @@ def read_file(path: Path) -> Stored:
     if kind in _REFUSED:
         raise ModelError(f"{path}: {_REFUSED[kind]}")
     try:
+        activation = None
+        content: object
         if kind == "safetensors":
-            return _plain(kind, load_file(path), {})
-        if kind == "TorchScript archive":
-            tensors, activation = read_torchscript(path, root)
-            return _plain(kind, tensors, {})._replace(activation=activation)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # what it cannot read, it refuses
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "PyTorch archive")
+            content = load_file(path)
+        elif kind == "TorchScript archive":
+            content, activation = read_torchscript(path, root)
+        else:
+            content = _read_pickle(path, mmap=kind == "PyTorch archive")
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path}: cannot be read without running code, and none was run: {_wish(error)}") from error
     except (OSError, SafetensorError, zipfile.BadZipFile) as error:
@@ -79,7 +94,42 @@ def read_file(path: Path) -> Stored:
         raise ModelError(
             f"{path}: cannot be read, it is truncated or damaged: {type(error).__name__}: {reason}"
         ) from error
-    return _unwrap(kind, content, path)
+    tensors, ignored = _find_clip(content, path)
+    return Stored(kind, tensors, ignored, activation)
+
+
+def _read_pickle(path: Path, mmap: bool) -> object:
+    """Read a checkpoint of PyTorch; of its unknown names the harmless ones are answered by an `_Unread`.
+
+    Raises:
+        pickle.UnpicklingError: it asks for anything else.
+    """
+    unread: list[Any] = []
+    while True:
+        try:
+            with warnings.catch_warnings(), torch.serialization.safe_globals(unread):
+                warnings.filterwarnings("ignore", message="Detected pickle protocol")  # what it cannot read, it refuses
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        except pickle.UnpicklingError as error:
+            asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+            if not asked or not _HARMLESS.fullmatch(asked[1]) or len(unread) == _HARMLESS_AT_MOST:
+                raise
+            module, _, name = asked[1].rpartition(".")
+            unread.append(type(name, (_Unread,), {"__module__": module}))
+
+
+class _Unread(dict[Any, Any]):
+    """Thing beside the weights that stays unread: it takes whatever a pickle gives it, and does nothing with it."""
+
+    def __new__(cls, *_: object, **__: object) -> Self:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: object) -> None: ...
+
+    def __setitem__(self, key: object, value: object) -> None: ...
 
 
 def _kind(path: Path) -> tuple[str, str]:
@@ -124,24 +174,84 @@ def _wish(error: pickle.UnpicklingError) -> str:
     return f"{wish}. Where you trust it, save its state dict alone, as safetensors"
 
 
-def _unwrap(form: str, content: object, path: Path) -> Stored:
-    ignored: dict[str, str] = {}
-    while isinstance(content, Mapping) and not any(isinstance(value, torch.Tensor) for value in content.values()):
-        wrapper = next((name for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
-        if wrapper is None:
-            break
-        ignored |= {str(name): _BESIDE for name in content if name != wrapper}
-        content = content[wrapper]
-    if not isinstance(content, Mapping) or not any(isinstance(value, torch.Tensor) for value in content.values()):
+class _Candidate(NamedTuple):
+    """Tensors that look like a CLIP: those of a mapping whose names begin with ``prefix``."""
+
+    place: Place  # of the mapping
+    prefix: str
+    size: int  # tensors of the image tower
+    tensors: dict[str, torch.Tensor]  # of the whole mapping
+
+    def __str__(self) -> str:
+        """The place, as a reader of the file finds it."""
+        names = f"names with {self.prefix}" if self.prefix else "names as they are"
+        return f"{'.'.join(self.place) or 'the top'} ({names})"
+
+
+def _find_clip(content: object, path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Find the one CLIP in a file, under whatever name and behind whatever prefix; and what else there is.
+
+    Raises:
+        ModelError: there are several, or no tensors at all.
+    """
+    mappings = dict(_mappings(content))
+    if not mappings:
+        raise ModelError(f"{path}: no weights in it: no tensors by name")
+    candidates = _candidates(mappings)
+    if len(candidates) > 1:
+        places = ", ".join(map(str, candidates[:_NAMED_AT_MOST]))
         raise ModelError(
-            f"{path}: no weights in it: no tensors by name, neither at the top nor under {' or '.join(_WRAPPERS)}"
+            f"{path}: {len(candidates)} models in it that look like CLIP: {places}; save the one you want alone"
         )
-    return _plain(form, content, ignored)
+    if candidates:
+        place, prefix, _, tensors = candidates[0]
+    else:  # the largest mapping tells what it is in place of CLIP
+        place, tensors = max(mappings.items(), key=lambda item: len(item[1]))
+        prefix = ""
+    ignored = {name: _OUTSIDE for name in tensors if not name.startswith(prefix)} | _beside(content, place)
+    return {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}, ignored
 
 
-def _plain(form: str, content: Mapping[Any, Any], ignored: dict[str, str]) -> Stored:
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
-    ignored |= {str(name): _BESIDE for name, value in content.items() if not isinstance(value, torch.Tensor)}
-    while prefix := next((p for p in _PREFIXES if tensors and all(name.startswith(p) for name in tensors)), None):
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return Stored(form, tensors, ignored)
+def _candidates(mappings: Mapping[Place, dict[str, torch.Tensor]]) -> list[_Candidate]:
+    """What looks like a CLIP; a stray tensor with such a name does not, nor the same weights under another name."""
+    found = [
+        _Candidate(place, prefix, size, tensors)
+        for place, tensors in mappings.items()
+        for prefix, size in clip_prefixes(tensors).items()
+    ]
+    largest = max((one.size for one in found), default=0)
+    different: dict[frozenset[int], _Candidate] = {}
+    for one in found:
+        if 2 * one.size >= largest:
+            weights = frozenset(t.data_ptr() for name, t in one.tensors.items() if name.startswith(one.prefix))
+            different.setdefault(weights, one)
+    return list(different.values())
+
+
+def _mappings(content: object, place: Place = ()) -> Iterator[tuple[Place, dict[str, torch.Tensor]]]:
+    """Every mapping from names to tensors, and where it is."""
+    inside = _entries(content)
+    tensors = {name: value.detach() for name, value in inside.items() if isinstance(value, torch.Tensor)}
+    if tensors:
+        plain = {_WRAPPED.sub("", name): tensor for name, tensor in tensors.items()}
+        yield place, plain if len(plain) == len(tensors) else tensors
+    if len(place) < _DEEPEST:
+        for name, value in inside.items():
+            yield from _mappings(value, (*place, name))
+
+
+def _beside(content: object, place: Place) -> dict[str, str]:
+    """What is in the file beside the tensors of the mapping at ``place``."""
+    found: dict[str, str] = {}
+    for name in place:
+        inside = _entries(content)
+        found |= dict.fromkeys((other for other in inside if other != name), _BESIDE)
+        content = inside[name]
+    return found | {name: _BESIDE for name, value in _entries(content).items() if not isinstance(value, torch.Tensor)}
+
+
+def _entries(content: object) -> dict[str, object]:
+    """What is in a mapping or a list, by name or number; nothing in anything else."""
+    if isinstance(content, (list, tuple)):
+        content = dict(enumerate(content))
+    return {str(name): value for name, value in content.items()} if isinstance(content, Mapping) else {}

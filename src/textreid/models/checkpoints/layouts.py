@@ -1,10 +1,12 @@
 """The layouts: which tensor of a file is which of `DualEncoder`. Names and shapes alone decide, no values."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from textreid.errors import ModelError
+from textreid.images import Interpolation
 
 HUGGING_FACE, OPEN_CLIP = "config.json", "open_clip_config.json"  # configurations beside the weights
 CLASS_EMBEDDING = "vision_model.embeddings.class_embedding"
@@ -15,6 +17,7 @@ TEXT_POSITIONS = "text_model.embeddings.position_embedding.weight"
 VISUAL_PROJECTION, TEXT_PROJECTION = "visual_projection.weight", "text_projection.weight"
 
 _IRRA = "base_model."
+_IMAGE_TOWER = re.compile(rf"((?:[\w-]+\.)*?)(?:{re.escape(_IRRA)})?(?:visual|vision_model)\.")
 _BLOCK = {
     "ln_1": "layer_norm1",
     "attn.out_proj": "self_attn.out_proj",
@@ -74,6 +77,7 @@ class Layout(NamedTuple):
         ignored: name in the file -> why it is not used.
         configured: the name of the configuration that such a file has beside it; empty if it has none.
         activation: of the network, where the layout tells.
+        interpolation: by which those who write it resize pictures.
     """
 
     title: str
@@ -81,6 +85,16 @@ class Layout(NamedTuple):
     ignored: dict[str, str]
     configured: str
     activation: str | None = None
+    interpolation: Interpolation = "bicubic"
+
+
+def clip_prefixes(names: Collection[str]) -> Counter[str]:
+    """Count the tensors of image towers by what stands before CLIP's own names; IRRA's ``base_model.`` is CLIP's.
+
+    >>> clip_prefixes(["net.visual.conv1.weight", "net.visual.proj", "head.bias"])
+    Counter({'net.': 2})
+    """
+    return Counter(found[1] for name in names if (found := _IMAGE_TOWER.match(name)))
 
 
 def find_layout(names: Collection[str], where: str) -> Layout:
@@ -102,7 +116,7 @@ def find_layout(names: Collection[str], where: str) -> Layout:
         places = {f"{_IRRA}{name}": place for name, place in _openai(inside).items()}
         ignored = {f"{_IRRA}{name}": reason for name, reason in _reasons(inside, _IGNORED).items()}
         ignored |= _reasons(outside, _IGNORED | _HEADS)
-        return Layout("person search of the IRRA family", places, ignored, "", "quick_gelu")
+        return Layout("person search of the IRRA family", places, ignored, "", "quick_gelu", "bilinear")
     if any(name.startswith("visual.") for name in names):
         released = _OPENAI_ONLY.issubset(names)
         title = "CLIP as OpenAI releases it" if released else "CLIP as OpenAI and open_clip name it"

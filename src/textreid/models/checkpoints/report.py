@@ -69,3 +69,11 @@ class Source(NamedTuple):
     weights: dict[str, torch.Tensor]
     report: KeyReport
     selected_on: str | None = None
+
+
+def resize_note(config: ModelConfig) -> str:
+    """Say how pictures are resized: the features of a checkpoint are its own only with its own resize."""
+    decoding = (
+        "large JPEGs are decoded at a part of their size" if config.reduced_decoding else "JPEGs are decoded in full"
+    )
+    return f"pictures are resized by {config.interpolation} interpolation, {decoding}"

@@ -11,8 +11,8 @@ from textreid.config import ModelConfig
 from textreid.errors import ModelError
 from textreid.models.checkpoints.configs import OWN_SECTION, PIXELS
 from textreid.models.checkpoints.layouts import VISION_POSITIONS
-from textreid.models.checkpoints.square_positions import to_square
 from textreid.models.folder import CONFIG, REPOSITORY_KIND, REPOSITORY_VERSION, TOKENIZER, WEIGHTS
+from textreid.models.positions import to_square
 
 if TYPE_CHECKING:
     from textreid.models.model import Model
@@ -31,7 +31,7 @@ def export_huggingface(
 
     transformers' CLIP stores positions of a square grid only. A model for images of height ≠ width is stored with a
     square table that ``interpolate_pos_encoding=True`` turns into its own
-    (`textreid.models.checkpoints.square_positions`).
+    (`textreid.models.positions`).
 
     Args:
         model: with the stem of CLIP.
@@ -102,6 +102,7 @@ def _config(config: ModelConfig, tokenizer: "Tokenizer", selected_on: str | None
             "image_width": config.image_width,
             "tokenizer": config.tokenizer,
             "selected_on": selected_on,
+            "reduced_decoding": config.reduced_decoding,
         },
     }
 
@@ -123,7 +124,7 @@ def _pixels(config: ModelConfig) -> dict[str, Any]:
         "do_convert_rgb": True,
         "do_resize": True,
         "size": {"height": config.image_height, "width": config.image_width},
-        "resample": 3,  # bicubic
+        "resample": {"bilinear": 2, "bicubic": 3}[config.interpolation],  # Pillow's numbers
         "do_center_crop": False,
         "do_rescale": True,
         "rescale_factor": 1 / 255,

@@ -66,17 +66,17 @@ class _ImageGraph(nn.Module):
     """Pixels (N, H, W, 3) uint8 to unit features (N, D)."""
 
     mean: torch.Tensor
-    deviation: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self, model: "Model") -> None:
         super().__init__()
         self.encoder = model.encoder
         self.register_buffer("mean", torch.tensor(model.config.pixel_mean).view(3, 1, 1))
-        self.register_buffer("deviation", torch.tensor(model.config.pixel_std).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(model.config.pixel_std).view(3, 1, 1))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         scaled = pixels.permute(0, 3, 1, 2).float() / 255
-        return nn.functional.normalize(self.encoder.encode_image((scaled - self.mean) / self.deviation), dim=-1)
+        return nn.functional.normalize(self.encoder.encode_image((scaled - self.mean) / self.std), dim=-1)
 
 
 class _TextGraph(nn.Module):
@@ -123,7 +123,9 @@ def _preprocessing(model: "Model") -> dict[str, Any]:
             "input": "pixels: (N, height, width, 3) uint8, RGB; scaled and normalised in the graph",
             "height": config.image_height,
             "width": config.image_width,
-            "resize": "to that size whatever the aspect ratio, bicubic with antialiasing (Pillow's BICUBIC)",
+            "resize": f"to that size whatever the aspect ratio, {config.interpolation} with antialiasing (Pillow)",
+            "interpolation": config.interpolation,
+            "reduced_decoding": config.reduced_decoding,
         },
         "text": {
             "input": "ids: (N, length) int64 of tokenizer.json, padded with any id to the longest of the batch",

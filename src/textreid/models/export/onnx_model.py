@@ -2,30 +2,30 @@
 
 import importlib.util
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from textreid.artifacts import read_json, read_manifest
-from textreid.errors import ModelError
-from textreid.images import read_image, to_pixels
+from textreid.errors import ModelError, check_list
+from textreid.images import map_ahead, read_pixels
 from textreid.models.folder import TOKENIZER
 from textreid.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     from onnxruntime import InferenceSession
-    from PIL import Image
 
 KIND, FORMAT_VERSION = "converted model", 1
 IMAGE, TEXT, PREPROCESSING = "image.onnx", "text.onnx", "preprocessing.json"
 
 _BATCH = 16
-_THREADS = 4  # that decode
+_DECODING_THREADS = 4
 Array = npt.NDArray[np.float32]
 
 
@@ -41,6 +41,13 @@ class OnnxModel:
         self.tokenizer = Tokenizer.load(folder / TOKENIZER)
         image = read_json(folder / PREPROCESSING)["image"]
         self.image_size: tuple[int, int] = (image["height"], image["width"])
+        self._decode = partial(
+            read_pixels,
+            height=image["height"],
+            width=image["width"],
+            interpolation=image.get("interpolation", "bicubic"),  # older exports do not tell
+            reduced_decoding=image.get("reduced_decoding", True),
+        )
         self._image, self._text = (_session(folder / name) for name in (IMAGE, TEXT))
         self.embedding_dim: int = self._image.get_outputs()[0].shape[1]
 
@@ -55,25 +62,28 @@ class OnnxModel:
         read_manifest(Path(folder), KIND, FORMAT_VERSION)
         return cls(Path(folder))
 
-    def encode_images(self, images: "Sequence[str | PathLike[str] | Image.Image]") -> Array:
-        """Features of N pictures: (N, D) float32, each of length 1.
+    def encode_images(self, images: Sequence[str | PathLike[str] | Image.Image]) -> Array:
+        """Encode N pictures: (N, D) float32 features, each of length 1.
 
         Raises:
             ImageError: a picture cannot be read; names it.
+            ArgumentError: ``images`` is not a list of pictures.
         """
-
-        def decode(image: "str | PathLike[str] | Image.Image") -> npt.NDArray[np.uint8]:
-            return to_pixels(read_image(image, at_least=self.image_size), *self.image_size).transpose(1, 2, 0)
-
+        check_list("images", images, (str, PathLike, Image.Image), "pictures")
         features = np.zeros((len(images), self.embedding_dim), np.float32)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for first in range(0, len(images), _BATCH):
-                pixels = np.stack(list(pool.map(decode, images[first : first + _BATCH])))
-                features[first : first + _BATCH] = self._image.run(None, {"pixels": pixels})[0]
+        decoded = map_ahead(self._decode, images, _DECODING_THREADS, 2 * _BATCH)
+        for first in range(0, len(images), _BATCH):
+            pixels = np.stack([picture.transpose(1, 2, 0) for picture in islice(decoded, _BATCH)])
+            features[first : first + _BATCH] = self._image.run(None, {"pixels": pixels})[0]
         return features
 
     def encode_texts(self, texts: Sequence[str]) -> Array:
-        """Features of N sentences: (N, D) float32, each of length 1."""
+        """Encode N sentences: (N, D) float32 features, each of length 1.
+
+        Raises:
+            ArgumentError: ``texts`` is not a list of sentences.
+        """
+        check_list("texts", texts, str, "sentences")
         tokens = self.tokenizer.encode(texts)
         by_length = np.argsort(tokens.lengths, kind="stable")
         features = np.zeros((len(texts), self.embedding_dim), np.float32)

@@ -1,16 +1,33 @@
-"""A position table of any grid inside one of a square grid, which is all that transformers' CLIP can store.
+"""Position tables of the image tower for another grid of patches.
 
-transformers' CLIP with ``interpolate_pos_encoding=True`` resizes its square table to the grid of the image at hand, by
-bicubic interpolation. That is linear, along each side on its own, and from a longer side to a shorter one it loses
-rows: there are square tables which it turns into exactly the wanted one, up to rounding.
+transformers' CLIP stores tables of square grids only. With ``interpolate_pos_encoding=True`` it resizes its table to
+the grid of the image at hand, by bicubic interpolation. That is linear, along each side on its own, and from a longer
+side to a shorter one it loses rows: there are square tables which it turns into exactly the wanted one, up to rounding.
 """
 
 import torch
 from torch import nn
 
+from textreid.errors import ModelError
+
+
+def resize_positions(table: torch.Tensor, before: tuple[int, int], after: tuple[int, int]) -> torch.Tensor:
+    """Resize a table (1 + h · w, D) to another grid of patches; bilinear, the row of CLS is kept (Tan et al. 2024).
+
+    Raises:
+        ModelError: the table is not of the grid ``before``.
+    """
+    if len(table) != 1 + before[0] * before[1]:
+        raise ModelError(
+            f"a position table of {len(table)} rows does not cover CLS and {before[0]}x{before[1]} patches"
+        )
+    grid = table[1:].T.reshape(1, -1, *before)
+    resized = nn.functional.interpolate(grid, size=after, mode="bilinear", align_corners=False)
+    return torch.cat([table[:1], resized.flatten(2)[0].T])
+
 
 def to_square(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """The table (1 + s², D), s the longer side, that `from_square` turns into ``table`` (1 + h · w, D).
+    """Find the table (1 + s², D), s the longer side, that `from_square` turns into ``table`` (1 + h · w, D).
 
     Of all such tables the one nearest to the enlarged grid, so that square images find sensible positions too.
     """
@@ -25,7 +42,7 @@ def to_square(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 
 
 def from_square(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    """The table (1 + h · w, D) that transformers' CLIP uses for a grid, given its table (1 + s², D)."""
+    """Compute the table (1 + h · w, D) that transformers' CLIP uses for a grid, given its table (1 + s², D)."""
     side = max(grid)
     square = table[1:].T.reshape(1, -1, side, side)
     resized = nn.functional.interpolate(square, size=grid, mode="bicubic", align_corners=False)
