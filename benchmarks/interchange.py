@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from textreid.captioning.job import caption as caption_folder
+from textreid.captioning import caption as caption_folder
 from textreid.captions.exporting import FORMS
 from textreid.captions.importing import RELEASED
 from textreid.captions.table import read_captions

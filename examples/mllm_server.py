@@ -65,7 +65,8 @@ def read_question(body: Mapping[str, Any]) -> Question:
             if part["type"] == "text":
                 texts.append(part["text"])
             else:
-                kind, _, data = part["image_url"]["url"].partition(";base64,")
+                url = part["image_url"]
+                kind, _, data = (url if isinstance(url, str) else url["url"]).partition(";base64,")
                 if not kind.startswith("data:"):
                     raise ValueError("a picture must be a base64 data URI")
                 images.append(base64.b64decode(data, validate=True))

@@ -1,5 +1,5 @@
 from . import errors as errors, presets as presets
-from .captioning.job import caption as caption
+from .captioning.plan import caption as caption
 from .captions.table import read_captions as read_captions
 from .config import Config as Config
 from .datasets.benchmarks import read_benchmark as read_benchmark

@@ -35,6 +35,7 @@ class Behaviour:
         queue: longest such queue; beyond it, 429. None: no bound.
         retry_after: seconds that a 429 asks to wait.
         finish_reason: as the answer's choice tells it.
+        raw: body and content type of every chat answer, in place of one.
     """
 
     latency: float = 0.0
@@ -42,6 +43,7 @@ class Behaviour:
     queue: int | None = None
     retry_after: float = 0.05
     finish_reason: str = "stop"
+    raw: tuple[bytes, str] | None = None
     error_500: float = 0.0
     too_many: float = 0.0
     hang: float = 0.0
@@ -61,16 +63,21 @@ class Server:
     """Serves in a thread of its own between ``with`` and its end.
 
     Attributes:
+        refuses: status and body of the answer to a request that the server does not take, else None.
+        message: what a text becomes in an answer; ``{"role": ..., "content": text}`` without.
         outcomes: how many chat requests ended how: "ok", "429", "500", ...
         questions: the chat requests in the order of their arrival, as many as ``keep``.
         most_at_once: the most chat requests that were under way at a time.
         headers: of each request, as many as ``keep``; names in lower case.
+        bodies: of requests that were refused.
     """
 
     models: tuple[str, ...] = ("sim",)
     key: str | None = None
     behaviour: Behaviour = field(default_factory=Behaviour)
     answer: Callable[[Question], str] = stock_answer
+    refuses: Callable[[Mapping[str, Any]], tuple[int, object] | None] = lambda body: None
+    message: Callable[[str], Mapping[str, Any]] | None = None
     lists_models: bool = True
     keep: int = 10_000
     seed: int = 0
@@ -79,6 +86,7 @@ class Server:
     questions: list[Question] = field(default_factory=list)
     most_at_once: int = 0
     headers: list[Mapping[str, str]] = field(default_factory=list)
+    bodies: list[Mapping[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -144,7 +152,10 @@ class Server:
                 method, path, _ = head[0].split(" ", 2)
                 headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-                await self._respond(writer, method, path, headers, body)
+                try:
+                    await self._respond(writer, method, path, headers, body)
+                except (LookupError, TypeError, ValueError) as error:
+                    _refuse(writer, 500, f"the test's server failed: {error!r}")
                 await writer.drain()
         self._writers.discard(writer)
         writer.close()
@@ -179,6 +190,12 @@ class Server:
         if body["model"] not in self.models:
             self.outcomes["404"] += 1
             return _refuse(writer, 404, f"The model `{body['model']}` does not exist.")
+        if refused := self.refuses(body):
+            self.outcomes[str(refused[0])] += 1
+            self.bodies.append(body)
+            if isinstance(refused[1], bytes):
+                return _send(writer, refused[0], refused[1], "text/html")
+            return _send_json(writer, refused[0], refused[1])
         question = read_question(body)
         if len(self.questions) < self.keep:
             self.questions.append(question)
@@ -218,8 +235,13 @@ class Server:
             return _refuse(writer, 500, "Internal server error")
         if fault == "html":
             return _send(writer, 200, _HTML, "text/html")
+        if self.behaviour.raw:
+            return _send(writer, 200, *self.behaviour.raw)
         text = None if fault == "no_content" else self.answer(question)
-        payload = json.dumps(completion(question, text, self.behaviour.finish_reason)).encode()
+        content = completion(question, text, self.behaviour.finish_reason)
+        if self.message and text is not None:
+            content["choices"][0]["message"] = self.message(text)
+        payload = json.dumps(content).encode()
         if fault == "truncated":
             return _send(writer, 200, payload[: len(payload) // 2])
         if fault == "cut":

@@ -1,8 +1,10 @@
 """``textreid caption`` against what goes wrong outside: real servers, real files, the real command."""
 
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -96,7 +98,7 @@ def test_a_missing_key_names_its_variable(crops: Path, tmp_path: Path, monkeypat
     [
         (0.0, "/v2", "sim", "does not know the model 'sim'.*is the URL right, up to /v1"),
         (0.0, "/v1", "sum", "does not know the model 'sum'.*it serves: sim"),
-        (1.0, "/v1", "sim", "answers with text/html, not JSON; is the URL right"),
+        (1.0, "/v1", "sim", "answers with text/html, not JSON: .*is the URL right"),
     ],
 )
 def test_a_wrong_address_or_model_is_told_and_leaves_nothing_in_the_way(
@@ -109,6 +111,52 @@ def test_a_wrong_address_or_model_is_told_and_leaves_nothing_in_the_way(
         server.set(html=0.0)
         caption(crops, out, server.url)
     assert len(read_captions(out)) == 8
+
+
+GOOD = json.dumps({"choices": [{"message": {"content": "A man in a red coat."}, "finish_reason": "stop"}]})
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (GOOD.encode(), "text/plain"),
+        (GOOD.encode(), "text/html; charset=utf-8"),
+        (b"\xef\xbb\xbf" + GOOD.encode(), "application/json"),
+        (GOOD.encode("utf-16"), "application/json; charset=utf-16"),
+        (GOOD.replace("red", "rouge caf\u00e9").encode("latin-1"), "application/json; charset=latin-1"),
+    ],
+)
+def test_an_answer_is_read_whatever_its_header_says(body: bytes, kind: str, crops: Path, tmp_path: Path) -> None:
+    with Server(behaviour=Behaviour(raw=(body, kind))) as server:
+        caption(crops, tmp_path / "out", server.url)
+    assert len(read_captions(tmp_path / "out")) == 8
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        (b"the model is being loaded", "text/plain", "answers with text/plain, not JSON: 'the model is being loaded'"),
+        (b'{"choices": "caf\xe9"}', "application/json", "an answer that is not UTF-8"),
+        (b"<html></html>", "text/html", "answers with text/html, not JSON"),
+        (b"", "", "answers with no content type, not JSON"),
+        (b'data: {"choices": []}\n\n', "text/event-stream", "answers with text/event-stream, not JSON"),
+        (b'{"choices": [', "application/json", "an answer that is not whole JSON"),
+        (b"[]", "application/json", "an answer that is not a JSON object"),
+        (b'{"choices": []}', "application/json", "an answer without a choice"),
+        (b'{"error": {"message": "no credit"}}', "application/json", "without a choice: .*no credit"),
+    ],
+)
+def test_a_server_that_gives_nothing_else_is_told_after_a_few(
+    body: bytes, kind: str, message: str, crops: Path, tmp_path: Path
+) -> None:
+    with Server(behaviour=Behaviour(raw=(body, kind))) as server:
+        began = time.monotonic()
+        with pytest.raises(CaptionError, match=message):
+            caption(crops, tmp_path / "out", server.url)
+        assert time.monotonic() - began < 10
+        assert server.outcomes.total() <= 16
+        server.set(raw=None)
+        caption(crops, tmp_path / "out", server.url)
 
 
 def test_nobody_at_the_address(crops: Path, tmp_path: Path) -> None:

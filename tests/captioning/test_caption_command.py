@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from textreid.captioning.backends.keys import key_variable
+from textreid.captioning.backends.addresses import key_variable
 from textreid.captioning.mllms import CaptionerSpec, open_captioner, read_mllms
 from textreid.captions.selecting import select_images
 from textreid.captions.table import read_captions

@@ -19,10 +19,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from textreid.captioning.backends.openai_compatible import OpenAICompatible, ServingOptions
-from textreid.captioning.backends.picture import data_uri, encode_picture
 from textreid.captioning.backends.simulated import SimulatedMLLM
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
-from textreid.captioning.requests import Caption, CaptionFailure, Request
+from textreid.captioning.requests import Caption, CaptionFailure, Request, data_uri, encode_picture
 from textreid.captioning.templates import Template
 from textreid.captions.cleaning import clean
 from textreid.captions.table import read_captions
@@ -202,7 +201,8 @@ def test_a_picture_is_recognised_however_it_is_encoded(data: Path) -> None:
     ("body", "error"),
     [
         ({"model": "qwen"}, LookupError),
-        ({"model": "qwen", "messages": [{"content": [{"type": "image_url", "image_url": "x"}]}]}, TypeError),
+        ({"model": "qwen", "messages": [{"content": [{"type": "image_url", "image_url": "x"}]}]}, ValueError),
+        ({"model": "qwen", "messages": [{"content": [{"type": "image_url", "image_url": 5}]}]}, TypeError),
         (
             {
                 "model": "qwen",

@@ -333,6 +333,8 @@ def test_stopped_it_finishes_what_is_under_way_and_says_how_to_go_on(tmp_path: P
 class Careless:
     """An engine that delivers the first image twice and 5.jpg never."""
 
+    trouble = ""
+
     async def run(self, job: Job) -> None:
         works = [work for work in job.pending({"qwen"}) if work.image != "5.jpg"]
         for work in [*works, *works[:1]]:

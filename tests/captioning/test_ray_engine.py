@@ -329,7 +329,7 @@ def test_the_command_is_quiet_and_ends_what_it_started(corpus: Path, tmp_path: P
         output, errors = process.communicate()
     assert process.returncode == 0, errors
     assert output == f"{out}\n"
-    assert re.fullmatch(r"(captioning .*\n)*80 captions of 40 images; .*80 new in \d+ s.*\n", errors)
+    assert re.fullmatch(r"(captioning.*\n)*80 captions of 40 images; .*80 new in \d+ s.*\n", errors)
     assert not processes_of(process.pid)
 
 
@@ -377,7 +377,7 @@ def test_a_chat_request_shows_the_picture_and_then_asks(corpus: Path) -> None:
 
 
 def test_an_error_of_the_engine_is_a_failure() -> None:
-    failure = caption_of({"number": 1, "__inference_error__": "ValueError: too long\n" + "x" * 999})
+    failure = caption_of({"number": 1, "__inference_error__": "ValueError: too long\n" + "x" * 999}, 160)
     assert isinstance(failure, CaptionFailure)
     assert failure.kind == "vllm-error"
     assert failure.message.startswith("ValueError: too long x")

@@ -5,7 +5,8 @@ from .instructions import (
     dynamic_instructions as dynamic_instructions,
     static_instruction as static_instruction,
 )
-from .job import caption as caption
+from .mllms import CaptionerOptions as CaptionerOptions
+from .plan import caption as caption
 from .requests import (
     Caption as Caption,
     Captioner as Captioner,

@@ -27,6 +27,8 @@ class JobCounts:
         usage_now: what this run used, by MLLM.
         damaged: rows of an earlier run that were altered on the disk, and are asked for again.
         first_failure: message of the first failure of this run.
+        trouble: what goes wrong at this moment, while an MLLM is asked again; else empty.
+        notices: what the captioners have found out, each once.
         stopping: whether the job was asked to stop.
     """
 
@@ -39,7 +41,8 @@ class JobCounts:
         self.rejected: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.usage_now: dict[str, Usage] = {}
-        self.first_failure = ""
+        self.first_failure = self.trouble = ""
+        self.notices: dict[str, None] = {}
         self.stopping = False
         self.answered_now = self.failed_now = self.saved_now = 0
         self._started = time.monotonic()
@@ -73,6 +76,7 @@ class JobCounts:
         mllm = answer.row.mllm
         self.answered_now += 1
         self.rejected.update(answer.rejected)
+        self.notices.update(dict.fromkeys(answer.notices))
         self.usage_now[mllm] = replace(self.usage_now.get(mllm, Usage()) + answer.usage, seconds=self.seconds)
         if answer.failure:
             self.failed_now += 1
@@ -133,6 +137,7 @@ class JobCounts:
         """What to show beside the progress."""
         parts = [f"{self.images_done} images", f"{self.rate:.1f} captions/s", *self._spending(prices)]
         parts += [f"{counts.total()} {what} ({_listed(counts)})" for what, counts in self._troubles() if counts]
+        parts += [f"at the moment {self.trouble}"] if self.trouble else []
         return ", ".join(parts)
 
     def summary(self, prices: Mapping[str, Price]) -> str:

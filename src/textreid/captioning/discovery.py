@@ -7,14 +7,16 @@ varies the openings, shuffles the attributes, and prunes. Every turn is on disk 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textreid.artifacts import fingerprint, read_json, write_json, write_text
+from textreid.captioning.backends.addresses import Key
+from textreid.captioning.backends.connection import AttemptError, Connection, retrying
+from textreid.captioning.backends.dialect import Dialect, ask
+from textreid.captioning.engine import run_to_end
+from textreid.captioning.requests import Caption
 from textreid.captioning.templates import Template, distinct_structures, parse_templates, read_templates
-from textreid.errors import CaptionError, ResumeError
-
-if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletionMessageParam
+from textreid.errors import CaptionError, ResumeError, RunStoppedError
 
 DIALOGUE = "dialogue.json"
 TEMPLATES = "templates.toml"
@@ -22,6 +24,7 @@ WANTED = 46  # as many as Tan et al. 2024 kept
 KIND = "template dialogue"
 FORMAT_VERSION = 1
 _TRIES = 3  # of a turn whose answer has no template
+_BACKOFF, _LONGEST_WAIT = 0.5, 60.0  # seconds before the second attempt at a request, and before any
 
 _SLOTS = (
     "[gender], [hair], [clothing], [upper], [lower], [footwear], [accessory], [belongings], [action], "
@@ -60,16 +63,6 @@ _REMINDER = (
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What the LLM said; ``cut_off`` if it stopped at its limit."""
-
-    text: str
-    cut_off: bool
-    prompt_tokens: int
-    completion_tokens: int
-
-
-@dataclass(frozen=True)
 class ChatModel:
     """An LLM behind an OpenAI-compatible endpoint.
 
@@ -84,57 +77,36 @@ class ChatModel:
 
     url: str
     model: str
-    key: str = field(default="none", repr=False)
+    key: Key = field(default_factory=Key)
     temperature: float = 0.8
     timeout: float = 300.0
     retries: int = 4
+    dialect: Dialect = field(default_factory=Dialect, repr=False)
 
-    def reply(self, messages: Sequence["ChatCompletionMessageParam"]) -> Reply:
-        """The LLM's answer to a conversation.
+    def reply(self, messages: Sequence[Mapping[str, str]]) -> Caption:
+        """Return the LLM's answer to a conversation.
 
         Raises:
             CaptionError: there was none; says what the endpoint did instead.
+            ConfigError: the URL, or a proxy of the environment, cannot be used.
         """
-        import openai
-        from openai.types.chat import ChatCompletion
 
-        client = openai.OpenAI(
-            base_url=self.url,
-            api_key=self.key,
-            timeout=self.timeout,
-            max_retries=self.retries,
-            # The client would tell any endpoint what the environment holds for OpenAI.
-            default_headers={"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()},  # type: ignore[dict-item]
-        )
+        async def reply() -> Caption:
+            connection = Connection(self.url, self.key, self.timeout)
+            standard = {"temperature": self.temperature}
+            try:
+                return await retrying(
+                    1 + self.retries, _BACKOFF, _LONGEST_WAIT,
+                    lambda: ask(connection, self.dialect, self.model, lambda: messages, standard),
+                )  # fmt: skip
+            finally:
+                await connection.aclose()
+
         try:
-            with client:
-                answer: Any = client.chat.completions.create(
-                    model=self.model, messages=list(messages), temperature=self.temperature
-                )
-        except openai.APIStatusError as error:
-            raise CaptionError(f"{self._place}: {_meaning(error.status_code)}") from error
-        except openai.APITimeoutError as error:
-            raise CaptionError(f"{self._place}: no answer within {self.timeout:g} s") from error
-        except openai.APIConnectionError as error:
-            # A key that no header can hold comes back in the words of the HTTP library.
-            reason = str(error.__cause__ or error).replace(self.key, "***")
-            raise CaptionError(f"{self._place}: cannot be reached: {reason}") from error
-        except (openai.OpenAIError, ValueError) as error:
-            raise CaptionError(f"{self._place}: its answer is not one of the API: {type(error).__name__}") from error
-        choice = answer.choices[0] if isinstance(answer, ChatCompletion) and answer.choices else None
-        if choice is None or not choice.message:
-            raise CaptionError(f"{self._place}: does not speak the OpenAI API; its base URL often ends in /v1")
-        usage = answer.usage
-        return Reply(
-            choice.message.content or "",
-            choice.finish_reason == "length",
-            usage.prompt_tokens if usage else 0,
-            usage.completion_tokens if usage else 0,
-        )
-
-    @property
-    def _place(self) -> str:
-        return f"{self.model} at {self.url}"
+            return run_to_end(reply)
+        except AttemptError as error:
+            go_on = "; go on later with the same command" if error.passing else ""
+            raise CaptionError(f"{self.model}: {error.failure.message}{go_on}") from None
 
 
 def discover_templates(
@@ -161,6 +133,7 @@ def discover_templates(
         CaptionError: no captions; the LLM cannot be asked; or three answers to one turn had no template.
         ResumeError: ``out`` holds a dialogue with another LLM, other captions or another number.
         ArtifactError: ``out`` cannot be read or written.
+        RunStoppedError: it was stopped by Ctrl-C.
     """
     if not captions or wanted < 1:
         raise CaptionError("templates are discovered in captions: give at least one, and want at least one template")
@@ -175,15 +148,20 @@ def discover_templates(
                     f"{out / DIALOGUE}, and start again in another folder or with another LLM"
                 )
             text = _REMINDER if tries else _fill(request, captions, wanted)
-            reply = llm.reply([*_conversation(turns), {"role": "user", "content": text}])
-            parsed = parse_templates(reply.text, reply.cut_off)
+            try:
+                reply = llm.reply([*_conversation(turns), {"role": "user", "content": text}])
+            except KeyboardInterrupt:
+                told = f"stopped; {len(turns)} turns are in {out}: run the same command to go on"
+                raise RunStoppedError(told) from None
+            cut_off = reply.finish_reason == "length"
+            parsed = parse_templates(reply.text, cut_off)
             turns.append(
                 {
                     "name": name,
                     "request": text,
                     "answer": reply.text,
-                    "cut_off": reply.cut_off,
-                    "tokens": [reply.prompt_tokens, reply.completion_tokens],
+                    "cut_off": cut_off,
+                    "tokens": [reply.usage.prompt_tokens, reply.usage.completion_tokens],
                     "templates": list(parsed.patterns),
                     "refused": [list(refused) for refused in parsed.refused],
                 }
@@ -220,8 +198,8 @@ def _open(path: Path, llm: ChatModel, captions: Sequence[str], wanted: int) -> d
     return {**new, "turns": old["turns"]}
 
 
-def _conversation(turns: Sequence[Mapping[str, Any]]) -> list["ChatCompletionMessageParam"]:
-    messages: list[ChatCompletionMessageParam] = []
+def _conversation(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    messages = []
     for turn in turns:
         messages.append({"role": "user", "content": turn["request"]})
         messages.append({"role": "assistant", "content": turn["answer"]})
@@ -243,15 +221,3 @@ def _as_toml(llm: ChatModel, patterns: Sequence[str]) -> str:
         "# Read through them: delete what is awkward, and what invites the captioner to invent.\n\n[templates]\n"
         + "".join(entries)
     )
-
-
-def _meaning(status: int) -> str:
-    """What an HTTP status says to the user; what the server wrote may repeat the key."""
-    meanings = {
-        401: "refused the key; give it in the environment",
-        403: "the key may not use this model",
-        404: "no such model or path; check the name, and that the URL ends as the server wants it (often /v1)",
-        400: "refused the request; is the context too short for the dialogue? A smaller sample helps",
-        429: "too many requests, after all retries; go on later with the same command",
-    }
-    return f"HTTP {status}: {meanings.get(status, 'failed after all retries; go on later with the same command')}"

@@ -1,12 +1,15 @@
 """Who does the asking of a captioning job: this process, or (`textreid.captioning.cluster.engine`) many."""
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
-from textreid.captioning.requests import Answer, Captioner, Settings, Slot, caption_image
+from textreid.captioning.requests import Answer, Captioner, FirstAnswers, Settings, Slot, caption_image
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +28,14 @@ class Job(Protocol):
         root: folder of the images.
         slots: what every image gets.
         settings: how to ask.
+        useful: MLLMs that have given usable captions.
         stopped: set when nothing more may be begun; what is under way is to be finished and delivered.
     """
 
     root: Path
     slots: tuple[Slot, ...]
     settings: Settings
+    useful: Collection[str]
     stopped: asyncio.Event
 
     def pending(self, mllms: Collection[str]) -> Iterator[Work]:
@@ -50,6 +55,11 @@ class Job(Protocol):
 class Engine(Protocol):
     """Brings the images of a job to the MLLMs and the answers back."""
 
+    @property
+    def trouble(self) -> str:
+        """What goes wrong at this moment, for the user to see; empty if nothing."""
+        ...
+
     async def run(self, job: Job) -> None:
         """Ask once for everything that ``job`` lacks, and deliver every answer."""
         ...
@@ -65,13 +75,19 @@ class LocalEngine:
     def __init__(self, captioners: Sequence[Captioner]) -> None:
         self._captioners = captioners
 
+    @property
+    def trouble(self) -> str:
+        """What the captioners say that goes wrong."""
+        return "; ".join(filter(None, (getattr(captioner, "trouble", "") for captioner in self._captioners)))
+
     async def run(self, job: Job) -> None:
         """Ask once for everything that ``job`` lacks, and deliver every answer."""
+        first = FirstAnswers(job.useful)
         async with asyncio.TaskGroup() as group:
             for captioner in self._captioners:
                 work = job.pending({captioner.name})
                 for _ in range(job.settings.in_flight):
-                    group.create_task(self._work(job, captioner, work))
+                    group.create_task(self._work(job, captioner, work, first))
 
     async def aclose(self) -> None:
         """Close the captioners."""
@@ -79,6 +95,17 @@ class LocalEngine:
             await captioner.aclose()
 
     @staticmethod
-    async def _work(job: Job, captioner: Captioner, work: Iterator[Work]) -> None:
+    async def _work(job: Job, captioner: Captioner, work: Iterator[Work], first: FirstAnswers) -> None:
         for one in work:
-            await job.deliver(one.number, await caption_image(captioner, job.root, one.image, one.slots, job.settings))
+            answers = await caption_image(captioner, job.root, one.image, one.slots, job.settings, first)
+            await job.deliver(one.number, answers)
+
+
+def run_to_end(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Run ``main`` in an event loop; where one runs already, as in a notebook, in another thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(main())
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(main())).result()

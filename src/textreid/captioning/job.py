@@ -2,11 +2,10 @@
 
 import asyncio
 import gc
-import signal
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,27 +14,21 @@ import numpy.typing as npt
 
 from textreid.artifacts import fingerprint
 from textreid.captioning.counts import JobCounts
-from textreid.captioning.engine import Engine, Work
-from textreid.captioning.requests import FAILED, Answer, Settings, Slot, Usage, slots_of
+from textreid.captioning.engine import Engine, Work, run_to_end
+from textreid.captioning.requests import FAILED, Answer, Settings, Slot, Usage, unusable
 from textreid.captioning.spending import read_usage, write_usage
-from textreid.captions.selecting import select_images
+from textreid.captions.cleaning import OK
 from textreid.captions.writer import GrowingTable
-from textreid.errors import (
-    ArtifactError,
-    CaptionError,
-    CaptioningStoppedError,
-    TextReidError,
-    check_list,
-    check_path,
-    check_type,
-)
+from textreid.errors import ArtifactError, CaptionError, CaptioningStoppedError, TextReidError
+from textreid.interrupt import StopRequest
 
 if TYPE_CHECKING:
     from textreid.captions.table import CaptionRow
 
 _FEW = 50  # failures that say nothing about a rate yet
 _PASSES = 2
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_TICK_S = 1.0  # between two looks at what goes wrong
+_EXIT_GRACE_S = 6.0  # without any answer, after a stop; what still waits then is given up
 
 
 def job_facts(root: Path, slots: Sequence[Slot], models: Mapping[str, str], settings: Settings) -> dict[str, Any]:
@@ -49,7 +42,7 @@ def job_facts(root: Path, slots: Sequence[Slot], models: Mapping[str, str], sett
         "models": dict(models),
         "prompts": prompts,
         "seed": settings.seed,
-        "asks": settings.attempts,
+        "asks": settings.attempts,  # its name in the tables of all versions
     }
 
 
@@ -67,7 +60,8 @@ def caption_images(
 ) -> JobCounts:
     """Write the captions of ``images`` (paths relative to ``root``) that the table ``out`` does not have yet.
 
-    Ctrl-C and SIGTERM finish what is under way; a second one ends at once. However a job ends, the same call goes on.
+    Ctrl-C and SIGTERM finish what is under way, as long as answers come; a second one ends at once. However a job ends,
+    the same call goes on. Handlers of signals are as before when it returns.
 
     Args:
         root: folder of the images.
@@ -78,14 +72,15 @@ def caption_images(
         settings: see there.
         models: what stands behind each MLLM's name; recorded, and compared when the job goes on.
         retry_failed: ask again for captions that stayed without an answer in an earlier run.
-        watch: called in the event loop when captions were saved.
+        watch: called in the event loop when captions were saved, and once a second.
 
     Returns:
         What was done, in this run and before.
 
     Raises:
         ResumeError: ``out`` holds something else (names what differs), or another process writes to it.
-        CaptionError: a captioner cannot work at all, or more than ``settings.max_failures`` failed.
+        CaptionError: a captioner cannot work at all, none of the captions of an MLLM can be used, or more than
+            ``settings.max_failures`` failed.
         CaptioningStoppedError: it was stopped.
         ArtifactError: ``out`` cannot be written; what was saved stays.
     """
@@ -97,8 +92,8 @@ def caption_images(
             table.drop(lambda slot, status: slot in asked and status.startswith(FAILED))
         job = _Job(root, images, table, slots, settings, watch)
         try:
-            with _short_collections():
-                asyncio.run(job.run(engine))
+            with StopRequest(job.request_stop), _short_collections():
+                run_to_end(lambda: job.run(engine))
         except KeyboardInterrupt:
             job.stopped.set()
         if job.stopped.is_set() and job.counts.done < job.counts.total:
@@ -108,46 +103,6 @@ def caption_images(
             )
         job.finish()
         return job.counts
-
-
-def caption(
-    images: Path | str,
-    out: Path | str,
-    mllms: Sequence[str],
-    slots: Sequence[str] = ("static", "dynamic"),
-    seed: int = 0,
-) -> JobCounts:
-    """Caption every image under a folder, as ``textreid caption`` does without further options.
-
-    >>> import textreid
-    >>> counts = textreid.caption("crops", "drafts", ["draft=describe"])  # twice an image: static and dynamic
-    >>> counts.done == 2 * len(textreid.read_captions("drafts").images)
-    True
-
-    Args:
-        images: folder of the images.
-        out: folder of the table, new or begun by an equal call.
-        mllms: who writes, as ``--mllm`` takes it: ``"qwen=http://127.0.0.1:8000/v1#MODEL"``, ``"draft=describe"``.
-        slots: captions of each image by each MLLM.
-        seed: of the templates and of the MLLMs' sampling.
-
-    Raises:
-        ConfigError: an MLLM or a slot that is not known.
-        DataError: the folder cannot be listed, or has no images.
-        TextReidError: as `caption_images`.
-    """
-    from textreid.captioning.mllms import open_engine, read_mllms
-
-    check_path("images", images)
-    check_path("out", out)
-    check_list("mllms", mllms, str, "strings like NAME=URL#MODEL")
-    check_list("slots", slots, str, "slots")
-    check_type("seed", seed, int, "a whole number")
-    root, specs = Path(images), read_mllms(mllms)
-    asked = slots_of([one.name for one in specs], slots)
-    chosen = select_images(root).images
-    models = {one.name: one.model for one in specs}
-    return caption_images(root, chosen, Path(out), open_engine(specs, root), asked, Settings(seed), models=models)
 
 
 class _Job:
@@ -164,10 +119,15 @@ class _Job:
     ) -> None:
         self.root, self.settings, self.slots = root, settings, tuple(slots)
         self.stopped = asyncio.Event()
+        self.useful: Collection[str] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._images, self._table, self._watch = images, table, watch
         self._column = {slot.name: column for column, slot in enumerate(slots)}
         self._done: npt.NDArray[np.bool_] = np.zeros((len(images), len(slots)), dtype=np.bool_)
         self._missing: dict[tuple[int, str], CaptionRow] = {}  # failures that another pass may mend
+        # Rejected captions of MLLMs without a usable one: once they are saved, a mended MLLM is not asked again.
+        self._held: dict[str, list[Answer]] = {}
+        self._answered_at = 0.0
         self._queue: asyncio.Queue[tuple[list[Answer], asyncio.Future[None]] | None] = asyncio.Queue()
         self.counts = JobCounts(self._done.size, read_usage(table.folder))
         self.counts.damaged = table.damaged
@@ -186,21 +146,24 @@ class _Job:
                     raise CaptionError(f"{self._table.folder}: image {image!r} has two captions in slot {slot!r}")
                 self._done[row, column] = True
                 self.counts.found(status)
+                if status == OK:
+                    self.useful = {*self.useful, self.slots[column].mllm}
 
     async def run(self, engine: Engine) -> None:
         """Ask for everything that is missing; what fails for a passing reason, once more at the end."""
-        self._listen_for_signals()
-        writer = asyncio.create_task(self._write())
+        self._loop = asyncio.get_running_loop()
+        writer, ticker = asyncio.create_task(self._write()), asyncio.create_task(self._tick(engine))
         try:
             for _ in range(_PASSES):
                 self.counts.forget_failures(row.status for row in self._missing.values())
                 self._missing.clear()
-                await engine.run(self)
+                await self._ask(engine)
                 if self._done.all() or self.stopped.is_set():
                     break
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         finally:
+            ticker.cancel()
             self._queue.put_nowait(None)  # what has been answered is written, whatever went wrong
             await writer
             if self.counts.saved_now:
@@ -208,9 +171,46 @@ class _Job:
                     write_usage(self._table.folder, self.counts.usage)
             await engine.aclose()
 
+    async def _ask(self, engine: Engine) -> None:
+        """Let the engine run; after a stop only as long as answers come, for some servers never answer."""
+        work = asyncio.create_task(engine.run(self))
+        stop = asyncio.create_task(self.stopped.wait())
+        try:
+            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+            self._answered_at = time.monotonic()
+            while not work.done() and (left := self._answered_at + _EXIT_GRACE_S - time.monotonic()) > 0:
+                await asyncio.wait({work}, timeout=left)
+        finally:
+            stop.cancel()
+            work.cancel()
+            await asyncio.wait({work})
+        if not work.cancelled():
+            work.result()
+
+    def request_stop(self) -> None:
+        """Begin nothing more; may be called from a signal handler, in any thread."""
+        if self._loop is None:
+            self.stopped.set()
+            return
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        self.stopped.set()
+        self.counts.stopping = True
+        self._watch(self.counts)
+
+    async def _tick(self, engine: Engine) -> None:
+        """Show now and then that time goes by and what goes wrong: no answer ever comes from some servers."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self.counts.trouble = engine.trouble
+            self._watch(self.counts)
+
     def finish(self) -> None:
         """Complete the table, unless too much is missing."""
-        unanswered = self.counts.total - self.counts.done - len(self._missing)
+        held = [answer.row for answer in chain.from_iterable(self._held.values())]
+        unanswered = self.counts.total - self.counts.done - len(self._missing) - len(held)
         if unanswered:
             raise CaptionError(
                 f"{unanswered} of {self.counts.total} captions came back neither written nor failed; "
@@ -219,6 +219,8 @@ class _Job:
         failed = self.counts.failed + len(self._missing)
         if failed > self.settings.max_failures * self.counts.total:
             raise self._too_many(failed, self.counts.total)
+        if held:
+            raise CaptionError(unusable([row for row in held if row.mllm == held[0].mllm]))
         if self._missing:
             self._table.append(list(self._missing.values()))
             self.counts.gave_up(row.status for row in self._missing.values())
@@ -248,14 +250,30 @@ class _Job:
                 self._missing[number, answer.row.slot] = answer.row
             else:
                 kept.append(answer)
+        self._answered_at = time.monotonic()
         self._check_rate()
-        if kept:
-            await self._save(kept)
-        rows = [answer.row for answer in kept]
-        for each in rows:
-            self._done[number, self._column[each.slot]] = True
-        self.counts.saved(rows, image_done=bool(rows) and bool(self._done[number].all()))
+        released = self._released(kept)
+        if released:
+            await self._save(released)
+        for answer in kept:
+            self._done[number, self._column[answer.row.slot]] = True
+        done = bool(kept) and bool(self._done[number].all())
+        self.counts.saved([answer.row for answer in released], image_done=done)
         self._watch(self.counts)
+
+    def _released(self, answers: Sequence[Answer]) -> list[Answer]:
+        """What may be saved, now that ``answers`` have come: rejected ones only of an MLLM that has given others."""
+        released: list[Answer] = []
+        for answer in answers:
+            mllm = answer.row.mllm
+            if answer.row.status == OK:
+                self.useful = {*self.useful, mllm}
+                released += self._held.pop(mllm, [])
+            if answer.failure or mllm in self.useful:
+                released.append(answer)
+            else:
+                self._held.setdefault(mllm, []).append(answer)
+        return released
 
     def _check_rate(self) -> None:
         failed, answered = self.counts.failed_now, self.counts.answered_now
@@ -267,7 +285,7 @@ class _Job:
         return CaptionError(
             f"{failed} of {total} captions failed ({kinds}), more than the {self.settings.max_failures:.1%} that "
             f"--max-failures allows; first: {self.counts.first_failure or 'in an earlier run'}; "
-            f"the others are saved in {self._table.folder}: run the same command to go on"
+            f"the others are saved in {self._table.folder}: see to that, and run the same command to go on"
         )
 
     async def _save(self, answers: list[Answer]) -> None:
@@ -288,9 +306,8 @@ class _Job:
                 entry = self._queue.get_nowait()
             error = None
             try:
-                await asyncio.to_thread(
-                    self._append, [one for answers, _ in batch for one in answers], self.counts.usage
-                )
+                together = [answer for answers, _ in batch for answer in answers]
+                await asyncio.to_thread(self._append, together, self.counts.usage)
             except Exception as problem:
                 error = problem  # raised where the rows come from
             for _, saved in batch:
@@ -310,25 +327,13 @@ class _Job:
             write_usage(self._table.folder, usage)
             self._usage_written = time.monotonic()
 
-    def _listen_for_signals(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        loop = asyncio.get_running_loop()
-
-        def stop() -> None:
-            self.stopped.set()
-            self.counts.stopping = True
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)  # the next one ends the process
-            self._watch(self.counts)
-
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, stop)
-
 
 @contextmanager
 def _short_collections() -> Iterator[None]:
     """Leave what is there already to no garbage collection: each would hold up everything for some 0.2 s."""
+    if gc.get_freeze_count():  # somebody else has done so, and would find it undone
+        yield
+        return
     gc.collect()
     gc.freeze()
     try:

@@ -7,20 +7,28 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-from textreid.captioning.backends.keys import OPENAI_VARIABLE, key_variable
+from textreid.captioning.backends.addresses import (
+    OPENAI_VARIABLE,
+    PROXY_VARIABLES,
+    checked_url,
+    destination,
+    key_variable,
+)
 from textreid.captioning.engine import Engine, LocalEngine
 from textreid.captioning.requests import Captioner
-from textreid.errors import ConfigError
+from textreid.errors import ConfigError, nearest_name
 
 Backend = Literal["openai-compatible", "transformers", "describe", "simulated", "vllm"]
 EngineName = Literal["local", "ray"]
 _FORMS = (
     "NAME=URL#MODEL (any OpenAI-compatible server), NAME=transformers:MODEL (loaded here), "
     "NAME=vllm:MODEL (in a Ray cluster with GPUs), "
-    "NAME=describe (no model) or NAME=simulated[:ERROR_RATE] (synthetic corpora)"
+    "NAME=describe (no model) or NAME=simulated[:ERROR_RATE] (synthetic corpora), such as "
+    "--mllm qwen=http://localhost:8000/v1#Qwen/Qwen3-VL-8B-Instruct or --mllm draft=describe"
 )
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class CaptionerOptions:
     longest_side: int | None = None
     timeout: float | None = None
     batch_size: int | None = None
+    fields: Mapping[str, Any] | None = None
 
     def of(self, backend: Backend) -> dict[str, Any]:
         """The fields that are given and that ``backend`` has."""
@@ -56,7 +65,7 @@ class CaptionerOptions:
         backends = {mllm.backend for mllm in mllms}
         for name, value in vars(self).items():
             if value is not None and backends.isdisjoint(_TAKEN_BY[name]):
-                option = "--image-size" if name == "longest_side" else "--" + name.replace("_", "-")
+                option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
                 raise ConfigError(f"{option}: none of these MLLMs takes it; it is for {', '.join(_TAKEN_BY[name])}")
 
 
@@ -67,7 +76,9 @@ _TAKEN_BY: Mapping[str, tuple[Backend, ...]] = {
     "longest_side": _MODELS,
     "timeout": ("openai-compatible",),
     "batch_size": ("transformers",),
+    "fields": ("openai-compatible",),
 }
+_OPTIONS = {"longest_side": "--image-size", "fields": "--field"}
 
 
 def read_mllms(specifications: Sequence[str]) -> tuple[CaptionerSpec, ...]:
@@ -100,27 +111,41 @@ def read_mllms(specifications: Sequence[str]) -> tuple[CaptionerSpec, ...]:
 
 def _read(specification: str) -> CaptionerSpec:
     name, equals, target = specification.partition("=")
-    if not equals or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+    if not equals:
+        # A backend that needs no name of its own gives its name; a URL does not, for it may hold anything.
+        name, target = specification.partition(":")[0], specification
+    if not _NAME.fullmatch(name) or (target.startswith(("http://", "https://")) and not equals):
         # What stands there may hold a secret, so it is not repeated.
         raise ConfigError(f"--mllm: no name of letters, digits, '.', '_' and '-' before '='; expected {_FORMS}")
-    if target == "describe":
-        return CaptionerSpec(name, "describe", "describe")
-    if target == "simulated" or target.startswith("simulated:"):
-        return CaptionerSpec(name, "simulated", target)
-    if target.startswith("transformers:") and target != "transformers:":
-        return CaptionerSpec(name, "transformers", target.removeprefix("transformers:"))
-    if target.startswith("vllm:") and target != "vllm:":
-        return CaptionerSpec(name, "vllm", target.removeprefix("vllm:"))
+    backend, _, model = target.partition(":")
+    match backend:
+        case "describe" if target == backend:
+            return CaptionerSpec(name, backend, backend)
+        case "simulated":
+            return CaptionerSpec(name, backend, target)
+        case "transformers" | "vllm" if model:
+            return CaptionerSpec(name, backend, model)
     url, _, model = target.partition("#")
     if not url.startswith(("http://", "https://")) or not model:
-        raise ConfigError(f"--mllm {name}: expected {_FORMS}")
-    parts = urlsplit(url)
-    if parts.username or parts.password or parts.query:
-        raise ConfigError(
-            f"--mllm {name}: a URL must not hold a user, a password or a query; "
-            f"give the key in the environment variable {key_variable(name)}"
-        )
-    return CaptionerSpec(name, "openai-compatible", model, (url.rstrip("/"),))
+        hint = "" if "/" in backend or "@" in backend else nearest_name(backend, ("describe", "simulated"))
+        hint = f"{hint} " if hint.startswith("did you mean") else ""
+        raise ConfigError(f"--mllm {name if equals else ''}: {hint}expected {_FORMS}".replace("--mllm :", "--mllm:"))
+    return CaptionerSpec(name, "openai-compatible", model, (checked_url(url, f"--mllm {name}"),))
+
+
+def destinations(mllms: Sequence[CaptionerSpec]) -> list[str]:
+    """Say of each of ``mllms`` where pictures go, proxies included, a line for each place.
+
+    Raises:
+        ConfigError: a proxy of the environment cannot be used.
+    """
+    lines = []
+    for one in mllms:
+        lines += [f"{one.name}: pictures go to {destination(url)}" for url in one.urls]
+        if not one.urls:
+            place = "in the Ray cluster" if one.backend == "vllm" else "on this machine"
+            lines.append(f"{one.name}: pictures stay {place}")
+    return lines
 
 
 def open_engine(
@@ -150,7 +175,7 @@ def open_engine(
     sampling = Sampling(**(options or CaptionerOptions()).of("vllm"))
     batch_mllms = [BatchMLLM(name, processor, sampling) for name, processor in processors.items()]
     found = RayEngine(
-        opener, address=address, workers=workers, keys=_keys_of(mllms), batch_mllms=batch_mllms,
+        opener, address=address, workers=workers, keys=_environment_of(mllms), batch_mllms=batch_mllms,
         on_gpu=any(one.backend == "transformers" for one in mllms),
     )  # fmt: skip
     for processor in processors.values():
@@ -165,10 +190,18 @@ def open_captioners(
     return [open_captioner(mllm, images, options) for mllm in mllms]
 
 
-def _keys_of(mllms: Sequence[CaptionerSpec]) -> dict[str, str]:
-    """The environment variables that may hold keys of ``mllms``, with their values."""
+def _environment_of(mllms: Sequence[CaptionerSpec]) -> dict[str, str]:
+    """The environment variables of this process that decide on keys and proxies of ``mllms``, for workers to take over.
+
+    They have all four of proxies, for those of another machine would send pictures where nobody was told.
+    """
+    if not any(one.urls for one in mllms):
+        return {}
     names = {name for one in mllms if one.urls for name in (key_variable(one.name), OPENAI_VARIABLE)}
-    return {name: os.environ[name] for name in sorted(names & os.environ.keys())}
+    proxies = getproxies()
+    return {name: os.environ[name] for name in sorted(names & os.environ.keys())} | {
+        name: proxies.get(name.removesuffix("_proxy"), "") for name in PROXY_VARIABLES
+    }
 
 
 def open_captioner(mllm: CaptionerSpec, images: Path, options: CaptionerOptions | None = None) -> Captioner:

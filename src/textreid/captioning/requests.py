@@ -4,10 +4,13 @@ A captioner is one method from a picture and the requests about it to captions. 
 the seed, the image and the slot alone, so `caption_image` may run anywhere and in any order.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import base64
+import io
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
 from textreid.captioning.styles import style_instructions
@@ -15,11 +18,34 @@ from textreid.captioning.templates import Template
 from textreid.captions.cleaning import OK, Cleaned, clean
 from textreid.captions.table import CaptionRow
 from textreid.captions.writer import ERRORS, RAW
-from textreid.errors import ConfigError
+from textreid.errors import CaptionError, ConfigError, nearest_name
+from textreid.images import read_image
 from textreid.seeding import Chance
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Span = tuple[int, int]
 FAILED = "failed-"  # in front of the kind of a failure: the status of a row without a caption
+_JPEG_QUALITY = 90
+_CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length")  # as servers call it, in lower case
+_WITHHELD = ("content_filter", "safety", "prohibited_content", "recitation", "blocklist")
+NO_THOUGHTS = """--field chat_template_kwargs='{"enable_thinking": false}'"""
+# First answers of an MLLM, and images that they are about, after which none that can be used means that none will be.
+_ANSWERS, _IMAGES = 48, 12
+_EXAMPLE = 300  # characters
+_ADVICE = {
+    "empty": f"does the model only think, or not see pictures? try {NO_THOUGHTS}, or more --max-tokens",
+    "unfinished": "give it more --max-tokens, or serve it with a longer context",
+    "markup": f"serve the model with its own chat template, or turn its thoughts off: {NO_THOUGHTS}",
+    "unfilled-slot": "the model does not follow templates: leave them out with --slots static",
+    "refusal": "does the server pass pictures on, and is the model one that sees? try another model",
+    "other-language": "the model answers in another language than English: try another model",
+    "repeated-loop": "raise --temperature, or check the server's sampling and its chat template",
+    "too-short": "is this a model that follows instructions? raise --max-tokens, or try another model",
+    "too-long": f"lower --max-tokens, or turn its thoughts off: {NO_THOUGHTS}",
+    "not-about-a-person": "does the server pass pictures on, and are these pictures of people?",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +84,20 @@ class Caption:
 
     ``errors`` holds half-open character spans, in order, without overlap; only a captioner that knows the truth
     fills it, so an empty one says nothing about a real MLLM.
+
+    Attributes:
+        text: the answer as it came, wrappings and all.
+        errors: see above.
+        usage: what it took.
+        finish_reason: why it ends, in the server's words (``"stop"``, ``"length"``); empty where that is not known.
+        notices: what the captioner has found out meanwhile and its user should be told.
     """
 
     text: str
     errors: tuple[Span, ...] = ()
     usage: Usage = NO_USAGE
+    finish_reason: str = ""
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +110,21 @@ class CaptionFailure:
         message: what happened, for people; holds no secret.
         permanent: the same request would fail again, whenever it is made (a damaged image).
         fatal: every request would fail like this (a refused key, an unknown model): the job stops and says so.
+        notices: as of `Caption`.
     """
 
     kind: str
     message: str
     permanent: bool = False
     fatal: bool = False
+    notices: tuple[str, ...] = ()
 
 
 class Captioner(Protocol):
     """Anything that writes sentences about a picture.
 
     `caption` is called for many pictures at once, in one event loop; how many requests are really under way is the
-    captioner's own decision.
+    captioner's own decision. One that asks again by itself may say in an attribute ``trouble`` what goes wrong.
     """
 
     @property
@@ -156,7 +193,10 @@ def slots_of(
     }
     for label in labels:
         if label not in choices or labels.count(label) > 1:
-            raise ConfigError(f"--slots: {label!r}: expected some of {', '.join(choices)}, each once")
+            hint = nearest_name(label, choices)
+            hint = f"{hint} " if hint.startswith("did you mean") and label not in choices else ""
+            expected = f"expected some of {', '.join(choices)}, each once, such as --slots static,dynamic"
+            raise ConfigError(f"--slots: {label!r}: {hint}{expected}")
     chosen = {label: choices[label]() for label in labels}
     return [Slot(mllm, label, chosen[label]) for mllm in mllms for label in labels]
 
@@ -173,6 +213,7 @@ class Answer:
         errors: spans of the caption that the captioner knows to be wrong.
         cut: wrappings that were taken off the caption.
         raw: the answer before that; empty if nothing was cut.
+        notices: as of `Caption`.
     """
 
     row: CaptionRow
@@ -182,6 +223,7 @@ class Answer:
     errors: tuple[Span, ...] = ()
     cut: tuple[str, ...] = ()
     raw: str = ""
+    notices: tuple[str, ...] = ()
 
     def known_beside(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield file and line of what a table keeps beside the row."""
@@ -190,6 +232,51 @@ class Answer:
             yield ERRORS, {**key, "spans": self.errors}
         if self.cut:
             yield RAW, {**key, "cut": self.cut, "raw": self.raw}
+
+
+class FirstAnswers:
+    """Watch over the first answers of each MLLM: a few dozen, none of which can be used, are reason to stop.
+
+    Without it a model that thinks aloud, or a server with the wrong chat template, would be asked about a whole corpus
+    three times over for nothing.
+
+    Args:
+        useful: MLLMs that have given usable captions before.
+    """
+
+    def __init__(self, useful: Collection[str] = ()) -> None:
+        self._useful = set(useful)
+        self._rejected: dict[str, list[CaptionRow]] = {}
+
+    def see(self, answer: Answer) -> None:
+        """Take note of an answer, be it asked for again or not.
+
+        Raises:
+            CaptionError: it is the last of too many that cannot be used; says why, with an example, and what to do.
+        """
+        row = answer.row
+        if answer.failure or row.mllm in self._useful:
+            return
+        if row.status == OK:
+            self._useful.add(row.mllm)
+            self._rejected.pop(row.mllm, None)
+            return
+        rejected = self._rejected.setdefault(row.mllm, [])
+        rejected.append(row)
+        if len(rejected) >= _ANSWERS and len({each.image for each in rejected}) >= _IMAGES:
+            raise CaptionError(unusable(rejected))
+
+
+def unusable(rows: Sequence[CaptionRow]) -> str:
+    """Say why none of these answers of one MLLM can be used, with an example and what to do about it."""
+    reasons = Counter(row.status for row in rows).most_common()
+    first = next(row for row in rows if row.status == reasons[0][0])
+    text = first.caption if len(first.caption) <= _EXAMPLE else first.caption[:_EXAMPLE] + "…"
+    return (
+        f"{first.mllm}: none of its first {len(rows)} answers can be used "
+        f"({', '.join(f'{reason} {count}' for reason, count in reasons)}); one, about {first.image}: {text!r}; "
+        f"{_ADVICE.get(first.status, 'try another model')}; then run the command again: nothing of them was saved"
+    )
 
 
 def requests_for(image: str, slot: Slot, settings: Settings) -> list[Request]:
@@ -205,11 +292,14 @@ def requests_for(image: str, slot: Slot, settings: Settings) -> list[Request]:
 
 
 async def caption_image(
-    captioner: Captioner, root: Path, image: str, slots: Sequence[Slot], settings: Settings
+    captioner: Captioner, root: Path, image: str, slots: Sequence[Slot], settings: Settings, first: FirstAnswers
 ) -> list[Answer]:
     """Ask for the captions of one image in ``slots`` of one MLLM, and again for those that a cleaning rule rejects.
 
     The last answer stays if all are rejected, with the rule as its status.
+
+    Raises:
+        CaptionError: as `FirstAnswers.see`, which is shown every answer.
     """
     plans = {slot.name: requests_for(image, slot, settings) for slot in slots}
     answers: dict[str, Answer] = {}
@@ -220,7 +310,8 @@ async def caption_image(
         requests = [plans[slot.name][turn] for slot in open_]
         captions = await captioner.caption(root / image, requests)
         for slot, request, caption in zip(open_, requests, captions, strict=True):
-            answers[slot.name] = answer_of(image, slot, request, caption, answers.get(slot.name))
+            answer = answers[slot.name] = answer_of(image, slot, request, caption, answers.get(slot.name))
+            first.see(answer)
     return [answers[slot.name] for slot in slots]
 
 
@@ -232,19 +323,25 @@ def is_rejected(answer: Answer) -> bool:
 def answer_of(
     image: str, slot: Slot, request: Request, caption: Caption | CaptionFailure, before: Answer | None
 ) -> Answer:
-    """What became of ``slot`` of ``image``, now that ``request`` has been answered, after the answer ``before``."""
+    """Judge what became of ``slot`` of ``image``, now that ``request`` is answered, after the answer ``before``."""
     instruction = request.instruction
-    cleaned = Cleaned("", FAILED + caption.kind, "") if isinstance(caption, CaptionFailure) else clean(caption.text)
+    failure = caption if isinstance(caption, CaptionFailure) else _unfinished(caption)
+    cleaned = Cleaned("", FAILED + failure.kind, "") if failure else clean(getattr(caption, "text", ""))
     row = CaptionRow(
         image, slot.name, cleaned.caption, slot.mllm, instruction.kind,
         instruction.template_id, instruction.prompt_hash, request.seed, cleaned.status,
     )  # fmt: skip
-    rejected = (*before.rejected, before.row.status) if before else ()
-    spent = before.usage if before else NO_USAGE
-    if isinstance(caption, CaptionFailure):
-        return Answer(row, rejected, spent, caption)
-    errors = _moved(caption.errors, cleaned)
-    return Answer(row, rejected, spent + caption.usage, None, errors, cleaned.cut, cleaned.raw if cleaned.cut else "")
+    usage, spans = (NO_USAGE, ()) if isinstance(caption, CaptionFailure) else (caption.usage, caption.errors)
+    return Answer(
+        row,
+        rejected=(*before.rejected, before.row.status) if before else (),
+        usage=before.usage + usage if before else usage,
+        failure=failure,
+        errors=_moved(spans, cleaned),
+        cut=cleaned.cut,
+        raw=cleaned.raw if cleaned.cut else "",
+        notices=(*(before.notices if before else ()), *caption.notices),
+    )
 
 
 def _moved(spans: Sequence[Span], cleaned: Cleaned) -> tuple[Span, ...]:
@@ -252,3 +349,42 @@ def _moved(spans: Sequence[Span], cleaned: Cleaned) -> tuple[Span, ...]:
     start = cleaned.raw.find(cleaned.caption) if cleaned.status == OK else -1
     inside = [(low - start, high - start) for low, high in spans]
     return tuple(span for span in inside if 0 <= span[0] < span[1] <= len(cleaned.caption)) if start >= 0 else ()
+
+
+def _unfinished(caption: Caption) -> CaptionFailure | None:
+    """Why an answer is not one to keep though it came: a sentence that was cut would pass for a short one."""
+    reason = caption.finish_reason.lower()
+    if reason in _CUT_OFF:
+        thinks = "<think>" in caption.text and "</think>" not in caption.text.rstrip().removesuffix("</think>")
+        advice = f"raise --max-tokens, or turn its thoughts off: {NO_THOUGHTS}" if thinks else "raise --max-tokens"
+        return CaptionFailure("cut-off", f"the answer reached the most tokens allowed; {advice}")
+    if reason in _WITHHELD:
+        return CaptionFailure("withheld", "the server's content filter withheld the answer")
+    return None
+
+
+def read_picture(image: Path, longest_side: int, shortest_side: int = 1) -> "Image":
+    """Read a picture as an MLLM is shown it: smaller where a side is longer than ``longest_side`` pixels, larger where
+    one is shorter than ``shortest_side``.
+
+    Raises:
+        ImageError: the file cannot be read as a picture.
+    """
+    picture = read_image(image, at_least=(longest_side, longest_side))
+    picture.thumbnail((longest_side, longest_side), reducing_gap=2.0)
+    if min(picture.size) < shortest_side:
+        scale = shortest_side / min(picture.size)
+        picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
+    return picture
+
+
+def encode_picture(image: Path, longest_side: int, shortest_side: int = 1) -> bytes:
+    """Return `read_picture` as a JPEG; the same file always gives the same bytes (on one version of Pillow)."""
+    stream = io.BytesIO()
+    read_picture(image, longest_side, shortest_side).save(stream, "JPEG", quality=_JPEG_QUALITY)
+    return stream.getvalue()
+
+
+def data_uri(jpeg: bytes) -> str:
+    """Return the JPEG as a ``data:`` URI."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")

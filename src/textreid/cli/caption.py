@@ -3,16 +3,9 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import typer
-
-if TYPE_CHECKING:
-    from textreid.captioning.counts import JobCounts
-    from textreid.captioning.engine import Engine
-    from textreid.captioning.requests import Settings, Slot
-    from textreid.captioning.spending import Price
-    from textreid.captions.selecting import Selection
 
 EngineName = Literal["local", "ray"]
 
@@ -24,9 +17,9 @@ def caption(
         [],
         metavar="NAME=URL#MODEL",
         help="Who writes: NAME=URL#MODEL (an OpenAI-compatible server; the same NAME again adds a server), "
-        "NAME=transformers:MODEL, NAME=vllm:MODEL (with --engine ray, on GPUs), NAME=describe or NAME=simulated. "
-        "Repeat for more. Keys of servers come from the environment: NAME_API_KEY; OPENAI_API_KEY goes to "
-        "https://api.openai.com only.",
+        "NAME=transformers:MODEL, NAME=vllm:MODEL (with --engine ray, on GPUs), NAME=describe or "
+        "NAME=simulated; without NAME=, the latter go by their own. Repeat for more. "
+        "Keys of servers come from the environment: NAME_API_KEY; OPENAI_API_KEY goes to https://api.openai.com only.",
     ),
     slots: str = typer.Option(
         "static,dynamic", help="Captions of each image by each MLLM: some of static, dynamic, styled."
@@ -51,6 +44,12 @@ def caption(
     timeout: float | None = typer.Option(
         None, min=0.1, help="Seconds that a server may take for one caption; 120 without."
     ),
+    field: list[str] = typer.Option(
+        [],
+        metavar="NAME=JSON",
+        help="A field of the request to a server: NAME=JSON sets it, NAME= leaves it out, NAME:OTHER renames it. "
+        """Repeat for more, as --field top_p=0.9 --field chat_template_kwargs='{"enable_thinking": false}'.""",
+    ),
     batch_size: int | None = typer.Option(
         None, min=1, help="Captions that a model of transformers writes at a time; 16 without."
     ),
@@ -69,82 +68,21 @@ def caption(
     as_json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
 ) -> None:
     """Describe every image in one caption per MLLM and instruction; can be stopped and started again at any moment."""
-    from textreid.captioning.mllms import CaptionerOptions, open_engine, read_mllms
-    from textreid.captioning.requests import Settings, slots_of
-    from textreid.captioning.spending import read_prices
-    from textreid.captioning.templates import read_templates
-    from textreid.captions.selecting import select_images
+    from textreid.captioning.backends.dialect import read_fields
+    from textreid.captioning.mllms import CaptionerOptions
+    from textreid.captioning.plan import plan_captions
+    from textreid.captioning.requests import Settings
 
-    mllms = read_mllms(mllm)
-    options = CaptionerOptions(max_tokens, temperature, image_size, timeout, batch_size)
-    options.check(mllms)
-    settings = Settings(seed, attempts, max_failures, in_flight)
-    asked = slots_of([one.name for one in mllms], slots.split(","), read_templates(templates) if templates else None)
-    by_model = read_prices(prices) if prices else {}
-    by_name = {one.name: by_model[one.model] for one in mllms if one.model in by_model}
-    selection = select_images(images, limit, sample, seed)
-    _warn_of_omissions(selection)
+    fields = read_fields(field) if field else None
+    plan = plan_captions(
+        images, out, mllm, slots=slots.split(","), templates=templates, limit=limit, sample=sample, seed=seed,
+        settings=Settings(seed, attempts, max_failures, in_flight), prices=prices,
+        options=CaptionerOptions(max_tokens, temperature, image_size, timeout, batch_size, fields),
+    )  # fmt: skip
     if dry_run:
-        from textreid.captioning.spending import preview
-
-        sys.stdout.write(preview(selection.images, asked, settings, by_name))
+        sys.stdout.write(plan.preview())
         return
-    asker = open_engine(mllms, images, options, engine, ray_address, workers, tensor_parallel)
-    models = {one.name: one.model for one in mllms}
-    counts = _run(images, selection, out, asker, models, asked, settings, retry_failed, by_name)
-    sys.stderr.write(f"{counts.summary(by_name)}\n")
-    sys.stdout.write(json.dumps(counts.to_dict(by_name)) + "\n" if as_json else f"{out}\n")
-
-
-def _warn_of_omissions(selection: "Selection") -> None:
-    for note in selection.notes:
-        sys.stderr.write(f"{note}\n")
-    if selection.unusable:
-        sys.stderr.write(
-            f"{len(selection.unusable)} images are left out, for the table cannot hold their names; rename them:\n"
-        )
-        sys.stderr.writelines(f"  {name!a}\n" for name in selection.unusable)
-
-
-def _run(
-    images: Path,
-    selection: "Selection",
-    out: Path,
-    engine: "Engine",
-    models: dict[str, str],
-    slots: "list[Slot]",
-    settings: "Settings",
-    retry_failed: bool,
-    prices: "dict[str, Price]",
-) -> "JobCounts":
-    from textreid.captioning.job import caption_images
-    from textreid.runlog import RunLog
-
-    log = RunLog(out)
-    told_to_stop = told_of_damage = False
-
-    def watch(counts: "JobCounts") -> None:
-        nonlocal told_to_stop, told_of_damage
-        if counts.damaged and not told_of_damage:
-            told_of_damage = True
-            log.say(
-                f"{out}: {counts.damaged} captions were damaged on the disk and are asked for again; is it failing?"
-            )
-        log.note(counts.line(prices))
-        log.advance(counts.done)
-        if counts.stopping and not told_to_stop:
-            told_to_stop = True
-            log.say("stopping when the calls under way are answered; once more stops at once and loses them")
-
-    with log.progress("captioning", len(selection.images) * len(slots)):
-        return caption_images(
-            images,
-            selection.images,
-            out,
-            engine,
-            slots,
-            settings,
-            models=models,
-            retry_failed=retry_failed,
-            watch=watch,
-        )
+    ray = {"address": ray_address, "workers": workers, "tensor_parallel": tensor_parallel}
+    counts = plan.run(engine, ray, retry_failed)
+    sys.stderr.write(f"{counts.summary(plan.prices)}\n")
+    sys.stdout.write(json.dumps(counts.to_dict(plan.prices)) + "\n" if as_json else f"{out}\n")

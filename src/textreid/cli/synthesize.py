@@ -43,5 +43,5 @@ def synthesize(
     if captions:
         from textreid.captioning import caption
 
-        caption(out, captions, ["qwen=simulated", "shikra=simulated"], seed=seed)
+        caption(out, captions, ["qwen=simulated", "shikra=simulated"], seed=seed, show=False)
         sys.stdout.write(f"{captions}\n")

@@ -35,27 +35,25 @@ def discover(
     seed: int = typer.Option(0, min=0, help="Of the sample."),
 ) -> None:
     """Let an LLM find sentence templates in captions, over several turns; run it again to go on after a fault."""
-    from urllib.parse import urlsplit
-
-    from textreid.captioning.backends.keys import key_for
+    from textreid.captioning.backends.addresses import checked_url, destination, key_for
     from textreid.captioning.discovery import TEMPLATES, TURNS, ChatModel, discover_templates
 
     url, _, model = llm.partition("#")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not model:
+    url = checked_url(url, "--llm")
+    if not model:
         raise typer.BadParameter("--llm: expected URL#MODEL, such as http://localhost:8000/v1#Qwen/Qwen3-8B")
-    if parts.username or parts.password or parts.query:
-        raise typer.BadParameter("--llm: a URL must not hold a user, password or query; the key is in LLM_API_KEY")
     shown = _static_sample(captions, sample, seed)
-    chat = ChatModel(url, model, key_for("llm", url).value or "none")
+    chat = ChatModel(url, model, key_for("llm", url))
+    typer.echo(f"captions, without pictures, go to {destination(url)}", err=True)
     order = {name: number for number, name in enumerate(TURNS, 1)}
-    found = discover_templates(
-        chat,
-        shown,
-        out,
-        wanted,
-        lambda turn, count: typer.echo(f"turn {order[turn]} of {len(TURNS)}, {turn}: {count} templates", err=True),
-    )
+
+    def tell(turn: str, count: int) -> None:
+        for notice in chat.dialect.notices:
+            typer.echo(f"from now on textreid {notice}", err=True)
+        chat.dialect.notices.clear()
+        typer.echo(f"turn {order[turn]} of {len(TURNS)}, {turn}: {count} templates", err=True)
+
+    found = discover_templates(chat, shown, out, wanted, tell)
     typer.echo(f"{len(found)} templates of distinct structure; read through them before you use them", err=True)
     typer.echo(out / TEMPLATES)
 

@@ -136,7 +136,8 @@ def _folder(out: Path, domain: str, settings: DemoSettings) -> Path:
 def _caption(out: Path, settings: DemoSettings) -> None:
     from textreid.captioning import caption
 
-    caption(out / "people", out / "captions", ["qwen=simulated", "shikra=simulated"], seed=settings.seed)
+    mllms = ["qwen=simulated", "shikra=simulated"]
+    caption(out / "people", out / "captions", mllms, seed=settings.seed, show=False)
 
 
 def _pretrain(out: Path, settings: DemoSettings, unseen: Benchmark) -> Figures:

@@ -1,29 +1,23 @@
-"""MLLMs behind the OpenAI protocol: vLLM, SGLang, Ollama, LM Studio, clouds."""
+"""MLLMs behind the OpenAI protocol: vLLM, SGLang, llama.cpp, Ollama, LM Studio, clouds."""
 
 import asyncio
-import json
-import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
-
-import httpx2
+from typing import Any
 
 from textreid.captioning.backends.adaptive_limit import AdaptiveLimit
-from textreid.captioning.backends.answers import AttemptError, failure_of, read_answer, read_models, refusal_of
+from textreid.captioning.backends.addresses import checked_url, key_for
+from textreid.captioning.backends.connection import UNREADABLE, AttemptError, Connection, retrying
+from textreid.captioning.backends.dialect import Dialect, ask
 from textreid.captioning.backends.endpoint import Dispatcher, Endpoint, EndpointDownError, Permit
-from textreid.captioning.backends.keys import key_for
-from textreid.captioning.backends.picture import data_uri, encode_picture
-from textreid.captioning.requests import Caption, CaptionFailure, Request
+from textreid.captioning.requests import Caption, CaptionFailure, Request, data_uri, encode_picture
 from textreid.errors import ConfigError, ImageError
-from textreid.version import __version__
 
-_FIRST_CONTACT_ATTEMPTS = 3
-_T = TypeVar("_T")
+_FIRST_CONTACT_TRIES = 3
+_HOPELESS = 5  # answers that cannot be read or are refused, from a server that has given no other
 
 
 @dataclass(frozen=True)
@@ -34,7 +28,7 @@ class ServingOptions:
         longest_side: pixels of the longer side of the picture that is sent, at most.
         max_tokens: of an answer.
         temperature: of sampling; None leaves it to the server.
-        extra: more fields of the request's body, such as ``{"top_p": 0.9}``.
+        fields: of the request's body: ``{"top_p": 0.9}`` adds one, a `Rename` renames one or leaves it out.
         timeout: seconds for one attempt.
         tries: at one request, when it fails for a passing reason; time in which no endpoint is up counts for none.
         backoff: seconds before the second attempt, at most; doubles with each.
@@ -47,7 +41,7 @@ class ServingOptions:
     longest_side: int = 448
     max_tokens: int = 160
     temperature: float | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
     timeout: float = 120.0
     tries: int = 8
     backoff: float = 0.5
@@ -60,7 +54,7 @@ class ServingOptions:
 class OpenAICompatible:
     """One model at any number of endpoints that speak the OpenAI protocol.
 
-    Keys are read from the environment (see `keys.key_for`) and leave this object in ``Authorization`` headers only.
+    Keys come from the environment (see `addresses.key_for`) and leave this object in ``Authorization`` headers only.
 
     Args:
         name: of the captioner: ``"qwen"`` in the slot ``"qwen/static"``.
@@ -68,28 +62,32 @@ class OpenAICompatible:
         urls: of the endpoints, up to and with ``/v1``.
         options: how to ask.
 
+    Attributes:
+        trouble: what went wrong at the latest attempt, while nothing has been answered since; else empty.
+
     Raises:
-        ConfigError: no URL, a URL that is none or holds a secret, or a key that no header can carry.
+        ConfigError: no URL, a URL that is none or holds a secret, a key that no header can carry, or a proxy in the
+            environment that cannot be used.
     """
 
-    def __init__(
-        self,
-        name: str,
-        model: str,
-        urls: Sequence[str],
-        options: ServingOptions | None = None,
-    ) -> None:
+    def __init__(self, name: str, model: str, urls: Sequence[str], options: ServingOptions | None = None) -> None:
         self.name = name
         self.model = model
         self.options = options or ServingOptions()
-        self.endpoints = tuple(
-            Endpoint(_checked(url), AdaptiveLimit(self.options.start_limit, self.options.largest_limit))
-            for url in dict.fromkeys(urls)
-        )
+        self.trouble = ""
+        self._connections = {
+            Endpoint(url, AdaptiveLimit(self.options.start_limit, self.options.largest_limit)): Connection(
+                url, key_for(name, url), self.options.timeout
+            )
+            for url in dict.fromkeys(map(checked_url, urls))
+        }
+        self.endpoints = tuple(self._connections)
         if not self.endpoints:
             raise ConfigError(f"{name}: no URL of an endpoint; write one such as http://localhost:8000/v1")
+        self._dialects = {
+            endpoint: Dialect(self.options.fields, self.options.longest_side) for endpoint in self.endpoints
+        }
         self._dispatcher = Dispatcher(self.endpoints, self.options.outage)
-        self._connections = {endpoint: _Lines(name, endpoint.url, self.options.timeout) for endpoint in self.endpoints}
         self._contact: asyncio.Task[CaptionFailure | None] | None = None
 
     def __repr__(self) -> str:
@@ -104,12 +102,15 @@ class OpenAICompatible:
         wrong = await self.first_contact()
         if wrong:
             return [wrong] * len(requests)
+        picture = _Picture(image)
         try:
-            picture = data_uri(await asyncio.to_thread(encode_picture, image, self.options.longest_side))
+            await picture.encode(self._dialects[self.endpoints[0]])
         except ImageError as error:
             return [CaptionFailure("unreadable-image", str(error), permanent=True)] * len(requests)
         with self._dispatcher.preferred() as preferred:
-            return list(await asyncio.gather(*(self._answer(picture, request, preferred) for request in requests)))
+            answers = await asyncio.gather(*(self._answer(picture, request, preferred) for request in requests))
+        notices = tuple(self._notices())
+        return [replace(answers[0], notices=notices), *answers[1:]] if notices else answers
 
     async def first_contact(self) -> CaptionFailure | None:
         """What makes it useless to send requests: the failure of the first endpoint that has one, or None."""
@@ -123,50 +124,58 @@ class OpenAICompatible:
 
     async def aclose(self) -> None:
         """Close the connections; no request is under way."""
-        for lines in self._connections.values():
-            await lines.aclose()
+        for connection in self._connections.values():
+            await connection.aclose()
 
-    async def _answer(self, picture: str, request: Request, preferred: Endpoint) -> Caption | CaptionFailure:
-        # The picture comes first: an image's requests then share a prefix that the server may keep.
-        content: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": picture}},
-            {"type": "text", "text": request.instruction.text},
-        ]
+    def _notices(self) -> list[str]:
+        """What was learnt of the servers since the last time."""
+        found = []
+        for dialect in self._dialects.values():
+            found += [f"{self.name}: from now on textreid {notice}" for notice in dialect.notices]
+            dialect.notices.clear()
+        return found
+
+    async def _answer(self, picture: "_Picture", request: Request, preferred: Endpoint) -> Caption | CaptionFailure:
+        options = self.options
+        attempt = partial(self._attempt, picture, request, preferred)
         try:
-            return await self._retrying(self.options.tries, lambda: self._attempt(content, request.seed, preferred))
+            return await retrying(options.tries, options.backoff, options.longest_wait, attempt)
         except AttemptError as error:
             return error.failure
         except EndpointDownError:
-            down = ", ".join(endpoint.url for endpoint in self.endpoints)
-            return CaptionFailure("endpoint-down", f"no answer for {self.options.outage:g} s: {down}")
+            down = ", ".join(connection.place for connection in self._connections.values())
+            return CaptionFailure("endpoint-down", f"no answer for {options.outage:g} s: {down}")
 
-    async def _retrying(self, attempts: int, attempt: Callable[[], Awaitable[_T]]) -> _T:
-        """The result of the first ``attempt`` that succeeds; what is not passing, or the last failure, is raised."""
-        for number in range(attempts - 1):
-            try:
-                return await attempt()
-            except AttemptError as error:
-                if not error.passing or error.retry_after > self.options.longest_wait:
-                    raise
-                backoff = min(self.options.longest_wait, self.options.backoff * 2**number)
-                await asyncio.sleep(error.retry_after + random.uniform(0, backoff))  # noqa: S311 - jitter
-        return await attempt()
-
-    async def _attempt(self, content: Sequence[Mapping[str, Any]], seed: int, preferred: Endpoint) -> Caption:
+    async def _attempt(self, picture: "_Picture", request: Request, preferred: Endpoint) -> Caption:
         permit = await self._dispatcher.acquire(preferred)
         endpoint = permit.endpoint
         try:
-            caption = await self._ask(endpoint, content, seed)
+            caption = await self._ask(endpoint, picture, request)
         except AttemptError as error:
             endpoint.outcomes[error.failure.kind] += 1
+            self.trouble = f"{error.failure.kind}: {error.failure.message}"
             self._note(permit, error)
-            raise
+            raise self._hopeless(endpoint, error) from None
         else:
+            self.trouble = ""
             endpoint.outcomes["ok"] += 1
             endpoint.answered(permit.number, time.monotonic() - permit.started)
             return caption
         finally:
             self._dispatcher.release(permit)
+
+    async def _ask(self, endpoint: Endpoint, picture: "_Picture", request: Request) -> Caption:
+        dialect = self._dialects[endpoint]
+        await picture.encode(dialect)
+
+        def messages() -> object:
+            return [{"role": "user", "content": dialect.content(picture.uri(dialect), request.instruction.text)}]
+
+        return await ask(self._connections[endpoint], dialect, self.model, messages, self._fields(request.seed))
+
+    def _fields(self, seed: int, max_tokens: int | None = None) -> dict[str, Any]:
+        options = self.options
+        return {"seed": seed, "max_tokens": max_tokens or options.max_tokens, "temperature": options.temperature}
 
     @staticmethod
     def _note(permit: Permit, error: AttemptError) -> None:
@@ -178,18 +187,15 @@ class OpenAICompatible:
         else:
             permit.endpoint.recovered()
 
-    async def _ask(self, endpoint: Endpoint, content: object, seed: int, max_tokens: int | None = None) -> Caption:
-        body = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": content}],
-            "seed": seed,
-            "max_tokens": max_tokens or self.options.max_tokens,
-            **({} if self.options.temperature is None else {"temperature": self.options.temperature}),
-            **self.options.extra,
-        }
-        lines = self._connections[endpoint]
-        response = await lines.request("POST", "/chat/completions", json.dumps(body).encode())
-        return read_answer(endpoint.url, response, lines.key)
+    @staticmethod
+    def _hopeless(endpoint: Endpoint, error: AttemptError) -> AttemptError:
+        """The error, fatal where the server has given nothing but answers of its kind: another one would not help."""
+        kinds = UNREADABLE if error.failure.kind in UNREADABLE else {error.failure.kind}
+        futile = not error.too_many and (error.failure.kind in UNREADABLE or not error.passing)
+        count = sum(endpoint.outcomes[kind] for kind in kinds)
+        if not futile or endpoint.outcomes["ok"] or count < _HOPELESS:
+            return error
+        return AttemptError(replace(error.failure, permanent=True, fatal=True), passing=False)
 
     async def _contact_all(self) -> CaptionFailure | None:
         failures = await asyncio.gather(*(self._contact_one(endpoint) for endpoint in self.endpoints))
@@ -197,84 +203,54 @@ class OpenAICompatible:
 
     async def _contact_one(self, endpoint: Endpoint) -> CaptionFailure | None:
         """None too where the endpoint is there but has trouble that may pass."""
+        options = self.options
         try:
-            await self._retrying(_FIRST_CONTACT_ATTEMPTS, lambda: self._ask_for_the_model(endpoint))
+            attempt = partial(self._ask_for_the_model, endpoint)
+            await retrying(_FIRST_CONTACT_TRIES, options.backoff, options.longest_wait, attempt)
         except AttemptError as error:
+            self.trouble = f"{error.failure.kind}: {error.failure.message}"
             return error.at_first_contact()
         return None
 
     async def _ask_for_the_model(self, endpoint: Endpoint) -> None:
-        names: tuple[str, ...] = ()
+        connection, names = self._connections[endpoint], tuple[str, ...]()
         try:
-            names = read_models(endpoint.url, await self._connections[endpoint].request("GET", "/models"))
+            names = _model_names(await connection.request("GET", "/models"))
         except AttemptError as error:
             if error.failure.kind != "not-found":  # not every server lists its models
                 raise
         if self.model in names:
             return
+        question = [{"role": "user", "content": "Say yes."}]
         try:
-            await self._ask(endpoint, "Say yes.", seed=0, max_tokens=1)
+            await ask(connection, self._dialects[endpoint], self.model, lambda: question, self._fields(0, max_tokens=1))
         except AttemptError as error:
-            raise error.with_models(names, self.model, endpoint.url) from None
+            raise error.with_models(names, self.model, connection.place) from None
 
 
-class _Lines:
-    """The connections to one endpoint, each with a client of its own: a shared one looks through all at every request.
+class _Picture:
+    """An image as servers are sent it: encoded once for each pair of sizes that they ask for."""
 
-    Only the dispatcher decides how many there are.
-    """
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._encoded: dict[tuple[int, int], str] = {}
 
-    def __init__(self, name: str, url: str, timeout: float) -> None:
-        self.url = url
-        self.key = key_for(name, url)
-        self._timeout = httpx2.Timeout(timeout, connect=min(10.0, timeout))
-        self._certificates = httpx2.create_ssl_context()
-        self._idle: list[httpx2.AsyncClient] = []
+    async def encode(self, dialect: Dialect) -> None:
+        """Have the picture ready; raises ImageError."""
+        sizes = dialect.longest_side, dialect.shortest_side
+        if sizes not in self._encoded:
+            self._encoded[sizes] = data_uri(await asyncio.to_thread(encode_picture, self._path, *sizes))
 
-    async def request(self, method: str, path: str, body: bytes | None = None) -> httpx2.Response:
-        """What the endpoint answers.
-
-        Raises:
-            AttemptError: nothing, or that it does not want to.
-        """
-        with self._line() as client:
-            try:
-                response = await client.request(method, self.url + path, content=body)
-            except httpx2.HTTPError as error:
-                raise failure_of(error, self.url, self.key) from None
-        if not response.is_success:
-            raise refusal_of(response, self.url, self.key)
-        return response
-
-    async def aclose(self) -> None:
-        for client in self._idle:
-            await client.aclose()
-
-    @contextmanager
-    def _line(self) -> Iterator[httpx2.AsyncClient]:
-        client = self._idle.pop() if self._idle else self._new()
-        try:
-            yield client
-        finally:
-            self._idle.append(client)
-
-    def _new(self) -> httpx2.AsyncClient:
-        headers = {"content-type": "application/json", "user-agent": f"textreid/{__version__}", **self.key.headers}
-        limits = httpx2.Limits(max_connections=1)
-        return httpx2.AsyncClient(headers=headers, timeout=self._timeout, limits=limits, verify=self._certificates)
+    def uri(self, dialect: Dialect) -> str:
+        """The picture as a ``data:`` URI."""
+        sizes = dialect.longest_side, dialect.shortest_side
+        if sizes not in self._encoded:  # the dialect has changed a moment ago
+            self._encoded[sizes] = data_uri(encode_picture(self._path, *sizes))
+        return self._encoded[sizes]
 
 
-def _checked(url: str) -> str:
-    """The URL without a slash at its end."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host, parts = None, urlsplit("")
-    if parts.username or parts.password or parts.query:
-        # The URL itself must not be repeated here.
-        raise ConfigError(f"the URL of {parts.hostname or 'an endpoint'} holds a user, password or query; "
-                          "put the key into an environment variable")  # fmt: skip
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError(f"{url!r} is not the URL of an endpoint; write one such as http://localhost:8000/v1")
-    return url.rstrip("/")
+def _model_names(answer: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names in the body of a list of models."""
+    data = answer.get("data")
+    entries = data if isinstance(data, list) else []
+    return tuple(str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textreid.captioning.requests import Caption, CaptionFailure, Request, Usage
+from textreid.captioning.requests import Caption, CaptionFailure, Request, Usage, read_picture
 from textreid.errors import ConfigError, ImageError, ModelError
-from textreid.images import read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,7 +71,7 @@ class LocalMLLM:
     async def caption(self, image: Path, requests: Sequence[Request]) -> list[Caption | CaptionFailure]:
         """Answer every request about ``image``, in batches with those of other images."""
         try:
-            picture = await asyncio.to_thread(_read, image, self.options.longest_side)
+            picture = await asyncio.to_thread(read_picture, image, self.options.longest_side)
         except ImageError as error:
             return [CaptionFailure("unreadable-image", str(error), permanent=True)] * len(requests)
         loop = asyncio.get_running_loop()
@@ -137,11 +136,19 @@ class LocalMLLM:
         written = tokens[:, inputs["input_ids"].shape[1] :]
         read = inputs["attention_mask"].sum(dim=1).tolist()
         texts = self._processor.batch_decode(written, skip_special_tokens=True)
-        counts = [int((row != self._processor.tokenizer.pad_token_id).sum()) for row in written]
         return [
-            Caption(text.strip(), usage=Usage(prompt, count))
-            for text, prompt, count in zip(texts, read, counts, strict=True)
+            Caption(text.strip(), usage=Usage(prompt, count), finish_reason=reason)
+            for text, prompt, (count, reason) in zip(texts, read, map(self._end_of, written.tolist()), strict=True)
         ]
+
+    def _end_of(self, written: Sequence[int]) -> tuple[int, str]:
+        """The number of tokens in an answer without its padding, and why it ends, as servers say it."""
+        ends = self._network.generation_config.eos_token_id
+        ends = (
+            [self._processor.tokenizer.eos_token_id if ends is None else ends] if not isinstance(ends, list) else ends
+        )
+        ended = next((place + 1 for place, token in enumerate(written) if token in ends), None)
+        return (len(written), "length") if ended is None else (ended, "stop")
 
 
 def _load(model: str, options: LocalOptions) -> tuple[Any, Any]:
@@ -167,12 +174,6 @@ def _load(model: str, options: LocalOptions) -> tuple[Any, Any]:
     if processor.tokenizer.pad_token_id is None:
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     return processor, network
-
-
-def _read(image: Path, longest_side: int) -> "Image":
-    picture = read_image(image, at_least=(longest_side, longest_side))
-    picture.thumbnail((longest_side, longest_side), reducing_gap=2.0)
-    return picture
 
 
 def _conversation(job: _Job) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import pickle
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from math import ceil
@@ -24,7 +24,7 @@ from textreid.captioning.cluster.connection import addresses, clear_errors, conn
 from textreid.captioning.cluster.reading import Image, batch_of, batches_of, data_set, in_thread, read
 from textreid.captioning.cluster.vllm_batch import BatchMLLM, ask_in_batches
 from textreid.captioning.engine import Job
-from textreid.captioning.requests import Answer, Captioner, Settings, Slot, caption_image
+from textreid.captioning.requests import Answer, Captioner, FirstAnswers, Settings, Slot, caption_image
 from textreid.errors import ClusterLostError, ConfigError
 
 _EXIT_GRACE_S = 10.0  # for the threads of Ray Data to end
@@ -66,6 +66,8 @@ class RayEngine:
     Raises:
         ConfigError: ray is not installed, or there is no cluster at ``address``.
     """
+
+    trouble = ""  # workers tell of trouble when they have an answer
 
     def __init__(
         self,
@@ -143,7 +145,7 @@ class RayEngine:
         calls = 1 + ceil(at_once / _AT_ONCE)
         return data_set(images, rows_at_once=True).map_batches(
             _Worker,
-            fn_constructor_args=(self._open, job.root.resolve(), job.slots, job.settings, control, at_once),
+            fn_constructor_args=(self._open, job.root.resolve(), job.slots, job.settings, control, at_once, job.useful),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=1,
@@ -185,10 +187,12 @@ class _Worker:
         settings: Settings,
         control: Any,
         at_once: int,
+        useful: Collection[str],
     ) -> None:
         self._name = uuid4().hex
         self._open, self._root, self._slots, self._settings = open_captioners, root, slots, settings
         self._control = control
+        self._first = FirstAnswers(useful)
         self._room = asyncio.Semaphore(at_once)
         self._opening: asyncio.Task[Sequence[Captioner]] | None = None
         self._begun = self._answered = 0
@@ -233,7 +237,7 @@ class _Worker:
             lacking = [self._slots[column] for column in columns]
             answers = await asyncio.gather(
                 *(
-                    caption_image(captioner, self._root, name, slots, self._settings)
+                    caption_image(captioner, self._root, name, slots, self._settings, self._first)
                     for captioner in captioners
                     if (slots := [slot for slot in lacking if slot.mllm == captioner.name])
                 )

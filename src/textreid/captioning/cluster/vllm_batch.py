@@ -14,7 +14,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from textreid.captioning.backends.picture import data_uri, encode_picture
 from textreid.captioning.cluster.connection import clear_errors
 from textreid.captioning.cluster.reading import Image, batch_of, data_set, in_thread, read
 from textreid.captioning.engine import Job, Work
@@ -22,10 +21,13 @@ from textreid.captioning.requests import (
     Answer,
     Caption,
     CaptionFailure,
+    FirstAnswers,
     Settings,
     Slot,
     Usage,
     answer_of,
+    data_uri,
+    encode_picture,
     is_rejected,
     requests_for,
 )
@@ -151,11 +153,16 @@ def answer_columns(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in names}
 
 
-def caption_of(row: Mapping[str, Any]) -> Caption | CaptionFailure:
-    """The caption in a row of answers."""
+def caption_of(row: Mapping[str, Any], max_tokens: int) -> Caption | CaptionFailure:
+    """Return the caption in a row of answers to requests of so many tokens at most.
+
+    Ray Data does not pass on why vLLM ended an answer; one that has as many tokens as are allowed was cut.
+    """
     if row.get(_ERROR):
         return CaptionFailure("vllm-error", " ".join(str(row[_ERROR]).split())[:300], permanent=True)
-    return Caption(row["generated_text"], usage=Usage(row["num_input_tokens"], row["num_generated_tokens"]))
+    written = row["num_generated_tokens"]
+    reason = "length" if written >= max_tokens else "stop"
+    return Caption(row["generated_text"], usage=Usage(row["num_input_tokens"], written), finish_reason=reason)
 
 
 async def ask_in_batches(mllm: BatchMLLM, job: Job) -> None:
@@ -164,9 +171,11 @@ async def ask_in_batches(mllm: BatchMLLM, job: Job) -> None:
     When the job is stopped, what the engine has under way is given up.
 
     Raises:
+        CaptionError: as `FirstAnswers.see`.
         ConfigError: the processor cannot be made.
         ClusterLostError: Ray cannot go on.
     """
+    first = FirstAnswers(job.useful)
     columns = {slot.name: column for column, slot in enumerate(job.slots)}
     images = [(one.number, one.image, [columns[slot.name] for slot in one.slots]) for one in job.pending({mllm.name})]
     names = {number: name for number, name, _ in images}
@@ -186,7 +195,8 @@ async def ask_in_batches(mllm: BatchMLLM, job: Job) -> None:
                     number, column = key = (row["number"], row["column"])
                     slot, image = job.slots[column], names[number]
                     request = requests_for(image, slot, job.settings)[turn]
-                    answer = answer_of(image, slot, request, caption_of(row), before.get(key))
+                    answer = answer_of(image, slot, request, caption_of(row, mllm.sampling.max_tokens), before.get(key))
+                    first.see(answer)
                     if is_rejected(answer) and turn + 1 < job.settings.attempts:
                         rejected[key] = answer
                     else:
