@@ -2,8 +2,8 @@
 
 The server (``tests/captioning/server.py``) answers at most so many captions a second, after a latency, from a process
 of its own; more requests queue there, and beyond a longest queue it refuses them. Both programs run in processes of
-their own too and write their captions to disk. The obvious program is an ``asyncio.gather`` over the same client with
-a semaphore, and writes all its captions so far as JSON after every tenth image.
+their own too and write their captions to disk. The obvious program is an ``asyncio.gather`` over one client of httpx2
+with a semaphore and two retries, and writes all its captions so far as JSON after every tenth image.
 
     python benchmarks/captioning.py                              # throughput at 30, 100 and 300 captions a second
     python benchmarks/captioning.py --scenario faults            # 5 % of 500s, 2 % hanging, 429s, 20 s without a server
@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -37,6 +37,9 @@ from textreid.captioning.instructions import dynamic_instructions, static_instru
 from textreid.captioning.job import caption_images
 from textreid.captioning.requests import Settings, slots_of
 from textreid.images import list_images
+
+if TYPE_CHECKING:
+    import httpx2
 
 ROOT = Path(__file__).resolve().parents[1]
 _CAPTIONS = 2  # an image: static and dynamic
@@ -79,36 +82,41 @@ def ours(url: str, images: Path, out: Path) -> dict[str, Any]:
     return {"captions": counts.done, "new": counts.saved_now, "steady": steady_rate(marks), "requests": requests}
 
 
+async def _post(client: "httpx2.AsyncClient", url: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a chat request, at the third attempt at the latest."""
+    import httpx2
+
+    for attempt in range(2):
+        try:
+            response = (await client.post(f"{url}/chat/completions", json=body)).raise_for_status()
+            break
+        except httpx2.HTTPError:
+            await asyncio.sleep(0.5 * 2**attempt)
+    else:
+        response = (await client.post(f"{url}/chat/completions", json=body)).raise_for_status()
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
 def obvious(url: str, images: Path, out: Path) -> dict[str, Any]:
-    """What one writes in twenty minutes; an error other than the client's two retries can mend ends it."""
-    import openai
+    """What one writes in twenty minutes; an error that two retries cannot mend ends it."""
+    import httpx2
 
     marks: list[tuple[float, int]] = []
     captions: dict[str, dict[str, str]] = json.loads(out.read_text()) if out.exists() else {}
     before = sum(map(len, captions.values()))
     dynamic = dynamic_instructions()
 
-    async def run() -> None:
-        client = openai.AsyncOpenAI(base_url=url, api_key="none", timeout=_TIMEOUT)
+    async def run(client: httpx2.AsyncClient) -> None:
         semaphore = asyncio.Semaphore(_SEMAPHORE)
 
         async def ask(path: Path, kind: str, text: str) -> None:
             async with semaphore:
                 uri = "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
-                answer = await client.chat.completions.create(
-                    model="sim",
-                    max_tokens=160,
-                    messages=[
-                        {
-                            "role": "user",
-                            "content": [
-                                {"type": "image_url", "image_url": {"url": uri}},
-                                {"type": "text", "text": text},
-                            ],
-                        }
-                    ],
-                )
-                captions.setdefault(path.name, {})[kind] = answer.choices[0].message.content or ""
+                content = [{"type": "image_url", "image_url": {"url": uri}}, {"type": "text", "text": text}]
+                messages = [{"role": "user", "content": content}]
+                answer = await _post(client, url, {"model": "sim", "max_tokens": 160, "messages": messages})
+                captions.setdefault(path.name, {})[kind] = answer["choices"][0]["message"]["content"] or ""
 
         async def describe(number: int, path: Path) -> None:
             if len(captions.get(path.name, {})) == _CAPTIONS:
@@ -123,7 +131,12 @@ def obvious(url: str, images: Path, out: Path) -> dict[str, Any]:
         await asyncio.gather(*(describe(number, path) for number, path in enumerate(list_images(images).images)))
         out.write_text(json.dumps(captions))
 
-    asyncio.run(run())
+    async def main() -> None:
+        limits = httpx2.Limits(max_connections=_SEMAPHORE)
+        async with httpx2.AsyncClient(timeout=_TIMEOUT, limits=limits) as client:
+            await run(client)
+
+    asyncio.run(main())
     done = sum(map(len, captions.values()))
     return {"captions": done, "new": done - before, "steady": steady_rate(marks), "requests": {}}
 
