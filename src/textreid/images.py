@@ -85,7 +85,7 @@ class ImageListing:
     odd: list[tuple[Path, str]]
 
     def notes(self) -> list[str]:
-        """Lines for the user on what was left out; empty where nothing was."""
+        """Return lines for the user on what was left out; empty where nothing was."""
         lines = []
         if self.other_formats:
             advice = "" if self.other_formats.keys().isdisjoint(HEIF_SUFFIXES) else f"; {_HEIF_ADVICE}"
@@ -210,12 +210,12 @@ def read_image(source: str | os.PathLike[str] | Image.Image, at_least: tuple[int
 
 @cache
 def read_suffixes() -> frozenset[str]:
-    """Suffixes, in small letters, of the files that this installation reads as images."""
+    """Return the suffixes, in small letters, of the files that this installation reads as images."""
     return SUFFIXES | HEIF_SUFFIXES if importlib.util.find_spec("pillow_heif") else SUFFIXES
 
 
 def lacks_its_end(picture: Image.Image) -> bool:
-    """Whether the file that `read_image` made this picture of was cut short by so little that it could be used."""
+    """Tell whether the file that `read_image` made this picture of was cut short by so little that it could be used."""
     return bool(picture.info.get(_CUT))
 
 
@@ -251,7 +251,7 @@ def to_pixels(
 
 
 class _DamagedError(ImageError):
-    """A decoder refused the file, which a second look may mend."""
+    """Error of a decoder, which a second look may mend."""
 
 
 def _mend(stream: IO[bytes], name: str, at_least: tuple[int, int] | None) -> Image.Image | None:
@@ -283,7 +283,7 @@ def _mend(stream: IO[bytes], name: str, at_least: tuple[int, int] | None) -> Ima
 
 
 def _without_metadata(png: bytes) -> bytes:
-    """The chunks of a PNG that its pixels need."""
+    """Keep the chunks of a PNG that its pixels need."""
     kept, place = [png[:8]], 8
     while place + 12 <= len(png):
         end = place + 12 + int.from_bytes(png[place : place + 4], "big")

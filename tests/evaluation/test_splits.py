@@ -92,4 +92,4 @@ def test_a_validation_computes_neither_fingerprint_nor_intervals(monkeypatch: py
     monkeypatch.setattr("textreid.evaluation.protocol.bootstrap_means", refuse)
     scores = validation(benchmark("val")).measure(Dull())
     assert list(scores) == ["R1", "R5", "R10", "mAP", "mINP"]
-    assert 0 <= scores["R1"] < scores["R10"] < 0.5
+    assert scores["R1"] == scores["R10"] == 0 < scores["mAP"]  # equal scores for all count against the model

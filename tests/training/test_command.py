@@ -88,12 +88,14 @@ def test_measures_on_the_validation_split_and_stamps_a_look_at_test(
     textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", settings: Path, benchmark: Path, tmp_path: Path,
     options: list[str], watched: str,
 ) -> None:  # fmt: skip
-    out = tmp_path / "run"
+    out, images = tmp_path / "run", shutil.copytree(corpus.images, tmp_path / "images")
+    (images / "clip.mov").touch()
     code, _, said = textreid(
-        "pretrain", "--images", corpus.images, "--captions", corpus.captions, "--out", out, "--config", settings,
+        "pretrain", "--images", images, "--captions", corpus.captions, "--out", out, "--config", settings,
         "--validate", benchmark, *options,
     )  # fmt: skip
     assert code == 0
+    assert "not read: 1 .mov\n" in said
     measured = [line.split(":")[0] for line in said.splitlines() if line.startswith("epoch") and "R1" in line]
     assert measured == ["epoch 0", "epoch 1", "epoch 2"]
     assert sorted(path.name for path in (out / "plots").iterdir()) == [

@@ -47,6 +47,7 @@ def pretrain(
     ),
 ) -> None:
     """Train a model on captioned images, with Noise-Aware Masking."""
+    from textreid.images import list_images
     from textreid.runlog import RunLog, first_of_run
 
     log = RunLog(out, tensorboard=tensorboard)
@@ -61,7 +62,11 @@ def pretrain(
     from textreid.training.dataset import captioned_images
     from textreid.training.recipe import train
 
-    train(settings, captioned_images(images, captions), out, validation=validation, resume=resume, log=log)
+    data = captioned_images(images, captions)
+    if first_of_run() and not resume:
+        for note in list_images(images).notes():
+            log.say(note)
+    train(settings, data, out, validation=validation, resume=resume, log=log)
     if first_of_run():
         typer.echo(out / "model")
 

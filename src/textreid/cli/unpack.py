@@ -17,7 +17,11 @@ def unpack(
     ),
     json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
 ) -> None:
-    """Unpack WebDataset shards for `pretrain` (imgs, captions) and, where people are named, for `evaluate`."""
+    """Unpack WebDataset shards for `pretrain` (imgs, captions) and, where people are named, for `evaluate`.
+
+    Captions come from KEY.txt, or from "caption" or "captions" in KEY.json; people from "identity" and "split" there.
+    Samples that cannot be used are left out, and the reason is told with a way to mend it.
+    """
     from textreid.datasets.shards import REASONS, list_shards, unpack_shards
 
     found = [shard for pattern in shards for shard in list_shards(pattern)]

@@ -82,7 +82,7 @@ def _csv_rows(source: Path) -> _Rows:
 
 
 def _number(text: str | None) -> Any:
-    """A CSV value has no type: digits are a number, anything else stays what it is and is refused later."""
+    """Take digits for a number: a CSV value has no type. Anything else stays what it is, and is refused later."""
     return int(text) if text and text.strip().isascii() and text.strip().isdigit() and len(text) < 20 else text
 
 

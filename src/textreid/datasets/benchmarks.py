@@ -132,7 +132,7 @@ def _check_label(name: str) -> None:
 
 
 def form_of(path: Path) -> str | None:
-    """The name that a folder or table can be read by, told from the names of its files; None if there is none.
+    """Tell from the names of its files the name that a folder or table can be read by; None if there is none.
 
     Any folder in CUHK-PEDES form counts as ``cuhk-pedes`` here.
     """
@@ -143,7 +143,7 @@ def form_of(path: Path) -> str | None:
 
 
 def _read_own(path: Path, max_rejected: float) -> Benchmark:
-    """One's own data, named after its folder."""
+    """Read one's own data, named after its folder."""
     tables = _tables(path)
     if len(tables) > 1:
         raise AnnotationError(f"{path}: holds {' and '.join(table.name for table in tables)}; give one of them")
@@ -169,7 +169,7 @@ class Verdict:
 
 
 def count(benchmark: Benchmark, split: str) -> Counts:
-    """Size of a split, as it will be used."""
+    """Count a split, as it will be used."""
     records = [record for record in benchmark.records if record.split == split]
     return Counts(
         len(records), sum(len(record.captions) for record in records), len({record.identity for record in records})

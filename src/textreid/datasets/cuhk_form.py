@@ -26,7 +26,7 @@ class Layout:
     path_field: str = "file_path"
 
     def find(self, folder: Path) -> Path | None:
-        """The annotation file of a folder of this layout, or None if the folder has another."""
+        """Find the annotation file of a folder of this layout; None if the folder has another."""
         if not (folder / IMAGES).is_dir():
             return None
         return next((folder / name for name in self.files if (folder / name).is_file()), None)

@@ -2,7 +2,6 @@
 
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from textreid.datasets.records import Benchmark, Reason, Record, Rejection
 from textreid.errors import AnnotationError
+from textreid.images import name_on_disk
 
 MAX_REJECTED = 0.05
 _NAMED = 5  # problems spelled out in one message
@@ -81,13 +81,13 @@ def to_benchmark(annotations: Annotations, name: str, form: str, max_rejected: f
 
 
 def listed(items: Sequence[str]) -> str:
-    """The first few, and how many more there are."""
+    """Name the first few, and how many more there are."""
     more = f"; and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
     return "; ".join(items[:_NAMED]) + more
 
 
 def fields_of(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, as ``object_pairs_hook``; of a field that stands twice, `json` would keep the last in silence.
+    """Make an object of JSON, as ``object_pairs_hook``; `json` alone keeps the last of two equal fields in silence.
 
     Raises:
         ValueError: a field stands twice.
@@ -99,18 +99,18 @@ def fields_of(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def twice(names: Iterable[str]) -> list[str]:
-    """The names that occur more than once, each quoted."""
+    """Find the names that occur more than once; each is quoted."""
     return [f'"{name}"' for name, count in Counter(names).items() if count > 1]
 
 
 def kind(value: Any) -> str:
-    """What a JSON value is, for a message."""
+    """Name what a JSON value is, for a message."""
     names = {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
     return names.get(type(value)) or f"{value!r:.60}"
 
 
 def _problems(annotations: Annotations) -> Iterator[str]:
-    """What is wrong with the entries, one sentence a field."""
+    """Yield what is wrong with the entries, one sentence a field."""
     root = annotations.image_root.name
     for number, entry in enumerate(annotations.entries):
         values = zip(annotations.fields, entry, (_check_path, _check_id, _check_captions, _check_split), strict=True)
@@ -150,52 +150,33 @@ def _check_path(value: Any, root: str) -> str:
 
 
 def _normal(path: str) -> str:
-    """A path as it is written on every system: files made on Windows have its separator."""
+    """Write a path as every system does: files made on Windows have its separator."""
     return "/".join(part for part in path.replace("\\", "/").split("/") if part not in ("", "."))
 
 
 class _Files:
-    """Which files there are below a root. Lists each folder once: on network storage a look at each file takes long."""
+    """Files below a root. Lists each folder once: on network storage a look at each file takes long."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._folders: dict[str, dict[str, str]] = {}
+        self._folders: dict[str, frozenset[str]] = {}
 
     def find(self, path: str) -> str | None:
-        """The path as the disk spells it, which may compose its letters otherwise (NFC, NFD); None: no such file."""
+        """Return the path as the disk spells it, which may compose its letters otherwise; None: no such file."""
         folder, _, name = path.rpartition("/")
         if folder not in self._folders:
             self._folders[folder] = self._list(folder)
-        names = self._folders[folder]
-        if names.get(name) == name or (self._root / path).is_file():  # names may differ in their case only
+        if name in self._folders[folder]:
             return path
-        if path.isascii():
-            return None
-        spelled = names.get(unicodedata.normalize("NFC", name))
-        if spelled is not None:
-            return f"{folder}/{spelled}" if folder else spelled
-        # A folder above may be the one that is spelled otherwise.
-        there = self._find_folder(folder) if folder else None
-        return self.find(f"{there}/{name}") if there and there != folder else None
+        found = name_on_disk(self._root, path)
+        return found if (self._root / found).is_file() else None  # names may differ in their case only
 
-    def _find_folder(self, folder: str) -> str | None:
-        parent, _, name = folder.rpartition("/")
-        above = self._find_folder(parent) if parent and not (self._root / parent).is_dir() else parent
-        if above is None:
-            return None
-        wanted = unicodedata.normalize("NFC", name)
-        below = (self._root / above).iterdir() if (self._root / above).is_dir() else ()
-        found = next((path.name for path in below if unicodedata.normalize("NFC", path.name) == wanted), None)
-        return found and (f"{above}/{found}" if above else found)
-
-    def _list(self, folder: str) -> dict[str, str]:
-        """Names of the files, by themselves and by their composed form."""
+    def _list(self, folder: str) -> frozenset[str]:
         try:
             with os.scandir(self._root / folder) as entries:
-                names = [entry.name for entry in entries if entry.is_file()]
+                return frozenset(entry.name for entry in entries if entry.is_file())
         except OSError:
-            return {}
-        return {unicodedata.normalize("NFC", name): name for name in names} | {name: name for name in names}
+            return frozenset()
 
 
 def _collect(
@@ -245,7 +226,7 @@ def _check_images(annotations: Annotations, rejected: list[Rejection], allowed: 
 
 
 def _whereabouts(root: Path, image: str) -> str:
-    """Where an absent image was looked for, and where it lies instead if that is near."""
+    """Say where an absent image was looked for, and where it lies instead if that is near."""
     nearby = [root.parent, *(path for path in sorted(root.glob("*/")) if path.is_dir())] if root.is_dir() else []
     found = next((place for place in nearby if (place / image).is_file()), None)
     hint = f"; it lies in {found}: the images belong into {root}" if found else ""

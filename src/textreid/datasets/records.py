@@ -84,7 +84,7 @@ class Benchmark:
         return digest.hexdigest()
 
     def canonical_lines(self, digests: Mapping[str, str] | None = None) -> Iterator[str]:
-        """One line of JSON an image, sorted by image path: what fingerprints and manifests are made of.
+        """Yield one line of JSON an image, sorted by image path: what fingerprints and manifests are made of.
 
         Args:
             digests: of the content of each image, by its path; put at the end of its line.
@@ -103,7 +103,7 @@ class Benchmark:
             yield json.dumps(line, separators=(",", ":")) + "\n"
 
     def split(self, name: str) -> Self:
-        """The part of the benchmark that belongs to one split.
+        """Return the part of the benchmark that belongs to one split.
 
         Raises:
             AnnotationError: there is no such split; lists those there are.

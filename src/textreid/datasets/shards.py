@@ -75,7 +75,7 @@ class Unpacked:
     examples: list[str] = field(default_factory=list)
 
     def advice(self) -> str:
-        """What each reason means, broken rules of WebDataset first."""
+        """Say what each reason means, broken rules of WebDataset first."""
         return "; ".join(f"{reason}: {text}" for reason, text in REASONS.items() if reason in self.left_out)
 
 
@@ -84,7 +84,7 @@ class _UnusableError(Exception):
 
 
 def list_shards(pattern: str) -> list[Path]:
-    """The shards that a tar file, a folder of tar files, or a pattern such as ``train-{000000..000099}.tar`` names.
+    """Find the shards that a tar file, a folder of them, or a pattern such as ``train-{000000..000099}.tar`` names.
 
     Raises:
         AnnotationError: there are none, or one that the pattern names is missing.
@@ -164,7 +164,7 @@ def _unpack(
 
 
 def _check(shards: Sequence[Path], unpacked: Unpacked, max_rejected: float) -> Iterator[CaptionRow]:
-    """No more rows, but an error where too much was left out."""
+    """Yield no more rows, but raise an error where too much was left out."""
     left_out = unpacked.left_out.total()
     if left_out > max_rejected * (left_out + unpacked.samples):
         raise AnnotationError(
@@ -177,7 +177,7 @@ def _check(shards: Sequence[Path], unpacked: Unpacked, max_rejected: float) -> I
 
 
 def _samples(shard: Path, unpacked: Unpacked) -> Iterator[Sample]:
-    """The usable samples of a shard; the others are counted."""
+    """Yield the usable samples of a shard; the others are counted."""
     seen: dict[str, set[str]] = {}
     try:
         _check_end(shard)
@@ -213,7 +213,7 @@ def _check_order(key: str, suffixes: Sequence[str], seen: dict[str, set[str]]) -
 
 
 def _check_end(shard: Path) -> None:
-    """A tar file ends with zeros; without them `tarfile` takes one that was cut between two members for whole."""
+    """Refuse a tar file that does not end with zeros: `tarfile` takes one that was cut between members for whole."""
     with shard.open("rb") as stream:
         if stream.read(6).startswith(_COMPRESSED):
             raise AnnotationError(
@@ -225,7 +225,7 @@ def _check_end(shard: Path) -> None:
 
 
 def _key(name: str) -> str:
-    """The path of a member up to the first dot of its base name."""
+    """Cut the path of a member at the first dot of its base name."""
     parent, slash, base = name.removeprefix("./").rpartition("/")
     return f"{parent}{slash}{base.partition('.')[0]}"
 

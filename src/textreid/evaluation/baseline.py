@@ -62,7 +62,7 @@ _BIN = 16.0  # width of a cell of the background histogram, in CIELAB units
 
 
 class ColourBaseline:
-    """Scores sentences against pictures by colour names; the inner product of its features is the score.
+    """Scorer of sentences against pictures by colour names; the inner product of its features is the score.
 
     Features are (N, 4 bands × colour words) and are not normalised.
     """
@@ -86,7 +86,7 @@ class ColourBaseline:
         )
 
     def encode_images(self, images: Sequence[str | os.PathLike[str] | Image.Image], /) -> Floats:
-        """Log share of each colour word in each band: (N, bands × words).
+        """Compute the log share of each colour word in each band: (N, bands × words).
 
         Raises:
             ImageError: a picture cannot be read.
@@ -95,7 +95,7 @@ class ColourBaseline:
         return np.stack(rows) if rows else np.zeros((0, len(self._index)), dtype=np.float32)
 
     def encode_texts(self, texts: Sequence[str], /) -> Floats:
-        """Weight of each (band, colour word) a sentence mentions: (N, bands × words)."""
+        """Weigh each (band, colour word) that a sentence mentions: (N, bands × words)."""
         features = np.zeros((len(texts), len(self._index)), dtype=np.float32)
         for row, text in enumerate(texts):
             for mention in mentions(text):
@@ -119,7 +119,7 @@ class ColourBaseline:
 
 
 def _person(lab: Floats) -> Floats:
-    """How likely each pixel (H, W, 3) shows the person: (H, W), above 0.
+    """Estimate how likely each pixel (H, W, 3) shows the person: (H, W), above 0.
 
     The prior is a column in the middle; the evidence compares how often a colour occurs there and at the sides.
     """
@@ -138,7 +138,7 @@ def _person(lab: Floats) -> Floats:
 
 
 def _to_lab(rgb: Floats) -> Floats:
-    """sRGB in 0..255 to CIELAB under D65; the last axis holds the channels."""
+    """Convert sRGB in 0..255 to CIELAB under D65; the last axis holds the channels."""
     share = rgb / 255
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     matrix = np.array(
@@ -160,7 +160,7 @@ class Mention:
 
 
 def mentions(text: str) -> list[Mention]:
-    """What a sentence says about the colours of hair and garments, in its order, each once.
+    """Read what a sentence says about the colours of hair and garments, in its order, each once.
 
     A colour belongs to the next garment of its phrase ("a red jacket"), or where the phrase ends before one comes,
     to the garment before ("her jacket is red."). Jeans of no stated colour are denim.

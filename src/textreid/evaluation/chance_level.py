@@ -13,7 +13,7 @@ _BLOCK_BYTES = 16 << 20  # of draws held at once
 
 
 def random_ranking(relevant: Indices, gallery: int) -> dict[str, float]:
-    """Expected R1, R5, R10, mAP and mINP where every order of the gallery is equally likely; exact, not simulated.
+    """Compute the expected R1, R5, R10, mAP and mINP of a random ranking; exact, not simulated.
 
     Args:
         relevant: (Q,) number of relevant items of each query, 1 to ``gallery``.
@@ -48,7 +48,7 @@ def bootstrap_means(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Doubles:
-    """Means of ``values`` when whole groups are drawn again with replacement: (resamples, K).
+    """Compute the means of ``values`` when whole groups are drawn again with replacement: (resamples, K).
 
     The captions of one identity succeed and fail together, so drawing single queries would claim too much. Calls
     with the same groups draw alike: the difference of their means is that of a paired comparison.
@@ -78,7 +78,7 @@ def bootstrap_means(
 
 
 def interval(means: Doubles, level: float = LEVEL) -> Doubles:
-    """Percentile interval of each column of resampled means (resamples, K): (K, 2)."""
+    """Compute the percentile interval of each column of resampled means (resamples, K): (K, 2)."""
     ends = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return np.ascontiguousarray(ends.T)
 

@@ -36,10 +36,10 @@ class Encoder(Protocol):
         """Where the sentences it learned from come from (data sets, MLLMs); None where nobody recorded it."""
 
     def encode_images(self, images: Sequence[Path], /) -> Floats:
-        """(N, D) features of N image files; raises `ImageError` where one cannot be read."""
+        """Return (N, D) features of N image files; raises `ImageError` where one cannot be read."""
 
     def encode_texts(self, texts: Sequence[str], /) -> Floats:
-        """(N, D) features of N texts."""
+        """Return (N, D) features of N texts."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def encode_split(
 def _encode_gallery(
     model: Encoder, part: Benchmark, max_unreadable: float, progress: Progress | None
 ) -> tuple[list[Record], Floats, list[str]]:
-    """The records whose image can be read, their features, and the images that cannot."""
+    """Return the records whose image can be read, their features, and the images that cannot."""
     records: list[Record] = []
     features: list[Floats] = []
     problems: dict[str, ImageError] = {}
@@ -142,7 +142,7 @@ def _encode_gallery(
 
 
 def _unreadable(root: Path, records: Sequence[Record]) -> dict[str, ImageError]:
-    """The images that cannot be read, and why."""
+    """Find the images that cannot be read, and why."""
     problems = {}
     for record in records:
         try:

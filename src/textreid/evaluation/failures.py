@@ -72,7 +72,7 @@ class Failure:
 def worst_queries(
     model: Encoder, encoded: EncodedSplit, each: QueryMetrics, count: int = CASES, top: int = TOP
 ) -> list[Failure]:
-    """The sentences whose first true match stands last, one a person, worst first; none that succeed at rank 1.
+    """Find the sentences whose first true match stands last, one a person, worst first; none that succeed at rank 1.
 
     Args:
         model: that encoded the split; it encodes each sentence without each of its words.
@@ -147,7 +147,7 @@ class FailureSection:
         return int(np.count_nonzero(self.evaluation.text_to_image.per_query.rank > 1))
 
     def rank_shares(self) -> list[tuple[str, float]]:
-        """Share of the sentences whose first true match stands in each range of ranks."""
+        """Compute the share of the sentences whose first true match stands in each range of ranks."""
         rank = self.evaluation.text_to_image.per_query.rank
         shares = []
         for low, high in pairwise([0, *_BOUNDS, math.inf]):
@@ -169,7 +169,7 @@ def failures_page(sections: Sequence[FailureSection]) -> str:
 
 
 def _effect(word: WordEffect, rank: int) -> str:
-    """What a word does to a sentence whose first true match stands at ``rank``; empty where it is little."""
+    """Name what a word does to a sentence whose first true match stands at ``rank``; empty where it is little."""
     better, worse = sorted((rank, word.rank_without))
     if worse < _TELLING * better or worse - better < _PLACES:
         return ""
@@ -177,7 +177,7 @@ def _effect(word: WordEffect, rank: int) -> str:
 
 
 def _telling_words(failure: Failure) -> dict[str, list[WordEffect]]:
-    """The words that matter most, to be spelled out: a mouse is not needed to learn of them."""
+    """Find the words that matter most, to be spelled out: a mouse is not needed to learn of them."""
     found = {}
     for effect, verb in (("misleads", "misled by"), ("helps", "helped by")):
         words = [word for word in failure.sentence if _effect(word, failure.rank) == effect]

@@ -41,7 +41,7 @@ class QueryMetrics:
     inverse_negative_penalty: Doubles
 
     def scores(self) -> dict[str, Doubles]:
-        """The five figures of each query by name, (Q',) each: their means are `RetrievalMetrics.scores`."""
+        """Return the five figures of each query by name, (Q',) each: their means are `RetrievalMetrics.scores`."""
         hits = {f"R{depth}": (self.rank <= depth).astype(np.float64) for depth in (1, 5, 10)}
         return {**hits, "mAP": self.average_precision, "mINP": self.inverse_negative_penalty}
 
@@ -79,7 +79,7 @@ class RetrievalMetrics:
             raise ValueError(f"expected mAP and mINP above 0 and at most 1, got {self.map}, {self.minp}")
 
     def scores(self) -> dict[str, float]:
-        """The five figures by their usual names."""
+        """Return the five figures by their usual names."""
         return {"R1": self.r1, "R5": self.r5, "R10": self.r10, "mAP": self.map, "mINP": self.minp}
 
 
@@ -139,7 +139,7 @@ def retrieval_metrics(
 
 
 def _ranks(queries: Floats, gallery: Floats, starts: Indices, ends: Indices, block: int) -> Indices:
-    """The ranks of the relevant items of each query, best first, query after query.
+    """Find the ranks of the relevant items of each query, best first, query after query.
 
     The relevant items of query ``i`` are ``gallery[starts[i]:ends[i]]``.
     """
@@ -154,7 +154,7 @@ def _ranks(queries: Floats, gallery: Floats, starts: Indices, ends: Indices, blo
 
 
 def _ranks_of_rows(scores: Floats, starts: Indices, ends: Indices) -> Indices:
-    """The same from rows of scores (B, G), which are overwritten."""
+    """Find the same from rows of scores (B, G), which are overwritten."""
     ranks = [np.zeros(0, dtype=np.int64)]
     # One buffer for all rows: a new one for each would be mapped, paged in and unmapped by the system every time.
     most = min(int((ends - starts).max(initial=0)), _SORT_ABOVE)
@@ -167,7 +167,7 @@ def _ranks_of_rows(scores: Floats, starts: Indices, ends: Indices) -> Indices:
 
 
 def _from_ranks(queries: Indices, ranks: Indices, relevant: Indices) -> QueryMetrics:
-    """The metrics of each query from the ranks of its relevant items, of which it has ``relevant``."""
+    """Compute the metrics of each query from the ranks of its relevant items, of which it has ``relevant``."""
     ends = np.cumsum(relevant)
     starts = ends - relevant
     position = np.arange(1, len(ranks) + 1) - np.repeat(starts, relevant)
@@ -181,7 +181,7 @@ def _from_ranks(queries: Indices, ranks: Indices, relevant: Indices) -> QueryMet
 
 
 def _count_at_least(scores: Floats, thresholds: Floats, reached: npt.NDArray[np.bool_]) -> Indices:
-    """How many of ``scores`` (G,) are at least each of ``thresholds`` (R,); ``reached`` is room to compare in."""
+    """Count how many of ``scores`` (G,) are at least each of ``thresholds`` (R,); ``reached`` is room to compare in."""
     if len(thresholds) > _SORT_ABOVE:
         return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left").astype(np.int64)
     compared = np.less_equal(thresholds[:, None], scores, out=reached[: len(thresholds)])

@@ -17,7 +17,7 @@ def _tables() -> dict[str, Any]:
 
 
 def published_rows(benchmark: str) -> list[dict[str, Any]]:
-    """What was published on the test split of a benchmark, as JSON values; empty where nothing is known.
+    """List what was published on the test split of a benchmark, as JSON values; empty where nothing is known.
 
     A row has ``name``, ``setting``, ``source``, ``main``, ``selected_on`` and ``training_text`` (None: not known) and
     ``scores``, as fractions of 1.
@@ -39,7 +39,7 @@ def published_rows(benchmark: str) -> list[dict[str, Any]]:
 
 
 def why_not_comparable(benchmark: str, split: str, size: Counts) -> str | None:
-    """Why the published figures do not belong beside a measurement on a split of this size; None where they do.
+    """Say why the published figures do not belong beside a measurement on a split of this size; None where they do.
 
     Raises:
         KeyError: nothing is published on the benchmark.

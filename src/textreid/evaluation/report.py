@@ -156,7 +156,7 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> None:
 
 
 def report_tables(report: Mapping[str, Any], full: bool = False) -> list[Table]:
-    """A table for each benchmark and direction, one across benchmarks, one of words, one of failures.
+    """Lay out a table for each benchmark and direction, one across benchmarks, one of words, one of failures.
 
     Args:
         report: as `to_report` gives it.
@@ -194,7 +194,7 @@ def _by_benchmark(evaluations: Sequence[Mapping[str, Any]]) -> dict[tuple[str, s
 
 
 def _published(benchmark: str, split: str, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The published rows of a benchmark with each model's difference, or why they do not belong there."""
+    """Return the published rows of a benchmark with each model's difference, or why they do not belong there."""
     first = members[0]
     counts = Counts(first["images"], first["captions"], first["identities"])
     reason = why_not_comparable(first["form"], split, counts)
@@ -251,7 +251,7 @@ def _figures(evaluation: Mapping[str, Any], direction: str) -> list[str]:
 
 
 def _origin(row: Mapping[str, Any], form: str) -> tuple[str, str]:
-    """What chose a checkpoint, and whether it learned from sentences of the benchmark it is measured on."""
+    """Say what chose a checkpoint, and whether it learned from sentences of the benchmark it is measured on."""
     selected, texts = row["selected_on"] or "unknown", row["training_text"]
     if texts is None:
         return selected, "unknown"

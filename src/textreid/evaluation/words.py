@@ -80,7 +80,7 @@ class WordRecall:
 
 
 def attribute_words(text: str) -> Iterator[AttributeWord]:
-    """The words of a sentence that say what a person looks like, in its order.
+    """Yield the words of a sentence that say what a person looks like, in its order.
 
     British and American spelling fall together, and so do singular and plural. A shade and its colour are two words.
     """
@@ -96,7 +96,7 @@ def attribute_words(text: str) -> Iterator[AttributeWord]:
 
 
 def without(text: str, word: str) -> str:
-    """``text`` with every occurrence of an attribute word taken out."""
+    """Take every occurrence of an attribute word out of ``text``."""
     for said in reversed(list(attribute_words(text))):
         if said.word == word:
             text = text[: said.start] + text[said.end :]
@@ -169,7 +169,7 @@ def _take_out(
 def _occurrences(
     sentences: list[str], people: npt.NDArray[np.int64]
 ) -> tuple[list[tuple[str, str]], npt.NDArray[np.bool_]]:
-    """The (class, word) pairs that are frequent enough, and which sentence has which: (Q, K)."""
+    """Find the (class, word) pairs that are frequent enough, and which sentence has which: (Q, K)."""
     rows: dict[tuple[str, str], set[int]] = {}
     for row, sentence in enumerate(sentences):
         for said in attribute_words(sentence):
@@ -189,7 +189,7 @@ def _occurrences(
 
 @cache
 def _kinds() -> dict[str, str]:
-    """The class of every attribute word."""
+    """Map every attribute word to its class."""
     things = reading("things")
     classes = {
         "gender": " ".join(reading("gender")),
@@ -203,7 +203,7 @@ def _kinds() -> dict[str, str]:
 
 
 def _usual(token: str) -> str:
-    """The form that stands for a word in all its spellings."""
+    """Return the form that stands for a word in all its spellings."""
     word = same_words("gender").get(token) or same_words("same_thing").get(token)
     return word or same_words("same_colour").get(token, token).split()[-1]
 
@@ -222,7 +222,7 @@ def _ends_by_name(ends: npt.NDArray[np.float64]) -> dict[str, tuple[float, float
 
 
 def word_table(evaluation: Mapping[str, Any]) -> Table:
-    """One row an attribute word and one for all of its class, from the values of `Evaluation.to_dict`."""
+    """Lay out one row an attribute word and one for all of its class, from the values of `Evaluation.to_dict`."""
     words = evaluation["words"]
     kinds = list(dict.fromkeys(word["kind"] for word in words))
     return Table(

@@ -203,6 +203,7 @@ def test_a_table_and_a_folder_that_spell_names_differently(tmp_path: Path) -> No
     diagnosis = examine(tmp_path / "table", images=tmp_path / "images")
     assert found(diagnosis) == {"absent": 1, "other-spelling": 1, "decomposed-names": 1}
     assert examples(diagnosis, "other-spelling") == "'caf\\xe9.png'"
+    assert diagnosis.decoded == 1
 
 
 def test_copies_are_near_and_others_are_not(tmp_path: Path) -> None:

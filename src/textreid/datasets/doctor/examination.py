@@ -22,11 +22,11 @@ from textreid.datasets.benchmarks import (
 from textreid.datasets.doctor.findings import (
     RULES,
     Finding,
-    absent,
     in_annotations,
     in_captions,
     in_listing,
     in_pictures,
+    in_table_names,
     sizes,
     unlisted,
 )
@@ -34,7 +34,7 @@ from textreid.datasets.doctor.manifest import Manifest, benchmark_manifest, fold
 from textreid.datasets.doctor.survey import Survey, survey
 from textreid.datasets.records import Benchmark
 from textreid.errors import AnnotationError, ConfigError, DataError, nearest_name
-from textreid.images import list_images
+from textreid.images import list_images, name_on_disk
 
 FOLDER, TABLE = "images", "captions"  # forms besides those of benchmarks
 
@@ -162,10 +162,9 @@ def _examine_table(path: Path, root: Path | None, progress: Progress | None) -> 
     seen, seconds = Survey({}, {}), 0.0
     if root:
         listing = list_images(root)
-        present = [image for image in table.images if (root / image).is_file()]
+        present = [image for image in table.images if (root / name_on_disk(root, image)).is_file()]
         seen, seconds = _survey(root, present, progress)
-        findings += absent(set(table.images).difference(present), listing, root)
-        findings += [*in_listing(listing), *in_pictures(seen)]
+        findings += [*in_table_names(table.images, root), *in_listing(listing), *in_pictures(seen)]
     return Diagnosis(
         path,
         TABLE,

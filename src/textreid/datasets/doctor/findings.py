@@ -11,7 +11,7 @@ import numpy as np
 from textreid.captions.table import CaptionTable
 from textreid.datasets.doctor.survey import Picture, Survey, near_equal
 from textreid.datasets.records import Benchmark, Reason
-from textreid.images import ImageListing
+from textreid.images import ImageListing, name_on_disk
 
 SMALL_HEIGHT, SMALL_WIDTH = 48, 16  # pixels; below either, clothes are hardly more than a colour
 _EXAMPLES = 3
@@ -37,11 +37,6 @@ class Rule:
 RULES: dict[str, Rule] = {
     "counts": Rule(True, "splits without the published size", "see the verdicts above"),
     "absent": Rule(True, "images listed but absent", "unpack the archive of images again, wholly"),
-    "other-spelling": Rule(
-        True,
-        "images listed under another spelling of the letters in their names (composed against decomposed Unicode)",
-        "rename the files: convmv -f utf8 -t utf8 --nfc -r --notest FOLDER",
-    ),
     "odd-entries": Rule(
         True, "entries of the folder that cannot be followed", "give permission to read them, or remove them"
     ),
@@ -75,6 +70,11 @@ RULES: dict[str, Rule] = {
         False,
         "names in decomposed Unicode, as macOS writes them",
         "rename them before a table is made: convmv -f utf8 -t utf8 --nfc -r --notest FOLDER",
+    ),
+    "other-spelling": Rule(
+        False,
+        "images that the table names in composed and the disk in decomposed Unicode, or the other way round",
+        "none here: they are found; other programs may need convmv -f utf8 -t utf8 --nfc -r --notest FOLDER",
     ),
     "bytes-names": Rule(
         False, "names that are not UTF-8", "rename them: a caption table cannot hold them, and leaves them out"
@@ -118,7 +118,7 @@ class Finding:
 
     @property
     def minutes(self) -> float:
-        """That settling all cases by eye will take, by our estimate."""
+        """Time that settling all cases by eye takes, by estimate."""
         return self.count * RULES[self.rule].seconds / 60
 
 
@@ -128,7 +128,7 @@ def _found(rule: str, cases: Iterable[str]) -> list[Finding]:
 
 
 def in_annotations(benchmark: Benchmark) -> list[Finding]:
-    """What the annotation file alone tells."""
+    """Find what the annotation file alone tells."""
     by_rule: dict[str, list[str]] = defaultdict(list)
     for rejection in benchmark.rejected:
         by_rule[_REASONS.get(rejection.reason, rejection.reason)].append(f"{rejection.image} ({rejection.reason})")
@@ -160,7 +160,7 @@ def in_annotations(benchmark: Benchmark) -> list[Finding]:
 
 
 def in_captions(table: CaptionTable) -> list[Finding]:
-    """What a caption table alone tells."""
+    """Find what a caption table alone tells."""
     useless = [f"{count} {status}" for status, count in table.rejected.items()]
     findings = [Finding("useless-captions", sum(table.rejected.values()), tuple(useless))] if useless else []
     texts = table.captions.dictionary_encode()
@@ -171,7 +171,7 @@ def in_captions(table: CaptionTable) -> list[Finding]:
 
 
 def in_pictures(survey: Survey, benchmark: Benchmark | None = None) -> list[Finding]:
-    """What the pictures tell, and, where they are annotated, whether the annotations contradict them."""
+    """Find what the pictures tell, and, where they are annotated, whether the annotations contradict them."""
     groups: dict[str, list[str]] = defaultdict(list)
     for image, picture in survey.pictures.items():
         groups[picture.pixels].append(image)
@@ -198,7 +198,7 @@ def in_pictures(survey: Survey, benchmark: Benchmark | None = None) -> list[Find
 
 
 def _look_alike(survey: Survey, people: Mapping[str, int], splits: Mapping[str, str]) -> list[str]:
-    """Pictures that nearly equal an earlier one; what is of different people or splits comes first, and says so."""
+    """Find pictures that nearly equal an earlier one; those of different people or splits come first, and say so."""
     shown = {picture.pixels: image for image, picture in reversed(survey.pictures.items()) if not picture.nothing}
     images = sorted(shown.values())
     cases: list[tuple[bool, str]] = []
@@ -211,7 +211,7 @@ def _look_alike(survey: Survey, people: Mapping[str, int], splits: Mapping[str, 
 
 
 def in_listing(listing: ImageListing) -> list[Finding]:
-    """What was left out when the folder was listed, and names that others may not find."""
+    """Find what was left out when the folder was listed, and names that others may not find."""
     names = [path.as_posix() for path in listing.images]
     return [
         *_found("odd-entries", (f"{path}: {reason}" for path, reason in listing.odd)),
@@ -222,14 +222,13 @@ def in_listing(listing: ImageListing) -> list[Finding]:
     ]
 
 
-def absent(images: Iterable[str], listing: ImageListing, root: Path) -> list[Finding]:
-    """Images that are listed in a table but absent below ``root``; those under another spelling are told apart."""
-    present = {unicodedata.normalize("NFC", path.relative_to(root).as_posix()) for path in listing.images}
-    gone: list[str] = []
-    spelled: list[str] = []
-    for image in sorted(images):
-        (spelled if unicodedata.normalize("NFC", image) in present else gone).append(image)
-    return [*_found("absent", gone), *_found("other-spelling", map(ascii, spelled))]
+def in_table_names(images: Iterable[str], root: Path) -> list[Finding]:
+    """Find images of a table that are absent below ``root``, and those that the disk spells otherwise."""
+    spelled = {image: name_on_disk(root, image) for image in images}
+    return [
+        *_found("absent", sorted(image for image, name in spelled.items() if not (root / name).is_file())),
+        *_found("other-spelling", sorted(ascii(image) for image, name in spelled.items() if name != image)),
+    ]
 
 
 def _counted(rule: str, numbers: Counter[str]) -> list[Finding]:
@@ -238,7 +237,7 @@ def _counted(rule: str, numbers: Counter[str]) -> list[Finding]:
 
 
 def unlisted(present: Iterable[str], listed: Collection[str]) -> list[Finding]:
-    """Image files that nothing lists."""
+    """Find image files that nothing lists."""
     known = set(listed)
     return _found("unlisted", (image for image in present if image not in known))
 
@@ -250,7 +249,7 @@ def _differing(groups: Iterable[Sequence[str]], owners: Mapping[str, object]) ->
 
 
 def sizes(pictures: Collection[Picture]) -> dict[str, list[float]]:
-    """Least, median and greatest width, height and aspect ratio (height over width)."""
+    """Measure the least, median and greatest width, height and aspect ratio (height over width)."""
     columns: dict[str, list[float]] = {
         "width": [picture.width for picture in pictures],
         "height": [picture.height for picture in pictures],

@@ -48,7 +48,7 @@ class Manifest:
 
 
 def content_fingerprint(benchmark: Benchmark, digests: Digests | None = None) -> str:
-    """SHA-256 of what is listed *and* of the bytes of every image.
+    """Compute the SHA-256 of what is listed *and* of the bytes of every image.
 
     Equal for two people who evaluate the same images, identities and captions, whatever the folder or the order.
     `Benchmark.list_fingerprint` is the cheap one, which reads no image.
@@ -66,7 +66,7 @@ def content_fingerprint(benchmark: Benchmark, digests: Digests | None = None) ->
 
 
 def benchmark_manifest(benchmark: Benchmark, digests: Digests) -> Manifest:
-    """The manifest of a benchmark; its facts have the fingerprints of every split too."""
+    """Make the manifest of a benchmark; its facts have the fingerprints of every split too."""
     splits = {}
     for name in sorted(benchmark.splits):
         part = benchmark.split(name)
@@ -82,13 +82,13 @@ def benchmark_manifest(benchmark: Benchmark, digests: Digests) -> Manifest:
 
 
 def folder_manifest(name: str, digests: Digests) -> Manifest:
-    """The manifest of a folder of images, which has no captions."""
+    """Make the manifest of a folder of images, which has no captions."""
     lines = (_line({"image": image, "sha256": digests[image]}) for image in sorted(digests))
     return Manifest.of({"name": name, "form": "images"}, lines)
 
 
 def table_manifest(name: str, table: CaptionTable, digests: Digests | None) -> Manifest:
-    """The manifest of a caption table: the usable captions of each image by slot.
+    """Make the manifest of a caption table: the usable captions of each image by slot.
 
     Args:
         name: of the table.

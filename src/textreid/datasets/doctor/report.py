@@ -8,7 +8,7 @@ from textreid.reporting.tables import Table
 
 
 def diagnosis_tables(diagnosis: Diagnosis) -> list[Table]:
-    """Sizes and verdicts, then the findings, as tables for `textreid.reporting.tables.to_terminal`."""
+    """Lay out sizes and verdicts, then the findings, as tables for `textreid.reporting.tables.to_terminal`."""
     rows = [
         (name, f"{counts.images:,}", f"{counts.captions:,}", f"{counts.identities:,}" if counts.identities else "-")
         for name, counts in diagnosis.splits.items()

@@ -13,7 +13,7 @@ from PIL import Image
 from textreid.artifacts import file_digest
 from textreid.emptiness import shows_nothing
 from textreid.errors import DataError, ImageError
-from textreid.images import lacks_its_end, map_ahead, read_image
+from textreid.images import lacks_its_end, map_ahead, name_on_disk, read_image
 
 _THREADS = os.cpu_count() or 4
 _AHEAD = 64 * _THREADS  # pictures begun before they are asked for
@@ -57,7 +57,7 @@ def survey(root: Path, images: Sequence[str], progress: Progress | None = None) 
     """Decode all ``images`` below ``root``; ``progress`` is called with the number that are done."""
     pictures: dict[str, Picture] = {}
     unreadable: dict[str, str] = {}
-    looks = map_ahead(lambda image: _look(root / image), images, _THREADS, _AHEAD)
+    looks = map_ahead(lambda image: _look(root / name_on_disk(root, image)), images, _THREADS, _AHEAD)
     for done, (image, result) in enumerate(zip(images, looks, strict=True), 1):
         if isinstance(result, Picture):
             pictures[image] = result
@@ -69,7 +69,7 @@ def survey(root: Path, images: Sequence[str], progress: Progress | None = None) 
 
 
 def content_digests(root: Path, images: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of the files of ``images``, without decoding them.
+    """Compute the SHA-256 of the files of ``images``, without decoding them.
 
     Raises:
         DataError: one cannot be read.
@@ -82,7 +82,7 @@ def content_digests(root: Path, images: Sequence[str]) -> dict[str, str]:
 
 
 def near_equal(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
-    """Pairs of pictures that look alike, as numbers of (an earlier one, a later one); each later one once.
+    """Find pictures that look alike, as pairs of numbers (an earlier one, a later one); each later one once.
 
     Exact up to some thousand pictures. Of more, hashes are sorted by each of their 16-bit parts in turn and compared
     with their neighbours, which finds all that differ in fewer than 8 bits unless thousands share a part.
