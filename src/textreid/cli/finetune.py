@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from textreid.datasets.benchmarks import read_named
 from textreid.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ def finetune(
     settings = _settings(model, config, assignments, out if resume else None)
     people, validation = None, None
     if benchmark:
+        from textreid.datasets.benchmarks import read_named
+
         people, validation = _split(read_named(benchmark), settings.training.select == "validation" and not validate)
     if validate:
         validation = _validation(validate)
@@ -88,6 +89,7 @@ def _split(annotated: "Benchmark", set_aside: bool) -> "tuple[Benchmark, Validat
 
 
 def _validation(benchmark: str) -> "Validation":
+    from textreid.datasets.benchmarks import read_named
     from textreid.evaluation.splits import validation
 
     return validation(read_named(benchmark))
