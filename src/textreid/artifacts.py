@@ -21,6 +21,7 @@ from textreid.errors import ArtifactError, ResumeError
 MANIFEST = "manifest.json"
 LOCK = ".lock"
 _READ_BYTES = 1 << 20
+_LOOKING_S = 0.2  # `is_locked` holds a lock for the time of a look
 
 
 @contextmanager
@@ -212,7 +213,7 @@ def locked(folder: Path, busy: str) -> Iterator[None]:
     """
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_LOOKING_S)
     except Timeout as error:
         raise ResumeError(f"{folder}: {busy}") from error
     except NotImplementedError:

@@ -1,7 +1,10 @@
 """The command: what it passes on, what it prints where, and how it refuses."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +60,31 @@ def test_trains_with_the_settings_given(
     )
     assert (code, data) == (1, "")
     assert said.endswith("run: exists already; continue it with --resume, or choose another folder\n")
+
+
+def test_a_run_goes_on_with_its_own_settings_and_compares_what_is_given(
+    textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", settings: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = ("pretrain", "--images", corpus.images, "--captions", corpus.captions, "--out", out)
+    assert textreid(*arguments, "--config", settings, "--set", "training.seed=7")[0] == 0
+    before = (out / "model" / "model.safetensors").read_bytes()
+    code, data, said = textreid(*arguments, "--resume")
+    assert (code, data) == (0, f"{out / 'model'}\n"), said
+    assert "2 steps" not in said
+    assert "seed 7" in said
+    # Given again, and given otherwise.
+    assert textreid(*arguments, "--resume", "--set", "training.seed=7", "--masking", "nam")[0] == 0
+    code, _, said = textreid(*arguments, "--resume", "--set", "training.seed=8", "--masking", "em")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "masking.method was 'nam', is 'em'; training.seed was 7, is 8. Give the settings" in said
+    # A preset is not a setting that was given one by one: the run's own stand, and the difference is told.
+    code, _, said = textreid(*arguments, "--resume", "--preset", "tiny")
+    assert code == 0, said
+    assert "in --preset tiny, model.image_height is 128, not 32; " in said.splitlines()[0]
+    assert (out / "model" / "model.safetensors").read_bytes() == before
+    code, _, said = textreid(*arguments[:-1], tmp_path / "none", "--resume")
+    assert (code, said) == (1, f"textreid: {tmp_path / 'none'}: no run to resume; start it without --resume\n")
 
 
 @pytest.fixture
@@ -155,6 +183,19 @@ def test_missing_captions_are_one_line_and_exit_code_one(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "100"}, None)],
+)
+def test_threads_wait_passively_unless_the_user_has_said_how(given: dict[str, str], expected: str | None) -> None:
+    code = "import os, sys\nfrom textreid.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+    code += "print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    command = [sys.executable, "-c", code, "--version"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"{expected} False"
+
+
 @pytest.fixture
 def start(textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", settings: Path, tmp_path: Path) -> Path:
     """A small model to fine-tune."""
@@ -184,7 +225,7 @@ def test_finetune_sets_people_aside_and_keeps_the_best_epoch(
     assert load_model(out / "model").selected_on == "10% of the training people (seed 0) of people (R1)"
     before = (out / "model" / "model.safetensors").read_bytes()
     shutil.rmtree(start)  # a run goes on without the weights that it began with
-    code, _, said = textreid(*arguments, "--resume")
+    code, _, said = textreid(*arguments[: -len(SHORT)], "--resume")
     assert code == 0, said
     assert (out / "model" / "model.safetensors").read_bytes() == before
 

@@ -120,6 +120,21 @@ def test_a_step_moves_each_group_at_its_rate(small_config: MakeConfig) -> None:
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+def test_a_step_whose_gradients_overflow_is_skipped_and_the_scale_halved(small_config: MakeConfig) -> None:
+    config = small_config()
+    network = build(config, dtype=torch.float16)
+    optimizer = make_optimizer(network, config.optimizer)
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    for clip_norm, gradient, moved in ((0.0, float("inf"), False), (1.0, float("inf"), False), (1.0, 1.0, True)):
+        scale = float(network.scaler.scale(torch.ones(())))
+        for parameter in network.parameters():
+            parameter.grad = torch.full_like(parameter, gradient)
+        optimizer_step(network, optimizer, 0.01, clip_norm)
+        assert float(network.scaler.scale(torch.ones(()))) == (scale if moved else scale / 2)
+        changed = [not torch.equal(before[name], value) for name, value in network.named_parameters()]
+        assert all(changed) if moved else not any(changed)
+
+
 def test_all_parameters_are_one_group_in_pretraining(small_config: MakeConfig) -> None:
     config = small_config()
     groups = make_optimizer(build(config), config.optimizer).param_groups

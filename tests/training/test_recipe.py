@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,16 @@ from textreid.errors import ArtifactError, DataError, TextReidError
 from textreid.models import Model, Tokenizer, load_model
 from textreid.runlog import RunLog, read_records
 from textreid.training import captioned_images
+from textreid.training.loader import MicroBatch
+from textreid.training.network import Outputs, TrainedNetwork
 from textreid.training.optimizer import learning_rate
-from textreid.training.preparation import prepare
+from textreid.training.preparation import Run, prepare
 from textreid.training.recipe import training_steps
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
+
+    from textreid.training.masking import WordScorer
 
 pytestmark = pytest.mark.usefixtures("no_plots")  # test_command.py looks at them
 MakeConfig = Callable[..., Config]
@@ -215,6 +220,54 @@ def test_a_step_never_waits_for_the_gpu(small_config: MakeConfig, corpus: "Corpu
             next(steps)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+class OwnScorer:
+    """Leaves one word out after the other: a word is noisy if the caption fits the image better without it."""
+
+    asked = 0
+
+    def noise(self, network: TrainedNetwork, batch: MicroBatch, outputs: Outputs) -> torch.Tensor:
+        self.asked += 1
+        noise = torch.zeros(batch.ids.shape)
+        images = outputs.image_features.float()[batch.image_index]
+        with torch.no_grad(), network.autocast():
+            for column in range(1, batch.ids.shape[1] - 1):
+                without = torch.cat([batch.ids[:, :column], batch.ids[:, column + 1 :]], dim=1)
+                texts = network.encoder.encode_text(without, batch.lengths.clamp(min=column + 2) - 1)
+                noise[:, column] = torch.cosine_similarity(images, texts.float())
+        return noise * batch.is_word
+
+
+@pytest.mark.parametrize("micro", [0, 4])
+def test_another_scorer_of_words_can_train(
+    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, micro: int
+) -> None:
+    scorer: WordScorer = OwnScorer()
+
+    def with_own(*arguments: Any, **options: Any) -> Run:
+        return replace(prepare(*arguments, **options), scorer=scorer)
+
+    train(small_config("training.epochs=2"), corpus, tmp_path / "nam")
+    monkeypatch.setattr("textreid.training.recipe.prepare", with_own)
+    train(small_config("training.epochs=2", f"training.micro_batch={micro}"), corpus, tmp_path / "own")
+    assert isinstance(scorer, OwnScorer)
+    assert scorer.asked == (8 if not micro else 8 * 4)
+    nam, own = figures(tmp_path / "nam", "loss"), figures(tmp_path / "own", "loss")
+    assert own[:4] == pytest.approx(nam[:4], rel=1e-5)  # it decides on the next epoch
+    assert own[4:] != pytest.approx(nam[4:], rel=1e-5)
+    tables = [np.load(tmp_path / name / "noise.npy").astype(np.float32) for name in ("nam", "own")]
+    assert np.abs(tables[0] - tables[1]).max() > 0.01
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_in_half_precision(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
+    settings = ("training.epochs=2", "training.captions_per_image=2", "losses.sdm=1")
+    half = train(small_config(*settings, "training.precision=fp16"), corpus, tmp_path / "fp16")
+    train(small_config(*settings), corpus, tmp_path / "fp32")
+    assert {parameter.dtype for parameter in half.encoder.parameters()} == {torch.float32}
+    assert all(parameter.isfinite().all() for parameter in half.encoder.parameters())
+    assert figures(tmp_path / "fp16", "loss") == pytest.approx(figures(tmp_path / "fp32", "loss"), rel=0.05)
 
 
 def test_starts_from_the_weights_of_a_model_folder(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:

@@ -19,11 +19,14 @@ import pytest
 from tests.training.conftest import Validating, train_on
 
 from textreid import interrupt
+from textreid.artifacts import is_locked
 from textreid.config import Config
 from textreid.errors import ArtifactError, ResumeError, RunStoppedError
 from textreid.models import Model, load_model
+from textreid.presets import settings_of_run
 from textreid.runlog import RunLog, read_records
 from textreid.training import captioned_images, train as train_data
+from textreid.training.runs import summarize_runs
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -208,6 +211,120 @@ def test_the_model_says_that_test_data_was_watched_before_a_resume_without(
     assert "This model" not in card  # nothing was measured at its step
     train(config, corpus, out, resume=True, validation=Validating(length_of_encoding, "B"))
     assert model.selected_on == load_model(out / "model").selected_on  # the run was over: nothing was measured on B
+
+
+def test_one_process_at_a_time_trains_in_a_folder(config: Config, corpus: "Corpus", tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    refused = []
+
+    def begin_again() -> None:
+        assert is_locked(out)
+        assert summarize_runs([out])[0].state == "running"
+        before = (out / "metrics.jsonl").read_bytes()
+        with pytest.raises(ResumeError, match="run: another process trains here; wait until it is done, or choose"):
+            train(config, corpus, out, resume=True)
+        with pytest.raises(ArtifactError, match="exists already"):
+            train(config, corpus, out)
+        assert (out / "metrics.jsonl").read_bytes() == before
+        refused.append(True)
+
+    train(config, corpus, out, EventfulLog(out, 5, begin_again))
+    assert refused == [True]
+    assert not is_locked(out)
+    assert summarize_runs([out])[0].state == "complete"
+
+
+def test_the_lock_of_a_process_that_died_is_not_a_run(config: Config, corpus: "Corpus", tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    code = (
+        "import pathlib, sys\nfrom textreid.artifacts import locked\n"
+        "with locked(pathlib.Path(sys.argv[1]), 'busy'):\n    print('ready', flush=True)\n    sys.stdin.read()\n"
+    )
+    out.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", code, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        with pytest.raises(ResumeError, match="another process trains here"):
+            train(config, corpus, out)
+        process.kill()
+    train(config.override(["training.epochs=1"]), corpus, out)
+    assert (out / "model").is_dir()
+
+
+def test_a_run_of_older_names_goes_on(config: Config, corpus: "Corpus", straight: Path, tmp_path: Path) -> None:
+    """Settings, records and checkpoints as they were written before some names were changed."""
+    out = tmp_path / "run"
+    with pytest.raises(KilledError):
+        train(config, corpus, out, EventfulLog(out, 8, kill), validation=VALIDATION)
+    former = {"head_lr_multiplier": "head_rate", "min_warmup_steps": "least_warmup_steps"}
+
+    def rename(values: dict[str, Any]) -> dict[str, Any]:
+        return {former.get(name, name): value for name, value in values.items()}
+
+    settings = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**settings, "optimizer": rename(settings["optimizer"])}))
+    state = json.loads((out / "step-00000006" / "state.json").read_text())
+    settings = {**state["config"], "optimizer": rename(state["config"]["optimizer"])}
+    settings["model"]["vocabulary_size"] = 300  # as it was given, not as the tokenizer came out
+    older = {**state, "config": settings, "watched": state["validation_set"]}
+    del older["validation_set"], older["scaler"]
+    file = out / "step-00000006" / "state.json"
+    file.write_text(json.dumps(older))
+    manifest = json.loads((file.parent / "manifest.json").read_text())
+    manifest["files"]["state.json"] = file.stat().st_size
+    (file.parent / "manifest.json").write_text(json.dumps(manifest))
+    lines = (out / "metrics.jsonl").read_text()
+    (out / "metrics.jsonl").write_text(lines.replace("chance_levels", "uninformed_losses"))
+    own = settings_of_run(out)
+    assert own is not None
+    assert own.optimizer == config.optimizer
+    train(own, corpus, out, resume=True, validation=VALIDATION)
+    expected, found = (folder / "model" / "model.safetensors" for folder in (straight, out))
+    assert found.read_bytes() == expected.read_bytes()
+
+
+def test_half_precision_goes_on_with_its_loss_scale(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
+    # Gradients overflow at the first scale, so that it is halved on the way.
+    config = small_config(*SETTINGS, "training.precision=fp16", "losses.itc=50", "training.keep_checkpoints=9")
+    train(config, corpus, tmp_path / "straight")
+    with pytest.raises(KilledError):
+        train(config, corpus, tmp_path / "run", EventfulLog(tmp_path / "run", 8, kill))
+    train(config, corpus, tmp_path / "run", resume=True)
+    for file in ("model/model.safetensors", "noise.npy", "step-00000012/state.json"):
+        assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "straight" / file).read_bytes(), file
+    state = json.loads((tmp_path / "run" / "step-00000006" / "state.json").read_text())
+    assert 0 < state["scaler"]["scale"] < 2**16
+    start = read_records(tmp_path / "run" / "metrics.jsonl")[0]
+    assert (start["dtype"], start["reason"]) == ("float16", "precision is fp16")
+    full = train(config.override(["training.precision=fp32"]), corpus, tmp_path / "full")
+    for name, value in load_model(tmp_path / "run" / "model").encoder.state_dict().items():
+        assert value.isfinite().all()
+        assert (value - full.encoder.state_dict()[name]).abs().max() < 0.02, name
+
+
+def test_unreadable_images_stay_left_out_and_counted(
+    small_config: MakeConfig, make_corpus: Callable[..., "Corpus"], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = make_corpus(tmp_path / "corpus", images=100, broken=(17,))
+    config = small_config(
+        "training.checkpoint_every=7", "training.epochs=2", "training.cache_images=off", "training.workers=0"
+    )
+    straight, out = tmp_path / "straight", tmp_path / "run"
+    train(config, broken, straight, RunLog(straight))
+    said = capsys.readouterr().err
+    assert said.count("left out, with its captions: ") == 1
+    assert "0017.png: " in said
+    assert f"left out: 1 of 100 images, named in {straight / 'metrics.jsonl'}" in said
+    with pytest.raises(KilledError):
+        train(config, broken, out, EventfulLog(out, 13, kill))
+    for _ in range(2):  # goes on in the last epoch, then once more when it is finished
+        train(config, broken, out, resume=True)
+        noted = [record["images"] for record in read_records(out / "metrics.jsonl") if record["event"] == "left_out"]
+        assert [list(images) for images in noted] == [["0017.png"]]
+        assert "| unreadable images, left out | 1 |" in (out / "model" / "card.md").read_text()
+    assert (out / "model" / "model.safetensors").read_bytes() == (straight / "model" / "model.safetensors").read_bytes()
 
 
 def test_refuses_other_settings_and_says_which(config: Config, corpus: "Corpus", straight: Path) -> None:

@@ -31,6 +31,11 @@ from textreid.version import __version__
 # What writing to a standard stream fails with: a full disk, a closed pipe, a disk that is gone.
 _OUTPUT_FAILS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE, errno.EBADF}
 
+# How OpenMP's threads wait for each other; it is read once, when torch is imported. By default they spin, and on a busy
+# machine those that spin keep away those that work: two threads beside one other process then train at a tenth of the
+# rate of one thread, and at its full rate if they wait passively (docs/training.md).
+_WAITING = frozenset({"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"})
+
 app = typer.Typer(
     name="textreid",
     help="Find a person in a pile of images by describing them in words, and train the models that do it.",
@@ -74,6 +79,8 @@ for name, group in (("captions", captions), ("templates", templates), ("cache", 
 def main() -> None:
     """Run the command line: an error is one line on stderr and exit code 1, or 2 where the usage is wrong."""
     _open_closed_streams()
+    if not os.environ.keys() & _WAITING:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     arguments, debug = _take_debug(sys.argv[1:])
     try:
         code = app(args=arguments, prog_name="textreid", standalone_mode=False)
