@@ -41,14 +41,10 @@ def doctor(
     if json:
         typer.echo(dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False))
     else:
-        from rich.console import Console
-
         from textreid.datasets.doctor.report import diagnosis_tables
-        from textreid.reporting.tables import least_width, to_terminal
+        from textreid.reporting.tables import print_tables
 
-        console, tables = Console(), diagnosis_tables(diagnosis)
-        console.width = max(console.width, least_width(tables))
-        console.print(to_terminal(tables, console.width))
+        print_tables(diagnosis_tables(diagnosis))
     if manifest:
         diagnosis.manifest.write(manifest)
         typer.echo(f"manifest: {manifest}", err=True)

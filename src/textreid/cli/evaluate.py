@@ -106,12 +106,7 @@ def _candidates(models: list[str], baseline: bool) -> "list[Candidate]":
 
 
 def _print(report: dict[str, Any]) -> None:
-    from rich.console import Console
-
     from textreid.evaluation.report import report_tables
-    from textreid.reporting.tables import least_width, to_terminal
+    from textreid.reporting.tables import print_tables
 
-    console, tables = Console(), report_tables(report)
-    # Rather a line that the terminal breaks than a figure that is cut.
-    console.width = max(console.width, least_width(tables))
-    console.print(to_terminal(tables, console.width))
+    print_tables(report_tables(report))

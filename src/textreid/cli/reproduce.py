@@ -114,12 +114,8 @@ def _report(plan: "Plan", json: bool) -> None:
     if json:
         typer.echo(dumps(results, indent=2, ensure_ascii=False))
         return
-    from rich.console import Console
+    from textreid.reporting.tables import print_tables
 
-    from textreid.reporting.tables import least_width, to_terminal
-
-    console, tables = Console(), result_tables(results)
-    console.width = max(console.width, least_width(tables))
-    console.print(to_terminal(tables, console.width))
+    print_tables(result_tables(results))
     for file in files:
         _say(str(file))

@@ -24,14 +24,9 @@ def runs(
     if json:
         typer.echo(dumps([_plain(run) for run in found], indent=2, ensure_ascii=False))
         return
-    from rich.console import Console
+    from textreid.reporting.tables import print_tables
 
-    from textreid.reporting.tables import least_width, to_terminal
-
-    tables = [_table(found, differing_settings(found))]
-    console = Console()
-    console.width = max(console.width, least_width(tables))  # rather a line that the terminal breaks than a cut figure
-    console.print(to_terminal(tables, console.width))
+    print_tables([_table(found, differing_settings(found))])
 
 
 def _plain(run: "RunSummary") -> dict[str, Any]:

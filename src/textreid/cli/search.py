@@ -148,21 +148,14 @@ def _print_json(result: "SearchResult") -> None:
 
 
 def _print_table(result: "SearchResult") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from textreid.reporting.tables import Table, print_tables
 
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("rank", justify="right")
-    table.add_column("score", justify="right")
-    table.add_column("image", overflow="fold")
-    for hit in result.hits:
-        table.add_row(str(hit.rank), f"{hit.score:.3f}", Text(_printable(str(hit.path))))
-    Console().print(table)
+    rows = [(str(hit.rank), f"{hit.score:.3f}", _printable(str(hit.path))) for hit in result.hits]
+    print_tables([Table("", ("rank", "score", "image"), [rows], texts=frozenset({2}))])
 
 
 def _printable(text: str) -> str:
-    """The text without characters that would steer the terminal, which a file name may hold."""
+    """Take out of a text the characters that would steer the terminal, which a file name may hold."""
     text = os.fsencode(text).decode("utf-8", "replace")
     return "".join(character if character.isprintable() else "�" for character in text)
 

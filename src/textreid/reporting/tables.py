@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -26,7 +26,7 @@ class Table:
     """Cells of text; a line break in one counts in the terminal and is a space elsewhere.
 
     Attributes:
-        title: a line above it.
+        title: a line above it, or nothing.
         columns: headings.
         groups: rows, in groups that a line separates.
         notes: lines below it.
@@ -45,8 +45,15 @@ class Table:
             raise ValueError(f"{self.title}: {len(self.columns)} columns, but rows of {sorted(widths)} cells")
 
 
+def print_tables(tables: Sequence[Table]) -> None:
+    """Print tables on standard output, rather in lines that the terminal breaks than with a figure cut."""
+    console = Console()
+    console.width = max(console.width, least_width(tables))
+    console.print(to_terminal(tables, console.width))
+
+
 def to_terminal(tables: Sequence[Table], width: int) -> RenderableType:
-    """For `rich.console.Console.print` on a console of ``width``, at least `least_width`; cells are no markup."""
+    """Draw tables for a console of ``width``, at least `least_width`; cells are text, not markup."""
     parts: list[RenderableType] = []
     for table in tables:
         drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -55,18 +62,19 @@ def to_terminal(tables: Sequence[Table], width: int) -> RenderableType:
         for number, column in enumerate(table.columns):
             words = number in table.texts
             heading = Text(column if words else column.replace(" ", "\n"))
-            drawn.add_column(heading, justify="left" if words else "right", no_wrap=not words)
+            drawn.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold")
             drawn.columns[-1].max_width = max(share, longest_word) if words else None
         for group in table.groups:
             for row in group:
                 drawn.add_row(*map(Text, row))
             drawn.add_section()
-        parts += [Text(table.title, "bold"), drawn, *(Text(note) for note in table.notes), Text("")]
+        parts += [Text(table.title, "bold")] if table.title else []
+        parts += [drawn, *(Text(note) for note in table.notes), Text("")]
     return Group(*parts[:-1])
 
 
 def least_width(tables: Sequence[Table]) -> int:
-    """How wide a terminal must be for every figure to keep its line, and every word that is not very long."""
+    """Return how wide a terminal must be for every figure to keep its line, and every word that is not very long."""
     needs = [(_widths(table), table) for table in tables]
     return max(
         (figures + len(table.texts) * word + _GAP * len(table.columns) for (figures, word), table in needs), default=0
@@ -87,7 +95,7 @@ def _widths(table: Table) -> tuple[int, int]:
 
 
 def to_markdown(title: str, tables: Sequence[Table]) -> str:
-    """A page of GitHub-flavoured Markdown."""
+    """Write a page of GitHub-flavoured Markdown."""
     lines = [f"# {_markdown(title)}", ""]
     for table in tables:
         rules = ["---" if number in table.texts else "---:" for number in range(len(table.columns))]
@@ -99,7 +107,7 @@ def to_markdown(title: str, tables: Sequence[Table]) -> str:
 
 
 def to_latex(tables: Sequence[Table]) -> str:
-    """``table`` environments to ``\\input``; they need the package booktabs."""
+    """Write ``table`` environments to ``\\input``; they need the package booktabs."""
     lines = [r"% \usepackage{booktabs}"]
     for table in tables:
         columns = "".join("l" if number in table.texts else "r" for number in range(len(table.columns)))
