@@ -11,7 +11,7 @@ import textreid
 
 PACKAGE = Path(textreid.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ELSEWHERE = {"qwen", "datasets", "rejected"}  # an example, a library, an attribute of another module
+ELSEWHERE = {"qwen", "datasets", "rejected", "object_pairs_hook"}  # an example, a library, names of other modules
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SECTION = re.compile(r"^([ ]*)(Args|Attributes):\n((?:\1[ ]+.*\n|[ ]*\n)+)", re.MULTILINE)
 

@@ -124,7 +124,7 @@ _NOBODY = re.compile(
 
 @cache
 def _vocabulary() -> dict[str, frozenset[str]]:
-    """Sets of words: ``slots``, ``people``, ``worn``, ``looks``, ``english`` and ``foreign``."""
+    """Return sets of words: ``slots``, ``people``, ``worn``, ``looks``, ``english`` and ``foreign``."""
     words = {name: frozenset(listed.split()) for name, listed in reading("captions").items()}
     things = [listed.split() for kind, listed in reading("things").items() if kind not in ("held", "other")]
     looks = (reading("colours"), reading("looks")["words"].split())
@@ -167,7 +167,7 @@ def clean(raw: str) -> Cleaned:
 
 
 def _unwrap(text: str) -> tuple[str, tuple[str, ...]]:
-    """The text without its wrappings, however they are nested, and their names."""
+    """Return the text without its wrappings, however they are nested, and their names."""
     text, cut, peeling = text.strip(), dict[str, None](), True
     while peeling:
         peeling = False
@@ -191,7 +191,7 @@ def status_of(text: str) -> str:
 
 
 def _without_thoughts(text: str) -> str:
-    """What follows the last thought; a server may have swallowed the mark at its beginning."""
+    """Return what follows the last thought; a server may have swallowed the mark at its beginning."""
     *before, after = _THOUGHT_ENDS.split(text)
     if not before or after.strip():
         return after
@@ -205,7 +205,7 @@ def _tagged(text: str) -> str:
 
 
 def _without_marks(text: str) -> str:
-    """The first stretch between marks; behind the header of the answer's turn, where the prompt comes back with it."""
+    """Return the first stretch between marks; behind the header of the answer where the prompt comes back with it."""
     begun = text.lstrip()
     if _MARK.match(begun) and (turn := _TURN.search(begun)):
         begun = begun[turn.end() :]
@@ -218,7 +218,7 @@ def _unfenced(text: str) -> str:
 
 
 def _from_json(text: str) -> str:
-    """The one text in a JSON value, or in a list of parts as chat APIs have it."""
+    """Return the one text in a JSON value, or in a list of parts as chat APIs have it."""
     stripped = text.strip()
     if parts := _PYTHON_PARTS.fullmatch(stripped):
         return parts[2]
@@ -244,7 +244,7 @@ def _only_text(value: Any) -> str | None:
 
 
 def _without_markdown(text: str) -> str:
-    """Without a heading, emphasis, or the mark of an only item; a list of several is no sentence, and stays one."""
+    """Take off a heading, emphasis, or the mark of an only item; a list of several is not a sentence, and stays."""
     if "*" in text or "_" in text or "`" in text:
         text = _EMPHASIS.sub(lambda found: found[2] or found[4], text)
     if heading := _HEADING.match(text):
@@ -259,7 +259,7 @@ def _unquoted(text: str) -> str:
 
 
 def _without_chatter(text: str) -> str:
-    """Without what is said to whoever asked, before the caption and after it."""
+    """Take off what is said to whoever asked, before the caption and after it."""
     straight = text.strip().translate(_CURLY)  # one character for one
     opening, closing = _OPENING.match(straight), _CLOSING.search(straight)
     start = opening.end() if opening and opening.end() < len(straight) else 0
@@ -283,7 +283,7 @@ def _words(text: str) -> list[str]:
 
 
 def is_empty(text: str) -> bool:
-    """Whether there is neither a letter nor a digit in it."""
+    """Tell whether there is neither a letter nor a digit in it."""
     return _WORD.search(text) is None
 
 
@@ -306,17 +306,17 @@ def _is_too_short(text: str) -> bool:
 
 
 def is_too_long(text: str) -> bool:
-    """Whether it has more than `MAX_WORDS` words or `MAX_CHARACTERS` characters."""
+    """Tell whether it has more than `MAX_WORDS` words or `MAX_CHARACTERS` characters."""
     return len(text) > MAX_CHARACTERS or len(text.split()) > MAX_WORDS
 
 
 def _is_unfinished(text: str) -> bool:
-    """A thought that never ends, or a sentence broken off at a word that wants another."""
+    """Tell a thought that never ends, or a sentence broken off at a word that wants another."""
     return _THOUGHT_BEGINS.search(text) is not None or _BROKEN_OFF.search(text) is not None
 
 
 def _loops(text: str) -> bool:
-    """A word four times in a row, a phrase three times, one character ten times, or few different phrases at all."""
+    """Tell a word four times in a row, a phrase three times, a character ten times, or few different phrases at all."""
     words = _words(text)
     phrases = list(zip(words, words[1:], words[2:], words[3:], strict=False))
     monotonous = len(phrases) >= 24 and len(set(phrases)) < 0.5 * len(phrases)

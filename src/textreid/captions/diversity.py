@@ -74,7 +74,7 @@ class Diversity:
     lengths: Sequence[int]
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON values."""
+        """Return the figures as JSON values."""
         return asdict(self)
 
 
@@ -150,20 +150,20 @@ def _measure(name: str, available: int, captions: Sequence[str], bleu_sample: in
 
 
 def _shares(counts: Counter[str], most: int, total: int) -> list[tuple[str, float]]:
-    """The commonest keys and their shares; keys that are equally common in alphabetical order."""
+    """Return the commonest keys and their shares; keys that are equally common in alphabetical order."""
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [(text, count / total) for text, count in ranked[:most]]
 
 
 def entropy(counts: Iterable[int]) -> float:
-    """Shannon entropy in bits of a distribution given by counts, without bias correction."""
+    """Compute Shannon entropy in bits of a distribution given by counts, without bias correction."""
     present = [count for count in counts if count]
     total = sum(present)
     return -sum(count / total * math.log2(count / total) for count in present) + 0.0
 
 
 def distinct_share(captions: Iterable[Tokens], n: int) -> float:
-    """Distinct n-grams over all n-grams of the captions; 0 where none is long enough (Li et al. 2016)."""
+    """Divide distinct n-grams by all n-grams of the captions; 0 where none is long enough (Li et al. 2016)."""
     seen: set[tuple[str, ...]] = set()
     total = 0
     for caption in captions:
@@ -174,7 +174,7 @@ def distinct_share(captions: Iterable[Tokens], n: int) -> float:
 
 
 def self_bleu(captions: Sequence[Tokens]) -> float:
-    """Mean BLEU-4 of each caption against all the others (Zhu et al. 2018).
+    """Average the BLEU-4 of each caption against all the others (Zhu et al. 2018).
 
     BLEU of Papineni et al. 2002 with the closest reference length (the shorter of two) and a count of 0.1 in place of
     no matches (Chen & Cherry 2014, method 1). Takes time linear in the number of words: clipping needs, of each
@@ -205,7 +205,7 @@ def _bleu(
 
 
 def _peaks(captions: Sequence[Tokens], n: int) -> dict[tuple[str, ...], tuple[int, int, int]]:
-    """For each n-gram its highest count in a caption, that caption's index, and its highest count in another."""
+    """Find for each n-gram its highest count in a caption, that caption's index, and its highest count in another."""
     peaks: dict[tuple[str, ...], tuple[int, int, int]] = {}
     for index, caption in enumerate(captions):
         for gram, count in Counter(_grams(caption, n)).items():
@@ -218,7 +218,7 @@ def _peaks(captions: Sequence[Tokens], n: int) -> dict[tuple[str, ...], tuple[in
 
 
 def _closest_other(length: int, lengths: Sequence[int]) -> int:
-    """Of the sorted ``lengths``, with one that equals ``length`` taken out, the closest; the smaller of two."""
+    """Find, of the sorted ``lengths``, with one that equals ``length`` taken out, the closest; the smaller of two."""
     place = bisect_left(lengths, length)
     others = [*lengths[max(0, place - 1) : place], *lengths[place + 1 : place + 2]]
     return min(others, key=lambda other: (abs(other - length), other))
@@ -255,7 +255,7 @@ _LEGEND = (
 
 
 def to_report(corpora: Sequence[Diversity], seed: int) -> dict[str, Any]:
-    """The figures of several corpora as JSON values, in order."""
+    """Give the figures of several corpora as JSON values, in order."""
     return {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
@@ -265,7 +265,7 @@ def to_report(corpora: Sequence[Diversity], seed: int) -> dict[str, Any]:
 
 
 def render(report: Mapping[str, Any]) -> "RenderableType":
-    """A table with one column a corpus.
+    """Lay out a table with one column a corpus.
 
     Raises:
         ArtifactError: ``report`` was not made by `to_report` of this version.
@@ -286,7 +286,7 @@ def render(report: Mapping[str, Any]) -> "RenderableType":
 
 
 def plot(report: Mapping[str, Any]) -> bytes:
-    """Lengths, patterns by rank, attribute coverage, and distinct-n beside self-BLEU, as one PNG file.
+    """Plot lengths, patterns by rank, attribute coverage, and distinct-n beside self-BLEU, as one PNG file.
 
     Raises:
         ArtifactError: ``report`` was not made by `to_report` of this version.
@@ -317,7 +317,7 @@ def plot(report: Mapping[str, Any]) -> bytes:
 
 
 def _bars(axes: "Axes", corpora: Sequence[_Corpus], groups: Mapping[str, tuple[str, ...]], label: str) -> None:
-    """One group of bars a figure, one bar a corpus."""
+    """Draw one group of bars a figure, one bar a corpus."""
     width = 0.8 / len(corpora)
     for place, corpus in enumerate(corpora):
         heights = []

@@ -1,15 +1,15 @@
 """A caption table in the forms that other programs read. Only usable captions are written."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 import numpy.typing as npt
 
+from textreid.artifacts import new_file
 from textreid.captions.importing import RELEASED
 from textreid.captions.table import CaptionTable, read_captions
 from textreid.errors import ArtifactError, CaptionError
@@ -101,7 +101,7 @@ def _datasets(table: CaptionTable, out: Path) -> list[Path]:
     path = out / "data" / "train-00000-of-00001.parquet"
     path.parent.mkdir()
     schema = pa.schema([(name, pa.string()) for name in ("image", "slot", "caption")])
-    with _partial(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+    with new_file(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
         for start in range(0, len(table), _BLOCK):
             rows = list(_texts(table, np.arange(start, min(start + _BLOCK, len(table)))))
             columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
@@ -117,7 +117,7 @@ FORMS: dict[str, Callable[[CaptionTable, Path], list[Path]]] = {
 
 
 def _texts(table: CaptionTable, rows: npt.NDArray[np.int64]) -> Iterator[tuple[str, str, str]]:
-    """Image, slot and caption of ``rows``, in their order; Python holds one block of them at a time."""
+    """Yield image, slot and caption of ``rows``, in their order; Python holds one block of them at a time."""
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
         captions = table.captions.take(block).to_pylist()
@@ -136,21 +136,6 @@ def _write_joined(stream: TextIO, brackets: str, items: Iterable[str]) -> None:
 
 
 @contextmanager
-def _partial(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` that takes its place when the block ends without an error."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(path)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-
-
-@contextmanager
 def _whole_file(path: Path) -> Iterator[TextIO]:
-    with _partial(path) as partial, partial.open("w", encoding="utf-8") as stream:
+    with new_file(path) as partial, partial.open("w", encoding="utf-8") as stream:
         yield stream
-        stream.flush()

@@ -106,7 +106,7 @@ def _has_text(value: Any) -> bool:
 
 
 def _table_rows(path: Path, fields: Fields) -> Iterator[Entry]:
-    """Rows of a CSV or TSV file."""
+    """Yield rows of a CSV or TSV file."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
@@ -139,7 +139,7 @@ def _columns(path: Path, fields: Fields, with_content: bool) -> Iterator[Entry]:
 
 
 def _images_in(column: Any, with_content: bool) -> tuple[list[Any], list[Any]]:
-    """Paths, and contents where these are asked for, of a column of paths, of images, or of both."""
+    """Return paths, and contents where these are asked for, of a column of paths, of images, or of both."""
     import pyarrow as pa
 
     nothing = [None] * len(column)
@@ -155,7 +155,7 @@ def _images_in(column: Any, with_content: bool) -> tuple[list[Any], list[Any]]:
 
 
 def _batches(path: Path, fields: Fields, with_content: bool) -> Iterator[Any]:
-    """Record batches of a file: image, captions, and the slot where there is such a column."""
+    """Yield record batches of a file: image, captions, and the slot where there is such a column."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -204,7 +204,7 @@ class _Names:
         self._path, self._names = path, list(names)
 
     def of(self, *names: str) -> list[str]:
-        """Those of ``names`` that are there; raises CaptionError for one that is there twice."""
+        """Return those of ``names`` that are there; raises CaptionError for one that is there twice."""
         for name in names:
             if self._names.count(name) > 1:
                 raise CaptionError(
@@ -213,7 +213,7 @@ class _Names:
         return [name for name in names if name in self._names]
 
     def pick(self, what: str, wanted: str | None, known: tuple[str, ...]) -> str:
-        """The name ``wanted``, or the first of ``known``; raises CaptionError where it is not there."""
+        """Return the name ``wanted``, or the first of ``known``; raises CaptionError where it is not there."""
         found = self.of(*((wanted,) if wanted else known))
         if not found:
             raise CaptionError(
@@ -223,7 +223,7 @@ class _Names:
         return found[0]
 
     def captions(self, wanted: str | None, has_text: Callable[[str], bool] = lambda name: True) -> list[str]:
-        """The names of the captions: those ``wanted``, or those that look like captions and have texts."""
+        """Return the names of the captions: those ``wanted``, or those that look like captions and have texts."""
         if wanted:
             return [self.pick("caption", name, ()) for name in wanted.split(",")]
         known = self.of(*CAPTION_FIELDS)[:1]
@@ -242,17 +242,17 @@ class _Pairs(_Names):
         self._value = value
 
     def captions(self, wanted: str | None, has_text: Callable[[Any], bool] = _has_text) -> list[str]:
-        """The names of the captions; see `_Names`."""
+        """Return the names of the captions; see `_Names`."""
         return super().captions(wanted, lambda name: has_text(self._value[name]))
 
 
 def _path_in(image: Any) -> Any:
-    """The path of an image that is written as an object."""
+    """Return the path of an image that is written as an object."""
     return next((image[name] for name in IMAGE_FIELDS if name in image), None) if isinstance(image, dict) else image
 
 
 def _joined(values: Iterable[Any]) -> list[Any]:
-    """The captions of several fields, each of which may hold one, a list of them, or none."""
+    """Return the captions of several fields, each of which may hold one, a list of them, or none."""
     lists = (value if isinstance(value, list) else [value] for value in values if value is not None)
     return [caption for each in lists for caption in each]
 
@@ -299,7 +299,7 @@ def json_entries(path: Path) -> Iterator[tuple[str | int, Any]]:
 
 
 def _has_lines(path: Path) -> bool:
-    """Whether a file is JSON Lines; some have the suffix of JSON."""
+    """Tell whether a file is JSON Lines; some have the suffix of JSON."""
     if path.suffix in (".jsonl", ".ndjson"):
         return True
     with path.open(encoding="utf-8-sig") as stream:
@@ -365,7 +365,7 @@ class _Scanner:
         return key, self._value()
 
     def _sign(self) -> str:
-        """The next character that is not white space, which stays; empty at the end of the file."""
+        """Return the next character that is not white space, which stays; empty at the end of the file."""
         while True:
             match = _WHITE.match(self._text, self._at)
             self._at = match.end() if match else self._at

@@ -44,7 +44,7 @@ class Source:
 
     @classmethod
     def parse(cls, text: str) -> "Source":
-        """The source that ``"NAME/static=PATH"``, ``"NAME=PATH"``, or the path of a released file or table stands for.
+        """Read ``"NAME/static=PATH"``, ``"NAME=PATH"``, or the path of a released file or table.
 
         Raises:
             CaptionError: it is none of these.
@@ -67,7 +67,7 @@ class Source:
 
     @classmethod
     def parse_all(cls, text: str) -> "list[Source]":
-        """The sources that ``text`` stands for: as `parse`, or all released files in the folder of that name.
+        """Read what `parse` does, or all released files in the folder of that name.
 
         Raises:
             CaptionError: it is neither.
@@ -227,7 +227,7 @@ def _saved(entry: Entry, folder: Path) -> str:
 def _place(
     entry: Entry, source: Source, root: "_Root | None", imported: Imported, one_folder: "_OneFolder"
 ) -> str | None:
-    """The image's path relative to the root; None if it is left out, which has then been counted."""
+    """Return the image's path relative to the root; None if it is left out, which has then been counted."""
     image = entry.image
     if not isinstance(image, str) or not image.strip():
         imported.leave_out("embedded" if entry.embedded else "no-path", source.path)
@@ -326,6 +326,6 @@ def _composed(name: str) -> str:
 
 
 def _shared_end(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many parts two paths have in common, from their ends on."""
+    """Return how many parts two paths have in common, from their ends on."""
     pairs = zip(reversed(one), reversed(other), strict=False)
     return next((length for length, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

@@ -26,7 +26,7 @@ class Selection:
 
 
 def select_images(folder: Path, limit: int | None = None, sample: int | None = None, seed: int = 0) -> Selection:
-    """The image files under ``folder``: all, the first ``limit``, or a random ``sample`` by ``seed``.
+    """List the image files under ``folder``: all, the first ``limit``, or a random ``sample`` by ``seed``.
 
     Of one folder, a smaller sample is part of a larger one with the same seed. Files are told by their suffix; one
     that turns out to be no image fails by itself, later.
@@ -87,7 +87,7 @@ def select_captions(
 
 
 def _sample(names: Sequence[str], count: int, seed: int) -> list[str]:
-    """``count`` of the names, in their order; a smaller draw is part of a larger one."""
+    """Draw ``count`` of the names, in their order; a smaller draw is part of a larger one."""
     chosen = generator("sample", seed).permutation(len(names))[:count]
     return [names[index] for index in sorted(chosen.tolist())]
 

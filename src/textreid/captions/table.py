@@ -96,7 +96,7 @@ class CaptionTable:
         return len(self.image_index)
 
     def caption(self, index: int) -> str:
-        """The text of caption ``index``, counted from 0."""
+        """Return the text of caption ``index``, counted from 0."""
         return str(self.captions[index])
 
 
@@ -135,7 +135,7 @@ class CaptionWriter:
 
 
 def is_storable(image: str) -> bool:
-    """Whether the table can hold this image path: within the image root, and text (not the bytes of another script).
+    """Tell whether the table can hold an image path: within the image root, and text (not bytes of another script).
 
     A file name that is not UTF-8 comes from the file system with surrogates in it, which Parquet cannot hold.
     """
@@ -143,7 +143,7 @@ def is_storable(image: str) -> bool:
 
 
 def part_name(number: int) -> str:
-    """File name of part ``number``, counted from 0."""
+    """Name the file of part ``number``, counted from 0."""
     return f"part-{number:05}.parquet"
 
 
@@ -305,7 +305,7 @@ class _Keys:
 
 
 def _codes(column: pa.ChunkedArray, known: dict[str, int]) -> npt.NDArray[np.int64]:
-    """(N,) codes of the column's values; values not in ``known`` are added to it."""
+    """Give (N,) codes to the column's values; values not in ``known`` are added to it."""
     encoded = column.combine_chunks().dictionary_encode()
     codes = [known.setdefault(value, len(known)) for value in encoded.dictionary.to_pylist()]
     positions: npt.NDArray[np.int64] = np.array(codes, dtype=np.int64)[encoded.indices.to_numpy()]
@@ -313,7 +313,7 @@ def _codes(column: pa.ChunkedArray, known: dict[str, int]) -> npt.NDArray[np.int
 
 
 def _sorted_index(known: dict[str, int], codes: npt.NDArray[np.int64]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    """The names that occur among ``codes``, sorted, and each code's position among them."""
+    """Return the names that occur among ``codes``, sorted, and each code's position among them."""
     names = list(known)
     present = sorted(np.unique(codes).tolist(), key=names.__getitem__)
     position = np.zeros(len(names), dtype=np.int64)
@@ -322,7 +322,7 @@ def _sorted_index(known: dict[str, int], codes: npt.NDArray[np.int64]) -> tuple[
 
 
 def _screen(table: pa.Table) -> pa.ChunkedArray:
-    """The status of each row: what it was marked with, or which rule for any table an ``ok`` one breaks."""
+    """Return the status of each row: what it was marked with, or which rule for any table an ``ok`` one breaks."""
     text, marked = table["caption"].combine_chunks(), table["status"].combine_chunks()
     # The rules are slow on millions of captions, so Arrow finds the few that may break one: without an ASCII letter,
     # or long enough for too many words, with as many spaces or other white space between them.

@@ -45,12 +45,12 @@ class SentencePattern(NamedTuple):
 
 
 def tokens_of(caption: str) -> list[str]:
-    """Words and punctuation marks in lower case; a hyphen separates words."""
+    """Split a caption into words and punctuation marks in lower case; a hyphen separates words."""
     return _TOKEN.findall(caption.lower().replace("\u2019", "'"))
 
 
 def sentence_pattern(caption: str) -> SentencePattern:
-    """The pattern of ``caption``.
+    """Find the pattern of ``caption``.
 
     Two captions of the same structure about different people have the same pattern, as far as the vocabulary reaches:
     British and American spelling, *is* and *are*, and the pronouns of the two genders fall together.
@@ -82,7 +82,7 @@ def _plain(word: str) -> str:
 
 
 def _collapse(text: str) -> str:
-    """Noun phrases become their slot, and lists of one slot become one."""
+    """Put its slot in place of each noun phrase, and one slot in place of a list of it."""
     text = _RUN_OF_ADJECTIVES.sub("<a>", text)
     text = _NOUN_PHRASE.sub(r"\1", text)
     text = _LIST.sub(r"\1", text)
@@ -98,7 +98,7 @@ class _Label(NamedTuple):
 
 @cache
 def _phrases() -> tuple[dict[tuple[str, ...], _Label], dict[str, int]]:
-    """Labels of the vocabulary's phrases, and for each first word the number of words in the longest of them."""
+    """Label the vocabulary's phrases; count, for each first word, the words in the longest of them."""
     labels: dict[tuple[str, ...], _Label] = {}
     longest: dict[str, int] = {}
     for phrase, label in _labelled():
@@ -109,7 +109,7 @@ def _phrases() -> tuple[dict[tuple[str, ...], _Label], dict[str, int]]:
 
 
 def _labelled() -> Iterator[tuple[str, _Label]]:
-    """Phrases and their labels; of equal phrases the first counts."""
+    """Yield phrases and their labels; of equal phrases the first counts."""
     colours = sorted(frozenset().union(*map(vocabulary, _COLOURS)))
     marks = [(section, f"[{slot}]") for section, slot in _NOUNS.items()]
     for section, mark in (*marks, ("pattern_tails", "<t>")):
@@ -123,7 +123,7 @@ def _labelled() -> Iterator[tuple[str, _Label]]:
 
 
 def _spelled_out(phrase: str, colours: list[str]) -> Iterator[tuple[str, bool]]:
-    """The phrase with each pronoun and each colour, or none, in the places for them; whether it has a colour."""
+    """Yield the phrase with each pronoun and each colour, or none, in the places for them; whether it has a colour."""
     for pronoun in ("his", "her") if "{his}" in phrase else ("",):
         for colour in ("", *colours) if "{c}" in phrase or "{d}" in phrase else ("",):
             yield phrase.replace("{c}", colour).replace("{d}", colour).replace("{his}", pronoun), bool(colour)

@@ -89,7 +89,7 @@ class GrowingTable:
         return (self.folder / MANIFEST).is_file()
 
     def stored(self) -> Iterator[tuple[pa.Array, pa.Array, pa.Array]]:
-        """The image, slot and status of every row that is there: Arrow strings, a block at a time."""
+        """Yield the image, slot and status of every row that is there: Arrow strings, a block at a time."""
         for number in range(self._part):
             for batch in read_part(self.folder / part_name(number), ["image", "slot", "status"]).to_batches():
                 yield batch["image"], batch["slot"], batch["status"]
@@ -170,7 +170,7 @@ class GrowingTable:
         return statuses
 
     def _open_journal(self) -> tuple[IO[bytes] | None, int, int]:
-        """The journal of the next part, cut behind its last whole line; its number of rows, and of bytes."""
+        """Open the journal of the next part, cut behind its last whole line; its number of rows, and of bytes."""
         path = _journal_path(self.folder, self._part)
         if not path.exists():
             return None, 0, 0
@@ -222,7 +222,7 @@ class GrowingTable:
 
 
 def is_table(folder: Path) -> bool:
-    """Whether this is a caption table, complete or still growing; other folders of textreid have manifests too.
+    """Tell whether this is a caption table, complete or still growing; other folders of textreid have manifests too.
 
     Raises:
         ArtifactError: its manifest cannot be read.
@@ -234,7 +234,7 @@ def is_table(folder: Path) -> bool:
 
 
 def caption_rows(folder: Path) -> Iterator[CaptionRow]:
-    """Every row of a table, complete or still growing, whatever its status; another process may be writing to it.
+    """Yield every row of a table, complete or still growing, whatever its status; another process may be writing to it.
 
     Raises:
         ArtifactError: ``folder`` is not a caption table.
@@ -326,7 +326,7 @@ def _begin(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    """Where two records contradict each other; an entry that a mapping has in one of them only is no contradiction."""
+    """Yield where two records contradict each other; an entry that only one of two mappings has does not."""
     for name in dict.fromkeys([*wanted, *found]):
         old, new = found.get(name), wanted.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
@@ -350,7 +350,7 @@ def _line(row: CaptionRow) -> bytes:
 
 
 def _journal_rows(path: Path) -> Iterator[tuple[CaptionRow | None, int]]:
-    """Each line's row, None for a line that is not as it was written, and the byte at which the line ends."""
+    """Yield each line's row, None for a line that is not as it was written, and the byte at which the line ends."""
     end = 0
     with path.open("rb") as stream:
         for line in stream:

@@ -61,12 +61,12 @@ class Person:
     held_colour: Colour
 
     def to_dict(self) -> dict[str, Any]:
-        """The attributes as JSON values."""
+        """Return the attributes as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The person written by `to_dict`."""
+        """Make the person written by `to_dict`."""
         return cls(**values)
 
 
@@ -81,10 +81,10 @@ class View:
     legs_visible: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """The view as JSON values."""
+        """Return the view as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The view written by `to_dict`."""
+        """Make the view written by `to_dict`."""
         return cls(**values)

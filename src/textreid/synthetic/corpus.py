@@ -83,7 +83,7 @@ def write_corpus(
 
 
 def read_people(root: Path) -> dict[str, tuple[Person, View]]:
-    """The truth of every corpus at or below ``root``, by image path relative to ``root``.
+    """Read the truth of every corpus at or below ``root``, by image path relative to ``root``.
 
     Raises:
         ArtifactError: there is none, or one is incomplete.
@@ -139,7 +139,7 @@ def _render_identity(job: _Job) -> list[_Row]:
 
 
 def _cameras(cameras: int, count: int, chance: Chance) -> list[int]:
-    """``count`` cameras in random order, each used once before any is used again."""
+    """Draw ``count`` cameras in random order, each used once before any is used again."""
     rounds = []
     for _ in range(-(-count // cameras)):
         left = list(range(cameras))

@@ -38,7 +38,7 @@ def _who(p: Phrases) -> str:
 
 
 def _head(p: Phrases, often: float = 0.85) -> list[str]:
-    """Hair, headwear and glasses, as noun phrases."""
+    """Name hair, headwear and glasses, as noun phrases."""
     parts = [part for part in (p.hair(), p.headwear(), p.glasses()) if part and p.chance.happens(often)]
     if len(parts) > 1 and p.chance.happens(0.4):
         parts.reverse()
@@ -46,7 +46,7 @@ def _head(p: Phrases, often: float = 0.85) -> list[str]:
 
 
 def _worn(p: Phrases, shod: bool = True) -> list[str]:
-    """Clothes, scarf and shoes, as noun phrases."""
+    """Name clothes, scarf and shoes, as noun phrases."""
     worn = p.outfit()
     shoes, scarf = p.shoes() if shod else None, p.scarf()
     if scarf and p.chance.happens(0.7):
@@ -57,7 +57,7 @@ def _worn(p: Phrases, shod: bool = True) -> list[str]:
 
 
 def _lacking(p: Phrases, often: float) -> list[str]:
-    """At times, one thing that the person is seen not to have, as a noun phrase."""
+    """Name, at times, one thing that the person is seen not to have, as a noun phrase."""
     if not p.chance.happens(often):
         return []
     person, view = p.person, p.view
@@ -74,7 +74,7 @@ def _lacking(p: Phrases, often: float) -> list[str]:
 
 
 def _is(phrase: str, past: bool = False) -> str:
-    """A participle phrase as a predicate: "with a bag" → "has a bag", "carrying a bag" → "is carrying a bag"."""
+    """Turn a participle phrase into a predicate: "with a bag" → "has a bag", "carrying a bag" → "is carrying a bag"."""
     if phrase.startswith("with "):
         return ("had " if past else "has ") + phrase.removeprefix("with ")
     return ("was " if past else "is ") + phrase
@@ -95,7 +95,7 @@ def _shuffled(p: Phrases, items: list[str]) -> list[str]:
 
 
 def _annotation(p: Phrases) -> str:
-    """Full sentences in the present tense, as paid annotators write them."""
+    """Write full sentences in the present tense, as paid annotators write them."""
     chance, who = p.chance, _who(p)
     apart = p.seen.shoes and chance.happens(0.12)
     worn, head, carrying = _worn(p, shod=not apart), _head(p), p.carrying()
@@ -129,7 +129,7 @@ def _annotation(p: Phrases) -> str:
 
 
 def _note(p: Phrases) -> str:
-    """A short note: phrases and commas."""
+    """Write a short note: phrases and commas."""
     chance = p.chance
     parts = [*_head(p, 0.7), *_worn(p), *p.carrying(), *_lacking(p, 0.15)]
     if chance.happens(0.5):
@@ -141,7 +141,7 @@ def _note(p: Phrases) -> str:
 
 
 def _narrative(p: Phrases) -> str:
-    """A witness tells what happened, at length."""
+    """Write what happened, at length, as a witness tells it."""
     chance, who = p.chance, _who(p)
     worn, head, carrying = _worn(p), _head(p), p.carrying()
     moved = "walking past" if p.view.walking else "standing there"
@@ -173,7 +173,7 @@ def _narrative(p: Phrases) -> str:
 
 
 def _list(p: Phrases) -> str:
-    """A form that somebody filled in."""
+    """Write a form that somebody filled in."""
     chance, outfit = p.chance, p.outfit()
     names = chance.pick(
         (
@@ -196,7 +196,7 @@ def _list(p: Phrases) -> str:
 
 
 def _spoken(p: Phrases) -> str:
-    """Spoken language, with fillers."""
+    """Write spoken language, with fillers."""
     chance = p.chance
     worn, head, carrying = _worn(p), _head(p, 0.7), p.carrying()
 
@@ -219,7 +219,7 @@ def _spoken(p: Phrases) -> str:
 
 
 def _radio(p: Phrases) -> str:
-    """A telegraphic message, without articles."""
+    """Write a telegraphic message, without articles."""
     chance = p.chance
     sex = chance.pick(
         ("female", "adult female", "woman") if p.person.gender == "woman" else ("male", "adult male", "man")
@@ -238,7 +238,7 @@ def _radio(p: Phrases) -> str:
 
 
 def _memory(p: Phrases) -> str:
-    """Two or three things that stuck in the mind."""
+    """Write two or three things that stuck in the mind."""
     chance = p.chance
     carried = [thing for thing in (p.bag(), p.held()) if thing]
     things = _shuffled(p, [*_head(p), *_worn(p), *carried])[: chance.whole(2, 4)]
@@ -256,7 +256,7 @@ def _memory(p: Phrases) -> str:
 
 
 def _query(p: Phrases) -> str:
-    """What is typed into a search box."""
+    """Write what is typed into a search box."""
     chance, who = p.chance, _who(p)
     worn = _worn(p)
     text = chance.pick((who, who, f"a {who}", f"find a {who}", f"show me a {who}", "someone"))
@@ -271,7 +271,7 @@ def _query(p: Phrases) -> str:
 
 
 def _appeal(p: Phrases) -> str:
-    """A public appeal or an officer's report."""
+    """Write a public appeal or an officer's report."""
     chance, who = p.chance, p.who()
     worn, head, carrying = _worn(p), _head(p), p.carrying()
     last = chance.pick(("when last seen", "at the time", "when the picture was taken"))
@@ -293,7 +293,7 @@ def _appeal(p: Phrases) -> str:
 
 
 def _clothes_first(p: Phrases) -> str:
-    """The clothes lead, the person follows."""
+    """Write clothes first and then the person."""
     chance, who = p.chance, _who(p)
     worn, head, carrying = _worn(p), _head(p, 0.7), p.carrying()
     text = f"{listed(worn)}{chance.pick((', worn by', ' on', ': the outfit of'))} a {who}"
@@ -309,7 +309,7 @@ def _mistyped(p: Phrases) -> str:
 
 
 def _misspell(text: str, chance: Chance) -> str:
-    """Slips of the fingers: letters swapped, dropped, doubled; a missing full stop or capital."""
+    """Let fingers slip: letters swapped, dropped, doubled; a missing full stop or capital."""
     words = text.split(" ")
     slips = 0
     for index, word in enumerate(words):

@@ -74,23 +74,23 @@ _HAIR: dict[HairColour, tuple[_Cluster, ...]] = {
 
 
 def garment_colour(colour: Colour, chance: Chance, denim: bool = False) -> RGB:
-    """A shade that people would call ``colour``, as RGB in 0–255; ``denim`` as dyed and washed denim shows it."""
+    """Draw a shade that people would call ``colour``, as RGB in 0–255; ``denim`` as dyed and washed denim shows it."""
     clusters = _DENIM.get(colour, _COLOURS[colour]) if denim else _COLOURS[colour]
     return _draw(clusters, chance)
 
 
 def skin_colour(skin: Skin, chance: Chance) -> RGB:
-    """A skin tone as RGB in 0–255."""
+    """Draw a skin tone as RGB in 0–255."""
     return _draw(_SKIN[skin], chance)
 
 
 def hair_colour(hair: HairColour, chance: Chance) -> RGB:
-    """A hair colour as RGB in 0–255."""
+    """Draw a hair colour as RGB in 0–255."""
     return _draw(_HAIR[hair], chance)
 
 
 def mix(first: RGB, second: RGB, share: float) -> RGB:
-    """``first`` with ``share`` of ``second``."""
+    """Mix ``first`` with ``share`` of ``second``."""
     return (
         first[0] + (second[0] - first[0]) * share,
         first[1] + (second[1] - first[1]) * share,
@@ -99,18 +99,18 @@ def mix(first: RGB, second: RGB, share: float) -> RGB:
 
 
 def scale(colour: RGB, factor: float) -> RGB:
-    """``colour`` made lighter or darker."""
+    """Make ``colour`` lighter or darker."""
     return (colour[0] * factor, colour[1] * factor, colour[2] * factor)
 
 
 def from_hsv(hue: float, saturation: float, value: float) -> RGB:
-    """RGB in 0–255 of a hue in degrees, a saturation and a value in 0–1."""
+    """Return RGB in 0–255 of a hue in degrees, a saturation and a value in 0–1."""
     red, green, blue = colorsys.hsv_to_rgb((hue % 360) / 360, saturation, value)
     return (red * 255, green * 255, blue * 255)
 
 
 def _draw(clusters: tuple[_Cluster, ...], chance: Chance) -> RGB:
-    """Always takes seven uniforms, so that another colour leaves all other draws as they were."""
+    """Draw a colour; always take seven uniforms, so that another colour leaves all other draws as they were."""
     point, index = chance.unit() * sum(cluster[0] for cluster in clusters), 0
     while point >= clusters[index][0] and index + 1 < len(clusters):
         point -= clusters[index][0]

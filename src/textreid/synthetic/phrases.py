@@ -82,21 +82,21 @@ class Phrases:
         self.he, self.his, self.him = (self._mark(word, "gender") for word in pronouns)
 
     def who(self) -> str:
-        """A noun for the person that tells the gender: "woman", "young man"."""
+        """Pick a noun for the person that tells the gender: "woman", "young man"."""
         older = self.seen.hair and self.truth.hair_colour == "grey" and self.truth.hair_length != "bald"
         name = f"older {self.person.gender}" if older else self.person.gender
         return self._mark(self._draw("people", name), "gender")
 
     def someone(self) -> str:
-        """A noun for the person that tells no gender."""
+        """Pick a noun for the person that tells no gender."""
         return self._draw("people", "person")
 
     def build(self) -> str:
-        """An adjective of build: "slim", "of medium build"."""
+        """Pick an adjective of build: "slim", "of medium build"."""
         return self._draw("build", self.person.build)
 
     def colour(self, field: str, exact: bool = False) -> str:
-        """An adjective for the colour in ``field``; no vague one where ``exact``."""
+        """Pick an adjective for the colour in ``field``; no vague one where ``exact``."""
         colour: Colour = getattr(self.person, field)
         vague = self.chance.happens(self._vague) and not exact and field not in self.wrong
         section = "tones" if vague and vocabulary.all_words("tones", colour).words else "colours"
@@ -104,7 +104,7 @@ class Phrases:
         return self._mark(vocabulary.all_words(section, colour).draw(self.chance, avoid).text, field)
 
     def hair(self) -> str | None:
-        """ "short black hair"; None where no hair can be seen."""
+        """Say "short black hair"; None where no hair can be seen."""
         if not self.seen.hair:
             return None
         length = self.person.hair_length
@@ -119,7 +119,7 @@ class Phrases:
         return shape.format(c=self._mark(colour, "hair_colour"), his=self.his)
 
     def headwear(self) -> str | None:
-        """ "a red baseball cap"; None where there is none."""
+        """Say "a red baseball cap"; None where there is none."""
         if not self.seen.headwear:
             return None
         if self.person.headwear == "hood":
@@ -128,17 +128,17 @@ class Phrases:
         return f"a {self.colour('headwear_colour')} {word}"
 
     def glasses(self) -> str | None:
-        """ "a pair of glasses"; None where none can be seen."""
+        """Say "a pair of glasses"; None where none can be seen."""
         return self._draw("glasses", "words") if self.seen.glasses else None
 
     def scarf(self) -> str | None:
-        """ "a grey scarf"; None where there is none."""
+        """Say "a grey scarf"; None where there is none."""
         if not self.seen.scarf:
             return None
         return f"a {self.colour('scarf_colour')} {self._draw('scarf', 'words').format(his=self.his)}"
 
     def upper(self) -> str:
-        """The garment on the upper body, or the dress: "a black and white striped shirt"."""
+        """Name the garment on the upper body, or the dress: "a black and white striped shirt"."""
         garment = self._upper_word()
         colour = "" if garment.names_colour else self.colour("upper_colour")
         if "upper" in self.wrong:
@@ -151,27 +151,27 @@ class Phrases:
         return self._dyed(colour, f"{sleeves} {garment.text}".lstrip(), garment.text) + self._over_inner(garment)
 
     def lower(self) -> str | None:
-        """ "a pair of blue jeans"; None where the legs cannot be seen, or there is a dress alone."""
+        """Say "a pair of blue jeans"; None where the legs cannot be seen, or there is a dress alone."""
         return self._dyed(*self._garment("lower")) if self.seen.lower else None
 
     def shoes(self) -> str | None:
-        """ "white sneakers"; None where the feet cannot be seen."""
+        """Say "white sneakers"; None where the feet cannot be seen."""
         return self._dyed(*self._garment("shoes")) if self.seen.shoes else None
 
     def colour_of(self, section: Literal["lower", "shoes"]) -> str:
-        """A clause on the colour of what is seen on legs or feet: "his jeans are blue"."""
+        """Form a clause on the colour of what is seen on legs or feet: "his jeans are blue"."""
         colour, noun, word = self._garment(section)
         return f"{self.his} {noun} {'are' if is_plural(word) else 'is'} {colour or self.colour(f'{section}_colour')}"
 
     def bag(self) -> str | None:
-        """ "a brown handbag"; None where there is none."""
+        """Say "a brown handbag"; None where there is none."""
         if not self.seen.bag:
             return None
         word = self._fitting("bag", self.person.bag, Facts(self.truth.bag_colour, self.truth.gender)).draw(self.chance)
         return self._counted(self._mark(f"{self.colour('bag_colour')} {word.text}", "bag"), word.text)
 
     def held(self) -> str | None:
-        """ "a phone"; None where nothing is seen in the hands."""
+        """Say "a phone"; None where nothing is seen in the hands."""
         if not self.seen.held:
             return None
         word = self._draw("held", self.person.held)
@@ -180,14 +180,14 @@ class Phrases:
         return f"a {self.colour('held_colour')} {word}" if self.person.held == "umbrella" else f"a {word}"
 
     def carrying(self) -> list[str]:
-        """What the person does with bag and hands, as phrases: "with a backpack on his back", "holding a phone"."""
+        """Say what the person does with bag and hands, as phrases: "with a backpack on his back", "holding a phone"."""
         things = ((self.person.bag, self.bag()), (self.person.held, self.held()))
         return [
             self._draw("carry", name).format(b=thing, his=self.his, him=self.him) for name, thing in things if thing
         ]
 
     def motion(self) -> str:
-        """How the person stands or walks in the picture, as a participle phrase."""
+        """Say how the person stands or walks in the picture, as a participle phrase."""
         walking = self.view.walking
         verb = self.chance.pick(("walking", "walking", "strolling") if walking else ("standing", "standing", "waiting"))
         ways = {
@@ -203,7 +203,7 @@ class Phrases:
         return self.chance.pick((verb, f"{verb} {ways[0]}", ways[1], ways[2]))
 
     def outfit(self) -> list[str]:
-        """The garments as one or two noun phrases; a suit, or clothes all of one colour, may be named as one thing."""
+        """Name the garments in one or two noun phrases; a suit, or clothes all of one colour, may be one thing."""
         if self.seen.lower and not self.wrong & {"upper", "lower", "upper_colour", "lower_colour"}:
             whole = self._whole()
             if whole:
@@ -241,7 +241,7 @@ class Phrases:
         return self._fitting("upper", person.upper, facts).draw(self.chance, true)
 
     def _sleeves(self, noun: str) -> str:
-        """At times, an adjective for the sleeves; empty where the noun tells them."""
+        """Pick, at times, an adjective for the sleeves; empty where the noun tells them."""
         often = (0.25 if self.person.sleeve != "long" else 0.15) if self.person.upper in _LIGHT_TOPS else 0.03
         tells = "leeve" in noun or not self.chance.happens(often)
         return (
@@ -251,7 +251,7 @@ class Phrases:
         )
 
     def _over_inner(self, garment: Word) -> str:
-        """What an open garment shows, said at times; a cardigan is no cardigan without."""
+        """Return what an open garment shows, said at times; a cardigan is no cardigan without."""
         if not self.seen.inner or not (self.chance.happens(0.6) or garment.text.endswith("cardigan")):
             return ""
         under = f"a {self.colour('inner_colour')} {self._draw('inner', 'words')}"
@@ -262,7 +262,7 @@ class Phrases:
         return self.chance.pick(forms).format(under)
 
     def _garment(self, section: Literal["lower", "shoes"]) -> tuple[str, str, str]:
-        """Colour, noun, and the noun without marks."""
+        """Return colour, noun, and the noun without marks."""
         colour_field = f"{section}_colour"
         fitting = self._fitting(
             section, getattr(self.person, section), Facts(getattr(self.truth, colour_field), self.truth.gender)
@@ -285,7 +285,7 @@ class Phrases:
         return f"{self._counted(noun, word)} {later} {colour}"
 
     def _counted(self, text: str, noun: str) -> str:
-        """``text`` with the article that its ``noun`` asks for."""
+        """Return ``text`` with the article that its ``noun`` asks for."""
         if noun in _MASS:
             return text
         if is_plural(noun):
@@ -321,19 +321,19 @@ class Phrases:
 
 
 def is_plural(noun: str) -> bool:
-    """Whether a noun of the vocabulary is plural."""
+    """Tell whether a noun of the vocabulary is plural."""
     return noun.endswith("s") and not noun.endswith("ss")
 
 
 def listed(items: list[str], oxford: bool = False) -> str:
-    """ "a, b and c"."""
+    """Join as "a, b and c"."""
     if len(items) < 3:
         return " and ".join(items)
     return ", ".join(items[:-1]) + (", and " if oxford else " and ") + items[-1]
 
 
 def bare(phrase: str) -> str:
-    """A noun phrase without its article: "a pair of jeans" → "jeans"."""
+    """Take its article off a noun phrase: "a pair of jeans" → "jeans"."""
     for article in ("a pair of ", "a ", "an ", "the ", "some "):
         if phrase.startswith(article) and not phrase.startswith("a few "):
             return phrase.removeprefix(article)
@@ -376,7 +376,7 @@ def _article(match: re.Match[str]) -> str:
 
 
 def _upper_name(person: Person) -> str:
-    """The vocabulary's entry: a jacket without sleeves is a vest."""
+    """Return the entry of the vocabulary: a jacket without sleeves is a vest."""
     if person.sleeve == "sleeveless" and person.upper in ("jacket", "padded jacket"):
         return "padded vest"
     return person.upper

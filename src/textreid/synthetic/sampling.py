@@ -92,7 +92,7 @@ def _mixed(weights: Mapping[_T, float], chance: Chance, even: float = _EVEN) -> 
 
 
 def _other(colour: a.Colour, chance: Chance) -> a.Colour:
-    """A second colour that can be told from the first."""
+    """Draw a second colour that can be told from the first."""
     close = {
         "black": ("charcoal", "navy"),
         "charcoal": ("black", "navy", "grey"),

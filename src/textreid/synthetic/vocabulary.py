@@ -44,7 +44,7 @@ class Words:
         self._bounds = [bound / sum(weights) for bound in accumulate(weights)]
 
     def draw(self, chance: Chance, avoid: Collection[str] = ()) -> Word:
-        """One of the words; of those not in ``avoid`` where there are such."""
+        """Draw one of the words; of those not in ``avoid`` where there are such."""
         word = self.words[min(bisect(self._bounds, chance.unit()), len(self.words) - 1)]
         if avoid and word.text in avoid:
             left = [other for other in self.words if other.text not in avoid]
@@ -60,25 +60,25 @@ def _tables() -> dict[str, dict[str, Any]]:
 
 @cache
 def all_words(section: str, name: str) -> Words:
-    """Every word that may stand for attribute value ``name``, whoever wears it."""
+    """Return every word that may stand for attribute value ``name``, whoever wears it."""
     return Words([_word(entry) for entry in _tables()[section].get(name, ())])
 
 
 @cache
 def vocabulary(section: str) -> frozenset[str]:
-    """Every word of a section, whatever it stands for."""
+    """Return every word of a section, whatever it stands for."""
     return frozenset(word.text for name in _tables()[section] for word in all_words(section, name).words)
 
 
 @cache
 def words(section: str, name: str, facts: Facts) -> Words:
-    """The words that are true of a thing ``name`` with these properties."""
+    """Return the words that are true of a thing ``name`` with these properties."""
     return Words([_word(entry) for entry in _tables()[section][name] if _admits(entry, facts)])
 
 
 @cache
 def colour_words(colour: str) -> frozenset[str]:
-    """Every word that is true of ``colour``, tones included."""
+    """Return every word that is true of ``colour``, tones included."""
     return all_words("colours", colour).texts | all_words("tones", colour).texts
 
 

@@ -56,11 +56,11 @@ class PixelDescriber:
         return [Caption(describe(look, request.instruction, request.seed)) for request in requests]
 
     async def aclose(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: nothing to let go of."""
 
 
 def describe(look: Look, instruction: Instruction, seed: int) -> str:
-    """What ``look`` shows, in the words of the instruction's template, or of a few stock sentences without one.
+    """Say what ``look`` shows, in the words of the instruction's template, or of a few stock sentences without one.
 
     The same arguments give the same sentence.
     """

@@ -82,7 +82,7 @@ class Look:
 
 
 def read_look(picture: Image.Image) -> Look:
-    """What the pixels of an RGB crop of one person tell."""
+    """Read what the pixels of an RGB crop of one person tell."""
     pixels = to_pixels(picture, _HEIGHT, _WIDTH).astype(np.int64)
     shares = _table()[_cells(pixels, _NAMES)]  # (H, W, colours)
     light = np.tensordot(_LUMINANCE, pixels, 1)
@@ -109,7 +109,7 @@ def _read_band(
 
 @cache
 def _table() -> Floats:
-    """The share of each colour in a cell of the RGB cube: (cells, colours), rows sum to 1."""
+    """Return the share of each colour in a cell of the RGB cube: (cells, colours), rows sum to 1."""
     chance = Chance.of("colours of pixels")
     axis = (np.arange(1 << _NAMES) + 0.5) / (1 << _NAMES)
     cells = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 1, 3)
@@ -124,14 +124,14 @@ def _table() -> Floats:
 
 
 def _cells(pixels: npt.NDArray[np.int64], bits: int) -> npt.NDArray[np.int64]:
-    """The cell of each pixel in a cube with 2^bits cells along each axis: (3, H, W) to (H, W)."""
+    """Return the cell of each pixel in a cube with 2^bits cells along each axis: (3, H, W) to (H, W)."""
     red, green, blue = pixels >> (8 - bits)
     cells: npt.NDArray[np.int64] = (red << 2 * bits) | (green << bits) | blue
     return cells
 
 
 def _person(pixels: npt.NDArray[np.int64], rows: slice, spread: float) -> npt.NDArray[np.float64]:
-    """How much each pixel of ``rows`` counts as the person: (rows, W), above 0.
+    """Return how much each pixel of ``rows`` counts as the person: (rows, W), above 0.
 
     A column in the middle, less the colours that occur more at the sides of these rows and those around them.
     """

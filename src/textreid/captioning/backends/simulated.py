@@ -96,7 +96,7 @@ class SimulatedMLLM:
         return answers
 
     async def aclose(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: nothing to let go of."""
 
     def describe(self, image: Path, instruction: Instruction, seed: int) -> Caption:
         """Describe the person in ``image``; its errors are the spans of the words that are not true.
@@ -127,7 +127,7 @@ class SimulatedMLLM:
 
 
 def error_rate_of(model: str) -> float:
-    """The rate that ``"simulated:0.05"`` asks for; that of `SimulatedMLLM` where it says none.
+    """Read the rate that ``"simulated:0.05"`` asks for; that of `SimulatedMLLM` where it says none.
 
     Raises:
         CaptionError: it is not a number.
@@ -140,7 +140,7 @@ def error_rate_of(model: str) -> float:
 
 
 def _misbelieve(person: Person, chance: Chance, error_rate: float) -> tuple[Person, frozenset[str]]:
-    """What a captioner that errs takes ``person`` for, and the names of the fields in which it errs."""
+    """Return what a captioner that errs takes ``person`` for, and the names of the fields in which it errs."""
     errors = {kind for kind, share in _SHARES.items() if kind != "colour" and chance.happens(error_rate * share)}
     changes: dict[str, Any] = {}
     for field in ("upper_colour", "lower_colour", "shoes_colour"):
@@ -163,7 +163,7 @@ def _misbelieve(person: Person, chance: Chance, error_rate: float) -> tuple[Pers
 
 
 def _other_garment(person: Person, chance: Chance) -> dict[str, Any]:
-    """A wrong garment on one half of the body; a dress is taken for a top and a skirt of its colour."""
+    """Return a wrong garment on one half of the body; a dress is taken for a top and a skirt of its colour."""
     if person.upper == "dress":
         skirt = chance.pick(("skirt", "long skirt"))
         return {"upper": chance.pick(_GARMENTS), "lower": skirt, "lower_colour": person.upper_colour}
@@ -177,7 +177,7 @@ def _other(truth: str, values: tuple[str, ...], chance: Chance) -> str:
 
 
 def _other_colour(person: Person, field: str, chance: Chance) -> Colour:
-    """A colour that nothing on the same garment has."""
+    """Return a colour that nothing on the same garment has."""
     present = {getattr(person, field)}
     if field == "upper_colour":
         present |= {person.upper_second_colour, person.inner_colour}
@@ -202,7 +202,7 @@ _FILLERS: dict[str, Callable[[Phrases], str | None]] = {
 
 @cache
 def _known_slot(slot: str) -> str:
-    """Our name of a slot; raises CaptionError if there is nothing to fill it with."""
+    """Return our name of a slot; raises CaptionError if there is nothing to fill it with."""
     name = slot_name(slot)
     if name not in _FILLERS:
         raise CaptionError(f"the simulated MLLM does not know the slot [{slot}]; it knows: {', '.join(_FILLERS)}")

@@ -7,7 +7,7 @@ from textreid.synthetic.drawing.figure import Figure
 
 
 def draw_backpack(figure: Figure) -> None:
-    """The block on the back; from the front only its edges beside the trunk."""
+    """Draw the block on the back; from the front only its edges beside the trunk."""
     if figure.person.bag != "backpack":
         return
     look, s = figure.look, figure.size
@@ -35,7 +35,7 @@ def draw_backpack(figure: Figure) -> None:
 
 
 def draw_straps(figure: Figure) -> None:
-    """Straps over the clothes: two of a backpack, one of a shoulder bag."""
+    """Draw straps over the clothes: two of a backpack, one of a shoulder bag."""
     look, s, bag = figure.look, figure.size, figure.person.bag
     extra = 0.018
     if bag == "backpack":
@@ -71,7 +71,7 @@ def draw_straps(figure: Figure) -> None:
 
 
 def _bag(figure: Figure, x: float, y: float, a: float, b: float, cover: Material) -> None:
-    """A soft box around a pixel; ``a`` across when seen from the side of the person, ``b`` down, in statures."""
+    """Draw a soft box around a pixel; ``a`` across when seen from the side of the person, ``b`` down, in statures."""
     s = figure.size
     half = figure.view.half_width(a * 0.45, a) * s
     tall = b * s
@@ -98,7 +98,7 @@ def _bag(figure: Figure, x: float, y: float, a: float, b: float, cover: Material
 
 
 def draw_in_hand(figure: Figure, side: int) -> None:
-    """What hangs from or is held in the hand of one arm."""
+    """Draw what hangs from or is held in the hand of one arm."""
     person, look, s, canvas = figure.person, figure.look, figure.size, figure.canvas
     mode = figure.modes[side]
     x, y = figure.view.place(figure.body.arms[side][2])
@@ -137,7 +137,7 @@ def draw_in_hand(figure: Figure, side: int) -> None:
 
 
 def draw_suitcase(figure: Figure) -> None:
-    """A case on wheels beside or behind the person, with its handle."""
+    """Draw a case on wheels beside or behind the person, with its handle."""
     if figure.person.bag != "suitcase":
         return
     look, s, canvas = figure.look, figure.size, figure.canvas
@@ -162,7 +162,7 @@ def draw_suitcase(figure: Figure) -> None:
 
 
 def draw_scarf(figure: Figure) -> None:
-    """A scarf wound round the neck, an end hanging down in front."""
+    """Draw a scarf wound round the neck, an end hanging down in front."""
     if figure.person.scarf_colour is None:
         return
     look, s, canvas = figure.look, figure.size, figure.canvas
@@ -179,7 +179,7 @@ def draw_scarf(figure: Figure) -> None:
 
 
 def draw_umbrella(figure: Figure) -> None:
-    """An open umbrella above the head."""
+    """Draw an open umbrella above the head."""
     if figure.person.held != "umbrella" or "raise" not in figure.modes:
         return
     look, s, canvas = figure.look, figure.size, figure.canvas

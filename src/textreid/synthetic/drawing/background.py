@@ -28,7 +28,7 @@ class Place:
 
 
 def make_place(ground: Ground, behind: Behind, horizon: float, clutter: float, chance: Chance) -> Place:
-    """A place of a kind, with colours of its own."""
+    """Make a place of a kind, with colours of its own."""
     base: dict[Ground, RGB] = {
         "asphalt": from_hsv(chance.between(200, 240), chance.between(0.0, 0.08), chance.between(0.34, 0.56)),
         "paving": from_hsv(chance.between(15, 50), chance.between(0.02, 0.20), chance.between(0.48, 0.78)),
@@ -45,7 +45,7 @@ def make_place(ground: Ground, behind: Behind, horizon: float, clutter: float, c
 
 
 def paint_place(place: Place, width: int, height: int, chance: Chance) -> Image.Image:
-    """The place without the person, ``width`` × ``height`` pixels, drawn at half that size."""
+    """Paint the place without the person, ``width`` × ``height`` pixels, drawn at half that size."""
     w, h = (width + 1) // 2, (height + 1) // 2
     light = chance.between(0.86, 1.12)
     image = Image.new("RGB", (w, h), ink(scale(place.ground_colour, light)))
@@ -86,7 +86,7 @@ def _litter(image: Image.Image, box: tuple[int, int, int, int], share: float, ch
 
 
 def _dapple(h: int, w: int, chance: Chance) -> textures.Field:
-    """Hard-edged shadows of trees and buildings on the ground."""
+    """Draw hard-edged shadows of trees and buildings on the ground."""
     field = textures.crop(textures.noise(60, 40), h, w, chance)
     step = np.clip((field - np.float32(chance.between(-0.3, 0.5))) * np.float32(6), 0, 1)
     shadow: textures.Field = np.float32(-chance.between(15, 55)) * step
@@ -164,7 +164,7 @@ def _behind(draw: ImageDraw.ImageDraw, place: Place, w: int, horizon: int, chanc
 
 
 def car_shape(x: float, top: float, length: float, tall: float) -> list[list[tuple[float, float]]]:
-    """Outlines of a car's cabin and body whose roof is at ``top``."""
+    """Outline the cabin and the body of a car whose roof is at ``top``."""
     waist, floor = top + tall * 0.42, top + tall * 0.9
     cabin = [(x + length * 0.16, waist), (x + length * 0.3, top), (x + length * 0.72, top), (x + length * 0.86, waist)]
     body = [(x, waist), (x + length, waist), (x + length, floor), (x, floor)]
@@ -201,6 +201,6 @@ def _clutter(draw: ImageDraw.ImageDraw, place: Place, w: int, h: int, horizon: i
 
 
 def ink(colour: RGB) -> tuple[int, int, int]:
-    """A colour as whole numbers that can be drawn with."""
+    """Return a colour as whole numbers that can be drawn with."""
     red, green, blue = (max(0, min(255, int(v))) for v in colour)
     return (red, green, blue)

@@ -34,7 +34,7 @@ class Camera:
 
 
 def expose(image: Image.Image, camera: Camera, height: int, width: int, chance: Chance) -> Image.Image:
-    """The picture as the camera stores it, ``width`` × ``height`` pixels."""
+    """Return the picture as the camera stores it, ``width`` × ``height`` pixels."""
     tall = height
     if chance.happens(camera.upscaled):
         tall = max(32, int(height * chance.between(0.38, 0.75)))
@@ -60,7 +60,7 @@ def expose(image: Image.Image, camera: Camera, height: int, width: int, chance: 
 
 
 def _tone(image: Image.Image, camera: Camera, chance: Chance) -> textures.Field:
-    """Cast, saturation, exposure, contrast and haze."""
+    """Apply cast, saturation, exposure, contrast and haze."""
     pixels = np.asarray(image, np.float32)
     grey = (pixels[:, :, :1] * np.float32(0.3) + pixels[:, :, 1:2] * np.float32(0.59)) + pixels[:, :, 2:] * np.float32(
         0.11
@@ -81,7 +81,7 @@ def _tone(image: Image.Image, camera: Camera, chance: Chance) -> textures.Field:
 
 
 def _smear(image: Image.Image, reach: int) -> Image.Image:
-    """Motion along the picture's width."""
+    """Smear by motion along the picture's width."""
     pixels = np.asarray(image, np.uint16)
     total = pixels.copy()
     for step in range(1, reach + 1):
@@ -91,7 +91,7 @@ def _smear(image: Image.Image, reach: int) -> Image.Image:
 
 
 def _bleed_chroma(image: Image.Image, chance: Chance) -> Image.Image:
-    """Video stores colour at a quarter of the pixels or fewer."""
+    """Store colour at a quarter of the pixels or fewer, as video does."""
     luma, blue, red = image.convert("YCbCr").split()
     factor = chance.pick((2, 2, 3, 4))
     small = (max(1, image.width // factor), max(1, image.height // factor))

@@ -42,21 +42,21 @@ class Canvas:
         self._known: dict[Material, int] = {}
 
     def number(self, material: Material) -> int:
-        """The label of ``material``."""
+        """Return the label of ``material``."""
         if material not in self._known:
             self.materials.append(material)
             self._known[material] = len(self.materials)
         return self._known[material]
 
     def polygon(self, points: Sequence[Point], material: Material, level: float = 1.0) -> None:
-        """A flat shape."""
+        """Draw a flat shape."""
         if len(points) < 3:
             return
         self._label.polygon(points, fill=self.number(material))
         self._shade.polygon(points, fill=_grey(level))
 
     def ellipse(self, x: float, y: float, a: float, b: float, material: Material, level: float = 1.0) -> None:
-        """A rounded blob with half-axes ``a`` (across) and ``b`` (down)."""
+        """Draw a rounded blob with half-axes ``a`` (across) and ``b`` (down)."""
         if a <= 0.3 or b <= 0.3:
             return
         self._label.ellipse((x - a, y - b, x + a, y + b), fill=self.number(material))
@@ -68,7 +68,7 @@ class Canvas:
     def ribbon(
         self, points: Sequence[Point], radii: Sequence[float], material: Material, level: float = 1.0, caps: bool = True
     ) -> None:
-        """A limb: a line of varying thickness, rounded and lit from its side."""
+        """Draw a limb: a line of varying thickness, rounded and lit from its side."""
         normals = _normals(points)
         label = self.number(material)
         outline = _outline(points, radii, normals, 1.0, 0.0)
@@ -92,11 +92,11 @@ class Canvas:
             self._shade.ellipse((x - a, y - b, x + a, y + b), fill=_grey(level))
 
     def crease(self, points: Sequence[Point], width: float, level: float) -> None:
-        """A line of other light: a seam, a fold, a zip."""
+        """Draw a line of other light: a seam, a fold, a zip."""
         self._shade.line(points, fill=_grey(level), width=max(1, int(width + 0.5)))
 
     def line(self, points: Sequence[Point], width: float, material: Material, level: float = 1.0) -> None:
-        """A strap, a handle, a stick."""
+        """Draw a strap, a handle, a stick."""
         thickness = max(1, int(width + 0.5))
         self._label.line(points, fill=self.number(material), width=thickness, joint="curve")
         self._shade.line(points, fill=_grey(level), width=thickness, joint="curve")
@@ -120,7 +120,7 @@ def _normals(points: Sequence[Point]) -> list[Point]:
 def _outline(
     points: Sequence[Point], radii: Sequence[float], normals: Sequence[Point], width: float, shift: float
 ) -> list[Point]:
-    """The closed outline of a ribbon; ``shift`` moves it sideways, in radii, towards the right of the picture."""
+    """Return the closed outline of a ribbon; ``shift`` moves it sideways, in radii, to the right of the picture."""
     first, second = [], []
     for (x, y), r, (nx, ny) in zip(points, radii, normals, strict=True):
         cx, reach = x + shift * r, r * width

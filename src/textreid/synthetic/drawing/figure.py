@@ -120,15 +120,15 @@ class Figure:
         return self.view.cos
 
     def at(self, lateral: float, forward: float, up: float) -> Point:
-        """The pixel of a body point."""
+        """Return the pixel of a body point."""
         return self.view.place((lateral, forward, up))
 
     def skin(self, part: Part) -> Material:
-        """Skin that counts as ``part``."""
+        """Return the skin that counts as ``part``."""
         return replace(self.look.skin, part=part)
 
     def surface(self, up: float, angle: float, pad: float = 0.0) -> Point:
-        """The pixel of the trunk's surface at a height and an angle from straight ahead (positive: person's left).
+        """Return the pixel of the trunk's surface at a height and an angle from straight ahead (positive: to the left).
 
         Angles that the camera cannot see slide to the nearest edge of the trunk.
         """
@@ -138,16 +138,16 @@ class Figure:
         return self.view.place(((a + pad) * sine(angle), (b + pad) * cosine(angle), up))
 
     def seen(self, angle: float) -> bool:
-        """Whether the trunk's surface at ``angle`` is turned to the camera."""
+        """Tell whether the trunk's surface at ``angle`` is turned to the camera."""
         return cosine(angle + self.view.yaw) > 0
 
     def pixels(self, joints: tuple[Joint, ...]) -> list[Point]:
-        """The pixels of body points."""
+        """Return the pixels of body points."""
         return [self.view.place(joint) for joint in joints]
 
 
 def arm_poses(person: Person, walking: bool, chance: Chance) -> tuple[ArmPose, ArmPose]:
-    """What the right and the left arm do: what is carried decides first."""
+    """Return what the right and the left arm do: what is carried decides first."""
     free: ArmPose = chance.weighted(
         {"swing" if walking else "hang": 0.68, "pocket": 0.14, "hang": 0.1, "chest": 0.05 if walking else 0.1}
     )

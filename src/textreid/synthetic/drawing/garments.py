@@ -11,7 +11,7 @@ from textreid.synthetic.drawing.trunk import draw_skirt, hem_height, pad, shadow
 
 
 def draw_legs(figure: Figure) -> None:
-    """Both legs with what they wear, then a skirt over them."""
+    """Draw both legs with what they wear, then a skirt over them."""
     for order, side in enumerate(sorted((0, 1), key=lambda s: -figure.view.away(figure.body.legs[s][1]))):
         level = (0.84 if abs(figure.facing) < 0.75 else 0.95) if order == 0 else 1.0
         _draw_leg(figure, side, level)
@@ -26,7 +26,7 @@ def draw_legs(figure: Figure) -> None:
 
 
 def _draw_seat(figure: Figure) -> None:
-    """Hips and waist of trousers, with a belt where the shirt is tucked in."""
+    """Draw hips and waist of trousers, with a belt where the shirt is tucked in."""
     s = figure.size
     points, radii = [], []
     for up in (0.575, 0.53, 0.485):
@@ -84,7 +84,7 @@ def _draw_leg(figure: Figure, side: int, level: float) -> None:
 
 
 def _creases(figure: Figure, points: list[Point], radii: list[float], level: float) -> None:
-    """Folds behind the knee and above the shoe, different in every picture."""
+    """Draw folds behind the knee and above the shoe, different in every picture."""
     s, chance = figure.size, figure.chance
     for index in (2, 2, 3, 4, 4):
         (x, y), r = points[index], radii[index] * s
@@ -131,7 +131,7 @@ def _draw_shoe(figure: Figure, side: int, level: float) -> None:
 
 
 def draw_arm(figure: Figure, side: int) -> None:
-    """One arm: skin, sleeve, hand."""
+    """Draw one arm: skin, sleeve, hand."""
     joints = figure.body.arms[side]
     person, look, s, r = figure.person, figure.look, figure.size, figure.body.arm
     shoulder, elbow, wrist = joints
@@ -172,7 +172,7 @@ def _cap(figure: Figure, points: list[Point], radii: list[float], cover: Materia
 
 
 def _inward_x(figure: Figure, point: Point) -> float:
-    """Direction in the picture from a shoulder to the body's axis."""
+    """Return the direction in the picture from a shoulder to the body's axis."""
     return max(-1.0, min(1.0, (figure.view.x - point[0]) / (0.05 * figure.size)))
 
 

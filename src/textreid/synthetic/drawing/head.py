@@ -5,14 +5,14 @@ from textreid.synthetic.drawing.figure import Figure
 
 
 def _skull(figure: Figure) -> tuple[float, float, float, float]:
-    """Centre, half-width and half-height of the skull in pixels."""
+    """Return centre, half-width and half-height of the skull in pixels."""
     x, y = figure.at(0.0, 0.008, 0.932)
     s = figure.size * figure.body.head * (1 + figure.view.perspective * 0.45)
     return x, y, figure.view.half_width(0.0445, 0.054) * s, 0.066 * s
 
 
 def draw_hair_behind(figure: Figure) -> None:
-    """Long hair that falls behind the shoulders, before the trunk hides it."""
+    """Draw long hair that falls behind the shoulders, before the trunk hides it."""
     person = figure.person
     if figure.facing < -0.2 or person.hair_length not in ("long", "shoulder-length") or _covered(figure):
         return
@@ -25,7 +25,7 @@ def draw_hair_behind(figure: Figure) -> None:
 
 
 def draw_head(figure: Figure) -> None:
-    """Skull, face and headwear."""
+    """Draw skull, face and headwear."""
     person, look, canvas = figure.person, figure.look, figure.canvas
     x, y, a, b = _skull(figure)
     skin = figure.skin("head")
@@ -77,7 +77,7 @@ def _covered(figure: Figure) -> bool:
 
 
 def draw_hair_in_front(figure: Figure) -> None:
-    """Hair that lies over the clothes: down the back, beside the face, tied up."""
+    """Draw hair that lies over the clothes: down the back, beside the face, tied up."""
     person, look, canvas = figure.person, figure.look, figure.canvas
     if _covered(figure) or person.hair_length in ("bald", "short"):
         return
@@ -144,7 +144,7 @@ def _draw_headwear(figure: Figure, x: float, y: float, a: float, b: float) -> No
 
 
 def _draw_wrap(figure: Figure, x: float, y: float, a: float, b: float) -> None:
-    """A hood or a headscarf: all but the face."""
+    """Draw a hood or a headscarf: all but the face."""
     canvas, sin, cover = figure.canvas, figure.view.sin, figure.look.headwear
     canvas.ellipse(x, y - b * 0.02, a * 1.22, b * 1.14, cover)
     fall = [(x, y + b * 0.4), (x - sin * a * 0.1, y + b * 1.5)]
@@ -158,7 +158,7 @@ def _draw_wrap(figure: Figure, x: float, y: float, a: float, b: float) -> None:
 
 
 def _dome(x: float, y: float, a: float, b: float) -> list[Point]:
-    """The upper half of an ellipse, as a closed outline."""
+    """Return the upper half of an ellipse, as a closed outline."""
     curve = (
         (-1.0, 0.0),
         (-0.97, -0.3),

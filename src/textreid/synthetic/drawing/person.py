@@ -72,7 +72,7 @@ def develop(figure: Figure, sun: float, chance: Chance) -> tuple[Colours, Labels
 
 
 def _bend(shape: tuple[int, ...], unit: float, chance: Chance) -> npt.NDArray[np.int32]:
-    """Flat indices that shift pixels by a smooth random field: cloth and bodies have no straight outlines."""
+    """Make flat indices that shift pixels by a smooth random field: cloth and bodies have no straight outlines."""
     h, w = shape
     size = 3 if unit > 1.25 else 2
     reach = np.float32(chance.between(0.6, 1.9) * unit)
@@ -85,7 +85,7 @@ def _bend(shape: tuple[int, ...], unit: float, chance: Chance) -> npt.NDArray[np
 
 
 def _falloff(figure: Figure, sun: float, chance: Chance) -> Colours:
-    """Light from above and from one side, (H, W)."""
+    """Compute light from above and from one side, (H, W)."""
     h, w = figure.canvas.labels.height, figure.canvas.labels.width
     unit = figure.size / _STATURE
     head = np.float32(figure.view.place((0.0, 0.0, 1.0))[1])
@@ -99,7 +99,7 @@ def _falloff(figure: Figure, sun: float, chance: Chance) -> Colours:
 
 
 def _relief(figure: Figure, labels: Labels, strength: float, chance: Chance) -> Colours:
-    """The change of light that cloth textures cause, (H, W)."""
+    """Compute the change of light that cloth textures cause, (H, W)."""
     materials = figure.canvas.materials
     h, w = labels.shape
     total = np.zeros((h, w), np.float32)

@@ -19,12 +19,12 @@ _YAW: dict[Direction, float] = {"front": 0.0, "back": 180.0, "left": -90.0, "rig
 
 
 def sine(degrees: float) -> float:
-    """Sine, rounded so that the last bit of a platform's library cannot show."""
+    """Compute the sine, rounded so that the last bit of a platform's library cannot show."""
     return round(math.sin(math.radians(degrees)), 7)
 
 
 def cosine(degrees: float) -> float:
-    """Cosine, rounded as `sine`."""
+    """Compute the cosine, rounded as `sine`."""
     return round(math.cos(math.radians(degrees)), 7)
 
 
@@ -46,7 +46,7 @@ class Projection:
         self.down, self.along = sine(self.pitch), cosine(self.pitch)
 
     def place(self, joint: Joint) -> Point:
-        """The pixel of a body point."""
+        """Return the pixel of a body point."""
         lateral, forward, up = joint
         forward += self.lean * up * up
         across = lateral * self.cos + forward * self.sin + self.tilt * up
@@ -56,11 +56,11 @@ class Projection:
         return self.x + across * zoom, self.ground - (rise * self.along + away * self.down) * self.size
 
     def away(self, joint: Joint) -> float:
-        """How far behind the body's axis a point lies, seen from the camera."""
+        """Return how far behind the body's axis a point lies, seen from the camera."""
         return joint[0] * self.sin - joint[1] * self.cos
 
     def half_width(self, a: float, b: float) -> float:
-        """Half the width in the picture, in statures, of a level ellipse with half-axes ``a`` (lateral), ``b``."""
+        """Halve the width in the picture, in statures, of a level ellipse with half-axes ``a`` (lateral), ``b``."""
         return math.sqrt((a * self.cos) ** 2 + (b * self.sin) ** 2)
 
 
@@ -77,7 +77,7 @@ class Body:
     arms: list[tuple[Joint, Joint, Joint]] = field(default_factory=list)  # shoulder, elbow, wrist; right then left
 
     def slice(self, up: float) -> tuple[float, float]:
-        """Half-width and half-depth of the trunk at a height."""
+        """Return half-width and half-depth of the trunk at a height."""
         rows = self.slices
         if up >= rows[0][0]:
             return rows[0][1:]
@@ -89,7 +89,7 @@ class Body:
 
 
 def build_body(person: Person, chance: Chance) -> Body:
-    """The sizes of ``person``; ``chance`` is the identity's."""
+    """Draw by lot the sizes of ``person``; ``chance`` is the identity's."""
     girth = {"slim": 0.9, "average": 1.0, "heavy": 1.17}[person.build] * chance.between(0.97, 1.03)
     belly = {"slim": 0.88, "average": 1.0, "heavy": 1.36}[person.build]
     man = person.gender == "man"
@@ -132,7 +132,7 @@ def strike_pose(body: Body, walking: bool, arms: tuple[ArmPose, ArmPose], chance
 
 
 def pick_yaw(direction: Direction, chance: Chance) -> float:
-    """Degrees of yaw: the named direction and up to 45 degrees beside it, seldom that far."""
+    """Pick degrees of yaw: the named direction and up to 45 degrees beside it, seldom that far."""
     return _YAW[direction] + chance.middle(-45, 45)
 
 

@@ -100,7 +100,7 @@ def _figure(
 
 
 def _shown(figure: Figure, whole: Labels, crop: Labels) -> dict[str, bool]:
-    """Whether enough of the head, the legs and the feet lies inside the crop and is not hidden."""
+    """Tell whether enough of the head, the legs and the feet lies inside the crop and is not hidden."""
     drawn, left = np.bincount(whole.ravel(), minlength=256), np.bincount(crop.ravel(), minlength=256)
     shown = {}
     for part, enough in _ENOUGH.items():

@@ -32,7 +32,7 @@ class Frame:
 
 
 def paint_surroundings(place: Place, frame: Frame, chance: Chance) -> Image.Image:
-    """The place with the people behind."""
+    """Paint the place with the people behind."""
     scene = paint_place(place, frame.width, frame.height, chance)
     horizon = (place.horizon - 0.25) * frame.height
     if chance.happens(0.25 + 0.3 * place.clutter):
@@ -120,7 +120,7 @@ def _add_bystander(
 
 @cache
 def _crowd() -> tuple[Image.Image, ...]:
-    """People to stand about, drawn once per process: RGBA pictures."""
+    """Draw people to stand about, once per process: RGBA pictures."""
     names = sorted(DOMAINS)
     return tuple(_bystander(DOMAINS[names[i % len(names)]].name, i) for i in range(_CROWD))
 

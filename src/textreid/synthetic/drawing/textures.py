@@ -15,7 +15,7 @@ _SIDE = 640
 
 
 def crop(field: Field, height: int, width: int, chance: Chance) -> Field:
-    """A random window of a field."""
+    """Cut a random window of a field."""
     top = chance.whole(0, field.shape[0] - height + 1)
     left = chance.whole(0, field.shape[1] - width + 1)
     return field[top : top + height, left : left + width]
@@ -23,14 +23,14 @@ def crop(field: Field, height: int, width: int, chance: Chance) -> Field:
 
 @cache
 def noise(across: int, down: int) -> Field:
-    """Smooth noise in about [-1, 1] whose features are ``across`` × ``down`` pixels."""
+    """Make smooth noise in about [-1, 1] whose features are ``across`` × ``down`` pixels."""
     rng = generator("noise", across, down)
     return _stretch(rng, max(2, _SIDE // down), max(2, _SIDE // across))
 
 
 @cache
 def grain() -> Field:
-    """White noise of unit variance (a sum of uniforms), one value a pixel, three channels."""
+    """Make white noise of unit variance (a sum of uniforms), one value a pixel, three channels."""
     values = generator("grain").integers(0, 256, size=(4, _SIDE, _SIDE, 3), dtype=np.int64).sum(axis=0)
     field: Field = (values.astype(np.float32) - np.float32(510)) / np.float32(147.8)
     return field
@@ -56,7 +56,7 @@ def cloth(texture: Texture, scale: int) -> Field:
 
 @cache
 def litter(number: int) -> Image.Image:
-    """A heap of shapes of all sizes that hide each other, as the edges of real places do; RGB."""
+    """Make a heap of shapes of all sizes that hide each other, as the edges of real places do; RGB."""
     chance = Chance.of("litter", number)
     side = _SIDE // 2
     image = Image.new("RGB", (side, side), (110, 110, 108))
@@ -74,7 +74,7 @@ def litter(number: int) -> Image.Image:
 
 
 def _folds(u: float, across: float, down: float) -> Field:
-    """Noise bent into ridges: creases are narrow and dark, the cloth between them is broad."""
+    """Make noise bent into ridges: creases are narrow and dark, the cloth between them is broad."""
     field = noise(max(2, int(across * u)), max(2, int(down * u)))
     ridged: Field = np.minimum(field, np.float32(0.35) - np.float32(0.3) * field)
     return ridged

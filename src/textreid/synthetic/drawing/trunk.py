@@ -17,7 +17,7 @@ _TUCKED = {"shirt": 0.45, "t-shirt": 0.2, "polo shirt": 0.25, "vest": 0.4, "swea
 
 
 def hem_height(figure: Figure) -> float:
-    """Where the upper garment ends, in statures above the ground."""
+    """Find where the upper garment ends, in statures above the ground."""
     cut, kind = figure.look.cut[0], figure.person.upper
     hem = _HEM[kind]
     if kind == "dress":
@@ -30,12 +30,12 @@ def hem_height(figure: Figure) -> float:
 
 
 def pad(figure: Figure) -> float:
-    """How far the upper garment stands off the body, in statures."""
+    """Find how far the upper garment stands off the body, in statures."""
     return _PAD[figure.person.upper] * (0.7 + 0.6 * figure.look.cut[1])
 
 
 def draw_trunk(figure: Figure) -> None:
-    """The upper garment, from the neck to its hem, with collar, opening and pattern."""
+    """Draw the upper garment, from the neck to its hem, with collar, opening and pattern."""
     look, person = figure.look, figure.person
     whole = hem_height(figure)
     _neck(figure)
@@ -61,7 +61,7 @@ def draw_trunk(figure: Figure) -> None:
 
 
 def _axis(figure: Figure, hem: float) -> tuple[list[Point], list[float]]:
-    """Axis and half-widths of the trunk, so that it can be drawn like a limb."""
+    """Find axis and half-widths of the trunk, so that it can be drawn like a limb."""
     extra = pad(figure)
     rows = [0.846, 0.832, 0.815, 0.77, 0.70, 0.615, 0.53]
     points, radii = [], []
@@ -79,7 +79,7 @@ def _axis(figure: Figure, hem: float) -> tuple[list[Point], list[float]]:
 
 
 def _slope(figure: Figure, cover: Material) -> None:
-    """The slope from the neck to the arms, lit from above."""
+    """Draw the slope from the neck to the arms, lit from above."""
     extra = pad(figure)
     s = figure.body.shoulder
     ends = [figure.at(side * (s + 0.6 * extra), 0.0, 0.800 + 0.5 * extra) for side in (-1, 1)]
@@ -91,7 +91,7 @@ def _slope(figure: Figure, cover: Material) -> None:
 
 
 def _folds(figure: Figure, axis: list[Point], radii: list[float]) -> None:
-    """Creases from the armpits and at the waist, other ones in every picture."""
+    """Draw creases from the armpits and at the waist, other ones in every picture."""
     s, chance = figure.size, figure.chance
     if figure.person.upper == "padded jacket" or len(axis) < 6:
         return
@@ -110,7 +110,7 @@ def _folds(figure: Figure, axis: list[Point], radii: list[float]) -> None:
 
 
 def draw_skirt(figure: Figure, waist: float, hem: float, cover: Material, flare: float) -> None:
-    """A tube from the waist that widens to its hem and makes room for the legs."""
+    """Draw a tube from the waist that widens to its hem and makes room for the legs."""
     knees = [figure.view.place(leg[1]) for leg in figure.body.legs]
     ankles = [figure.view.place(leg[2]) for leg in figure.body.legs]
     low = max(0.0, min(1.0, (0.28 - hem) / 0.22))
@@ -140,7 +140,7 @@ def draw_skirt(figure: Figure, waist: float, hem: float, cover: Material, flare:
 
 
 def shadow_under(figure: Figure, where: Point, half: float) -> None:
-    """The dark below a hem, drawn on what is already there."""
+    """Darken what is already there below a hem."""
     x, y = where
     figure.canvas.relight_ellipse(x, y + 0.008 * figure.size, half * 0.95, 0.028 * figure.size, 0.56)
 
@@ -161,7 +161,7 @@ def _neckline(figure: Figure) -> None:
 
 
 def _opening(figure: Figure, bottom: float, hem: float) -> None:
-    """What shows between the two fronts, or the seam where they meet."""
+    """Draw what shows between the two fronts, or the seam where they meet."""
     person, look = figure.person, figure.look
     kind, extra = person.upper, pad(figure)
     if person.inner_colour is not None:
