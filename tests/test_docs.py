@@ -1,11 +1,84 @@
-"""What stands beside the code says the same as the code."""
+"""What stands beside the code is true: its Python runs, its versions are the package's."""
 
+import doctest
+import importlib
 import re
+import shutil
 from pathlib import Path
 
+import pytest
+
 import textreid
+from textreid.cli import main
 
 CHECKOUT = Path(__file__).parents[1]
+PACKAGE = Path(textreid.__file__).parent
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = {"docs/python.md": 8, "README.md": 1}  # and how many of their blocks are Python
+WITH_EXAMPLES = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
+COMMAND = re.compile(r"^textreid synthesize .*$", re.MULTILINE)
+
+
+def blocks(page: str) -> list[str]:
+    """The Python of a page, in its order."""
+    text = (CHECKOUT / page).read_text(encoding="utf-8")
+    return [body for language, body in FENCE.findall(text) if language == "python"]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that docs/python.md begins with."""
+    folder = tmp_path_factory.mktemp("drawn")
+    commands = COMMAND.findall((CHECKOUT / "docs/python.md").read_text(encoding="utf-8"))
+    assert len(commands) == 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for command in commands:
+            patch.setattr("sys.argv", command.partition("#")[0].split())
+            with pytest.raises(SystemExit, match="0"):
+                main()
+    return folder
+
+
+@pytest.fixture
+def workplace(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, and the working directory."""
+    folder = tmp_path / "workplace"
+    shutil.copytree(drawn, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_runs(page: str, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scripts = blocks(page)
+    assert len(scripts) == PAGES[page]
+    for number, script in enumerate(scripts, start=1):
+        # Each is a program of its own: it shares files with those before it, and no names.
+        exec(compile(script, f"{page}, script {number}", "exec"), {"__name__": "__main__"})  # noqa: S102
+        assert capsys.readouterr().out or "print" not in script
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_the_examples_of_docstrings_run(path: Path, workplace: Path) -> None:
+    textreid.caption("crops", "captions", ["draft=describe"])
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    said: list[str] = []
+    tests = [test for test in doctest.DocTestFinder().find(module) if test.examples]
+    for test in tests:
+        assert not any(doctest.SKIP in example.options for example in test.examples)
+        runner.run(test, out=said.append)
+    assert runner.failures == 0, "".join(said)
+    assert tests
+
+
+def test_every_public_name_has_an_example() -> None:
+    public = [name for name in dir(textreid) if not name.startswith("__")]
+    assert [name for name in public if ">>> " not in (getattr(textreid, name).__doc__ or "")] == []
+    assert len(public) >= 13
 
 
 def test_the_citation_names_this_version() -> None:

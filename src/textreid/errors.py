@@ -141,6 +141,23 @@ def check_type(name: str, value: object, kinds: type | tuple[type, ...], expecte
         raise ArgumentError(f"{name}: expected {expected}, not {in_short(value)}")
 
 
+def check_choice(name: str, value: object, known: Iterable[str]) -> None:
+    """Refuse what is not one of some words.
+
+    >>> check_choice("precision", "bf61", ["fp32", "bf16"])
+    Traceback (most recent call last):
+    textreid.errors.ConfigError: precision: 'bf61' is not known; did you mean bf16?
+
+    Raises:
+        ArgumentError: ``value`` is not a string.
+        ConfigError: it is another one.
+    """
+    words = list(known)
+    check_type(name, value, str, f"one of {', '.join(words)}")
+    if value not in words:
+        raise ConfigError(f"{name}: {value!r} is not known; {nearest_name(str(value), words)}")
+
+
 def check_path(name: str, value: object) -> None:
     """Refuse what is not a path.
 

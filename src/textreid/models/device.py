@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from textreid.errors import ConfigError
+from textreid.errors import ConfigError, check_choice, check_type
 
 Precision = Literal["auto", "fp32", "bf16"]
 Item = TypeVar("Item")
@@ -41,9 +41,10 @@ def choose_device(precision: Precision | Literal["fp16"], device: str | None = N
     """Choose the device asked for, else the GPU if there is one, else the CPU; bfloat16 where it is multiplied fast.
 
     Raises:
-        ConfigError: bf16 is asked for on a GPU that cannot compute it.
+        ConfigError: torch cannot compute on ``device``, or bf16 is asked for on a GPU that cannot compute it.
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    check_choice("precision", precision, ("auto", "fp32", "bf16", "fp16"))
+    place = _open(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if place.type == "cuda":
         name, fast = torch.cuda.get_device_name(place), torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -61,6 +62,17 @@ def choose_device(precision: Precision | Literal["fp16"], device: str | None = N
         return Device(place, torch.bfloat16, f"{name} multiplies bfloat16")
     hint = "; fp16 would be faster" if place.type == "cuda" else ""
     return Device(place, torch.float32, f"{name} does not multiply bfloat16{hint}")
+
+
+def _open(device: str) -> torch.device:
+    check_type("device", device, str, "a device of torch, like cpu or cuda:1")
+    try:
+        place = torch.device(device)
+        torch.zeros(1, device=place).cpu()
+    except (RuntimeError, AssertionError) as error:  # torch raises both for a device that is not there
+        reason = str(error).split(".")[0].split("\n")[0]
+        raise ConfigError(f"device {device!r}: torch cannot compute there: {reason[:120]}") from error
+    return place
 
 
 def refuse_to_compile(device: torch.device) -> None:

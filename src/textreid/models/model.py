@@ -20,7 +20,7 @@ from safetensors.torch import save
 
 from textreid.artifacts import new_folder, write_bytes, write_json, write_text
 from textreid.config import ModelConfig
-from textreid.errors import ArgumentError, ModelError, check_list
+from textreid.errors import ArgumentError, DataError, ModelError, check_list
 from textreid.images import map_ahead, read_pixels
 from textreid.models.checkpoints.report import KeyReport
 from textreid.models.device import Precision, choose_device, map_on_cores, to_device
@@ -38,6 +38,11 @@ _TOKENS = 1600  # that one core of a CPU works on at once: 8 pictures of the pap
 
 class Model:
     """A dual encoder with its tokenizer.
+
+    >>> import textreid
+    >>> model = textreid.load_model()
+    >>> model.encode_texts(["a woman in a red jacket", "a man"]).shape  # each of length 1
+    (2, 256)
 
     In float32, the default, machines agree up to rounding. In bfloat16, which some processors multiply twice as fast,
     features differ from those by about 0.0001 in cosine; what is saved, and the fingerprint, are the same.
@@ -189,7 +194,11 @@ class Model:
         Raises:
             ImageError: a picture cannot be read; names it.
             ArgumentError: an argument is not such a list.
+            DataError: one of the lists is empty.
         """
+        for name, given in (("texts", texts), ("images", images)):
+            if isinstance(given, Sequence) and not len(given):
+                raise DataError(f"{name}: an empty list; there is nothing to compare")
         return self.encode_texts(texts) @ self.encode_images(images).T
 
     def save(

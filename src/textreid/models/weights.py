@@ -4,7 +4,7 @@ import logging
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from textreid.artifacts import MANIFEST
 from textreid.config import ModelConfig
-from textreid.errors import ConfigError, ModelError
+from textreid.errors import ConfigError, ModelError, check_choice, check_list, check_path
 from textreid.models.checkpoints.clip import read_clip
 from textreid.models.checkpoints.hub import download
 from textreid.models.checkpoints.layouts import TEXT_POSITIONS, VISION_POSITIONS
@@ -41,6 +41,11 @@ def load_model(
 ) -> Model:
     """Load a model; its ``report`` tells what became of each tensor.
 
+    >>> import textreid
+    >>> model = textreid.load_model()  # the bundled one
+    >>> model.config.image_height, model.config.image_width, model.config.embedding_dim
+    (128, 64, 256)
+
     Args:
         name_or_path: None or ``"tiny"`` for the bundled model; a model folder; a file or folder with a CLIP, as
             OpenAI, open_clip, Hugging Face or the IRRA family store it (docs/checkpoints.md); or else the name of one
@@ -56,8 +61,18 @@ def load_model(
         ModelError: there is no such model, or its files are damaged, do not fit each other, or need ``activation``.
         ArtifactError: the model folder is incomplete, truncated, or of another format version.
         DownloadError: the hub cannot be reached, or has no such model.
-        ConfigError: ``image_size`` is not a multiple of the patch size, or the GPU cannot compute bf16.
+        ConfigError: an argument has a wrong type or is not known; ``image_size`` is not a multiple of the patch size;
+            or torch cannot compute on ``device``, or not in bf16.
     """
+    if name_or_path is not None:
+        check_path("name_or_path", name_or_path)
+    if image_size is not None:
+        check_list("image_size", image_size, int, "two whole numbers")
+        if len(image_size) != 2 or min(image_size) < 1:
+            raise ConfigError(f"image_size: expected (height, width) in pixels, not {image_size!r}")
+    if activation is not None:
+        check_choice("activation", activation, get_args(Activation))
+    place = choose_device(precision, device).device
     source = _read(name_or_path, activation)
     height, width = image_size or (source.config.image_height, source.config.image_width)
     wanted = replace(
@@ -67,7 +82,6 @@ def load_model(
         activation=activation or source.config.activation,
     )
     source = _fit(source, wanted)
-    place = choose_device(precision, device).device
     texts = training_text_of("tiny" if name_or_path is None else name_or_path)
     return Model(_build(source).to(place), source.tokenizer, source.selected_on, texts, precision, source.report)
 
