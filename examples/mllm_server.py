@@ -40,7 +40,7 @@ _MOST_DIFFERENT = 12.0  # grey levels; two pictures of a corpus differ by more, 
 
 @dataclass(frozen=True)
 class Question:
-    """What a client asked of ``/v1/chat/completions``: texts joined, pictures as files."""
+    """Question that a client asked of ``/v1/chat/completions``: texts joined, pictures as files."""
 
     text: str
     images: tuple[bytes, ...]
@@ -74,7 +74,7 @@ def read_question(body: Mapping[str, Any]) -> Question:
 
 
 def completion(question: Question, text: str | None, finish_reason: str = "stop") -> dict[str, Any]:
-    """The body of an answer, with rough counts of tokens."""
+    """Return the body of an answer, with rough counts of tokens."""
     read = _PICTURE_TOKENS * len(question.images) + len(question.text) // 4
     written = len((text or "").split())
     return {
@@ -90,18 +90,18 @@ def completion(question: Question, text: str | None, finish_reason: str = "stop"
 
 
 def model_list(names: tuple[str, ...]) -> dict[str, Any]:
-    """The body of ``/v1/models``."""
+    """Return the body of ``/v1/models``."""
     data = [{"id": name, "object": "model", "created": 0, "owned_by": "textreid"} for name in names]
     return {"object": "list", "data": data}
 
 
 def refusal(status: int, message: str) -> dict[str, Any]:
-    """The body of an error."""
+    """Return the body of an error."""
     return {"error": {"message": message, "type": "error", "code": status}}
 
 
 class Corpus:
-    """The pictures of a synthetic corpus, and simulated MLLMs that know who is in them."""
+    """Pictures of a synthetic corpus, and simulated MLLMs that know who is in them."""
 
     def __init__(self, folder: Path, error_rate: float, dirt_rate: float) -> None:
         truth = read_people(folder)
@@ -111,7 +111,7 @@ class Corpus:
         self._templates = {template.text: template for template in own_templates().values()}
 
     def answer(self, question: Question) -> str:
-        """What the model that was asked says about the picture that was sent.
+        """Return what the model that was asked says about the picture that was sent.
 
         Raises:
             CaptionError: there is not exactly one picture, it is none of the corpus, or the template has an unknown
@@ -134,7 +134,7 @@ class Corpus:
         return self._images[int(differences.argmin())]
 
     def _instruction(self, text: str) -> Instruction:
-        """What the words of a request ask for; a simulated MLLM understands templates, and no other wish."""
+        """Return what the words of a request ask for; a simulated MLLM understands templates, and no other wish."""
         shown = re.search(r'Template: "(.+)"$', text)
         if not shown:
             return Instruction("static", text)
@@ -142,12 +142,12 @@ class Corpus:
 
 
 def _thumbnail(picture: Image.Image) -> npt.NDArray[np.float32]:
-    """(8 * 16 * 3,) mean colours of the picture's cells, from 0 to 255."""
+    """Return the (8 * 16 * 3,) mean colours of the picture's cells, from 0 to 255."""
     return np.asarray(picture.resize(_THUMBNAIL, Image.Resampling.BOX), dtype=np.float32).ravel()
 
 
 class Server(ThreadingHTTPServer):
-    """Answers for a corpus, each request ``latency`` seconds after it came."""
+    """Server that answers for a corpus, each request ``latency`` seconds after it came."""
 
     request_queue_size = 1024
 
@@ -157,7 +157,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The two addresses of the protocol that a captioning client needs."""
+    """Handler of the two addresses of the protocol that a captioning client needs."""
 
     server: Server
     protocol_version = "HTTP/1.1"

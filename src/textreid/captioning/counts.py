@@ -129,19 +129,19 @@ class JobCounts:
         return {mllm: self._before.get(mllm, Usage()) + self.usage_now.get(mllm, Usage()) for mllm in mllms}
 
     def cost(self, prices: Mapping[str, Price]) -> float | None:
-        """What the MLLMs of this run have cost over all runs; ``prices`` by MLLM. None if one has no price."""
+        """Return what the MLLMs of this run have cost over all runs; ``prices`` by MLLM. None if one has no price."""
         usage = self.usage
         return total_cost({mllm: usage[mllm] for mllm in self.usage_now}, prices)
 
     def line(self, prices: Mapping[str, Price]) -> str:
-        """What to show beside the progress."""
+        """Return what to show beside the progress."""
         parts = [f"{self.images_done} images", f"{self.rate:.1f} captions/s", *self._spending(prices)]
         parts += [f"{counts.total()} {what} ({_listed(counts)})" for what, counts in self._troubles() if counts]
         parts += [f"at the moment {self.trouble}"] if self.trouble else []
         return ", ".join(parts)
 
     def summary(self, prices: Mapping[str, Price]) -> str:
-        """What to show at the end."""
+        """Return what to show at the end."""
         ok = self.statuses["ok"]
         kept = Counter({status: count for status, count in self.statuses.items() if status != "ok"})
         parts = [f"{ok} captions of {self.images} images"]
@@ -154,7 +154,7 @@ class JobCounts:
         return "; ".join([*parts, *self._spending(prices)])
 
     def to_dict(self, prices: Mapping[str, Price]) -> dict[str, Any]:
-        """The counts as JSON values."""
+        """Return the counts as JSON values."""
         return {
             "images": self.images,
             "captions": self.total,
@@ -170,7 +170,7 @@ class JobCounts:
         }
 
     def _spending(self, prices: Mapping[str, Price]) -> list[str]:
-        """Tokens and cost of all runs, where there are any."""
+        """Return tokens and cost of all runs, where there are any."""
         usage = sum((self.usage[mllm] for mllm in self.usage_now), Usage())
         tokens, cost = usage.prompt_tokens + usage.completion_tokens, self.cost(prices)
         if not tokens and not cost:

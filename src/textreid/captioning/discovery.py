@@ -174,7 +174,7 @@ def discover_templates(
 
 
 def _open(path: Path, llm: ChatModel, captions: Sequence[str], wanted: int) -> dict[str, Any]:
-    """The dialogue in ``path``, or a new one."""
+    """Read the dialogue in ``path``, or begin a new one."""
     settings = {"url": llm.url, "model": llm.model, "temperature": llm.temperature, "wanted": wanted}
     new = {
         "kind": KIND,

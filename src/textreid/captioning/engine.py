@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one image lacks: ``number`` is its place in the job, ``slots`` are in the job's order."""
+    """Slots that one image lacks: ``number`` is its place in the job, ``slots`` are in the job's order."""
 
     number: int
     image: str
@@ -22,7 +22,7 @@ class Work:
 
 
 class Job(Protocol):
-    """What an engine sees of a captioning job.
+    """View that an engine has of a captioning job.
 
     Attributes:
         root: folder of the images.
@@ -39,7 +39,7 @@ class Job(Protocol):
     stopped: asyncio.Event
 
     def pending(self, mllms: Collection[str]) -> Iterator[Work]:
-        """The images that lack captions of ``mllms``; ends when the job is stopped."""
+        """Yield the images that lack captions of ``mllms``; ends when the job is stopped."""
         ...
 
     async def deliver(self, number: int, answers: Sequence[Answer]) -> None:
@@ -53,7 +53,7 @@ class Job(Protocol):
 
 
 class Engine(Protocol):
-    """Brings the images of a job to the MLLMs and the answers back."""
+    """Way of bringing the images of a job to the MLLMs and the answers back."""
 
     @property
     def trouble(self) -> str:
@@ -65,12 +65,12 @@ class Engine(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of everything; nothing is under way."""
+        """Free whatever is held; nothing is under way."""
         ...
 
 
 class LocalEngine:
-    """Asks from this process: one event loop, ``in_flight`` images of each captioner at once."""
+    """Engine that asks from this process: one event loop, ``in_flight`` images of each captioner at once."""
 
     def __init__(self, captioners: Sequence[Captioner]) -> None:
         self._captioners = captioners

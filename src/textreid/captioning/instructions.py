@@ -49,12 +49,12 @@ class Instruction:
 
 
 def static_instruction() -> Instruction:
-    """The request without a template."""
+    """Return the request without a template."""
     return Instruction("static", _REQUEST)
 
 
 def dynamic_instructions(templates: Mapping[str, Template] | None = None) -> tuple[Instruction, ...]:
-    """The request with each of ``templates`` (our own when None); a captioning job draws one for each caption."""
+    """Return the request with each of ``templates`` (our own when None); a job draws one for each caption."""
     chosen = own_templates() if templates is None else templates
     return tuple(
         Instruction("dynamic", _REQUEST + _IN_THE_STYLE.format(template=template.text), template)

@@ -32,7 +32,7 @@ _EXIT_GRACE_S = 6.0  # without any answer, after a stop; what still waits then i
 
 
 def job_facts(root: Path, slots: Sequence[Slot], models: Mapping[str, str], settings: Settings) -> dict[str, Any]:
-    """What decides the rows of a job: a table is only continued by a job whose facts do not contradict.
+    """Return what decides the rows of a job: a table is only continued by a job whose facts do not contradict.
 
     Slots that a table does not have yet may come in later, with their MLLMs.
     """
@@ -106,7 +106,7 @@ def caption_images(
 
 
 class _Job:
-    """The state of one run: which captions are there, and what is on its way to the table."""
+    """State of one run: which captions are there, and what is on its way to the table."""
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class _Job:
             self._table.finish()
 
     def pending(self, mllms: Collection[str]) -> Iterator[Work]:
-        """The images that lack captions of ``mllms``, with the slots that they lack; none once the job is to stop."""
+        """Yield the images that lack captions of ``mllms``, with those slots; none once the job is to stop."""
         columns = [column for column, slot in enumerate(self.slots) if slot.mllm in mllms]
         for number, image in enumerate(self._images):
             if self.stopped.is_set():
@@ -262,7 +262,7 @@ class _Job:
         self._watch(self.counts)
 
     def _released(self, answers: Sequence[Answer]) -> list[Answer]:
-        """What may be saved, now that ``answers`` have come: rejected ones only of an MLLM that has given others."""
+        """Return what may be saved, now that ``answers`` have come: rejected ones only of a useful MLLM."""
         released: list[Answer] = []
         for answer in answers:
             mllm = answer.row.mllm
@@ -343,7 +343,7 @@ def _short_collections() -> Iterator[None]:
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error of a group, one that textreid raised on purpose if there is any."""
+    """Return the first error of a group, one that textreid raised on purpose if there is any."""
     leaves = list(_leaves(errors))
     return next((error for error in leaves if isinstance(error, TextReidError)), leaves[0])
 

@@ -53,7 +53,7 @@ class CaptionerOptions:
     fields: Mapping[str, Any] | None = None
 
     def of(self, backend: Backend) -> dict[str, Any]:
-        """The fields that are given and that ``backend`` has."""
+        """Return the fields that are given and that ``backend`` has."""
         return {name: value for name, value in vars(self).items() if value is not None and backend in _TAKEN_BY[name]}
 
     def check(self, mllms: Sequence[CaptionerSpec]) -> None:
@@ -157,7 +157,7 @@ def open_engine(
     workers: int | None = None,
     tensor_parallel: int = 1,
 ) -> Engine:
-    """What asks ``mllms`` about the files under ``images``: this process, or the workers of a Ray cluster.
+    """Open what asks ``mllms`` about the files under ``images``: this process, or the workers of a Ray cluster.
 
     Raises:
         ConfigError: as `open_captioner`, as `RayEngine`, or options of Ray without it.
@@ -186,12 +186,12 @@ def open_engine(
 def open_captioners(
     mllms: Sequence[CaptionerSpec], images: Path, options: CaptionerOptions | None = None
 ) -> list[Captioner]:
-    """`open_captioner` of each."""
+    """Open the captioner of each."""
     return [open_captioner(mllm, images, options) for mllm in mllms]
 
 
 def _environment_of(mllms: Sequence[CaptionerSpec]) -> dict[str, str]:
-    """The environment variables of this process that decide on keys and proxies of ``mllms``, for workers to take over.
+    """Return the environment variables that decide on keys and proxies of ``mllms``, for workers to take over.
 
     They have all four of proxies, for those of another machine would send pictures where nobody was told.
     """
@@ -205,7 +205,7 @@ def _environment_of(mllms: Sequence[CaptionerSpec]) -> dict[str, str]:
 
 
 def open_captioner(mllm: CaptionerSpec, images: Path, options: CaptionerOptions | None = None) -> Captioner:
-    """The captioner of ``mllm`` for the files under ``images``; keys come from the environment.
+    """Open the captioner of ``mllm`` for the files under ``images``; keys come from the environment.
 
     Raises:
         ConfigError: it cannot be made from what was given.

@@ -175,7 +175,7 @@ def plan_captions(
 
 
 class _Display:
-    """What the user of a running job sees."""
+    """View of a running job for its user."""
 
     def __init__(self, progress: Progress, plan: CaptionPlan) -> None:
         self._progress, self._plan = progress, plan

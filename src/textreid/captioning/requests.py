@@ -102,7 +102,7 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class CaptionFailure:
-    """Why a request has no answer, after whatever retries the captioner makes by itself.
+    """Reason why a request has no answer, after whatever retries the captioner makes by itself.
 
     Attributes:
         kind: short name in the form of ``"time-out"``, ``"http-500"``, ``"unreadable-image"``; it is counted, and
@@ -143,7 +143,7 @@ class Captioner(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """What a job is told.
+    """Settings of a job.
 
     Attributes:
         seed: of the choice of instructions and of the MLLMs' sampling.
@@ -164,7 +164,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Slot:
-    """One of the captions that every image gets: ``mllm`` is asked with one of ``choices``, which ``label`` names."""
+    """Caption that every image gets: ``mllm`` is asked with one of ``choices``, which ``label`` names."""
 
     mllm: str
     label: str
@@ -179,7 +179,7 @@ class Slot:
 def slots_of(
     mllms: Sequence[str], labels: Sequence[str], templates: Mapping[str, Template] | None = None
 ) -> list[Slot]:
-    """The slots of a job: each of ``mllms`` with each of ``labels``.
+    """Return the slots of a job: each of ``mllms`` with each of ``labels``.
 
     ``"static"`` is the request alone, ``"dynamic"`` adds one of ``templates`` (ours when None), ``"styled"`` a style.
 
@@ -203,7 +203,7 @@ def slots_of(
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one slot of one image.
+    """Outcome of one slot of one image.
 
     Attributes:
         row: with a ``failure``, it has no caption.
@@ -280,7 +280,7 @@ def unusable(rows: Sequence[CaptionRow]) -> str:
 
 
 def requests_for(image: str, slot: Slot, settings: Settings) -> list[Request]:
-    """What ``slot`` of ``image`` is asked, first and after each rejection: other instructions, as long as they last."""
+    """Return what ``slot`` of ``image`` is asked, first and after each rejection: other instructions while they last."""
     chance = Chance.of(settings.seed, "captions", slot.name, image)
     choices: list[Instruction] = []
     requests = []
@@ -316,7 +316,7 @@ async def caption_image(
 
 
 def is_rejected(answer: Answer) -> bool:
-    """Whether a cleaning rule says no, so that another answer may be asked for."""
+    """Tell whether a cleaning rule says no, so that another answer may be asked for."""
     return answer.failure is None and answer.row.status != OK
 
 
@@ -345,14 +345,14 @@ def answer_of(
 
 
 def _moved(spans: Sequence[Span], cleaned: Cleaned) -> tuple[Span, ...]:
-    """Spans of the raw answer as spans of the caption; none where cleaning changed more than its ends."""
+    """Return spans of the raw answer as spans of the caption; none where cleaning changed more than its ends."""
     start = cleaned.raw.find(cleaned.caption) if cleaned.status == OK else -1
     inside = [(low - start, high - start) for low, high in spans]
     return tuple(span for span in inside if 0 <= span[0] < span[1] <= len(cleaned.caption)) if start >= 0 else ()
 
 
 def _unfinished(caption: Caption) -> CaptionFailure | None:
-    """Why an answer is not one to keep though it came: a sentence that was cut would pass for a short one."""
+    """Say why an answer is not one to keep though it came: a sentence that was cut would pass for a short one."""
     reason = caption.finish_reason.lower()
     if reason in _CUT_OFF:
         thinks = "<think>" in caption.text and "</think>" not in caption.text.rstrip().removesuffix("</think>")

@@ -21,7 +21,7 @@ _CAPTION_TOKENS = 60
 
 @dataclass(frozen=True)
 class Price:
-    """What a model costs, in one currency of the user's choice.
+    """Price of a model, in one currency of the user's choice.
 
     Attributes:
         prompt: for a million tokens read.
@@ -133,7 +133,7 @@ def preview(images: Sequence[str], slots: Sequence[Slot], settings: Settings, pr
 
 
 def _estimate(images: int, slots: Sequence[Slot]) -> dict[str, Usage]:
-    """About how many tokens each MLLM reads and writes for ``images``."""
+    """Estimate how many tokens each MLLM reads and writes for ``images``."""
     totals: dict[str, Usage] = {}
     for slot in slots:
         characters = sum(len(choice.text) for choice in slot.choices) / len(slot.choices)

@@ -77,7 +77,7 @@ class Style:
 
 
 def even_styles(count: int, seed: int = 0) -> tuple[Style, ...]:
-    """``count`` different styles that cover the grid evenly, each axis by itself and each pair of axes.
+    """Return ``count`` different styles that cover the grid evenly, each axis by itself and each pair of axes.
 
     Every style is the one whose levels and pairs of levels the earlier ones have used least, so any beginning of the
     sequence is even by itself. Equal seeds give equal styles.
@@ -109,7 +109,7 @@ def even_styles(count: int, seed: int = 0) -> tuple[Style, ...]:
 
 
 def style_instructions(count: int = 256, seed: int = 0) -> tuple[Instruction, ...]:
-    """The request with each of ``count`` styles; a captioning job draws one for each caption, as of templates.
+    """Return the request with each of ``count`` styles; a captioning job draws one for each caption, as of templates.
 
     Raises:
         CaptionError: ``count`` is not between 1 and the number of points in the grid.

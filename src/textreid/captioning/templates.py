@@ -68,14 +68,14 @@ class Template:
 
 
 def slot_name(slot: str) -> str:
-    """Our name of a slot: ``"Shoes description"`` is ``"footwear"``; one that we do not have keeps its name."""
+    """Return our name of a slot: ``"Shoes description"`` is ``"footwear"``; one that we do not have keeps its name."""
     name = " ".join(slot.replace("_", " ").lower().split()).removesuffix(" description")
     return _SYNONYMS.get(name, name)
 
 
 @cache
 def own_templates() -> dict[str, Template]:
-    """The templates that come with textreid, by id."""
+    """Return the templates that come with textreid, by id."""
     text = files("textreid.captioning").joinpath("templates.toml").read_text(encoding="utf-8")
     return {name: Template(name, pattern) for name, pattern in tomllib.loads(text)["templates"].items()}
 
@@ -136,7 +136,7 @@ def _toml_entries(path: Path, text: str) -> list[tuple[int, str, str]]:
 
 
 def problem_of(pattern: str) -> str:
-    """What is wrong with the pattern of a template; empty if nothing."""
+    """Say what is wrong with the pattern of a template; empty if nothing."""
     if len(pattern) > LONGEST_TEMPLATE:
         return f"{len(pattern)} characters, but a template has at most {LONGEST_TEMPLATE}"
     slots, braces = 0, 0
@@ -157,7 +157,7 @@ def problem_of(pattern: str) -> str:
 
 
 def fill(pattern: str, phrase: Callable[[str], str | None], nothing: Callable[[str], str]) -> str:
-    """The pattern with its slots filled; of each optional part the first alternative that can be filled.
+    """Return the pattern with its slots filled; of each optional part the first alternative that can be filled.
 
     Args:
         pattern: text with ``[slots]`` and ``{parts that may go|what then stands there}``.
@@ -183,7 +183,7 @@ def fill(pattern: str, phrase: Callable[[str], str | None], nothing: Callable[[s
 
 @dataclass(frozen=True)
 class Parsed:
-    """The templates of one answer.
+    """Templates of one answer.
 
     Attributes:
         patterns: those that can be used, in order, each once.
@@ -195,7 +195,7 @@ class Parsed:
 
 
 def parse_templates(answer: str, cut_off: bool = False) -> Parsed:
-    """The templates in an LLM's answer: one a line, or strings of a JSON value; anything without a slot is talk.
+    """Return the templates in an LLM's answer: one a line, or strings of a JSON value; anything without a slot is talk.
 
     Numbers, bullets, quotes, bold type, tables, code fences and escaped brackets are taken away, and slots in other
     brackets or spellings get ours. Templates are refused that are malformed, have fewer than two slots, no words
@@ -224,14 +224,14 @@ def parse_templates(answer: str, cut_off: bool = False) -> Parsed:
 
 
 def structure(pattern: str) -> tuple[str, tuple[str, ...]]:
-    """What makes two templates the same but for words in between: the opening, and the order of the slots."""
+    """Return what makes two templates the same but for words in between: the opening, and the order of the slots."""
     named = _SLOT.sub(lambda match: f"[{slot_name(match[1]).replace(' ', '-')}]", pattern.lower())
     words = re.findall(r"\[[^\]]*\]|[^\W_]+", named)
     return " ".join(words[:_OPENING_WORDS]), tuple(match[1] for match in _SLOT.finditer(named))
 
 
 def distinct_structures(patterns: Iterable[str]) -> list[str]:
-    """The patterns in order, without those whose structure an earlier one has."""
+    """Return the patterns in order, without those whose structure an earlier one has."""
     found: dict[tuple[str, tuple[str, ...]], str] = {}
     for pattern in patterns:
         found.setdefault(structure(pattern), pattern)
@@ -275,14 +275,14 @@ def _in_brackets(match: re.Match[str]) -> str:
 
 
 def _spelling(slot: str) -> str:
-    """A pronoun's slot as our templates write it; other slots in lower case."""
+    """Return a pronoun's slot as our templates write it; other slots in lower case."""
     name = slot_name(slot)
     capital = slot.strip()[:1].isupper() and "/" in name
     return "/".join(word.capitalize() for word in name.split("/")) if capital else name
 
 
 def _unfit(pattern: str) -> str:
-    """Why a pattern is not to be used; empty if it is."""
+    """Say why a pattern is not to be used; empty if it is."""
     problem = problem_of(pattern)
     if problem:
         return problem

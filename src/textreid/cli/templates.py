@@ -59,7 +59,7 @@ def discover(
 
 
 def _static_sample(table: Path, count: int, seed: int) -> list[str]:
-    """Static captions of a table, drawn by chance; the same for equal seeds."""
+    """Draw static captions of a table by chance; the same for equal seeds."""
     import numpy as np
 
     from textreid.captions.table import read_captions

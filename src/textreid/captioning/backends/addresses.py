@@ -69,7 +69,7 @@ class Key:
         return {"authorization": f"Bearer {self.value}"} if self.value else {}
 
     def redact(self, text: str) -> str:
-        """``text`` on one line, cut to 300 characters, without the key and what looks like a part of one."""
+        """Return ``text`` on one line, cut to 300 characters, without the key and what looks like a part of one."""
         if self.value:
             text = text.replace(self.value, "[key]")
         text = " ".join(_KEY_LIKE.sub("[key]", text).split())
@@ -172,7 +172,7 @@ def destination(url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host``, as a URL has it, is this machine.
+    """Tell whether ``host``, as a URL has it, is this machine.
 
     >>> [is_loopback(host) for host in ("127.0.0.2", "::1", "LOCALHOST.", "127.1", "gpu.example.org")]
     [True, True, True, True, False]
@@ -185,7 +185,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _addresses(name: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """The addresses in ``name`` (a resolver also takes 127.1), or behind it where it is short or this machine's own."""
+    """Return the addresses in ``name`` (a resolver also takes 127.1), or behind it if it is short or this machine's."""
     try:
         return [_plain(ipaddress.ip_address(name))]
     except ValueError:
@@ -205,12 +205,12 @@ def _addresses(name: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]
 def _plain(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The IPv4 address inside an IPv6 one (::ffff:127.0.0.1), or the address itself."""
+    """Return the IPv4 address inside an IPv6 one (::ffff:127.0.0.1), or the address itself."""
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def _is_exempt(host: str, port: int, no_proxy: str) -> bool:
-    """Whether an entry of ``NO_PROXY`` is ``host``: a name and those below it, an address, a network; with a port."""
+    """Tell whether an entry of ``NO_PROXY`` is ``host``: a name and those below it, an address, a network."""
     for entry in re.split(r"[,\s]+", no_proxy.lower()):
         pattern = entry.partition("://")[2] or entry
         if pattern == "*":

@@ -68,13 +68,13 @@ class AttemptError(Exception):
         self.said = said
 
     def at_first_contact(self) -> CaptionFailure | None:
-        """What it means before anything was answered; None where the server is there and the trouble may pass."""
+        """Return what it means before anything was answered; None where the server is there and it may pass."""
         if self.passing and self.failure.kind not in UNREADABLE | {"no-connection"}:
             return None
         return replace(self.failure, permanent=True, fatal=True)
 
     def with_models(self, names: tuple[str, ...], model: str, place: str) -> "AttemptError":
-        """The same, naming what the server serves if it does not know the model."""
+        """Return the error, naming what the server serves if it does not know the model."""
         if self.failure.kind not in ("not-found", "http-400", "http-422"):
             return self
         serves = f"it serves: {', '.join(names[:20])}" if names else "is the URL right, up to /v1?"
@@ -132,7 +132,7 @@ class Connection:
         self._idle.clear()
 
     def redact(self, text: str) -> str:
-        """``text`` on one line, without the key."""
+        """Return ``text`` on one line, without the key."""
         return self._key.redact(text)
 
     @contextmanager
@@ -160,7 +160,7 @@ class Connection:
         return AttemptError(CaptionFailure("no-connection", message), passing=True)
 
     def _refusal(self, response: httpx2.Response) -> AttemptError:
-        """What an answer means whose status is not that of a success."""
+        """Say what an answer means whose status is not that of a success."""
         status, headers = response.status_code, response.headers
         said = self.redact(_message(response))
         refused = CaptionFailure(f"http-{status}", f"{self.place}: HTTP {status}: {said}")
@@ -186,7 +186,7 @@ class Connection:
         return AttemptError(replace(refused, permanent=True), passing=False, status=status, said=response.text)
 
     def _object(self, response: httpx2.Response) -> dict[str, Any]:
-        """The JSON object of an answer, whatever its header says of it."""
+        """Return the JSON object of an answer, whatever its header says of it."""
         content, kind = response.content, response.headers.get("content-type", "") or "no content type"
         try:
             text = content.decode(json.detect_encoding(content))
@@ -235,7 +235,7 @@ async def retrying(tries: int, backoff: float, longest_wait: float, attempt: Cal
 
 
 def _message(response: httpx2.Response) -> str:
-    """What the server says, be it JSON in one of the usual forms, text or a web page."""
+    """Return what the server says, be it JSON in one of the usual forms, text or a web page."""
     if "html" in response.headers.get("content-type", ""):
         return "a web page"
     try:
@@ -253,7 +253,7 @@ def _message(response: httpx2.Response) -> str:
 
 
 def _retry_after(headers: httpx2.Headers, now: float | None = None) -> float:
-    """Seconds that the server asks to wait, 0 if it does not: ``Retry-After`` in seconds or as a date, or in ms."""
+    """Return the seconds that the server asks to wait, or 0: ``Retry-After`` in seconds or as a date, or in ms."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         with contextlib.suppress(ValueError, OverflowError):
             seconds = float(headers.get(name, "")) * unit

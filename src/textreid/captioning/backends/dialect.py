@@ -83,7 +83,7 @@ def _value(name: str, text: str) -> Any:
 
 @dataclass
 class Dialect:
-    """What a server takes, as far as it is known.
+    """Requests that a server takes, as far as that is known.
 
     Attributes:
         fields: what the user has said of fields of the body: a value, or a `Rename`.
@@ -245,7 +245,7 @@ async def ask(
 
 
 def _with_own_fields(error: AttemptError, dialect: Dialect) -> AttemptError:
-    """The same; fatal, with the name of the option, where a field of the user's is what was refused."""
+    """Return the error; fatal, with the name of the option, where a field of the user's is what was refused."""
     refused = [name for name in dialect.fields if re.search(rf"(?<!\w){name}(?!\w)", error.said)]
     if not refused or error.status not in _LEARNS_FROM:
         return error
@@ -275,7 +275,7 @@ def read_answer(answer: Mapping[str, Any], connection: Connection) -> Caption:
 
 
 def _text(message: Mapping[str, Any]) -> str:
-    """The text of a message; a refusal is one too, for the cleaning rules to judge.
+    """Return the text of a message; a refusal is one too, for the cleaning rules to judge.
 
     Servers put a model's thoughts into fields of their own. Where there is nothing else, they stand in for the answer
     as thoughts, which the cleaning rules take off: an empty answer, whose example shows why it is empty.
@@ -286,7 +286,7 @@ def _text(message: Mapping[str, Any]) -> str:
 
 
 def _parts(content: object) -> str:
-    """The text of a content: a string, a part, or a list of them, of which thoughts and pictures are none."""
+    """Return the text of a content: a string, a part, or a list of them, of which thoughts and pictures are none."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):

@@ -44,24 +44,24 @@ class Endpoint:
     _pause: float = _FIRST_PAUSE
 
     def has_room(self, now: float) -> bool:
-        """Whether a request may start."""
+        """Tell whether a request may start."""
         if now < self.resumes_at:
             return False
         return self.under_way < (self.limit.limit if self.down_since is None else 1)
 
     def answered(self, number: int, seconds: float) -> None:
-        """Request ``number`` was answered."""
+        """Learn that request ``number`` was answered."""
         self.limit.answered(number, seconds)
         self.recovered()
 
     def recovered(self) -> None:
-        """The server works: it gave an answer, be it that one request was at fault."""
+        """Learn that the server works: it gave an answer, be it that one request was at fault."""
         self.down_since = None
         self._failures = self._refusals = 0
         self._pause = _FIRST_PAUSE
 
     def refused(self, number: int, retry_after: float, now: float) -> None:
-        """The server said that request ``number`` was one too many, and when to try again."""
+        """Learn that request ``number`` was one too many, as the server said, and when to try again."""
         self.limit.refused(number)
         self.down_since, self._failures = None, 0
         self._refusals += 1
@@ -69,7 +69,7 @@ class Endpoint:
             self.resumes_at = max(self.resumes_at, now + min(retry_after, _LONGEST_PAUSE))
 
     def failed(self, number: int, now: float, timed_out: bool) -> None:
-        """The server gave no proper answer to request ``number``."""
+        """Learn that there was no proper answer to request ``number``."""
         if timed_out:
             self.limit.timed_out(number)
         self._failures += 1
@@ -90,7 +90,7 @@ class Permit:
 
 
 class Dispatcher:
-    """Hands out the right to send a request; lives in one event loop.
+    """Queue for the right to send a request; lives in one event loop.
 
     Requests queue at an endpoint of their choice, so that an image's requests meet at one prefix cache; an endpoint
     that has room and no queue takes from the longest other one, so that none is idle while requests wait.
@@ -136,7 +136,7 @@ class Dispatcher:
             raise
 
     def release(self, permit: Permit) -> None:
-        """The request of ``permit`` has ended."""
+        """Give the permit of a request that has ended back."""
         permit.endpoint.under_way -= 1
         self._hand_out()
 

@@ -22,7 +22,7 @@ _HOPELESS = 5  # answers that cannot be read or are refused, from a server that 
 
 @dataclass(frozen=True)
 class ServingOptions:
-    """How an MLLM is asked; every default suits a local vLLM.
+    """Options of an MLLM behind a server; every default suits a local vLLM.
 
     Attributes:
         longest_side: pixels of the longer side of the picture that is sent, at most.
@@ -52,7 +52,7 @@ class ServingOptions:
 
 
 class OpenAICompatible:
-    """One model at any number of endpoints that speak the OpenAI protocol.
+    """Model at any number of endpoints that speak the OpenAI protocol.
 
     Keys come from the environment (see `addresses.key_for`) and leave this object in ``Authorization`` headers only.
 
@@ -113,13 +113,13 @@ class OpenAICompatible:
         return [replace(answers[0], notices=notices), *answers[1:]] if notices else answers
 
     async def first_contact(self) -> CaptionFailure | None:
-        """What makes it useless to send requests: the failure of the first endpoint that has one, or None."""
+        """Return what makes it useless to send requests: the failure of the first endpoint that has one, or None."""
         if self._contact is None:
             self._contact = asyncio.create_task(self._contact_all())
         return await asyncio.shield(self._contact)
 
     def outcomes(self) -> dict[str, dict[str, int]]:
-        """How many requests to each endpoint ended how: ``{url: {"ok": 10, "http-429": 1}}``."""
+        """Count how many requests to each endpoint ended how: ``{url: {"ok": 10, "http-429": 1}}``."""
         return {endpoint.url: dict(endpoint.outcomes) for endpoint in self.endpoints}
 
     async def aclose(self) -> None:
@@ -128,7 +128,7 @@ class OpenAICompatible:
             await connection.aclose()
 
     def _notices(self) -> list[str]:
-        """What was learnt of the servers since the last time."""
+        """Return what was learnt of the servers since the last time."""
         found = []
         for dialect in self._dialects.values():
             found += [f"{self.name}: from now on textreid {notice}" for notice in dialect.notices]
@@ -189,7 +189,7 @@ class OpenAICompatible:
 
     @staticmethod
     def _hopeless(endpoint: Endpoint, error: AttemptError) -> AttemptError:
-        """The error, fatal where the server has given nothing but answers of its kind: another one would not help."""
+        """Return the error, fatal where the server has given nothing but answers of its kind."""
         kinds = UNREADABLE if error.failure.kind in UNREADABLE else {error.failure.kind}
         futile = not error.too_many and (error.failure.kind in UNREADABLE or not error.passing)
         count = sum(endpoint.outcomes[kind] for kind in kinds)
@@ -202,7 +202,7 @@ class OpenAICompatible:
         return next((failure for failure in failures if failure), None)
 
     async def _contact_one(self, endpoint: Endpoint) -> CaptionFailure | None:
-        """None too where the endpoint is there but has trouble that may pass."""
+        """Return what is wrong with an endpoint; None too where it is there but has trouble that may pass."""
         options = self.options
         try:
             attempt = partial(self._ask_for_the_model, endpoint)
@@ -242,7 +242,7 @@ class _Picture:
             self._encoded[sizes] = data_uri(await asyncio.to_thread(encode_picture, self._path, *sizes))
 
     def uri(self, dialect: Dialect) -> str:
-        """The picture as a ``data:`` URI."""
+        """Return the picture as a ``data:`` URI."""
         sizes = dialect.longest_side, dialect.shortest_side
         if sizes not in self._encoded:  # the dialect has changed a moment ago
             self._encoded[sizes] = data_uri(encode_picture(self._path, *sizes))
@@ -250,7 +250,7 @@ class _Picture:
 
 
 def _model_names(answer: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names in the body of a list of models."""
+    """Return the names in the body of a list of models."""
     data = answer.get("data")
     entries = data if isinstance(data, list) else []
     return tuple(str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry)

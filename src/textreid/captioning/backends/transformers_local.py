@@ -18,7 +18,7 @@ _ONE_AT_A_TIME = threading.Lock()  # the random numbers are those of the whole p
 
 @dataclass(frozen=True)
 class LocalOptions:
-    """How a local MLLM is run.
+    """Options of a local MLLM.
 
     Attributes:
         batch_size: requests of one forward pass, at most; halved for good when memory does not suffice.
@@ -43,7 +43,7 @@ class _Job:
 
 
 class LocalMLLM:
-    """A model on this machine; requests that wait are answered in batches, one batch at a time.
+    """Model on this machine; requests that wait are answered in batches, one batch at a time.
 
     The seed of a batch is that of its first request: sampled answers depend on what else was in the batch.
 
@@ -82,7 +82,7 @@ class LocalMLLM:
         return list(await asyncio.gather(*(job.answer for job in jobs)))
 
     async def aclose(self) -> None:
-        """Let go of the model."""
+        """Free the model."""
         if self._worker:
             await self._worker
         del self._network
@@ -142,7 +142,7 @@ class LocalMLLM:
         ]
 
     def _end_of(self, written: Sequence[int]) -> tuple[int, str]:
-        """The number of tokens in an answer without its padding, and why it ends, as servers say it."""
+        """Return the number of tokens in an answer without its padding, and why it ends, as servers say it."""
         ends = self._network.generation_config.eos_token_id
         ends = (
             [self._processor.tokenizer.eos_token_id if ends is None else ends] if not isinstance(ends, list) else ends
@@ -152,7 +152,7 @@ class LocalMLLM:
 
 
 def _load(model: str, options: LocalOptions) -> tuple[Any, Any]:
-    """The processor and the network, ready to generate."""
+    """Load the processor and the network, ready to generate."""
     import torch
 
     try:

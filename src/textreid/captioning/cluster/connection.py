@@ -57,7 +57,7 @@ def connect(address: str | None, workers: int | None) -> bool:
 
 
 def addresses() -> list[tuple[str, int]]:
-    """Host and port of the cluster's head and of its part on this machine; without either, nothing goes on."""
+    """Return host and port of the cluster's head and of its part on this machine; without either, nothing goes on."""
     import ray
 
     context = ray.get_runtime_context()

@@ -33,7 +33,7 @@ _AT_ONCE = 64  # images of one call of a worker: Ray Data has four of our batche
 
 @dataclass(frozen=True)
 class _Result:
-    """What a worker made of a batch.
+    """Result that a worker made of a batch.
 
     Attributes:
         worker: which one.
@@ -49,7 +49,7 @@ class _Result:
 
 
 class RayEngine:
-    """Asks from ``workers`` processes, which together work on ``in_flight`` images.
+    """Engine that asks from ``workers`` processes, which together work on ``in_flight`` images.
 
     Keys do not travel in Ray's descriptions of tasks, actors or environments, which its dashboard and its state API
     show: an actor that is made without them is given them in memory, and tells the workers.
@@ -108,7 +108,7 @@ class RayEngine:
             raise
 
     async def aclose(self) -> None:
-        """Let go of the cluster; a Ray that was started here ends."""
+        """Leave the cluster; a Ray that was started here ends."""
         if self._ours:
             import ray
 
@@ -138,7 +138,7 @@ class RayEngine:
             stop_task.cancel()
 
     def _captioned(self, job: Job, images: Sequence[Image], control: Any, workers: int) -> Any:
-        """The data set of results; nothing happens before it is read."""
+        """Return the data set of results; nothing happens before it is read."""
         import ray
 
         at_once = ceil(job.settings.in_flight / workers)
@@ -228,7 +228,7 @@ class _Worker:
         return self._open()
 
     async def _asked(self, captioners: Sequence[Captioner], image: Image) -> list[Answer] | None:
-        """The answers about one image; None if the job was stopped before."""
+        """Return the answers about one image; None if the job was stopped before."""
         _, name, columns = image
         async with self._room:
             if self._stopped.done():

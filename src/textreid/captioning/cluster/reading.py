@@ -20,7 +20,7 @@ _BLOCKS = 2_000  # at most; each costs the driver milliseconds
 
 
 def data_set(images: Sequence[Image], rows_at_once: bool = False) -> Any:
-    """``images`` as a data set, in rows of a batch each; see `batch_of`. Nothing happens before it is read.
+    """Return ``images`` as a data set, in rows of a batch each; see `batch_of`. Nothing happens before it is read.
 
     If ``rows_at_once``, what is made of a row leaves its worker at once, and not when a block is full.
     """
@@ -33,12 +33,12 @@ def data_set(images: Sequence[Image], rows_at_once: bool = False) -> Any:
 
 
 def batches_of(images: Sequence[Image]) -> int:
-    """The number of rows in the data set of ``images``."""
+    """Return the number of rows in the data set of ``images``."""
     return ceil(len(images) / _BATCH)
 
 
 def batch_of(work: bytes) -> list[Image]:
-    """The images of a row."""
+    """Return the images of a row."""
     batch: list[Image] = pickle.loads(work)  # noqa: S301 - from `data_set`
     return batch
 
@@ -88,7 +88,7 @@ def _blocks(dataset: Any) -> Generator[pa.Table, None, None]:
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """The result of ``call``, in a thread that does not keep the process alive, as an executor's would."""
+    """Return the result of ``call``, in a thread that does not keep the process alive, as an executor's would."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 

@@ -40,7 +40,7 @@ _ERROR = "__inference_error__"  # Ray Data's name for the column
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an MLLM is asked: pixels of the longer side of a picture and tokens of an answer, at most; temperature."""
+    """Way of asking an MLLM: pixels of the longer side of a picture and tokens of an answer, at most; temperature."""
 
     longest_side: int = 448
     max_tokens: int = 160
@@ -65,13 +65,13 @@ class BatchMLLM:
 
 @dataclass(frozen=True)
 class VLLMProcessor:
-    """Makes the vLLM processor of a model: one copy of it on every ``tensor_parallel`` GPUs of the cluster."""
+    """Maker of the vLLM processor of a model: one copy of it on every ``tensor_parallel`` GPUs of the cluster."""
 
     model: str
     tensor_parallel: int = 1
 
     def check(self) -> int:
-        """The number of copies that the cluster can hold.
+        """Return the number of copies that the cluster can hold.
 
         Raises:
             ConfigError: vLLM is not installed, or there are too few GPUs.
@@ -89,11 +89,11 @@ class VLLMProcessor:
         return gpus // self.tensor_parallel
 
     def __call__(self) -> Callable[[Any], Any]:
-        """The processor for the cluster that this process is connected to; see `check`."""
+        """Make the processor for the cluster that this process is connected to; see `check`."""
         return self.build(self.check())
 
     def build(self, copies: int) -> Callable[[Any], Any]:
-        """The processor; no model is loaded before its data set is read."""
+        """Make the processor; no model is loaded before its data set is read."""
         from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
         config = vLLMEngineProcessorConfig(
@@ -117,7 +117,7 @@ class VLLMProcessor:
 def chat_rows(
     row: Mapping[str, Any], root: Path, slots: Sequence[Slot], settings: Settings, turn: int, sampling: Sampling
 ) -> list[dict[str, Any]]:
-    """The chat requests of a batch of images; an image that cannot be read has none.
+    """Return the chat requests of a batch of images; an image that cannot be read has none.
 
     The picture comes before the instruction, and an image's requests follow each other, so that vLLM's prefix cache
     serves all but the first.
@@ -148,7 +148,7 @@ def chat_rows(
 
 
 def answer_columns(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of vLLM's answer to a chat request."""
+    """Return what is kept of vLLM's answer to a chat request."""
     names = ("number", "column", "generated_text", "num_input_tokens", "num_generated_tokens")
     return {name: row[name] for name in names}
 
@@ -211,13 +211,13 @@ async def ask_in_batches(mllm: BatchMLLM, job: Job) -> None:
 
 
 def _answered(mllm: BatchMLLM, job: Job, images: Sequence[Image], turn: int) -> Any:
-    """The data set of answers; nothing happens before it is read."""
+    """Return the data set of answers; nothing happens before it is read."""
     told = (job.root.resolve(), job.slots, job.settings, turn, mllm.sampling)
     return mllm.processor()(data_set(images).flat_map(chat_rows, fn_args=told))
 
 
 def _without_answer(mllm: BatchMLLM, job: Job, work: Work) -> list[Answer]:
-    """Why nothing came back."""
+    """Say why nothing came back."""
     failure = CaptionFailure("no-answer", f"{work.image}: the engine gave no answer")
     try:
         encode_picture(job.root / work.image, mllm.sampling.longest_side)
