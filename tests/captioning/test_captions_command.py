@@ -11,7 +11,7 @@ from textreid.captioning.templates import own_templates
 from textreid.captions.table import CaptionRow, read_captions, write_captions
 from textreid.cli.captions import captions
 from textreid.cli.templates import templates
-from textreid.errors import CaptionError
+from textreid.errors import CaptionError, ConfigError
 from textreid.synthetic import write_corpus
 
 TEXTS = {
@@ -135,7 +135,7 @@ def test_templates_are_listed(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("llm", ["http://127.0.0.1:9/v1", "ftp://x#m", "http://user:secret@127.0.0.1/v1#m", "#m"])
 def test_discover_refuses_what_is_no_endpoint(run: Run, table: Path, tmp_path: Path, llm: str) -> None:
-    with pytest.raises(typer.BadParameter, match="--llm") as caught:
+    with pytest.raises(ConfigError, match="--llm") as caught:
         run("templates", "discover", "--llm", llm, "--captions", table, "--out", tmp_path / "out")
     assert "secret" not in str(caught.value)
 

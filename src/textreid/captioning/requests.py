@@ -280,7 +280,7 @@ def unusable(rows: Sequence[CaptionRow]) -> str:
 
 
 def requests_for(image: str, slot: Slot, settings: Settings) -> list[Request]:
-    """Return what ``slot`` of ``image`` is asked, first and after each rejection: other instructions while they last."""
+    """Return what ``slot`` of ``image`` is asked, at first and after each rejection: another instruction each time."""
     chance = Chance.of(settings.seed, "captions", slot.name, image)
     choices: list[Instruction] = []
     requests = []

@@ -37,11 +37,12 @@ def discover(
     """Let an LLM find sentence templates in captions, over several turns; run it again to go on after a fault."""
     from textreid.captioning.backends.addresses import checked_url, destination, key_for
     from textreid.captioning.discovery import TEMPLATES, TURNS, ChatModel, discover_templates
+    from textreid.errors import ConfigError
 
     url, _, model = llm.partition("#")
     url = checked_url(url, "--llm")
     if not model:
-        raise typer.BadParameter("--llm: expected URL#MODEL, such as http://localhost:8000/v1#Qwen/Qwen3-8B")
+        raise ConfigError("--llm: expected URL#MODEL, such as --llm http://localhost:8000/v1#Qwen/Qwen3-8B")
     shown = _static_sample(captions, sample, seed)
     chat = ChatModel(url, model, key_for("llm", url))
     typer.echo(f"captions, without pictures, go to {destination(url)}", err=True)
