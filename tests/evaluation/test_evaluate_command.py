@@ -53,7 +53,7 @@ def test_everything_at_once(folder: Path) -> None:
     """Tables, report and page agree; a model that cannot be loaded does not lose the others' results."""
     printed = evaluate(
         folder, "model", "nowhere", "--benchmark", "data", "--dataset", "generic=more", "--baseline",
-        "--image-to-text", "--words", "--report", "out", "--failures", "out/failures.html",
+        "--image-to-text", "--words", "--swaps", "--report", "out", "--failures", "out/failures.html",
     )  # fmt: skip
     assert printed.returncode == 1
     assert printed.stderr.splitlines() == [

@@ -48,6 +48,9 @@ def evaluate(
     ),
     image_to_text: bool = typer.Option(False, "--image-to-text", help="Measure that direction too."),
     words: bool = typer.Option(False, "--words", help="Measure each attribute word: which is the model blind to?"),
+    swaps: bool = typer.Option(
+        False, "--swaps", help="Exchange each attribute: does the picture prefer the true sentence? 50 % is a coin."
+    ),
     failures: Path | None = typer.Option(None, metavar="FILE.html", help="Write a page of the worst sentences."),
     report: Path | None = typer.Option(None, metavar="FOLDER", help="Write report.json, report.md and report.tex."),
     baseline: bool = typer.Option(False, "--baseline", help="Add a row for colour histograms, which learn nothing."),
@@ -65,7 +68,7 @@ def evaluate(
     # A wrong folder is told before torch is imported, which takes seconds.
     from textreid.evaluation.report import Measures, compare, write_report
 
-    measures = Measures(image_to_text, words, failures, max_rejected)
+    measures = Measures(image_to_text, words, failures, max_rejected, swaps)
     with Progress("encode") as progress:
 
         def watch(model: str, benchmark: str) -> "Callable[[int, int], None]":

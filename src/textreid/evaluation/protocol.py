@@ -11,6 +11,7 @@ from textreid.errors import ArgumentError, check_type, in_short
 from textreid.evaluation.chance_level import bootstrap_means, interval, random_ranking
 from textreid.evaluation.encoding import MAX_UNREADABLE, EncodedSplit, Encoder, Floats, Indices, encode_split
 from textreid.evaluation.metrics import QueryMetrics, RetrievalMetrics, retrieval_metrics
+from textreid.evaluation.swaps import SwapTest, swap_tests
 from textreid.evaluation.words import WordRecall, word_recall
 
 _EXAMPLES = 5  # of what was left out, named in the report
@@ -65,6 +66,7 @@ class Evaluation:
         text_to_image: sentences ask, images answer.
         image_to_text: images ask, sentences answer; on request.
         words: how well sentences with each attribute word do; on request.
+        swaps: how often a picture prefers its sentence to one with an attribute exchanged; on request.
     """
 
     model: str
@@ -83,6 +85,7 @@ class Evaluation:
     text_to_image: Retrieval
     image_to_text: Retrieval | None = None
     words: tuple[WordRecall, ...] | None = None
+    swaps: tuple[SwapTest, ...] | None = None
 
     def scores(self) -> dict[str, float]:
         """R1, R5, R10, mAP and mINP of text to image, as fractions of 1."""
@@ -107,6 +110,7 @@ class Evaluation:
             "text_to_image": self.text_to_image.to_dict(),
             "image_to_text": self.image_to_text.to_dict() if self.image_to_text else None,
             "words": None if self.words is None else [word.to_dict() for word in self.words],
+            "swaps": None if self.swaps is None else [test.to_dict() for test in self.swaps],
         }
 
 
@@ -146,7 +150,13 @@ def evaluate(
 
 
 def measure(
-    model: Encoder, encoded: EncodedSplit, *, name: str, image_to_text: bool = False, words: bool = False
+    model: Encoder,
+    encoded: EncodedSplit,
+    *,
+    name: str,
+    image_to_text: bool = False,
+    words: bool = False,
+    swaps: bool = False,
 ) -> Evaluation:
     """Rank and count.
 
@@ -156,6 +166,7 @@ def measure(
         name: of the model, for the report.
         image_to_text: whether to measure that direction too.
         words: whether to measure each attribute word; encodes up to some thousands of shortened sentences.
+        swaps: whether to exchange attributes; encodes each sentence once for each attribute that it names.
 
     Raises:
         DataError: features are not finite, or no sentence has an image of its identity.
@@ -180,6 +191,7 @@ def measure(
         text_to_image=forward,
         image_to_text=_retrieve(images, texts, image_ids, caption_ids) if image_to_text else None,
         words=word_recall(model, encoded, forward.per_query) if words else None,
+        swaps=swap_tests(model, encoded) if swaps else None,
     )
 
 

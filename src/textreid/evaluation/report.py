@@ -15,6 +15,7 @@ from textreid.evaluation.failures import FailureSection, failures_page, worst_qu
 from textreid.evaluation.protocol import measure
 from textreid.evaluation.published import DIRECT_TRANSFER, published_rows, why_not_comparable
 from textreid.evaluation.splits import chosen_on_test
+from textreid.evaluation.swaps import swap_table
 from textreid.evaluation.words import word_table
 from textreid.reporting.tables import Table, to_latex, to_markdown
 from textreid.version import __version__
@@ -42,6 +43,7 @@ class Measures:
     Attributes:
         image_to_text: the other direction.
         words: each attribute word.
+        swaps: each attribute, exchanged for another.
         failures: file of the page of failures, or None.
         max_unreadable: share of the images of a split that may be unreadable.
     """
@@ -50,6 +52,7 @@ class Measures:
     words: bool = False
     failures: Path | None = None
     max_unreadable: float = MAX_UNREADABLE
+    swaps: bool = False
 
 
 def compare(
@@ -106,7 +109,9 @@ def _evaluate(
     model: Encoder, name: str, part: Benchmark, measures: Measures, progress: Progress | None
 ) -> FailureSection:
     encoded = encode_split(model, part, max_unreadable=measures.max_unreadable, progress=progress)
-    evaluation = measure(model, encoded, name=name, image_to_text=measures.image_to_text, words=measures.words)
+    evaluation = measure(
+        model, encoded, name=name, image_to_text=measures.image_to_text, words=measures.words, swaps=measures.swaps
+    )
     worst = worst_queries(model, encoded, evaluation.text_to_image.per_query) if measures.failures else []
     return FailureSection(evaluation, worst)
 
@@ -179,6 +184,8 @@ def report_tables(report: Mapping[str, Any], full: bool = False) -> list[Table]:
         ]
     if len(groups) > 1:
         tables.append(_matrix(evaluations, list(groups)))
+    # Reports written before there were swaps do not have the key.
+    tables += [swap_table(evaluation) for evaluation in evaluations if evaluation.get("swaps") is not None]
     tables += [word_table(evaluation) for evaluation in evaluations if evaluation["words"] is not None]
     if report["failures"]:
         rows = [(failure["model"], failure["benchmark"], failure["error"]) for failure in report["failures"]]
