@@ -13,10 +13,8 @@ from typing import Any, NamedTuple, NoReturn, TextIO
 
 from textreid.errors import CaptionError
 
-IMAGE_FIELDS = (
-    *("image", "file_path", "img_path", "image_path", "file_name", "filename", "filepath", "path", "img"),
-    *("__key__", "jpg", "png"),
-)
+_IMAGE_NAMES = "image file_path img_path image_path file_name filename filepath path img __key__ jpg png"
+IMAGE_FIELDS = tuple(_IMAGE_NAMES.split())
 CAPTION_FIELDS = ("captions", "caption", "text")
 SLOT_FIELD = "slot"
 LONGEST_ENTRY = 16 << 20  # characters
@@ -91,7 +89,9 @@ def _files_of(folder: Path) -> list[Path]:
 
 def _json_form(path: Path, fields: Fields) -> Iterator[Entry]:
     for key, value in json_entries(path):
-        if isinstance(value, dict):
+        if isinstance(key, str) and isinstance(value, str):
+            yield Entry(key, (value,))
+        elif isinstance(value, dict):
             pairs = _Pairs(path, value)
             image = key if isinstance(key, str) else value[pairs.pick("image", fields.image, IMAGE_FIELDS)]
             yield Entry(_path_in(image), _joined([value[name] for name in pairs.captions(fields.captions, _has_text)]))

@@ -307,6 +307,8 @@ class _Root:
 
     def find(self, path: str, one_folder: _OneFolder) -> _Found:
         place = self._places.get(_composed(path.rpartition("/")[2]), [])
+        if path == place:
+            return _Found("exact", path)
         places = [place] if isinstance(place, str) else place
         if path in places:
             return _Found("exact", path)
