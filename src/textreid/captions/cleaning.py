@@ -9,20 +9,16 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
-from textreid.synthetic.vocabulary import reading
+from textreid.captions.language import QUOTED, WORD, is_other_language, known_words, words_of
 
 OK = "ok"
 MIN_WORDS = 4
 MAX_WORDS = 150  # a text encoder reads 77 tokens; what is twice as long is rambling
 MAX_CHARACTERS = 8_000  # for scripts that put no space between words
-OTHER_LETTERS = 0.2  # share of letters outside ASCII above which a text is not English
 
-_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 _UNSAFE = re.compile(r"[\ud800-\udfff\x00-\x08\x0e-\x1f\x7f]")  # no table, or no terminal, can hold these
-_QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']*'(?!\w)")
 _CURLY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 
 # -- wrappings: what stands around an answer -------------------------------------------------------------------------
@@ -120,15 +116,6 @@ _NOBODY = re.compile(
     r"|\b(?:not|n't) (?:show|contain|depict|include|have) an?y? (?:\w+ )?(?:person|people|human|pedestrian)s?\b",
     re.IGNORECASE,
 )
-
-
-@cache
-def _vocabulary() -> dict[str, frozenset[str]]:
-    """Return sets of words: ``slots``, ``people``, ``worn``, ``looks``, ``english`` and ``foreign``."""
-    words = {name: frozenset(listed.split()) for name, listed in reading("captions").items()}
-    things = [listed.split() for kind, listed in reading("things").items() if kind not in ("held", "other")]
-    looks = (reading("colours"), reading("looks")["words"].split())
-    return {**words, "worn": words["worn"].union(*things), "looks": words["looks"].union(*looks)}
 
 
 class Cleaned(NamedTuple):
@@ -278,18 +265,14 @@ WRAPPINGS: dict[str, Callable[[str], str]] = {
 }
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
-
-
 def is_empty(text: str) -> bool:
     """Tell whether there is neither a letter nor a digit in it."""
-    return _WORD.search(text) is None
+    return WORD.search(text) is None
 
 
 def _has_unfilled_slot(text: str) -> bool:
     names = (match[1].lower().replace(" ", "-") for match in _IN_PARENTHESES.finditer(text))
-    return _BRACKETS.search(text) is not None or any(name in _vocabulary()["slots"] for name in names)
+    return _BRACKETS.search(text) is not None or any(name in known_words()["slots"] for name in names)
 
 
 def _has_markup(text: str) -> bool:
@@ -298,11 +281,11 @@ def _has_markup(text: str) -> bool:
 
 def _is_refusal(text: str) -> bool:
     # What is written on a shirt may well say that it is sorry.
-    return _REFUSAL.search(_QUOTED.sub('""', text)) is not None
+    return _REFUSAL.search(QUOTED.sub('""', text)) is not None
 
 
 def _is_too_short(text: str) -> bool:
-    return len(_words(text)) < MIN_WORDS
+    return len(words_of(text)) < MIN_WORDS
 
 
 def is_too_long(text: str) -> bool:
@@ -317,7 +300,7 @@ def _is_unfinished(text: str) -> bool:
 
 def _loops(text: str) -> bool:
     """Tell a word four times in a row, a phrase three times, a character ten times, or few different phrases at all."""
-    words = _words(text)
+    words = words_of(text)
     phrases = list(zip(words, words[1:], words[2:], words[3:], strict=False))
     monotonous = len(phrases) >= 24 and len(set(phrases)) < 0.5 * len(phrases)
     return monotonous or _STUCK_KEY.search(text) is not None or _repeats(words)
@@ -334,32 +317,12 @@ def _repeats(words: list[str]) -> bool:
     return False
 
 
-def _is_other_language(text: str) -> bool:
-    letters = [] if text.isascii() else [character for character in text if character.isalpha()]
-    if sum(not letter.isascii() for letter in letters) > OTHER_LETTERS * len(letters):
-        return True
-    words = _words(_QUOTED.sub('""', text))
-    english, others = _vocabulary()["english"], _vocabulary()["foreign"]
-    foreign = sum(word in others for word in words)
-    return foreign >= 2 and foreign > sum(word in english for word in words)
-
-
-def reads_as_english(query: str) -> bool:
-    """Say whether a query has a word that English descriptions of people have, and does not read as another language.
-
-    A query is shorter than a caption: "rote Jacke" has none of the words by which captions tell a language.
-    """
-    words = {part for word in _words(query) for part in (word, *word.split("-"))}
-    known = (_vocabulary()[section] for section in ("english", "people", "worn", "looks"))
-    return not _is_other_language(query) and any(not words.isdisjoint(section) for section in known)
-
-
 def _is_not_about_a_person(text: str) -> bool:
     # "There are no people around her" is about her; "no person, only a coat" is about nobody.
-    words = _words(_NOBODY.sub(" ", text))
-    if not _vocabulary()["people"].isdisjoint(words):
+    words = words_of(_NOBODY.sub(" ", text))
+    if not known_words()["people"].isdisjoint(words):
         return False
-    return _NOBODY.search(text) is not None or len(_vocabulary()["worn"].intersection(words)) < 2
+    return _NOBODY.search(text) is not None or len(known_words()["worn"].intersection(words)) < 2
 
 
 RULES: dict[str, Callable[[str], bool]] = {
@@ -368,7 +331,7 @@ RULES: dict[str, Callable[[str], bool]] = {
     "markup": _has_markup,
     "unfilled-slot": _has_unfilled_slot,
     "refusal": _is_refusal,
-    "other-language": _is_other_language,
+    "other-language": is_other_language,
     "repeated-loop": _loops,
     "too-short": _is_too_short,
     "too-long": is_too_long,

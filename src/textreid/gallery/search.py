@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textreid.captions.cleaning import reads_as_english
+from textreid.captions.language import reads_as_english
 from textreid.errors import ConfigError, check_type
 from textreid.gallery.embedding_cache import EmbeddingCache, open_cache
 from textreid.gallery.encoder import GalleryEncoder
