@@ -141,6 +141,7 @@ def test_what_has_one_meaning_is_taken() -> None:
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["cache"], ["cache", "--json"], ["reproduce"]])
 @pytest.mark.parametrize("buffered", [False, True])
+@pytest.mark.slow
 def test_an_output_that_is_full_or_closed_is_one_line(arguments: list[str], buffered: bool) -> None:
     environment = {**ENVIRONMENT, "PYTHONUNBUFFERED": "" if buffered else "1"}
 

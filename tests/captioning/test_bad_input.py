@@ -20,6 +20,8 @@ from textreid.captions.writer import caption_rows
 from textreid.cli.app import app
 from textreid.errors import ArtifactError, CaptionError, ResumeError, TextReidError
 
+pytestmark = pytest.mark.slow
+
 KEY = "correct-horse-battery-staple"
 OTHER = "another-programs-key"
 

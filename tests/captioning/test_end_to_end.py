@@ -30,6 +30,8 @@ from textreid.cli.app import app
 from textreid.errors import CaptionError, ImageError
 from textreid.synthetic import read_people, write_corpus
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PEOPLE, SHOTS = 20, 2
 # A network of seconds; everything else is the preset's.

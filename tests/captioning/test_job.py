@@ -275,6 +275,7 @@ def start(out: Path, log: Path, images: int) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_asks_nothing_twice_but_what_was_under_way(tmp_path: Path) -> None:
     out, log, images = tmp_path / "captions", tmp_path / "asked", 150
     saved_before: set[str] = set()

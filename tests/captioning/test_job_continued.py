@@ -14,6 +14,8 @@ from textreid.captioning.spending import read_usage
 from textreid.captions.table import read_captions
 from textreid.errors import CaptionError, ResumeError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:

@@ -44,6 +44,7 @@ from textreid.errors import CaptionError, ConfigError
 from textreid.synthetic import write_corpus
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),  # of its own defaults
     pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecatedSince20"),  # of ray.llm
 ]

@@ -84,6 +84,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         list(json_entries(tmp_path / "latin.json"))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "big.json"
     entry = '"image-%d.jpg": "' + "a person in a coat " * 10 + '"'

@@ -130,6 +130,7 @@ def test_a_crash_between_a_part_and_the_removal_of_its_journal_doubles_nothing(t
     assert images(tmp_path / "t") == ["0.jpg", "1.jpg", "2.jpg"]
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_keeps_what_it_acknowledged(tmp_path: Path) -> None:
     chance = random.Random(5)  # noqa: S311 (moments to kill at)
     acknowledged: list[str] = []

@@ -189,6 +189,7 @@ def test_an_image_without_captions_stays_in_the_gallery(tmp_path: Path) -> None:
     assert [rejection.reason for rejection in benchmark.rejected] == ["no-captions"]
 
 
+@pytest.mark.slow
 def test_icfg_in_its_full_size(tmp_path: Path) -> None:
     """54,522 entries with tokens, one image listed twice as in the distributed file.
 

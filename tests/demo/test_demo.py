@@ -9,6 +9,8 @@ from textreid.demo import DemoResult, DemoSettings, run_demo
 from textreid.demo.report import captions_with_noise, error_area
 from textreid.errors import ArtifactError
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = DemoSettings(
     train_domains=("street", "mall"), identities=8, images_per_identity=2, unseen_identities=6,
     unseen_images_per_identity=2, epochs=3, workers=1,

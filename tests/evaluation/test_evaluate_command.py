@@ -15,6 +15,8 @@ from textreid.cli import main
 from textreid.config import ModelConfig
 from textreid.models import Model, Tokenizer, initialize
 
+pytestmark = pytest.mark.slow
+
 COLOURS = {"red": (200, 30, 30), "green": (30, 140, 50), "blue": (40, 80, 180), "yellow": (230, 200, 60)}
 
 

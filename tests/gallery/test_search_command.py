@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 MakeCrops = Callable[..., Path]
 QUERY = "a woman in a red jacket"
 COMMAND = [sys.executable, "-c", "from textreid.cli import main; main()"]

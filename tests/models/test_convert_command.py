@@ -14,6 +14,8 @@ from textreid.config import ModelConfig
 from textreid.models import Model, OnnxModel, Tokenizer, initialize, load_model
 from textreid.synthetic import write_corpus
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["convert", *map(str, arguments)], catch_exceptions=True)

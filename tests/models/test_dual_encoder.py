@@ -262,6 +262,7 @@ def test_quick_gelu_and_its_derivative(dtype: torch.dtype, tolerance: float) -> 
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of its own doings
+@pytest.mark.slow
 def test_translated_layers_compute_the_same_for_any_size() -> None:
     config = replace(SQUARE, vision_layers=1, text_layers=1)
     plain, translated = initialize(config, seed=1), initialize(config, seed=1)

@@ -40,6 +40,7 @@ def with_patches(config: ModelConfig, tokenizer: Tokenizer, height: int, width: 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (96, 32), (64, 32), (48, 80)])
 @pytest.mark.parametrize("vocabulary", ["own", "clip"])
 @torch.inference_mode()
+@pytest.mark.slow
 def test_transformers_gives_the_same_features(
     vocabulary: str, height: int, width: int, config: ModelConfig, tokenizer: Tokenizer,
     pictures: list[Image.Image], tmp_path: Path,

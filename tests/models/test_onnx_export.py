@@ -16,6 +16,8 @@ from textreid.errors import ArtifactError, ModelError
 from textreid.models import Model, OnnxModel, Tokenizer, initialize
 from textreid.models.export.onnx import export_onnx
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 SENTENCES = ["a woman in a red jacket", "", "He wears a navy puffer jacket, faded jeans &amp; white trainers. " * 9]
 

@@ -171,6 +171,7 @@ def test_what_a_configuration_leaves_out_is_as_in_transformers(values: dict[str,
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_model_needs_transformers(clip_folder: Path) -> None:
     script = f"""
 import sys

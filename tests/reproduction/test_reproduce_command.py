@@ -17,6 +17,8 @@ from textreid.config import ModelConfig
 from textreid.models import Model, Tokenizer, initialize
 from textreid.synthetic import write_corpus
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -139,6 +139,7 @@ _CONTEXT: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 def test_every_attribute_changes_the_picture() -> None:
     seeds = seeds_where("front", 2) + seeds_where("back", 2)
     checked = set()

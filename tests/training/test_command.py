@@ -18,6 +18,8 @@ from textreid.models import load_model
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def textreid(

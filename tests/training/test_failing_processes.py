@@ -24,7 +24,7 @@ from textreid.runlog import read_records
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_plots")]
 MakeConfig = Callable[..., Config]
 STEPS = 24
 LOST = "textreid: process {} ended, or gave no answer for 5 s (training.timeout); "

@@ -25,7 +25,7 @@ from textreid.training import annotated_people, train as train_data
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_plots")]
 MakeConfig = Callable[..., Config]
 NO_CHANGES = ("augmentation.erase=0", "augmentation.flip=0", "augmentation.blur=0", "augmentation.scale=0")
 SMALL = (

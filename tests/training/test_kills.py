@@ -15,6 +15,8 @@ from textreid.config import Config
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 STEPS = 96
 

@@ -20,6 +20,8 @@ from textreid.training import annotated_people, captioned_images, train as train
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., Config]
 STRAIGHT = [(1, "nam"), (1, "heads")]
 TRAINED = [*STRAIGHT, (2, "nam"), (2, "heads"), (4, "nam"), (4, "heads")]

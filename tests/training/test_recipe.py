@@ -53,6 +53,7 @@ def outfit_recall(model: Model, corpus: "Corpus") -> float:
     return float(np.mean([corpus.outfits[row] == outfit for row, outfit in zip(best, outfits, strict=True)]))
 
 
+@pytest.mark.slow
 def test_learns_to_find_outfits_it_was_never_shown_as_pictures(
     small_config: MakeConfig, make_corpus: MakeCorpus, tmp_path: Path
 ) -> None:
@@ -171,6 +172,7 @@ def test_the_noise_table_holds_each_captions_own_probabilities(
 
 
 @pytest.mark.parametrize(("method", "expected"), [("nam", 0.15), ("em", 0.15), ("none", 0.0)])
+@pytest.mark.slow
 def test_the_rate_of_masking(
     small_config: MakeConfig, corpus: "Corpus", tmp_path: Path, method: str, expected: float
 ) -> None:

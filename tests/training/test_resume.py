@@ -31,7 +31,7 @@ from textreid.training.runs import summarize_runs
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_plots")]
 MakeConfig = Callable[..., Config]
 SETTINGS = ("training.captions_per_image=2", "training.checkpoint_every=3", "training.log_every=2")
 STEPS = 12
