@@ -348,3 +348,15 @@ def test_a_download_that_was_broken_off_is_refused(hub: Hub, tmp_path: Path) -> 
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(DownloadError):
         load_model("someone/clip")
+
+
+def test_loading_a_model_does_not_import_the_compiler_of_torch() -> None:
+    script = """
+import sys, torch
+before = {"torch._dynamo", "sympy"} & set(sys.modules)
+import textreid
+textreid.load_model()
+print({"torch._dynamo", "sympy"} & set(sys.modules) - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

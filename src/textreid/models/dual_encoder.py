@@ -5,16 +5,19 @@ convolutional stem is ours.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from textreid.config import ModelConfig
 from textreid.models.blocks import NORM_EPSILON, Encoder, Packing
 
+_DRAWING = {nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_}
 _GROUP = 16  # channels of the stem that are normalised together
 
 
@@ -52,6 +55,12 @@ class DualEncoder(nn.Module):
         self.text_projection = nn.Linear(config.text_width, config.embedding_dim, bias=False)
         nn.init.normal_(self.visual_projection.weight, std=config.vision_width**-0.5)
         nn.init.normal_(self.text_projection.weight, std=config.text_width**-0.5)
+
+    @classmethod
+    def without_weights(cls, config: ModelConfig) -> Self:
+        """Build the network on the meta device: parameters have names and shapes, but no memory and no values."""
+        with torch.device("meta"), _NoRandomNumbers():
+            return cls(config)
 
     def compile_layers(self) -> None:
         """From now on, run each transformer layer as `torch.compile` translates it, when it is first used.
@@ -121,6 +130,16 @@ class DualEncoder(nn.Module):
         """Hidden states (..., width) of the text tower in the shared space (..., D)."""
         features: torch.Tensor = self.text_projection(self.text_model.final_layer_norm(hidden))
         return features
+
+
+class _NoRandomNumbers(TorchFunctionMode):
+    """Mode in which none are drawn: on the meta device torch would import its compiler for it, which takes 0.8 s."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        return (args[0] if args else named["tensor"]) if func in _DRAWING else func(*args, **named)
 
 
 def _ends(tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -204,7 +223,8 @@ class _VisionEmbeddings(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, patch = config.vision_width, config.patch_size
-        self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        nn.init.normal_(self.class_embedding, std=width**-0.5)
         self.patch_embedding = _convolutions(width, patch) if config.stem == "convolutional" else _patches(width, patch)
         self.position_embedding = nn.Embedding(1 + math.prod(config.grid), width)
         nn.init.normal_(self.position_embedding.weight, std=width**-0.5)

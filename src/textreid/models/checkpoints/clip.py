@@ -175,8 +175,7 @@ def _take(
     tensors: Mapping[str, torch.Tensor], places: Mapping[str, Place], config: ModelConfig, file: Path
 ) -> dict[str, torch.Tensor]:
     """The weights under the names of `DualEncoder`, each in memory of its own."""
-    with torch.device("meta"):
-        ours = {name: tuple(tensor.shape) for name, tensor in DualEncoder(config).state_dict().items()}
+    ours = {name: tuple(tensor.shape) for name, tensor in DualEncoder.without_weights(config).state_dict().items()}
     check_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}, _expected(places, ours), str(file))
     weights: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
