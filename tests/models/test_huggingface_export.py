@@ -28,6 +28,8 @@ def with_patches(config: ModelConfig, tokenizer: Tokenizer, height: int, width: 
         vocabulary_size=tokenizer.vocabulary_size,
         text_length=tokenizer.text_length,
         activation="quick_gelu",
+        interpolation="bilinear" if height == width else "bicubic",
+        reduced_decoding=width != 32,
         pixel_mean=(0.4, 0.5, 0.6),
     )
     encoder = initialize(shape, seed=4)
