@@ -159,6 +159,7 @@ def test_near_misses_name_the_nearest(specification: str, message: str) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["hang", "error_500", "too_many"])
+@pytest.mark.slow
 def test_a_stop_ends_a_run_that_gets_no_answer(trouble: str, crops: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     with Server() as server:

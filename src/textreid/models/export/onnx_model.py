@@ -1,6 +1,7 @@
 """An exported model in use, by onnxruntime and without torch."""
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
@@ -94,7 +95,10 @@ class OnnxModel:
 
 
 def required(*packages: str) -> None:
-    """Raise `ModelError` if one of the packages is not installed."""
+    """Raise `ModelError` if one of the packages is not installed; tell onnxruntime to report to nobody."""
+    # Its releases for Linux send usage events to their maker; they read this once, when they are imported, and go on
+    # sending after `disable_telemetry_events`.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise ModelError(f"{', '.join(missing)}: not installed; ONNX needs `pip install 'textreid[onnx]'`")
