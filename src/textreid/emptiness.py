@@ -26,11 +26,15 @@ def shows_nothing(picture: Image.Image) -> str:
     - Hardly anything, as a gradient, two walls, or a time stamp: of 12 x 28 cells, fewer than a fifth differ from the
       cell above or to the left by a tenth of the range of nine cells in ten.
     """
-    if _is_one_colour(picture):
+    cells = np.asarray(picture.resize(_CELLS, Image.Resampling.BOX)).astype(np.int16)
+    ordered = np.sort(cells.reshape(-1, 3).T.copy())
+    edge = len(ordered[0]) // 20
+    span = int((ordered[:, -edge - 1] - ordered[:, edge]).max())  # of nine cells in ten
+    if span <= 2 * _FLAT_LEVELS and _is_one_colour(picture):
         return "one colour"
     if _is_noise(picture):
         return "noise"
-    return "" if _busy_share(picture) >= _BUSY_SHARE else "hardly anything"
+    return "" if _busy_share(cells, max(_CELL_LEVELS, _CELL_SHARE * span)) >= _BUSY_SHARE else "hardly anything"
 
 
 def _is_one_colour(picture: Image.Image) -> bool:
@@ -50,19 +54,15 @@ def _is_noise(picture: Image.Image) -> bool:
     grain = min(_GRAIN, (box[2] - left) // _NOISE_PIXELS, (box[3] - top) // _NOISE_PIXELS)
     if grain < 1:
         return False
-    middle = picture.crop(box).convert("L").reduce(grain)
-    pixels = np.asarray(middle, dtype=np.float32)
-    differences = (np.square(np.diff(pixels, axis=0)).mean() + np.square(np.diff(pixels, axis=1)).mean()) / 2
-    return bool(differences > _NOISE_SHARE * 2 * pixels.var())  # of independent pixels it is twice the variance
+    pixels = np.asarray(picture.crop(box).convert("L").reduce(grain)).astype(np.float32)
+    down, right = (pixels[1:] - pixels[:-1]).ravel(), (pixels[:, 1:] - pixels[:, :-1]).ravel()
+    differences = (float(down @ down) / down.size + float(right @ right) / right.size) / 2
+    return differences > _NOISE_SHARE * 2 * float(pixels.var())  # of independent pixels it is twice the variance
 
 
-def _busy_share(picture: Image.Image) -> float:
-    """Share of the cells that differ from the one above or to the left."""
-    cells = np.asarray(picture.resize(_CELLS, Image.Resampling.BOX), dtype=np.float32)
-    ordered = np.sort(cells.reshape(-1, 3), axis=0)
-    span = ordered[-len(ordered) // 20] - ordered[len(ordered) // 20]  # of nine cells in ten
-    least = max(_CELL_LEVELS, _CELL_SHARE * float(span.max()))
-    busy: npt.NDArray[np.bool_] = np.zeros(cells.shape[:2], np.bool_)
-    busy[1:] |= np.abs(np.diff(cells, axis=0)).max(axis=2) > least
-    busy[:, 1:] |= np.abs(np.diff(cells, axis=1)).max(axis=2) > least
-    return float(busy.mean())
+def _busy_share(cells: npt.NDArray[np.int16], least: float) -> float:
+    """Share of the cells (rows, columns, 3) that differ from the one above or to the left by more than ``least``."""
+    busy = np.zeros(cells.shape, np.bool_)
+    np.greater(np.abs(cells[1:] - cells[:-1]), least, out=busy[1:])
+    busy[:, 1:] |= np.abs(cells[:, 1:] - cells[:, :-1]) > least
+    return float(busy.any(axis=2).mean())

@@ -5,18 +5,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from textreid.emptiness import shows_nothing
-from textreid.errors import ArgumentError, CaptionError, ConfigError, ImageError, nearest_name
-from textreid.images import SMALLEST, read_image, to_pixels
+from textreid.errors import ArgumentError, CaptionError, ConfigError, nearest_name
+from textreid.images import read_image, to_pixels
 from textreid.models.folder import BUNDLED, is_model_folder
 from textreid.models.query_encoder import QueryEncoder
 
 if TYPE_CHECKING:
     from textreid.models.device import Precision
     from textreid.models.model import Model
-
-SHOWS_NOTHING = "shows nothing: "  # how the reason begins why a picture that can be read is left out
 
 
 class GalleryEncoder:
@@ -71,23 +69,16 @@ class GalleryEncoder:
         cut = query[pieces[-1][2] :] if tokenizer.encode([query]).truncated and pieces else ""
         return self._queries.encode_texts([query])[0], cut.strip()
 
-    def decode(self, path: Path) -> npt.NDArray[np.uint8]:
-        """Read an image file as the model wants it, (3, H, W) uint8; loads nothing.
+    def decode(self, path: Path) -> tuple[npt.NDArray[np.uint8], Image.Image]:
+        """Read an image file as the model wants it, (3, H, W) uint8, and as it is; loads nothing.
 
         Raises:
-            ImageError: it cannot be read, or it shows nothing, or has fewer pixels than a person needs.
+            ImageError: it cannot be read.
         """
         config = self._queries.config
         size = (config.image_height, config.image_width)
         picture = read_image(path, at_least=size if config.reduced_decoding else None)
-        height, width = SMALLEST
-        if picture.height < height or picture.width < width:
-            raise ImageError(
-                f"{SHOWS_NOTHING}{picture.width}x{picture.height} pixels, fewer than the {width}x{height} of a person"
-            )
-        if nothing := shows_nothing(picture):
-            raise ImageError(f"{SHOWS_NOTHING}{nothing}")
-        return to_pixels(picture, *size, config.interpolation)
+        return to_pixels(picture, *size, config.interpolation), picture
 
     def load(self) -> "Model":
         """Load the image side, and torch with it, unless it is loaded."""

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from textreid.artifacts import file_digest
+from textreid.emptiness import shows_nothing
 from textreid.errors import DataError, ImageError
 from textreid.gallery.embedding_cache import EmbeddingCache, FileStamp
-from textreid.gallery.encoder import SHOWS_NOTHING, GalleryEncoder
-from textreid.images import list_images, map_ahead, read_suffixes
+from textreid.gallery.encoder import GalleryEncoder
+from textreid.images import SMALLEST, list_images, map_ahead, read_suffixes
 from textreid.version import __version__
 
 BATCH_SIZE = 64  # also what an interruption can lose
@@ -21,6 +23,9 @@ REJECTED_AT_MOST = 0.5  # of the images of a folder
 _HASHED_AT_ONCE = 1024
 _THREADS = 4
 _AHEAD = 2 * BATCH_SIZE  # pictures decoded before they are embedded
+
+_CHANGED = "changed while it was read"
+_SHOWS_NOTHING = "shows nothing: "  # how the reason begins why a picture that can be read is left out
 
 Report = Callable[[str, int, int], None]  # "read", "load" (the model) or "embed"; how many are done; of how many
 
@@ -35,7 +40,7 @@ class Rejected:
     @property
     def shows_nothing(self) -> bool:
         """Whether it can be read, and shows one colour, noise, or too few pixels."""
-        return self.reason.startswith(SHOWS_NOTHING)
+        return self.reason.startswith(_SHOWS_NOTHING)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ def index_folder(
     row_of = {digest: row for row, digest in enumerate(digests)}
     for name, (_, digest) in files.items():
         if digest not in row_of:
-            rejected[name] = unreadable.get(digest, "changed while it was read")
+            rejected[name] = unreadable.get(digest, _CHANGED)
     refused = tuple(
         Rejected(folder / path.relative_to(real), rejected[name]) for name, path in images.items() if name in rejected
     )
@@ -179,29 +184,43 @@ def _embed(
     unreadable: dict[bytes, str],
     report: Report,
 ) -> None:
-    def decode(file: tuple[bytes, Path, FileStamp]) -> npt.NDArray[np.uint8] | ImageError | None:
+    def decode(file: tuple[bytes, Path, FileStamp]) -> tuple[npt.NDArray[np.uint8], Image.Image] | str:
         _, path, stamp = file
         try:
-            pixels = encoder.decode(path)
+            decoded = encoder.decode(path)
         except ImageError as error:
-            return ImageError(str(error).removeprefix(f"{path}: "))
+            return str(error).removeprefix(f"{path}: ")
         # The vector belongs to the content that was hashed, so a file that changed since then has none.
-        return pixels if FileStamp.of(path) == stamp else None
+        return decoded if FileStamp.of(path) == stamp else _CHANGED
 
     report("embed", 0, len(todo))
-    with closing(map_ahead(decode, todo, _THREADS, _AHEAD)) as decoded:
+    with closing(map_ahead(decode, todo, _THREADS, _AHEAD)) as results:
         for begin in range(0, len(todo), BATCH_SIZE):
             batch = [digest for digest, _, _ in todo[begin : begin + BATCH_SIZE]]
-            results = dict(zip(batch, decoded, strict=False))
-            pixels = {digest: result for digest, result in results.items() if isinstance(result, np.ndarray)}
-            refused = {digest: str(result) for digest, result in results.items() if isinstance(result, ImageError)}
+            pixels, refused = {}, {}
+            for digest, result in zip(batch, results, strict=False):
+                # Judged here and not by the threads: its many short steps hold the interpreter, and the model waits.
+                reason = result if isinstance(result, str) else _why_empty(result[1])
+                if isinstance(result, str) or reason:
+                    refused[digest] = reason
+                else:
+                    pixels[digest] = result[0]
             if pixels:
                 features = encoder.encode_pixels(np.stack(list(pixels.values())))
                 cache.store_vectors(encoder.space, dict(zip(pixels, features, strict=True)))
-            if refused:
-                cache.store_unreadable(__version__, refused)
-                unreadable |= refused
+            unreadable |= refused
+            cache.store_unreadable(__version__, {d: why for d, why in refused.items() if why != _CHANGED})
             report("embed", begin + len(batch), len(todo))
+
+
+def _why_empty(picture: Image.Image) -> str:
+    """Say why a picture is left out though it can be read; a model scores it by chance, often above every person."""
+    height, width = SMALLEST
+    if picture.height < height or picture.width < width:
+        size = f"{picture.width}x{picture.height}"
+        return f"{_SHOWS_NOTHING}{size} pixels, fewer than the {width}x{height} of a person"
+    nothing = shows_nothing(picture)
+    return f"{_SHOWS_NOTHING}{nothing}" if nothing else ""
 
 
 def _silent(stage: str, done: int, total: int) -> None:
