@@ -34,8 +34,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def textreid(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """The command that the wheel installs; what it depends on is borrowed from the environment of the tests."""
+def fresh(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """Runs a program of an environment with the wheel; what that depends on is borrowed from the tests' own."""
     folder = tmp_path_factory.mktemp("fresh") / "venv"
     venv.create(folder, symlinks=True)
     (python,) = folder.glob("bin/python")
@@ -45,14 +45,14 @@ def textreid(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
     (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
-    where = [str(python), "-c", "import textreid; print(textreid.__file__)"]
-    done = subprocess.run(where, cwd=folder, env=variables, capture_output=True, text=True, check=True)
-    assert Path(done.stdout).is_relative_to(packages)
+    def run(program: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+        command = [folder / "bin" / program, *arguments]
+        done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done
 
-    def run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-        command = [folder / "bin" / "textreid", *arguments]
-        return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
-
+    found = run("python", "-c", "import textreid; print(textreid.__file__)", cwd=folder)
+    assert Path(found.stdout).is_relative_to(packages)
     return run
 
 
@@ -70,25 +70,21 @@ def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
     assert {Path(name).suffix for name in files} >= {".py", ".toml", ".html", ".safetensors", ".gz", ".typed"}
 
 
-def test_it_helps(textreid: Command, tmp_path: Path) -> None:
-    done = textreid("--help", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "search" in done.stdout
+def test_it_helps(fresh: Command, tmp_path: Path) -> None:
+    assert "search" in fresh("textreid", "--help", cwd=tmp_path).stdout
 
 
-def test_it_searches_drawn_crops(textreid: Command, tmp_path: Path) -> None:
-    drawn = textreid(
-        "synthesize", "people", "--domain", "street", "--identities", str(CROPS), "--images", "1", cwd=tmp_path
-    )
-    assert drawn.returncode == 0, drawn.stderr
-    done = textreid("search", "a man in a blue shirt", "--images", "people/imgs", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert len(found["results"]) == CROPS
-
-
-def test_it_captions_with_its_own_templates(textreid: Command, tmp_path: Path) -> None:
-    textreid("synthesize", "people", "--domain", "street", "--identities", "2", "--images", "1", cwd=tmp_path)
-    done = textreid("caption", "people", "--out", "captions", "--mllm", "draft=describe", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_it_searches_and_captions_drawn_crops(fresh: Command, tmp_path: Path) -> None:
+    fresh("textreid", "synthesize", "crops", "--identities", str(CROPS), "--images", "1", cwd=tmp_path)
+    done = fresh("textreid", "search", "a man in a blue shirt", "--images", "crops", "--json", cwd=tmp_path)
+    assert len(json.loads(done.stdout)["results"]) == CROPS
+    fresh("textreid", "caption", "crops", "--out", "captions", "--mllm", "draft=describe", cwd=tmp_path)
     assert (tmp_path / "captions" / "manifest.json").is_file()
+
+
+def test_it_does_the_whole_job(fresh: Command, tmp_path: Path) -> None:
+    """What ``textreid demo`` does, with fewer people."""
+    few = "from pathlib import Path; from textreid.demo import DemoSettings, run_demo; "
+    few += "run_demo(Path('demo'), DemoSettings(identities=4, unseen_identities=4, epochs=2, workers=1))"
+    fresh("python", "-c", few, cwd=tmp_path)
+    assert (tmp_path / "demo" / "report.html").is_file()

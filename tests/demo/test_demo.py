@@ -1,10 +1,13 @@
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from textreid.cli import main
 from textreid.demo import DemoResult, DemoSettings, run_demo
 from textreid.demo.report import captions_with_noise, error_area
 from textreid.errors import ArtifactError
@@ -91,3 +94,16 @@ def test_the_area_under_the_curve_equals_its_definition() -> None:
 def test_a_folder_that_exists_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="exists already"):
         run_demo(tmp_path, SETTINGS)
+
+
+def test_the_command_prints_the_figures_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("textreid.demo.DemoSettings", lambda seed: replace(SETTINGS, seed=seed))
+    monkeypatch.setattr("sys.argv", ["textreid", "demo", "--out", str(tmp_path / "out"), "--seed", "3", "--json"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["report"] == str(tmp_path / "out" / "report.html")
+    assert list(printed["figures"]) == ["random order (expected)", "before training", "after training"]
+    assert 0 < printed["figures"]["after training"]["R1"] <= 1
