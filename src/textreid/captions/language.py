@@ -12,7 +12,7 @@ QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']*'(?!\w)")
 
 @cache
 def known_words() -> dict[str, frozenset[str]]:
-    """Return sets of words: ``slots``, ``people``, ``worn``, ``looks``, ``english`` and ``foreign``."""
+    """Return the sets of words by which captions are judged, by name: those of the vocabulary, and what is worn."""
     words = {name: frozenset(listed.split()) for name, listed in reading("captions").items()}
     things = [listed.split() for kind, listed in reading("things").items() if kind not in ("held", "other")]
     looks = (reading("colours"), reading("looks")["words"].split())
