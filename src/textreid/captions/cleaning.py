@@ -5,10 +5,12 @@ every rejected answer keeps its text and gets the name of the rule as its status
 questioned and applied again. What servers and models are known to wrap around a good answer is taken off, by name.
 """
 
+import ast
 import json
 import re
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from textreid.captions.language import QUOTED, WORD, is_other_language, known_words, words_of
@@ -19,34 +21,44 @@ MAX_WORDS = 150  # a text encoder reads 77 tokens; what is twice as long is ramb
 MAX_CHARACTERS = 8_000  # for scripts that put no space between words
 
 _UNSAFE = re.compile(r"[\ud800-\udfff\x00-\x08\x0e-\x1f\x7f]")  # no table, or no terminal, can hold these
+_INVISIBLE = str.maketrans(dict.fromkeys("\ufeff\u200b\u200e\u200f\u2060\u00ad"))
 _CURLY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 
 # -- wrappings: what stands around an answer -------------------------------------------------------------------------
 
-_THINK = r"think|thinking|thoughts?|reasoning|reflection|analysis"
+_THINK = r"(?:\w+:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad)"
 _THOUGHT_ENDS = re.compile(
-    rf"</(?:{_THINK})>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>\s*final\s*<\|message\|>", re.IGNORECASE
+    rf"</{_THINK}>|\[/THINK\]|◁/think▷|<unused95>|<\|end_of_thought\|>"
+    r"|<\|channel\|>\s*final\s*<\|message\|>|assistantfinal(?=\W|(?-i:[A-Z]))",  # the latter where marks are left out
+    re.IGNORECASE,
 )
-_THOUGHT = re.compile(rf"<({_THINK})>.*?</\1>|\[THINK\].*?\[/THINK\]|◁think▷.*?◁/think▷", re.IGNORECASE | re.DOTALL)
-_THOUGHT_BEGINS = re.compile(rf"<(?:{_THINK})>|\[THINK\]|◁think▷|<\|channel\|>\s*analysis", re.IGNORECASE)
+_THOUGHT = re.compile(
+    rf"<({_THINK})\b[^<>]*>.*?</\1>|\[THINK\].*?\[/THINK\]|◁think▷.*?◁/think▷", re.IGNORECASE | re.DOTALL
+)
+_THOUGHT_BEGINS = re.compile(
+    rf"<{_THINK}\b[^<>]*>|\[THINK\]|◁think▷|<unused94>|<\|channel\|>\s*analysis|^analysis(?-i:[A-Z])"
+    r"|\bthe user(?:'s (?:request|question|prompt|instruction)| (?:want|ask|is asking|request)(?:s|ed)?)\b"
+    r"|\blet me (?:think|see|check)\b|\bI (?:need|have|should) to (?:describe|write|mention|look)\b|^step 1\b",
+    re.IGNORECASE,
+)
 _TAGGED = re.compile(
-    r"<(answer|caption|description|output|response|final)>(?P<tag>.*)</\1>"
-    r"|<\|begin_of_box\|>(?P<box>.*)<\|end_of_box\|>|\\boxed\{(?P<boxed>[^{}]*)\}",
+    r"<(answer|caption|description|output|response|result|final)\b[^<>]*>(?P<tag>.*)</\1>"
+    r"|\A<(?!s\b|ref|box|quad|point|tool)([a-z]\w*)\b[^<>]*>(?P<whole>[^<>]*)</\3>\Z"
+    r"|<\|begin_of_box\|>(?P<box>.*)<\|end_of_box\|>|\\boxed\{(?:\\text\{)?(?P<boxed>[^{}]*)\}+",
     re.IGNORECASE | re.DOTALL,
 )
 # A role's header begins an answer, any other mark ends it. Marks of places in the image are left for the rules.
 _TURN = re.compile(
     r"<\|im_start\|>\s*assistant\b|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
-    r"|<start_of_turn>\s*model\b|<\|assistant\|>|\[/INST\]"
+    r"|<start_of_turn>\s*model\b|<\|assistant\|>|\[/INST\]|\bASSISTANT:"
 )
 _MARK = re.compile(
     rf"{_TURN.pattern}|<[|\uff5c](?!\w*(?:box|ref|quad|vision|image|video|point))[\w\u2581 ]+[|\uff5c]>"
     r"|</?s>|<(?:eos|bos|pad|unk|eoc|eot|end_of_turn|start_of_turn|end_of_utterance)>|\[/?INST\]|\[EOS\]"
-    r"|\[UNUSED_TOKEN_\d+\]"
+    r"|\[UNUSED_TOKEN_\d+\]|\b(?:USER|HUMAN):|\s#{3,}\s*\Z"
 )
 _FENCED = re.compile(r"(```+|~~~+)(?:[\w-]*\n)?(.*?)\1", re.DOTALL)
 _ANSWER_KEYS = ("caption", "description", "text", "answer", "response", "output", "content", "sentence", "result")
-_PYTHON_PARTS = re.compile(r"\[\{'type': 'text', 'text': (['\"])(.*)\1\}\]", re.DOTALL)
 _HEADING = re.compile(r"#{1,6}\s+[^\n]*\n+(?=\s*\S)|#{1,6}\s+")
 _EMPHASIS = re.compile(r"(\*\*|\*|`)(?=[^\s*`])([^*`\n]*[^\s*`])\1|(?<![\w_])(__?)(?=[^\W_])([^_\n]*[^\s_])\3(?![\w_])")
 _ONLY_ITEM = re.compile(r"(?:[*•>-]|1[.)])\s+([^\n]+)")
@@ -54,26 +66,30 @@ _WHOLLY_QUOTED = re.compile(
     r"\"([^\"]*)\"|\u201c([^\u201c\u201d]*)\u201d|\u2018([^\u2018]*)\u2019|«([^«»]*)»|「([^「」]*)」"
     r"|'((?:[^']|(?<=\w)'(?=\w))*)'"
 )
-_TELLING = r"(?:captions?|descriptions?|summary|answers?|responses?|sentences?)"
+_TELLING = r"(?:captions?|descriptions?|summary|answers?|responses?|sentences?|json|attempt)"
 _OPENING = re.compile(
     "|".join(
         (
             # "Sure!", "Of course, "
             r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|al(?:l )?right|great|got it|no problem|gladly"
-            r"|understood|definitely|yes|hello|hi)(?: there)?\s*[!.,:;\u2013\u2014-]+\s*",
+            r"|understood|definitely|yes|hello|hi)(?: there|, \w+(?=!))?\s*[!.,:;\u2013\u2014-]+\s*",
             # "Description: "
             rf"(?:(?:brief|detailed|final|short|image|person) )*(?:{_TELLING}|output|assistant|model)(?: \d+)?"
-            r"\s*[:\u2013\u2014-]\s+",
+            r"(?:\s*[:=\uff1a]|\s*[\u2013\u2014-]\s|\s*\n)\s*"
+            r"|(?:person|subject|english): |[\u4e00-\u9fff]{1,8}[:\uff1a]",
             # "Here is the description of the person in the image: "
             r"(?:here|below|the following|following|based on|as requested|in response|looking at|according to|from the"
             r"|this is|I (?:can|will|would|have)|I'(?:d|ll|ve))\b"
             rf"[^\n.!?:]{{0,200}}?\b{_TELLING}\b[^\n.!?:]{{0,120}}:\s*",
             rf"(?:the|a|my|your) (?:[\w-]+ ){{0,3}}{_TELLING}\b[^\n.!?:]{{0,120}}:\s*",
             r"here(?:'s| is) what I (?:can )?(?:see|observe)[^\n.!?:]{0,80}:\s*",
+            r"(?:to (?:describe|summari[sz]e)\b[^\n.!?:]{0,80}|the (?:person|image)\b[^\n.!?:]{0,80}\bas follows):\s*",
             r"here (?:you go|it is)\s*[:!.]\s*",
             # "I'd be happy to help you with that."
             r"(?:I(?:'d| would| will|'ll) (?:be )?(?:happy|glad|pleased|delighted|love) to|thank(?:s| you) for"
-            r"|great (?:question|image)|(?:let me|I'll|I will|I can) (?:describe|help))\b[^.!:\n]*[.!:]+\s+",
+            r"|(?:happy|glad) to (?:help|assist)|great (?:question|image)"
+            r"|(?:let me|let's|I'll|I will|I can) (?:describe|help|take|look|break|examine|analy[sz]e|start))\b"
+            r"[^.!:\n]*[.!:]+\s+",
         )
     ),
     re.IGNORECASE,
@@ -81,7 +97,8 @@ _OPENING = re.compile(
 _CLOSING = re.compile(
     r"(?<=[.!?\"])\s+(?:(?:please )?let me know|(?:please )?feel free|I hope (?:this|that|it)|hope (?:this|it) helps"
     r"|is there anything else|if you (?:would|have|need|want)|if you'd|would you like|do you (?:need|want)"
-    r"|(?:please )?note(?: that|:)|disclaimer:)(?!\w).*",
+    r"|\(?(?:please )?note(?: that|:)|disclaimer:|-{3,}|(?:keywords?|tags|word count|style|template)(?: used)?:)"
+    r"(?!\w).*",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -95,6 +112,7 @@ _BROKEN_OFF = re.compile(
 _MARKUP = re.compile(
     r"<[/|!]?[a-z]|\|>|</?s>"  # tags and special tokens, closed or not
     r"|\*\*|```|^\s*#{1,6} |^\s*(?:[*•-]|\d+[.)])\s|^\s*\|.*\|\s*$"  # Markdown
+    r"|^[\w /]{1,30}:[^\n]*\n\s*[\w /]{1,30}:"  # a form with a field on each line
     r"|https?://|&(?:[a-z]+|#\d+);"
     r"|[(\[]\s*\d+(?:\.\d+)?\s*,\s*\d+(?:\.\d+)?\s*(?:,[\d.,\s]*)?[)\]]"  # coordinates
     r'|^\s*[{\[]\s*"',  # JSON
@@ -102,8 +120,16 @@ _MARKUP = re.compile(
 )
 _CANNOT = r"(?:cannot|can't|can not|could not|couldn't|won't|will not|must decline|(?:am|'m) (?:unable|not able))"
 _REFUSAL = re.compile(
-    rf"^\W*(?:sorry|apologies)\b|\bI (?:apologi[sz]e|{_CANNOT})|\bI'm (?:unable|not able)\b"
+    rf"^\W*(?:sorry|apologies|my apologies)\b|\bI (?:apologi[sz]e|{_CANNOT})|\bI'm (?:unable|not able)\b"
     r"|\b(?:I'm|I am|we're|we are) (?:very |so )?sorry\b|\bas an? (?:AI|artificial|large language|language model)\b"
+    r"|\bas an? \w+ assistant\b"
+    r"|\bI(?:'m| am) not (?:comfortable|allowed|permitted|authori[sz]ed|going to)\b"
+    r"|\bI (?:\w+ ){0,3}(?:decline|refuse|refrain|avoid)\b"
+    r"|\b(?:against|violat\w+|contrary to) (?:\w+ ){0,3}(?:polic|guideline)"
+    r"|\b(?:image|picture|photo)\b[^.]{0,30}\b(?:not|n't|failed to)\b (?:load|display|show up|attached)"
+    r"|\bno (?:image|picture|photo)\b[^.]{0,30}\b(?:attached|provided|uploaded|shared)\b"
+    r"|\b(?:can|could|would) you (?:please )?(?:provide|share|upload|send|attach|describe)\b"
+    r"|^(?:the|this) (?:image|picture|photo)\b[^.]{0,30}\btoo (?:\w+ )+to\b"
     r"|\bI (?:don't|do not) (?:have|see|know|feel|think|provide|identify|describe)\b"
     r"|\b(?:unable|not possible|impossible) to (?:identify|describe|determine|recogni[sz]e|provide|assist|help)"
     r"(?: \w+)? (?:person|people|individual|image|picture|photo|identity|description)\b"
@@ -155,7 +181,7 @@ def clean(raw: str) -> Cleaned:
 
 def _unwrap(text: str) -> tuple[str, tuple[str, ...]]:
     """Return the text without its wrappings, however they are nested, and their names."""
-    text, cut, peeling = text.strip(), dict[str, None](), True
+    text, cut, peeling = text.translate(_INVISIBLE).strip(), dict[str, None](), True
     while peeling:
         peeling = False
         for name, peel in WRAPPINGS.items():
@@ -188,7 +214,7 @@ def _without_thoughts(text: str) -> str:
 
 def _tagged(text: str) -> str:
     found = _TAGGED.search(text)
-    return next(filter(None, found.group("tag", "box", "boxed")), "") if found else text
+    return next(filter(None, found.group("tag", "whole", "box", "boxed")), "") if found else text
 
 
 def _without_marks(text: str) -> str:
@@ -205,17 +231,15 @@ def _unfenced(text: str) -> str:
 
 
 def _from_json(text: str) -> str:
-    """Return the one text in a JSON value, or in a list of parts as chat APIs have it."""
+    """Return the one text in a value of JSON or Python, or in a list of parts as chat APIs have it."""
     stripped = text.strip()
-    if parts := _PYTHON_PARTS.fullmatch(stripped):
-        return parts[2]
     if stripped[:1] not in ("{", "["):
         return text
-    try:
-        found = _only_text(json.loads(stripped))
-    except (ValueError, RecursionError):
-        return text
-    return text if found is None else found
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = _only_text(read(stripped))
+            return text if found is None else found
+    return text
 
 
 def _only_text(value: Any) -> str | None:
@@ -241,7 +265,10 @@ def _without_markdown(text: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    found = _WHOLLY_QUOTED.fullmatch(text.strip())
+    text = text.strip()
+    if text.count('"') == 1 and '"' in (text[0], text[-1]):
+        return text.strip('"')
+    found = _WHOLLY_QUOTED.fullmatch(text)
     return next((inner for inner in found.groups() if inner is not None), "") if found else text
 
 

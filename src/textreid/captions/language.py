@@ -6,6 +6,8 @@ from functools import cache
 from textreid.synthetic.vocabulary import reading
 
 OTHER_LETTERS = 0.2  # share of letters outside ASCII above which a text is not English
+OTHER_SCRIPT = 4  # letters of no Latin script outside quotes: a sentence in a second language is no caption
+_LATIN = "\u036f"  # code points up to here are Latin, or marks on its letters
 WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']*'(?!\w)")
 
@@ -29,7 +31,10 @@ def is_other_language(text: str) -> bool:
     letters = [] if text.isascii() else [character for character in text if character.isalpha()]
     if sum(not letter.isascii() for letter in letters) > OTHER_LETTERS * len(letters):
         return True
-    words = words_of(QUOTED.sub('""', text))
+    said = QUOTED.sub('""', text)
+    if sum(letter > _LATIN and letter.isalpha() for letter in said) >= OTHER_SCRIPT:
+        return True
+    words = words_of(said)
     english, others = known_words()["english"], known_words()["foreign"]
     foreign = sum(word in others for word in words)
     return foreign >= 2 and foreign > sum(word in english for word in words)
