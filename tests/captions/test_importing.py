@@ -1,5 +1,6 @@
 """Captions come in from the forms of others and go out again, unchanged; what does not fit is named."""
 
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -292,6 +293,54 @@ def test_captions_below_the_path_in_an_object(tmp_path: Path) -> None:
     source = Source(write(tmp_path / "x.json", {"a.jpg": {"caption": "A man.", "score": 0.5}}), "qwen")
     import_captions([source], tmp_path / "table")
     assert contents(tmp_path / "table") == {("a.jpg", "qwen/static", "A man.")}
+
+
+SAID = [(name, f"A man, {name}.") for name in ("a.jpg", "b.jpg")]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"file_name": name, "sentence": text} for name, text in SAID],
+        [{"Image": name, "Description": text} for name, text in SAID],
+        [{"filename": name, "sentences": [{"raw": text, "tokens": []}]} for name, text in SAID],
+        [
+            {"image": name, "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": text}]}
+            for name, text in SAID
+        ],
+        {"data": [{"image": name, "caption": text} for name, text in SAID]},
+        {"dataset": "d", "images": [{"filename": name, "id": 1, "sentences": [{"raw": text}]} for name, text in SAID]},
+        {
+            "info": {"year": 2024}, "licenses": [], "type": "captions",
+            "images": [{"id": number, "file_name": name} for number, (name, _) in enumerate(SAID)],
+            "annotations": [{"id": 7, "image_id": number, "caption": text} for number, (_, text) in enumerate(SAID)],
+        },
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("packed", [True, False])
+def test_forms_of_other_data_sets(tmp_path: Path, value: Any, packed: bool) -> None:
+    path = write(tmp_path / "x.json", value)
+    if packed:
+        path = tmp_path / "x.json.gz"
+        path.write_bytes(gzip.compress((tmp_path / "x.json").read_bytes()))
+    import_captions([Source(path, "web")], tmp_path / "table")
+    assert contents(tmp_path / "table") == {(name, "web/static", text) for name, text in SAID}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("header", ["image;caption", "Image,Caption", "image_name|comment", "image\tdescription"])
+def test_tables_as_spreadsheets_write_them(tmp_path: Path, encoding: str, header: str) -> None:
+    path, comma = tmp_path / "x.csv", next(sign for sign in ";,|\t" if sign in header)
+    lines = [header, *(f'{name}{comma} "{text}"' for name, text in SAID)]
+    path.write_text("\r\n".join(lines), encoding=encoding)
+    import_captions([Source(path, "web")], tmp_path / "table")
+    assert contents(tmp_path / "table") == {(name, "web/static", text) for name, text in SAID}
+
+
+def test_further_lines_of_an_image_are_further_captions(tmp_path: Path) -> None:
+    lines = [{"image": "a.jpg", "caption": f"A man, {number}."} for number in range(3)]
+    assert import_captions([Source(write(tmp_path / "x.json", lines), "web")], tmp_path / "table").rows == 3
+    assert {slot for _, slot, _ in contents(tmp_path / "table")} == {"web/static", "web/static-2", "web/static-3"}
 
 
 PNG = b"\x89PNG and pixels "

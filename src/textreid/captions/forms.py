@@ -4,24 +4,27 @@ Memory holds one entry, or one block of rows, however long the file is.
 """
 
 import csv
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TextIO
+from typing import Any, NamedTuple
 
+from textreid.captions.json_stream import Repeating, json_entries, kind_of, open_text
 from textreid.errors import CaptionError
 
-_IMAGE_NAMES = "image file_path img_path image_path file_name filename filepath path img __key__ jpg png"
+_IMAGE_NAMES = (
+    "image file_path img_path image_path file_name filename filepath path img image_name __key__ jpg png image_id"
+)
 IMAGE_FIELDS = tuple(_IMAGE_NAMES.split())
-CAPTION_FIELDS = ("captions", "caption", "text")
+CAPTION_FIELDS = (
+    *("captions", "caption", "text", "sentences", "sentence", "descriptions", "description", "comment"),
+    "conversations",
+)
+_TEXT_KEYS = ("raw", "caption", "text", "sentence", "value", "content")  # of a caption that is an object
+_LISTS = ("images", "annotations", "data", "items", "samples", "entries")  # where JSON has its entries one level down
+_ABOUT = ("info", "licenses", "categories", "dataset", "version", "type")  # and what stands beside them
 SLOT_FIELD = "slot"
-LONGEST_ENTRY = 16 << 20  # characters
-_BLOCK = 1 << 20
 _ROWS = 4096
-_WHITE = re.compile(r"[ \t\n\r]*")
-_NUMBER_SO_FAR = re.compile(r"[-+.\deE]*")
 
 
 class Entry(NamedTuple):
@@ -31,6 +34,7 @@ class Entry(NamedTuple):
         image: its path, or whatever stands in its place; None where there is no path.
         captions: of the image.
         slot: if the entry names one.
+        keyed: whether the path is the entry's key in a JSON object, which stands for all captions of the image.
         embedded: whether the file has the image itself.
         content: that image, if it was asked for.
     """
@@ -38,6 +42,7 @@ class Entry(NamedTuple):
     image: Any
     captions: Sequence[Any]
     slot: str | None = None
+    keyed: bool = False
     embedded: bool = False
     content: bytes | None = None
 
@@ -56,8 +61,9 @@ def read_entries(path: Path, fields: Fields, with_content: bool = False) -> Iter
     it (``caption_2``); where there is none, every text whose field has ``caption`` in its name.
 
     Args:
-        path: a JSON object of captions by image path; JSON entries in a list or one a line; a CSV or TSV table; a
-            Parquet or Arrow file; or a folder of these.
+        path: a JSON object of captions by image path; JSON entries in a list, one a line, or in the form of COCO; a
+            table of text with names in its first row, and commas, semicolons, tabs or bars; any of these packed by
+            gzip; a Parquet or Arrow file; or a folder of these.
         fields: names of the fields.
         with_content: whether to read the images that are in a Parquet or Arrow file.
 
@@ -67,7 +73,7 @@ def read_entries(path: Path, fields: Fields, with_content: bool = False) -> Iter
     for file in _files_of(path) if path.is_dir() else [path]:
         if file.suffix in (".parquet", ".arrow"):
             yield from _columns(file, fields, with_content)
-        elif file.suffix in (".csv", ".tsv"):
+        elif kind_of(file) in (".csv", ".tsv", ".txt"):
             yield from _table_rows(file, fields)
         else:
             yield from _json_form(file, fields)
@@ -88,17 +94,32 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def _json_form(path: Path, fields: Fields) -> Iterator[Entry]:
+    names: dict[Any, Any] = {}  # of images by id, as COCO has them
     for key, value in json_entries(path):
+        if key in _ABOUT:
+            continue
         if isinstance(key, str) and isinstance(value, str):
-            yield Entry(key, (value,))
+            yield Entry(key, (value,), keyed=True)
+        elif key in _LISTS and isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+            for each in value:
+                if key == "images" and "id" in each and not any(name in each for name in CAPTION_FIELDS):
+                    names[each["id"]] = _path_in(each)
+                else:
+                    entry = _object_entry(path, each, fields)
+                    yield entry._replace(image=names.get(entry.image, entry.image))
         elif isinstance(value, dict):
-            pairs = _Pairs(path, value)
-            image = key if isinstance(key, str) else value[pairs.pick("image", fields.image, IMAGE_FIELDS)]
-            yield Entry(_path_in(image), _joined([value[name] for name in pairs.captions(fields.captions, _has_text)]))
+            yield _object_entry(path, value, fields, key if isinstance(key, str) else None)
         elif isinstance(key, str):
-            yield Entry(key, _joined([value]))
+            yield Entry(key, _joined([value]), keyed=True)
         else:
             raise CaptionError(f"{path}: entry {key} is no object with an image's path and its captions")
+
+
+def _object_entry(path: Path, value: dict[str, Any], fields: Fields, key: str | None = None) -> Entry:
+    pairs = _Pairs(path, value)
+    image = value[pairs.pick("image", fields.image, IMAGE_FIELDS)] if key is None else key
+    captions = [value[name] for name in pairs.captions(fields.captions, _has_text)]
+    return Entry(_path_in(image), _joined(captions), keyed=key is not None)
 
 
 def _has_text(value: Any) -> bool:
@@ -108,9 +129,11 @@ def _has_text(value: Any) -> bool:
 def _table_rows(path: Path, fields: Fields) -> Iterator[Entry]:
     """Yield rows of a CSV or TSV file."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.reader(stream, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
-            names = next(rows, [])
+        with open_text(path) as stream:
+            header = stream.readline()
+            comma = max(",;\t|", key=header.count)
+            names = next(csv.reader([header], delimiter=comma, skipinitialspace=True), [])
+            rows = csv.reader(stream, delimiter=comma, skipinitialspace=True, strict=True)
             pairs = _Names(path, names)
             image = names.index(pairs.pick("image", fields.image, IMAGE_FIELDS))
             captions = [names.index(name) for name in pairs.captions(fields.captions)]
@@ -118,7 +141,7 @@ def _table_rows(path: Path, fields: Fields) -> Iterator[Entry]:
                 if len(row) != len(names):
                     raise CaptionError(f"{path}: row {number} has {len(row)} values under {len(names)} columns")
                 yield Entry(row[image], [row[column] for column in captions if row[column]])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, UnicodeError, csv.Error) as error:
         raise CaptionError(f"{path}: cannot be read as a table: {error}") from error
 
 
@@ -133,7 +156,7 @@ def _columns(path: Path, fields: Fields, with_content: bool) -> Iterator[Entry]:
             embedded = not (pa.types.is_string(image.type) or pa.types.is_large_string(image.type))
             texts = zip(*(column.to_pylist() for column in captions), strict=True)
             for place, content, said, slot in zip(paths, contents, texts, slots, strict=True):
-                yield Entry(place, _joined(said), slot, embedded, content)
+                yield Entry(place, _joined(said), slot, False, embedded, content)
     except (pa.ArrowException, OSError) as error:
         raise CaptionError(f"{path}: cannot be read: {error}") from error
 
@@ -210,7 +233,8 @@ class _Names:
                 raise CaptionError(
                     f"{self._path}: two columns or fields are called {name!r}, and either may be meant; rename one"
                 )
-        return [name for name in names if name in self._names]
+        found = [name for name in names if name in self._names]
+        return found or [own for name in names for own in self._names if str(own).strip().lower() == name]
 
     def pick(self, what: str, wanted: str | None, known: tuple[str, ...]) -> str:
         """Return the name ``wanted``, or the first of ``known``; raises CaptionError where it is not there."""
@@ -238,7 +262,7 @@ class _Pairs(_Names):
     """The names of the fields of a JSON object."""
 
     def __init__(self, path: Path, value: dict[str, Any]) -> None:
-        super().__init__(path, [*value, *(value.repeated if isinstance(value, _Repeating) else ())])
+        super().__init__(path, [*value, *(value.repeated if isinstance(value, Repeating) else ())])
         self._value = value
 
     def captions(self, wanted: str | None, has_text: Callable[[Any], bool] = _has_text) -> list[str]:
@@ -254,147 +278,13 @@ def _path_in(image: Any) -> Any:
 def _joined(values: Iterable[Any]) -> list[Any]:
     """Return the captions of several fields, each of which may hold one, a list of them, or none."""
     lists = (value if isinstance(value, list) else [value] for value in values if value is not None)
-    return [caption for each in lists for caption in each]
+    return [text for each in lists for caption in each for text in _texts_in(caption)]
 
 
-class _Repeating(dict[str, Any]):
-    """A JSON object in which names are ``repeated``; the last value of each counts for it."""
-
-    repeated: tuple[str, ...] = ()
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) == len(pairs):
-        return value
-    names = [name for name, _ in pairs]
-    repeating = _Repeating(value)
-    repeating.repeated = tuple(name for name in value if names.count(name) > 1)
-    return repeating
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
-
-
-def json_entries(path: Path) -> Iterator[tuple[str | int, Any]]:
-    """Yield key and value of each entry of the object, or position and value of each item of the list, in ``path``.
-
-    Of JSON Lines (by the suffix, or a first line that is a whole object with others below it), each line is an item.
-    Equal keys are all yielded.
-
-    Raises:
-        CaptionError: the file cannot be read, is not UTF-8 or not JSON, holds neither an object nor a list, or has
-            an entry of more than 16 Mi characters; says after which entry. Entries before it have been yielded.
-    """
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            if _has_lines(path):
-                yield from _json_lines(path, stream)
-            else:
-                yield from _Scanner(path, stream).entries()
-    except OSError as error:
-        raise CaptionError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise CaptionError(f"{path}: not UTF-8 text: {error.reason}") from error
-
-
-def _has_lines(path: Path) -> bool:
-    """Tell whether a file is JSON Lines; some have the suffix of JSON."""
-    if path.suffix in (".jsonl", ".ndjson"):
-        return True
-    with path.open(encoding="utf-8-sig") as stream:
-        lines = (line.strip() for line in iter(lambda: stream.readline(_BLOCK), ""))
-        first, second = [*islice(filter(None, lines), 2), "", ""][:2]
-        try:
-            return second.startswith("{") and isinstance(_DECODER.decode(first), dict)
-        except (ValueError, RecursionError):
-            return False
-
-
-def _json_lines(path: Path, stream: TextIO) -> Iterator[tuple[int, Any]]:
-    number = 0
-    for line, text in enumerate(stream, 1):
-        if not text.strip():
-            continue
-        try:
-            yield number, _DECODER.decode(text)
-        except (ValueError, RecursionError) as error:
-            raise CaptionError(f"{path}, line {line}: not valid JSON: {error}") from error
-        number += 1
-
-
-class _Scanner:
-    def __init__(self, path: Path, stream: TextIO) -> None:
-        self._path, self._stream = path, stream
-        self._text, self._at = "", 0
-        self._passed = 0  # characters that `_text` no longer holds
-        self._entries = 0
-
-    def entries(self) -> Iterator[tuple[str | int, Any]]:
-        opening = self._sign()
-        if opening not in ("{", "["):
-            self._refuse("expected a JSON object or list")
-        closing = "}" if opening == "{" else "]"
-        self._at += 1
-        if self._sign() == closing:
-            self._at += 1
-        else:
-            while True:
-                yield self._entry(opening)
-                self._entries += 1
-                sign = self._sign()
-                if sign not in (",", closing):
-                    self._refuse(f"expected ',' or '{closing}'")
-                self._at += 1
-                if sign == closing:
-                    break
-        if self._sign():
-            self._refuse("more text after the end")
-
-    def _entry(self, opening: str) -> tuple[str | int, Any]:
-        if opening == "[":
-            self._sign()
-            return self._entries, self._value()
-        if self._sign() != '"':
-            self._refuse("expected a key in double quotes")
-        key = self._value()
-        if self._sign() != ":":
-            self._refuse("expected ':' after a key")
-        self._at += 1
-        self._sign()
-        return key, self._value()
-
-    def _sign(self) -> str:
-        """Return the next character that is not white space, which stays; empty at the end of the file."""
-        while True:
-            match = _WHITE.match(self._text, self._at)
-            self._at = match.end() if match else self._at
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if not self._read_on():
-                return ""
-
-    def _value(self) -> Any:
-        while True:
-            try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
-            except RecursionError:
-                self._refuse("nested too deeply")
-            except ValueError as error:
-                # The value may go on in the next block.
-                if len(self._text) - self._at > LONGEST_ENTRY or not self._read_on():
-                    self._refuse(getattr(error, "msg", str(error)))
-                continue
-            if _NUMBER_SO_FAR.fullmatch(self._text, end) and self._read_on():
-                continue  # so may a number, which has no mark of its end
-            self._at = end
-            return value
-
-    def _read_on(self) -> bool:
-        block = self._stream.read(_BLOCK)
-        self._text, self._passed, self._at = self._text[self._at :] + block, self._passed + self._at, 0
-        return bool(block)
-
-    def _refuse(self, what: str) -> NoReturn:
-        where = f"after entry {self._entries}" if self._entries else "at its beginning"
-        raise CaptionError(f"{self._path}: not valid JSON {where} (character {self._passed + self._at + 1}): {what}")
+def _texts_in(caption: Any) -> list[Any]:
+    """Return the text of a caption that is an object, such as an answer in a conversation; none of a question."""
+    if not isinstance(caption, dict):
+        return [caption]
+    if caption.get("from", caption.get("role")) in ("human", "user", "system"):
+        return []
+    return [next((caption[key] for key in _TEXT_KEYS if key in caption), caption)]

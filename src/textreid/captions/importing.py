@@ -113,7 +113,8 @@ def import_captions(
     """Write the captions of ``sources`` as the new caption table ``out``.
 
     The first caption of an entry goes to the slot ``NAME/INSTRUCTION``, further ones to ``NAME/INSTRUCTION-2`` and so
-    on, unless the entry names a slot. What nobody recorded stays empty: template, hash of the prompt; the seed is 0.
+    on, unless the entry names a slot; those of further entries with the same path count on. What nobody recorded stays
+    empty: template, hash of the prompt; the seed is 0.
     Memory holds the names of the images, not the captions.
 
     Args:
@@ -177,7 +178,7 @@ def _rows(
 
 
 def _described(source: Source, root: "_Root | None", imported: Imported, save: Path | None) -> Iterator[CaptionRow]:
-    described: set[tuple[str, str]] = set()
+    described: dict[tuple[str, str], tuple[object, int]] = {}  # what the source called an image, and its captions
     one_folder = _OneFolder(source)
     for entry in _entries(source, save is not None):
         path = _saved(entry, save) if save and entry.content else _place(entry, source, root, imported, one_folder)
@@ -186,13 +187,14 @@ def _described(source: Source, root: "_Root | None", imported: Imported, save: P
         if not entry.captions:
             imported.leave_out("no-captions", path)
         own_slot = entry.slot or f"{source.mllm}/{source.instruction}"
-        if (path, own_slot) in described:
+        earlier, count = described.get((path, own_slot), (entry.image, 0))
+        if count and (entry.keyed or earlier != entry.image):
             raise CaptionError(
                 f"{source.path}: entry {entry.image!r} and an earlier one both describe {path!r} in slot {own_slot!r}: "
                 "keep one entry an image"
             )
-        described.add((path, own_slot))
-        for number, caption in enumerate(entry.captions, 1):
+        described[path, own_slot] = entry.image, count + max(1, len(entry.captions))
+        for number, caption in enumerate(entry.captions, count + 1):
             if not isinstance(caption, str):
                 imported.leave_out("not-text", path)
             elif not _is_unicode(caption):

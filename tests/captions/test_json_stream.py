@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from textreid.captions import forms as module
-from textreid.captions.forms import json_entries
+from textreid.captions import json_stream as module
+from textreid.captions.json_stream import json_entries
 from textreid.errors import CaptionError
 
 JSON = st.recursive(

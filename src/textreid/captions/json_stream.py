@@ -1,0 +1,178 @@
+"""Reads a JSON file entry by entry, however long it is: an object, a list, or JSON Lines, packed by gzip or not."""
+
+import gzip
+import io
+import json
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, NoReturn, TextIO, cast
+
+from textreid.errors import CaptionError
+
+LONGEST_ENTRY = 16 << 20  # characters
+_BLOCK = 1 << 20
+_WHITE = re.compile(r"[ \t\n\r]*")
+_NUMBER_SO_FAR = re.compile(r"[-+.\deE]*")
+
+
+def open_text(path: Path) -> TextIO:
+    """Open a text file to read, with line ends as they are: UTF-8, or UTF-16 where its mark says so, and gzip."""
+    with path.open("rb") as plain:
+        packed = plain.read(2) == b"\x1f\x8b"
+
+    def binary() -> IO[bytes]:
+        return cast("IO[bytes]", gzip.open(path)) if packed else path.open("rb")
+
+    with binary() as stream:
+        wide = stream.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    return io.TextIOWrapper(binary(), encoding="utf-16" if wide else "utf-8-sig", newline="")
+
+
+def kind_of(path: Path) -> str:
+    """Return the suffix of a file, of what is inside for one that gzip packed."""
+    return (Path(path.stem) if path.suffix == ".gz" else path).suffix.lower()
+
+
+class Repeating(dict[str, Any]):
+    """A JSON object in which names are ``repeated``; the last value of each counts for it."""
+
+    repeated: tuple[str, ...] = ()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) == len(pairs):
+        return value
+    names = [name for name, _ in pairs]
+    repeating = Repeating(value)
+    repeating.repeated = tuple(name for name in value if names.count(name) > 1)
+    return repeating
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def json_entries(path: Path) -> Iterator[tuple[str | int, Any]]:
+    """Yield key and value of each entry of the object, or position and value of each item of the list, in ``path``.
+
+    Of JSON Lines (by the suffix, or a first line that is a whole object with others below it), each line is an item.
+    Equal keys are all yielded.
+
+    Raises:
+        CaptionError: the file cannot be read, is not UTF-8 or not JSON, holds neither an object nor a list, or has
+            an entry of more than 16 Mi characters; says after which entry. Entries before it have been yielded.
+    """
+    try:
+        with open_text(path) as stream:
+            if _has_lines(path):
+                yield from _json_lines(path, stream)
+            else:
+                yield from _Scanner(path, stream).entries()
+    except (OSError, EOFError) as error:
+        raise CaptionError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except UnicodeDecodeError as error:
+        raise CaptionError(f"{path}: not UTF-8 text: {error.reason}") from error
+
+
+def _has_lines(path: Path) -> bool:
+    """Tell whether a file is JSON Lines; some have the suffix of JSON."""
+    if kind_of(path) in (".jsonl", ".ndjson"):
+        return True
+    with open_text(path) as stream:
+        lines = (line.strip() for line in iter(lambda: stream.readline(_BLOCK), ""))
+        first, second = [*islice(filter(None, lines), 2), "", ""][:2]
+        try:
+            return second.startswith("{") and isinstance(_DECODER.decode(first), dict)
+        except (ValueError, RecursionError):
+            return False
+
+
+def _json_lines(path: Path, stream: TextIO) -> Iterator[tuple[int, Any]]:
+    number = 0
+    for line, text in enumerate(stream, 1):
+        if not text.strip():
+            continue
+        try:
+            yield number, _DECODER.decode(text)
+        except (ValueError, RecursionError) as error:
+            raise CaptionError(f"{path}, line {line}: not valid JSON: {error}") from error
+        number += 1
+
+
+class _Scanner:
+    def __init__(self, path: Path, stream: TextIO) -> None:
+        self._path, self._stream = path, stream
+        self._text, self._at = "", 0
+        self._passed = 0  # characters that `_text` no longer holds
+        self._entries = 0
+
+    def entries(self) -> Iterator[tuple[str | int, Any]]:
+        opening = self._sign()
+        if opening not in ("{", "["):
+            self._refuse("expected a JSON object or list")
+        closing = "}" if opening == "{" else "]"
+        self._at += 1
+        if self._sign() == closing:
+            self._at += 1
+        else:
+            while True:
+                yield self._entry(opening)
+                self._entries += 1
+                sign = self._sign()
+                if sign not in (",", closing):
+                    self._refuse(f"expected ',' or '{closing}'")
+                self._at += 1
+                if sign == closing:
+                    break
+        if self._sign():
+            self._refuse("more text after the end")
+
+    def _entry(self, opening: str) -> tuple[str | int, Any]:
+        if opening == "[":
+            self._sign()
+            return self._entries, self._value()
+        if self._sign() != '"':
+            self._refuse("expected a key in double quotes")
+        key = self._value()
+        if self._sign() != ":":
+            self._refuse("expected ':' after a key")
+        self._at += 1
+        self._sign()
+        return key, self._value()
+
+    def _sign(self) -> str:
+        """Return the next character that is not white space, which stays; empty at the end of the file."""
+        while True:
+            match = _WHITE.match(self._text, self._at)
+            self._at = match.end() if match else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._read_on():
+                return ""
+
+    def _value(self) -> Any:
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+            except RecursionError:
+                self._refuse("nested too deeply")
+            except ValueError as error:
+                # The value may go on in the next block.
+                if len(self._text) - self._at > LONGEST_ENTRY or not self._read_on():
+                    self._refuse(getattr(error, "msg", str(error)))
+                continue
+            if _NUMBER_SO_FAR.fullmatch(self._text, end) and self._read_on():
+                continue  # so may a number, which has no mark of its end
+            self._at = end
+            return value
+
+    def _read_on(self) -> bool:
+        block = self._stream.read(_BLOCK)
+        self._text, self._passed, self._at = self._text[self._at :] + block, self._passed + self._at, 0
+        return bool(block)
+
+    def _refuse(self, what: str) -> NoReturn:
+        where = f"after entry {self._entries}" if self._entries else "at its beginning"
+        raise CaptionError(f"{self._path}: not valid JSON {where} (character {self._passed + self._at + 1}): {what}")
