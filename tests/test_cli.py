@@ -97,6 +97,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str]) -> None:
         ("search q -n 3 --images .", "No such option: -n; known: --images, --top, "),
         ("search q --images . --top", "Option '--top' requires an argument."),
         ("search q", "Missing option '--images'."),
+        ("caption --images . --out x", "No such option: --images; IMAGES stands there without it"),
         ("evaluate --bechmark x", "No such option: --bechmark; did you mean --benchmark?"),
         ("captions export a b --sa cuhk", "No such option: --sa; did you mean --as?"),
         ("pretrain --epochs 3", "No such option: --epochs; did you mean --set training.epochs=VALUE?"),

@@ -150,7 +150,8 @@ def test_what_has_one_meaning_needs_no_name() -> None:
         ("d=simulate", "--mllm d: did you mean simulated? expected"),
         ("d=", "--mllm d: expected"),
         ("transformers:", "--mllm: expected"),
-        ("qwen=http://a/v1", "--mllm qwen: expected"),
+        ("qwen=http://a/v1", "--mllm qwen: expected NAME=URL#MODEL, as in --mllm qwen=http://a/v1#MODEL$"),
+        ("qwen=gpu1:8000/v1#Qwen/VL", "as in --mllm qwen=http://gpu1:8000/v1#Qwen/VL$"),
     ],
 )
 def test_near_misses_name_the_nearest(specification: str, message: str) -> None:

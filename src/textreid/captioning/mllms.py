@@ -127,6 +127,11 @@ def _read(specification: str) -> CaptionerSpec:
             return CaptionerSpec(name, backend, model)
     url, _, model = target.partition("#")
     if not url.startswith(("http://", "https://")) or not model:
+        if equals and re.match(r"[\w.-]+:\d+(?:/|$)", url):  # a host and its port
+            url = f"http://{url}"
+        if url.startswith(("http://", "https://")):
+            right = f"--mllm {name}={checked_url(url, f'--mllm {name}')}#{model or 'MODEL'}"
+            raise ConfigError(f"--mllm {name}: expected NAME=URL#MODEL, as in {right}")
         hint = "" if "/" in backend or "@" in backend else nearest_name(backend, ("describe", "simulated"))
         hint = f"{hint} " if hint.startswith("did you mean") else ""
         raise ConfigError(f"--mllm {name if equals else ''}: {hint}expected {_FORMS}".replace("--mllm :", "--mllm:"))

@@ -75,7 +75,8 @@ def caption(
 
     fields = read_fields(field) if field else None
     plan = plan_captions(
-        images, out, mllm, slots=slots.split(","), templates=templates, limit=limit, sample=sample, seed=seed,
+        images, out, mllm, slots=[slot.strip().lower() for slot in slots.split(",")], templates=templates,
+        limit=limit, sample=sample, seed=seed,
         settings=Settings(seed, attempts, max_failures, in_flight), prices=prices,
         options=CaptionerOptions(max_tokens, temperature, image_size, timeout, batch_size, fields),
     )  # fmt: skip

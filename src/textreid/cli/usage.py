@@ -49,7 +49,14 @@ def explain(error: typer.TyperException, arguments: Sequence[str]) -> str:
     message = " ".join(error.format_message().split())
     if message.startswith("No such option") and context:
         known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
-        message = _unknown_option(str(getattr(error, "option_name", "")), [*known, "--help"], arguments)
+        option = str(getattr(error, "option_name", ""))
+        places = [parameter.name for parameter in context.command.params if parameter.param_type_name == "argument"]
+        if option.lstrip("-") in places:
+            message = f"No such option: {option}; {option.lstrip('-').upper()} stands there without it"
+        else:
+            message = _unknown_option(option, [*known, "--help"], arguments)
+    if message.startswith("No such command") and context and "Did you mean" not in message:
+        message = f"{message.rstrip('.')}; known: {', '.join(context.command.list_commands(context))}"
     example = f", or write: {EXAMPLES[command]}" if command in EXAMPLES else ""
     end = "" if message.endswith("?") else "."
     return f"{message.rstrip('.')}{end} See '{command} --help'{example or '.'}"

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 _TOO_MANY = (429, 503)
 _PASSING = (408, 409, 425)
 # Kinds of answers that came, but cannot be read: a first contact of this kind, or nothing but such, is an error.
-UNREADABLE = frozenset({"not-json", "broken-json", "not-utf-8", "no-choices"})
+UNREADABLE = frozenset({"not-json", "not-unpacked", "broken-json", "not-utf-8", "no-choices"})
 _SHOWN = 80  # characters of an answer that is not one
 _NO_PICTURES = re.compile(
     r"(?:image|vision)(?: input)?s? (?:is|are) not (?:supported|enabled)"
@@ -34,6 +34,13 @@ _NO_PICTURES = re.compile(
     r"|not a (?:multimodal|vision) model|at most 0 image|image_url is only supported"
     r"|unsupported content part type|cannot unmarshal array into .{0,80}content|no vision (?:model|support)"
     r"|missing data required for image input",
+    re.IGNORECASE,
+)
+# Some servers say so with 404 or 500; asking again would not help, and leaving the field out does.
+_REFUSES_A_FIELD = re.compile(
+    r"unexpected keyword|extra (?:input|field)s?\b"
+    r"|(?:unknown|unrecogni[sz]ed|unsupported|invalid) (?:request )?(?:field|parameter|argument|name|key)"
+    r"|(?:field|parameter|argument)s? (?:\S+ )?(?:is |are )?not (?:supported|permitted|allowed|recogni[sz]ed)",
     re.IGNORECASE,
 )
 
@@ -152,6 +159,9 @@ class Connection:
         )  # fmt: skip
 
     def _no_answer(self, error: httpx2.HTTPError) -> AttemptError:
+        if isinstance(error, httpx2.DecodingError):
+            message = f"{self.place}: an answer that is not compressed as its header says: {self.redact(str(error))}"
+            return AttemptError(CaptionFailure("not-unpacked", message), passing=True)
         if isinstance(error, httpx2.TimeoutException) and not isinstance(error, httpx2.ConnectTimeout):
             return AttemptError(CaptionFailure("time-out", f"{self.place}: no answer in time"), passing=True)
         reason = self.redact(str(error) or type(error).__name__)
@@ -171,7 +181,8 @@ class Connection:
         if status == 407:
             message = f"the proxy {self._proxy} wants a login (HTTP 407); write http://USER:PASSWORD@HOST:PORT"
             return AttemptError(replace(fatal, message=message), passing=False)
-        if status == 404:
+        refuses_a_field = _REFUSES_A_FIELD.search(response.text)
+        if status == 404 and not refuses_a_field:
             return AttemptError(replace(refused, kind="not-found"), passing=False)
         if 300 <= status < 400:
             message = f"{self.place} redirects to {self.redact(headers.get('location', '?'))}; give the final URL"
@@ -181,7 +192,7 @@ class Connection:
             return AttemptError(replace(fatal, kind="no-pictures", message=message), passing=False)
         if status in _TOO_MANY:
             return AttemptError(refused, passing=True, too_many=True, retry_after=_retry_after(headers))
-        if status >= 500 or status in _PASSING:
+        if (status >= 500 and not refuses_a_field) or status in _PASSING:
             return AttemptError(refused, passing=True, retry_after=_retry_after(headers))
         return AttemptError(replace(refused, permanent=True), passing=False, status=status, said=response.text)
 
@@ -203,7 +214,8 @@ class Connection:
                 message = f"{self.place}: an answer that is not whole JSON"
                 raise AttemptError(CaptionFailure("broken-json", message), passing=True) from None
             begin = self.redact(text)[:_SHOWN]
-            message = f"{self.place} answers with {kind}, not JSON: {begin!r}; is the URL right, up to /v1?"
+            advice = "try --field stream=false" if "event-stream" in kind else "is the URL right, up to /v1?"
+            message = f"{self.place} answers with {kind}, not JSON: {begin!r}; {advice}"
             raise AttemptError(CaptionFailure("not-json", message), passing=True) from None
         if not isinstance(value, dict):
             message = f"{self.place}: an answer that is not a JSON object"

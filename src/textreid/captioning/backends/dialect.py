@@ -16,8 +16,9 @@ from textreid.captioning.requests import Caption, CaptionFailure, Usage
 from textreid.errors import ConfigError
 
 _SMALLEST_SIDE = 56  # pixels, to which a picture is made smaller when a server finds it too large
-_LEARNS_FROM = (400, 413, 415, 422, 501)
+_LEARNS_FROM = (400, 404, 413, 415, 422, 500, 501)
 _FIXED = ("model", "messages")
+_COMPLETION_TOKENS = "max_completion_tokens"  # what some servers have for max_tokens
 _ANOTHER_NAME = re.compile(
     r"use\W{1,3}(\w+)\W{1,3}instead|did you mean\W{1,4}(\w+)|(?:renamed to|replaced by|in favou?r of)\W{1,3}(\w+)",
     re.IGNORECASE,
@@ -31,6 +32,7 @@ _TOO_SMALL = re.compile(
     re.I,
 )
 _TOO_LARGE = re.compile(r"too (?:large|big|long)|exceed|smaller than|less than|larger than|maximum|at most|limit", re.I)
+_COUNT = re.compile(r"at most \d+ (?:images?|image\(s\)|pictures?)", re.I)  # of pictures, of which one is sent
 _SIDES = re.compile(r"(\d{2,5})\s*[x*\u00d7]\s*(\d{2,5})|(\d{2,5})\s*(?:px|pixels?)", re.I)
 
 
@@ -143,7 +145,7 @@ class Dialect:
         """Change the fields that a refusal names."""
         if "context" in said:  # the picture and the request alone are too long, whatever the field that is named
             return ""
-        named = [name for name in sent if name not in _FIXED and re.search(rf"(?<!\w){name}(?!\w)", said)]
+        named = [name for name in sent if name not in _FIXED and _names(said, name)]
         param = re.search(r'"param"\s*:\s*"(\w+)"', said)
         named = [param[1]] if param and param[1] in named else named
         own = {sent_as: name for name, sent_as in self._names.items() if sent_as}
@@ -153,8 +155,8 @@ class Dialect:
             if name in self.fields:
                 continue  # the user's own word stands, and the refusal is told
             other = next((one for match in _ANOTHER_NAME.finditer(said) for one in match.groups() if one), "")
-            if not other and sent_as == "max_tokens" and "max_completion_tokens" in said:
-                other = "max_completion_tokens"
+            if not other and sent_as == "max_tokens" and _COMPLETION_TOKENS in said:
+                other = _COMPLETION_TOKENS
             if bound := self._learn_bound(name, sent[sent_as], said):
                 done.append(bound)
             elif other and other not in sent:
@@ -188,7 +190,7 @@ class Dialect:
 
     def _learn_size(self, said: str, status: int) -> str:
         """Make pictures smaller or larger where a refusal speaks of their size."""
-        if status != 413 and not (_PICTURE.search(said) or _SIDES.search(said)):
+        if status != 413 and (_COUNT.search(said) or not (_PICTURE.search(said) or _SIDES.search(said))):
             return ""
         small = _TOO_SMALL.search(said)
         if small and status != 413 and not re.search(r"too (?:large|big)|exceed", said, re.IGNORECASE):
@@ -217,6 +219,13 @@ class Dialect:
             self._plain_url = True
             return "sends the picture as a plain string"
         return ""
+
+
+def _names(said: str, name: str) -> bool:
+    """Tell whether a refusal names a field, be it in camel case, or by asking for its other name."""
+    if name == "max_tokens" and _COMPLETION_TOKENS in said:
+        return True
+    return re.search(rf"(?<![a-z]){name.replace('_', '_?')}(?![a-z])", said, re.IGNORECASE) is not None
 
 
 async def ask(
