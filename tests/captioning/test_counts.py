@@ -1,5 +1,7 @@
 """Counts, rates and costs of a job."""
 
+from dataclasses import replace
+
 import pytest
 from tests.captioning.scripted import tokens
 
@@ -77,3 +79,22 @@ def test_the_rate_counts_this_run_only() -> None:
     assert counts.seconds_left is None
     counts.saved([row()] * 50, image_done=False)
     assert counts.seconds_left == pytest.approx(50 / counts.rate, rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "ends"),
+    [
+        ([row()] * 30, "look at qwen: it says the same of every image; does it see them?"),
+        (
+            [row(), replace(row(), caption="A lady."), *[row("refusal")] * 38],
+            "look at qwen: only 5% of its 40 captions can be used",
+        ),
+        ([row()] * 9, "new in 0 s"),
+        ([row(), replace(row(), caption="A lady.")] * 15 + [row("refusal")] * 10, "new in 0 s"),
+    ],
+)
+def test_the_summary_names_what_is_odd_in_many_captions(rows: list[CaptionRow], ends: str) -> None:
+    counts = JobCounts(len(rows))
+    counts.start(images=len(rows), images_done=0)
+    counts.saved(rows, image_done=True)
+    assert counts.summary({}).endswith(ends)

@@ -8,9 +8,12 @@ from typing import Any
 
 from textreid.captioning.requests import FAILED, Answer, Usage
 from textreid.captioning.spending import Price, total_cost, usage_values
+from textreid.captions.cleaning import OK
 from textreid.captions.table import CaptionRow
 
 _RECENT_SECONDS = 60.0
+_SOME = 24  # captions of an MLLM, from which on it is odd that few are usable or all are equal
+_FEW_USABLE = 0.5
 
 
 class JobCounts:
@@ -47,6 +50,8 @@ class JobCounts:
         self.answered_now = self.failed_now = self.saved_now = 0
         self._started = time.monotonic()
         self._marks: list[tuple[float, int]] = []
+        self._usable: dict[str, Counter[bool]] = {}
+        self._said: dict[str, set[str]] = {}  # by each MLLM, two captions at most
 
     @property
     def failed(self) -> int:
@@ -96,6 +101,12 @@ class JobCounts:
         self.done += len(rows)
         self.saved_now += len(rows)
         self.statuses.update(row.status for row in rows)
+        for row in rows:
+            if not row.status.startswith(FAILED):
+                self._usable.setdefault(row.mllm, Counter())[row.status == OK] += 1
+                said = self._said.setdefault(row.mllm, set())
+                if len(said) < 2:
+                    said.add(row.caption)
         self.images_done += image_done
         now = time.monotonic()
         if now - self._marks[-1][0] >= 1:
@@ -151,7 +162,18 @@ class JobCounts:
         parts += (
             [f"{self.damaged} of an earlier run were damaged on the disk and asked for again"] if self.damaged else []
         )
-        return "; ".join([*parts, *self._spending(prices)])
+        return "; ".join([*parts, *self._spending(prices), *self._oddities()])
+
+    def _oddities(self) -> list[str]:
+        """Return what a person should look at before training on the captions of this run."""
+        odd = []
+        for mllm, usable in self._usable.items():
+            count = usable.total()
+            if count >= _SOME and len(self._said[mllm]) == 1:
+                odd.append(f"look at {mllm}: it says the same of every image; does it see them?")
+            elif count >= _SOME and usable[True] < _FEW_USABLE * count:
+                odd.append(f"look at {mllm}: only {usable[True] / count:.0%} of its {count} captions can be used")
+        return odd
 
     def to_dict(self, prices: Mapping[str, Price]) -> dict[str, Any]:
         """Return the counts as JSON values."""
