@@ -178,6 +178,9 @@ def test_a_proxy_that_cannot_be_used_is_one_line_with_the_variable(
 @pytest.mark.parametrize(
     ("url", "no_proxy", "proxied"),
     [
+        ("http://192.168.1.4/v1", "192.168.*", False),
+        ("http://192.168.1.4/v1", "192.16.*; 10.0.0.0/8", True),
+        ("http://gpu.example./v1", "localhost;gpu.example", False),
         ("http://gpu.example/v1", "", True),
         ("http://gpu.example/v1", "*", False),
         ("http://gpu.example/v1", "localhost, gpu.example", False),

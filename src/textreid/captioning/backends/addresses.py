@@ -9,6 +9,7 @@ import os
 import re
 import socket
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
@@ -211,7 +212,8 @@ def _plain(
 
 def _is_exempt(host: str, port: int, no_proxy: str) -> bool:
     """Tell whether an entry of ``NO_PROXY`` is ``host``: a name and those below it, an address, a network."""
-    for entry in re.split(r"[,\s]+", no_proxy.lower()):
+    host = host.rstrip(".")
+    for entry in re.split(r"[,;\s]+", no_proxy.lower()):
         pattern = entry.partition("://")[2] or entry
         if pattern == "*":
             return True
@@ -220,7 +222,8 @@ def _is_exempt(host: str, port: int, no_proxy: str) -> bool:
                 return True
         except ValueError:
             name, _, wanted = pattern.rpartition(":") if re.search(r":\d+$", pattern) else (pattern, "", "")
-            name = name.strip("[]").removeprefix("*").removeprefix(".")
-            if name and (not wanted or int(wanted) == port) and (host == name or host.endswith(f".{name}")):
+            name = name.strip("[]").removeprefix("*").strip(".")
+            same = host == name or host.endswith(f".{name}") or ("*" in name and fnmatchcase(host, name))
+            if name and (not wanted or int(wanted) == port) and same:
                 return True
     return False
