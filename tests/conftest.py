@@ -1,10 +1,12 @@
 """What every test gets: a cache of its own, hypothesis without a clock, and a GPU where it needs one."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before a test imports onnxruntime itself
 settings.register_profile("textreid", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("textreid")
 

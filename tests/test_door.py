@@ -175,6 +175,7 @@ def host_handler(number: int, frame: object) -> None:
     """What a host program does at a signal."""
 
 
+@pytest.mark.slow
 def test_a_host_program_finds_its_signals_and_threads_as_they_were(place: Path, tmp_path: Path) -> None:
     assert set(CALLS) | {"Model", "Config", "presets", "errors", "TextReidError", "__version__"} == {
         *dir(textreid), "similarity",

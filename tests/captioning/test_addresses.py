@@ -21,6 +21,8 @@ from textreid.captions.table import read_captions
 from textreid.cli.app import app
 from textreid.errors import CaptionError, ConfigError
 
+pytestmark = pytest.mark.slow
+
 VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 

@@ -16,6 +16,8 @@ from textreid.cli.app import app
 from textreid.errors import ConfigError, DataError, TextReidError
 from textreid.synthetic import write_corpus
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -71,6 +71,7 @@ def test_what_is_asked_depends_on_seed_image_and_slot_alone() -> None:
     assert len({each.seed for each in static}) == 3
 
 
+@pytest.mark.slow
 def test_a_rejected_caption_is_asked_for_again_with_another_template(place: Place) -> None:
     def reply(image: str, request: Request, times: int) -> Caption:
         dirty = {"0.jpg": 1, "1.jpg": 99}.get(image, 0)
@@ -203,6 +204,7 @@ def test_no_more_images_are_under_way_than_allowed(place: Place) -> None:
     assert captioner.busiest == 7
 
 
+@pytest.mark.slow
 def test_a_complete_job_asks_nothing_and_a_larger_one_only_what_is_new(place: Place) -> None:
     captioner = Scripted(place.root)
     place.run(captioner, images=4)
@@ -299,6 +301,7 @@ def test_killed_again_and_again_it_asks_nothing_twice_but_what_was_under_way(tmp
     assert len(read_captions(out)) == 2 * images
 
 
+@pytest.mark.slow
 def test_a_saved_caption_is_never_asked_for_again(tmp_path: Path) -> None:
     out, log = tmp_path / "captions", tmp_path / "asked"
     with start(out, log, 200) as process:

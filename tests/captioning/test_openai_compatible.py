@@ -19,6 +19,8 @@ from textreid.captioning.instructions import dynamic_instructions, static_instru
 from textreid.captioning.requests import Caption, CaptionFailure, Request
 from textreid.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 KEY = "correct-horse-battery-staple"
 FAST = ServingOptions(timeout=20.0, backoff=0.02, longest_wait=5.0, outage=60.0)
 REQUESTS = [Request(static_instruction(), 1), Request(dynamic_instructions()[3], 2)]

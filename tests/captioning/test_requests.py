@@ -128,6 +128,7 @@ def test_another_mllm_does_not_excuse_it(place: Place) -> None:
         place.run(Scripted(place.root, lambda *_: Caption("Man."), name="shikra"), images=20)
 
 
+@pytest.mark.slow
 def test_the_command_on_a_thinking_model(tmp_path: Path) -> None:
     (tmp_path / "crops").mkdir()
     for number in range(100):

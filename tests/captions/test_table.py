@@ -38,6 +38,7 @@ def test_reads_what_was_written(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=20, unique=True))
+@pytest.mark.slow
 def test_part_size_changes_nothing_but_the_parts(
     tmp_path_factory: pytest.TempPathFactory, keys: list[tuple[int, int]]
 ) -> None:

@@ -52,6 +52,7 @@ def test_a_benchmark_without_captions_is_refused() -> None:
         measure_agreement(Turned(0), Turned(1), benchmark(captions=False))
 
 
+@pytest.mark.slow
 def test_drawn_people_are_the_same_each_time(tmp_path: Path) -> None:
     first, second = (draw_benchmark(tmp_path / name) for name in ("a", "b"))
     assert first.records == second.records

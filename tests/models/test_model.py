@@ -394,6 +394,7 @@ def test_cores_share_the_batches_and_the_setting_stays(
     assert np.abs(texts[:20] - alone).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_eight_callers_at_once_find_the_number_of_threads_as_it_was(folder: Path) -> None:
     """In a process of its own, whose first callers are the eight."""
     script = f"""

@@ -294,6 +294,7 @@ def hub(clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     hub.close()
 
 
+@pytest.mark.slow
 def test_a_hub_name_fetches_only_what_is_needed_and_then_works_offline(
     hub: Hub, clip_folder: Path, captions: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -305,6 +306,7 @@ def test_a_hub_name_fetches_only_what_is_needed_and_then_works_offline(
     assert "the hub did not answer; using the files downloaded before" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_hub_repository_of_open_clip(hub: Hub, clip_folder: Path, captions: list[str]) -> None:
     for path in clip_folder.iterdir():
         path.unlink()
@@ -324,6 +326,7 @@ def test_a_name_that_the_hub_does_not_know(hub: Hub) -> None:
         load_model("someone/else")
 
 
+@pytest.mark.slow
 def test_an_unreachable_hub_is_one_clear_sentence_soon(hub: Hub) -> None:
     hub.close()
     begin = time.monotonic()
@@ -336,6 +339,7 @@ def test_an_unreachable_hub_is_one_clear_sentence_soon(hub: Hub) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.slow
 def test_a_download_that_was_broken_off_is_refused(hub: Hub, tmp_path: Path) -> None:
     load_model("someone/clip")
     weights = next((tmp_path / "cache").rglob("model.safetensors"))
@@ -350,6 +354,7 @@ def test_a_download_that_was_broken_off_is_refused(hub: Hub, tmp_path: Path) -> 
         load_model("someone/clip")
 
 
+@pytest.mark.slow
 def test_loading_a_model_does_not_import_the_compiler_of_torch() -> None:
     script = """
 import sys, torch

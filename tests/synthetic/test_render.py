@@ -116,6 +116,7 @@ def _values() -> list[tuple[str, Any]]:
     return pairs
 
 
+@pytest.mark.slow
 def test_every_value_of_every_attribute_can_be_drawn_from_everywhere() -> None:
     drawn = 0
     for name, value in _values():
