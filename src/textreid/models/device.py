@@ -33,7 +33,7 @@ class Device(NamedTuple):
     reason: str
 
     def autocast(self) -> torch.autocast:
-        """Context in which matrix products are computed in `dtype`."""
+        """Make the context in which matrix products are computed in `dtype`."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
@@ -143,7 +143,7 @@ def map_on_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
 
 
 def _one_core_each() -> ThreadPoolExecutor:
-    """Threads in which torch uses one core; made once a process, since making them is seen by others.
+    """Return threads in which torch uses one core; made once a process, since making them is seen by others.
 
     torch's number of threads is one of the calling thread, and also what threads that start later begin with. So it is
     set in threads of our own, and the latter is put back at once.

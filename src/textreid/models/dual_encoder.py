@@ -63,7 +63,7 @@ class DualEncoder(nn.Module):
             return cls(config)
 
     def compile_layers(self) -> None:
-        """From now on, run each transformer layer as `torch.compile` translates it, when it is first used.
+        """Run each transformer layer as `torch.compile` translates it, from its next use on.
 
         The layers of a tower share one translation; weights keep their names. Sizes of batches may change.
         """
@@ -71,7 +71,7 @@ class DualEncoder(nn.Module):
             block.compile(dynamic=True)
 
     def recompute_layers(self) -> None:
-        """From now on, compute the inside of each layer again in the backward pass instead of keeping it in memory."""
+        """Compute the inside of each layer again in the backward pass, from now on, in place of keeping it in memory."""
         self.vision_model.recompute = self.text_model.recompute = True
 
     def forward(
@@ -85,7 +85,7 @@ class DualEncoder(nn.Module):
         """Encode B images and their texts; one pass of each tower serves the features and the tokens.
 
         Args:
-            pixels: (B, 3, H, W) float, normalised with the configuration's mean and deviation.
+            pixels: (B, 3, H, W) float, normalised with the configuration's mean and std.
             ids: (texts, T) token ids, T at most the configuration's ``text_length``.
             lengths: (texts,) tokens of each text, start and end included; on the CPU, wherever the ids are, or else
                 this waits for the device.
@@ -105,16 +105,16 @@ class DualEncoder(nn.Module):
         return Encoded(images[:, 0], texts[packing.ends], patches, images, packing.pad(texts))
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Image features (B, D), not normalised, of pixels (B, 3, H, W): the projected CLS token."""
+        """Encode pixels (B, 3, H, W) as image features (B, D), not normalised: the projected CLS token."""
         last, _ = self.vision_model(pixels, 0)
         return self._project_image(last[:, 0])
 
     def encode_text(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Text features (B, D), not normalised, of ids (B, T): the projected end token, at ``lengths - 1``."""
+        """Encode ids (B, T) as text features (B, D), not normalised: the projected end token, at ``lengths - 1``."""
         return self._project_text(_ends(self.text_model(ids, self.config.text_layers), lengths))
 
     def text_tokens(self, ids: torch.Tensor, lengths: torch.Tensor, layer: int) -> torch.Tensor:
-        """Text tokens (B, T, D) at ``layer`` (from 1), after the tower's final norm and projection.
+        """Compute text tokens (B, T, D) at ``layer`` (from 1), after the tower's final norm and projection.
 
         The pass stops at that layer. What lies beyond the end of a text is 0. ``lengths`` as `forward` takes them.
         """
@@ -122,12 +122,12 @@ class DualEncoder(nn.Module):
         return packing.pad(self._project_text(self.text_model(ids, layer, packing)[0]))
 
     def _project_image(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Hidden states (..., width) of the image tower in the shared space (..., D)."""
+        """Project hidden states (..., width) of the image tower into the shared space (..., D)."""
         features: torch.Tensor = self.visual_projection(self.vision_model.post_layernorm(hidden))
         return features
 
     def _project_text(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Hidden states (..., width) of the text tower in the shared space (..., D)."""
+        """Project hidden states (..., width) of the text tower into the shared space (..., D)."""
         features: torch.Tensor = self.text_projection(self.text_model.final_layer_norm(hidden))
         return features
 
@@ -143,7 +143,7 @@ class _NoRandomNumbers(TorchFunctionMode):
 
 
 def _ends(tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """The end token (texts, width) of each text, of tokens (texts, T, width)."""
+    """Take the end token (texts, width) of each text, of tokens (texts, T, width)."""
     return tokens[torch.arange(tokens.shape[0], device=tokens.device), lengths - 1]
 
 
@@ -158,7 +158,7 @@ class _VisionTower(nn.Module):
         self.recompute = False
 
     def forward(self, pixels: torch.Tensor, layer: int, all_tokens: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden states after the last layer, (B, 1 + M, width) or CLS alone (B, 1, width), and after ``layer``.
+        """Compute hidden states after the last layer, (B, 1 + M, width) or CLS alone (B, 1, width), and after ``layer``.
 
         Layer 0 is what enters the first.
         """
@@ -185,7 +185,7 @@ class _TextTower(nn.Module):
         self.recompute = False
 
     def forward(self, ids: torch.Tensor, layer: int, packing: Packing | None = None) -> torch.Tensor:
-        """Hidden states (B, T, width) after ``layer``, or (1, N, width) of packed texts; later layers are not run.
+        """Compute hidden states (B, T, width) after ``layer``, or (1, N, width) of packed texts; no later layer is run.
 
         Attention is causal and padding comes last, so that no token of a text sees padding.
         """
@@ -197,7 +197,7 @@ class _TextTower(nn.Module):
         return hidden
 
     def ends(self, ids: torch.Tensor, packing: Packing) -> torch.Tensor:
-        """Hidden states (texts, width) of the end tokens after the last layer."""
+        """Compute hidden states (texts, width) of the end tokens after the last layer."""
         hidden = self(ids, len(self.encoder.layers) - 1, packing)
         return _run_last(self.encoder.layers[-1], hidden, hidden[0, packing.ends, None], packing)[:, 0]
 
@@ -259,7 +259,7 @@ def _patches(width: int, patch: int) -> nn.Module:
 
 
 def _convolutions(width: int, patch: int) -> nn.Module:
-    """Stride-2 convolutions in place of one projection: trains better from random weights (Xiao et al. 2021).
+    """Stack stride-2 convolutions in place of one projection: trains better from random weights (Xiao et al. 2021).
 
     Channels double at each step up to the tower's width. Groups are normalised, not the batch: that works with
     few images and keeps no statistics.

@@ -51,7 +51,7 @@ def open_folder(path: Path) -> ModelFolder:
 
 
 def training_text_of(weights: Path | str | None) -> tuple[str, ...] | None:
-    """Where the sentences behind some weights come from, as `Model.training_text`; none for random weights (None).
+    """Tell where the sentences behind some weights come from, as `Model.training_text`; none for random ones (None).
 
     OpenAI's CLIP, by its name on the hub, stands for itself: pairs from the web. Of other foreign weights nothing is
     known.
@@ -70,7 +70,7 @@ def training_text_of(weights: Path | str | None) -> tuple[str, ...] | None:
 
 
 def is_model_folder(path: Path) -> bool:
-    """Whether a folder has a manifest, and it is not the one of an exported Hugging Face repository."""
+    """Tell whether a folder has a manifest that is not the one of an exported Hugging Face repository."""
     if not (path / MANIFEST).is_file():
         return False
     manifest = read_json(path / MANIFEST)
@@ -117,7 +117,7 @@ def check_shapes(found: Shapes, expected: Shapes, where: str) -> None:
 
 
 def text_tower_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors of the text side."""
+    """List names and shapes of the tensors of the text side."""
     width = config.text_width
     shapes: dict[str, tuple[int, ...]] = {
         "text_model.embeddings.token_embedding.weight": (config.vocabulary_size, width),

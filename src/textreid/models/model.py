@@ -118,7 +118,7 @@ class Model:
         return self._fingerprinted[1]
 
     def encode_images(self, images: Sequence[Picture], batch_size: int = 64) -> Array:
-        """Features of N pictures (files or Pillow images): (N, D) float32, each of length 1.
+        """Encode N pictures (files or Pillow images): (N, D) float32 features, each of length 1.
 
         Raises:
             ImageError: a picture cannot be read; names it.
@@ -139,7 +139,7 @@ class Model:
         return read_pixels(image, c.image_height, c.image_width, c.interpolation, c.reduced_decoding)
 
     def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> Array:
-        """Features (N, D) of pixels (N, 3, H, W) uint8, as `decode` gives them.
+        """Encode pixels (N, 3, H, W) uint8, as `decode` gives them: (N, D) float32 features, each of length 1.
 
         Raises:
             ArgumentError: they are of another type or shape.
@@ -147,7 +147,7 @@ class Model:
         return self._to_numpy(self._encode_pixels(pixels))
 
     def normalize(self, pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
-        """What `encoder` takes, (N, 3, H, W) float32 on its device, of pixels uint8."""
+        """Make of pixels uint8 what `encoder` takes, (N, 3, H, W) float32 on its device."""
         scaled = to_device(torch.tensor(pixels), self.device).float() / 255
         mean, std = (
             scaled.new_tensor(values).view(3, 1, 1) for values in (self.config.pixel_mean, self.config.pixel_std)
@@ -155,7 +155,7 @@ class Model:
         return (scaled - mean) / std
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Array:
-        """Features of N sentences: (N, D) float32, each of length 1. One that is too long keeps its beginning.
+        """Encode N sentences: (N, D) float32 features, each of length 1. One that is too long keeps its beginning.
 
         Raises:
             ArgumentError: ``texts`` is not a list of sentences.
@@ -237,7 +237,7 @@ class Model:
             write_text(folder / CARD, card)
 
     def _encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> list[torch.Tensor]:
-        """Features (n, D) of length 1, on the device, in parts; a GPU may still be computing them."""
+        """Encode in parts, to features (n, D) of length 1 on the device; a GPU may still be computing them."""
         height, width = self.config.image_height, self.config.image_width
         array = np.asarray(pixels)
         if array.dtype != np.uint8 or array.shape[1:] != (3, height, width):
@@ -254,13 +254,13 @@ class Model:
         return self._each(encode, np.array_split(array, parts)) if parts else []
 
     def _at_once(self, tokens: int, most: int, count: int) -> int:
-        """How many of ``count`` sequences of so many tokens are computed together: a core has a cache and a share."""
+        """Say how many of ``count`` sequences of so many tokens are computed together: a core has a cache and a share."""
         if self.device.type != "cpu":
             return most
         return max(1, min(most, _TOKENS // tokens, -(-count // torch.get_num_threads())))
 
     def _each(self, encode: Callable[[Any], torch.Tensor], batches: Sequence[Any]) -> list[torch.Tensor]:
-        """Unit features of each batch; the cores of a CPU take a batch each."""
+        """Compute unit features of each batch; the cores of a CPU take a batch each."""
 
         def compute(batch: Any) -> torch.Tensor:
             with torch.inference_mode():

@@ -50,6 +50,6 @@ def from_square(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 
 
 def _resampling(before: int, after: int) -> torch.Tensor:
-    """The matrix (after, before) of bicubic interpolation along one side."""
+    """Compute the matrix (after, before) of bicubic interpolation along one side."""
     units = torch.eye(before, dtype=torch.float64)[None, :, :, None]
     return nn.functional.interpolate(units, size=(after, 1), mode="bicubic", align_corners=False)[0, :, :, 0].T

@@ -108,13 +108,13 @@ class QueryEncoder:
 
 
 def _gelu(values: Array) -> Array:
-    """``v · Φ(v)``. Numpy has no error function; the standard library's is exact, and fast enough for a sentence."""
+    """Compute ``v · Φ(v)``. Numpy has no error function; the standard library's is exact, and fast enough for a sentence."""
     scaled = (values * math.sqrt(0.5)).ravel().tolist()
     error = np.fromiter(map(math.erf, scaled), dtype=np.float32, count=values.size).reshape(values.shape)
     return values * (np.float32(0.5) * (1 + error))
 
 
 def _quick_gelu(values: Array) -> Array:
-    """``v · sigmoid(1.702 v)``, by the hyperbolic tangent, which cannot overflow."""
+    """Compute ``v · sigmoid(1.702 v)`` by the hyperbolic tangent, which cannot overflow."""
     result: Array = values * (np.float32(0.5) * (1 + np.tanh(np.float32(0.851) * values)))
     return result

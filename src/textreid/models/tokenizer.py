@@ -86,7 +86,7 @@ class Tokenizer:
 
     @classmethod
     def clip(cls, text_length: int = TEXT_LENGTH) -> Self:
-        """CLIP's vocabulary of 49,408, but for its last merge, whose id 49405 becomes the mask (Tan et al. 2024)."""
+        """Make CLIP's, of 49,408 tokens; the id of its last merge, 49405, becomes the mask (Tan et al. 2024)."""
         packed = resources.files("textreid.models").joinpath("data", "clip_merges.txt.gz").read_bytes()
         lines = gzip.decompress(packed).decode("utf-8").split("\n")[1:_CLIP_MERGES]
         merges = [(first, second) for first, second in (line.split() for line in lines)]
@@ -124,7 +124,7 @@ class Tokenizer:
         return cls(_assemble(model, _OWN_WORDS, text_length, first_space=True))
 
     def shortened(self, text_length: int) -> Self:
-        """The same tokenizer, cutting texts to ``text_length`` tokens if it does not cut them shorter yet."""
+        """Return the same, cutting texts to ``text_length`` tokens if it does not cut them shorter yet."""
         backend = tokenizers.Tokenizer.from_str(self.to_json())
         backend.enable_truncation(min(text_length, self.text_length))
         return type(self)(backend)
@@ -151,11 +151,11 @@ class Tokenizer:
         write_text(path, self.to_json())
 
     def to_json(self) -> str:
-        """The contents of ``tokenizer.json``."""
+        """Return the contents of ``tokenizer.json``."""
         return self._backend.to_str()
 
     def encode(self, texts: Sequence[str]) -> TokenBatch:
-        """Token ids of B texts; a text that is too long keeps its beginning and its end token."""
+        """Encode B texts as token ids; a text that is too long keeps its beginning and its end token."""
         encoded = self._backend.encode_batch_fast([_clean(text) for text in texts])
         lengths = np.fromiter((len(encoding.ids) for encoding in encoded), dtype=np.int64, count=len(encoded))
         ids = np.zeros((len(encoded), int(lengths.max(initial=0))), dtype=np.int64)
@@ -164,7 +164,7 @@ class Tokenizer:
         return TokenBatch(ids, lengths, sum(bool(encoding.overflowing) for encoding in encoded))
 
     def pieces(self, text: str) -> list[tuple[int, int, int]]:
-        """The tokens between start and end: (id, first character, one past the last character) in ``text`` itself."""
+        """List the tokens between start and end: (id, first character, one past the last character) in ``text`` itself."""
         plain, spans = _clean_with_spans(text)
         encoding = self._backend.encode(plain)
         found = []
@@ -178,7 +178,7 @@ class Tokenizer:
         return found
 
     def words(self, text: str) -> list[TextWord]:
-        """The tokens of `pieces` put together where they belong to one word; punctuation stands alone."""
+        """Put the tokens of `pieces` together where they belong to one word; punctuation stands alone."""
         words: list[TextWord] = []
         for position, (_, start, stop) in enumerate(self.pieces(text), start=1):
             if start == stop:
@@ -197,7 +197,7 @@ def _in_word(character: str) -> bool:
 
 
 def _assemble(model: models.BPE, words: str, text_length: int, first_space: bool) -> tokenizers.Tokenizer:
-    """A model with its surroundings; start and end are added, and long texts cut, if the model knows them."""
+    """Assemble a model and its surroundings; start and end are added, and long texts cut, if the model knows them."""
     backend = tokenizers.Tokenizer(model)
     steps = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(), normalizers.Lowercase()]
     if first_space:
@@ -219,7 +219,7 @@ def _assemble(model: models.BPE, words: str, text_length: int, first_space: bool
 
 
 def _byte_characters() -> list[str]:
-    """Printable stand-ins for the 256 bytes in the order of CLIP's ids: printable bytes first, then the others."""
+    """List printable stand-ins for the 256 bytes in the order of CLIP's ids: printable bytes first, then the others."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [chr(code) for code in printable] + [chr(256 + index) for index in range(256 - len(printable))]
 
@@ -234,7 +234,7 @@ def _clean(text: str) -> str:
 
 
 def _clean_with_spans(text: str) -> tuple[str, list[tuple[int, int]]]:
-    """`_clean`, and for each character of the result the (first, one past the last) of ``text`` it stands for.
+    """Clean, and tell for each character of the result the (first, one past the last) of ``text`` it stands for.
 
     What cleaning dropped belongs to the character before it.
     """

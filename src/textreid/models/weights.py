@@ -87,7 +87,7 @@ def load_model(
 
 
 def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:
-    """The network that training starts from: the weights that ``config`` names, or else random ones from ``seed``.
+    """Make the network that training starts from: the weights that ``config`` names, or random ones from ``seed``.
 
     Image size and text length may differ from those of the weights (the text length only be shorter).
 
@@ -145,7 +145,7 @@ def _build(source: Source) -> DualEncoder:
 
 
 def _fit(source: Source, config: ModelConfig) -> Source:
-    """The same weights under another configuration: position tables are interpolated or cut, and that is logged."""
+    """Fit the weights to another configuration: position tables are interpolated or cut, and that is logged."""
     report = source.report
     had, wanted = asdict(source.config), asdict(config)
     differing = [

@@ -82,7 +82,7 @@ def _read(path: Path, activation: str | None) -> Source:
 
 
 def _restore(source: Source, own: Own) -> Source:
-    """The model that textreid wrote in transformers' format: its image size, with the positions that belong to it."""
+    """Restore what textreid wrote in transformers' format: the image size, with the positions that belong to it."""
     height, width = own.image_size
     config = replace(
         source.config,
@@ -101,7 +101,7 @@ def _restore(source: Source, own: Own) -> Source:
 
 
 def _weights_in(folder: Path) -> Path:
-    """The one file of weights in a folder; of a folder of Hugging Face's, the one that its own library reads."""
+    """Find the one file of weights in a folder; in one of Hugging Face's, the one that its own library reads."""
     usual = [folder / name for name in (SAFE_WEIGHTS, PICKLED_WEIGHTS) if (folder / name).is_file()]
     if usual and (folder / HUGGING_FACE).is_file():
         return usual[0]
@@ -117,7 +117,7 @@ def _weights_in(folder: Path) -> Path:
 
 
 def _check_kind(tensors: Mapping[str, torch.Tensor], layout: Layout, file: Path) -> None:
-    """Refuse tensors that are missing, unknown, or no floating-point numbers."""
+    """Refuse tensors that are missing, unknown, or not of floating-point numbers."""
     check_shapes(dict.fromkeys(tensors, ()), dict.fromkeys(layout.places, ()), str(file))
     whole = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
     if whole:
@@ -127,7 +127,7 @@ def _check_kind(tensors: Mapping[str, torch.Tensor], layout: Layout, file: Path)
 def _configure(
     tensors: Mapping[str, torch.Tensor], layout: Layout, stored: Stored, file: Path, activation: str | None
 ) -> tuple[ModelConfig, tuple[str, ...]]:
-    """The configuration, and what the file did not tell about it."""
+    """Find the configuration, and say what the file did not tell about it."""
     beside = file.parent / layout.configured
     declared = Declared()
     if layout.configured and beside.is_file():
@@ -157,7 +157,7 @@ def _configure(
 
 
 def _clip_tokenizer(config: ModelConfig, vocabulary: Path | None, file: Path) -> Tokenizer:
-    """CLIP's tokenizer, if the vocabulary is CLIP's; without a ``vocab.json`` it is trusted by its size."""
+    """Make CLIP's tokenizer, if the vocabulary is CLIP's; without a ``vocab.json`` it is trusted by its size."""
     if config.vocabulary_size != _CLIP_VOCABULARY:
         raise ModelError(
             f"{file}: a text tower with {config.vocabulary_size} tokens; only CLIP's {_CLIP_VOCABULARY} are known"
@@ -174,7 +174,7 @@ def _clip_tokenizer(config: ModelConfig, vocabulary: Path | None, file: Path) ->
 def _take(
     tensors: Mapping[str, torch.Tensor], places: Mapping[str, Place], config: ModelConfig, file: Path
 ) -> dict[str, torch.Tensor]:
-    """The weights under the names of `DualEncoder`, each in memory of its own."""
+    """Take the weights under the names of `DualEncoder`, each into memory of its own."""
     ours = {name: tuple(tensor.shape) for name, tensor in DualEncoder.without_weights(config).state_dict().items()}
     check_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}, _expected(places, ours), str(file))
     weights: dict[str, torch.Tensor] = {}
@@ -190,7 +190,7 @@ def _take(
 
 
 def _expected(places: Mapping[str, Place], ours: Shapes) -> Shapes:
-    """The shapes that a file must have, under its own names; a tensor that it has no place for keeps our name."""
+    """List the shapes that a file must have, under its own names; a tensor that it has no place for keeps our name."""
     expected = {name: place.there(ours[place.ours[0]]) for name, place in places.items() if place.ours[0] in ours}
     placed = {name for place in places.values() for name in place.ours}
     return expected | {name: shape for name, shape in ours.items() if name not in placed}

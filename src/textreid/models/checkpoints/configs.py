@@ -63,7 +63,7 @@ class Declared(NamedTuple):
 
 
 def read_hugging_face(path: Path) -> ModelConfig:
-    """The configuration in a ``config.json``, with the normalisation of pixels beside it.
+    """Read a ``config.json``, with the resize and normalisation of pixels beside it.
 
     Raises:
         ModelError: it is of another kind of model, or of a CLIP that this package cannot express.
@@ -105,7 +105,7 @@ def read_hugging_face(path: Path) -> ModelConfig:
 
 
 def _tower(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The settings of a tower, with transformers' defaults for what is left out.
+    """Complete the settings of a tower by transformers' defaults for what is left out.
 
     Old files tell them twice; there the section that ends in ``_dict`` counts, its defaults included.
     """
@@ -125,7 +125,7 @@ class Own(NamedTuple):
 
 
 def read_own_section(path: Path) -> Own | None:
-    """That section of a ``config.json``; None where there is no such file, or textreid did not write it.
+    """Read that section of a ``config.json``; None where there is no such file, or textreid did not write it.
 
     Raises:
         ModelError: the section is damaged.
@@ -142,7 +142,7 @@ def read_own_section(path: Path) -> Own | None:
 
 
 def read_open_clip(path: Path) -> Declared:
-    """What an ``open_clip_config.json`` says, with open_clip's defaults for what it leaves out.
+    """Read an ``open_clip_config.json``, with open_clip's defaults for what it leaves out.
 
     Raises:
         ModelError: it asks for something that CLIP's own ViT and text tower do not have.
@@ -171,7 +171,7 @@ def read_open_clip(path: Path) -> Declared:
 
 
 def infer(shapes: Shapes, declared: Declared, where: str) -> tuple[ModelConfig, tuple[str, ...]]:
-    """The configuration of a CLIP of these shapes (under the names of `DualEncoder`), and what had to be concluded.
+    """Infer the configuration of a CLIP from shapes under the names of `DualEncoder`; says what had to be concluded.
 
     Raises:
         ModelError: it is not among the shapes that CLIP can have, or they leave something open.
@@ -216,7 +216,7 @@ def _sides(shapes: Shapes, name: str, count: int, where: str) -> tuple[int, ...]
 
 
 def _image_size(patches: int, patch: int, where: str) -> tuple[int, int]:
-    """(height, width) of the image: square as in CLIP, or a person's crop; no number of patches is two of these."""
+    """Infer (height, width) of the image: square as in CLIP, or a person's crop; a number of patches is never two of these."""
     for ratio in (1, *_PERSON):
         across = math.isqrt(max(patches, 0) // ratio)
         if across and patches == ratio * across**2:

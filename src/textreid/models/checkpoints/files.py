@@ -60,7 +60,7 @@ class Stored(NamedTuple):
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files in a folder that hold weights, whatever their names; or else those that stand for weights."""
+    """Find the files in a folder that hold weights, whatever their names; or else those that stand for weights."""
     kinds = {path: _kind(path)[0] for path in sorted(folder.iterdir()) if path.is_file()}
     return [path for path, kind in kinds.items() if kind not in _REFUSED] or [
         path for path, kind in kinds.items() if kind == "pointer"
@@ -133,7 +133,7 @@ class _Unread(dict[Any, Any]):
 
 
 def _kind(path: Path) -> tuple[str, str]:
-    """What a file is, by its content; and of an archive the folder in it that holds the weights."""
+    """Tell what a file is by its content; and of an archive the folder in it that holds the weights."""
     try:
         with path.open("rb") as stream:
             head = stream.read(512)
@@ -183,7 +183,7 @@ class _Candidate(NamedTuple):
     tensors: dict[str, torch.Tensor]  # of the whole mapping
 
     def __str__(self) -> str:
-        """The place, as a reader of the file finds it."""
+        """Tell the place as a reader of the file finds it."""
         names = f"names with {self.prefix}" if self.prefix else "names as they are"
         return f"{'.'.join(self.place) or 'the top'} ({names})"
 
@@ -213,7 +213,7 @@ def _find_clip(content: object, path: Path) -> tuple[dict[str, torch.Tensor], di
 
 
 def _candidates(mappings: Mapping[Place, dict[str, torch.Tensor]]) -> list[_Candidate]:
-    """What looks like a CLIP; a stray tensor with such a name does not, nor the same weights under another name."""
+    """List what looks like a CLIP; a stray tensor does not, nor the same weights under another name."""
     found = [
         _Candidate(place, prefix, size, tensors)
         for place, tensors in mappings.items()
@@ -229,7 +229,7 @@ def _candidates(mappings: Mapping[Place, dict[str, torch.Tensor]]) -> list[_Cand
 
 
 def _mappings(content: object, place: Place = ()) -> Iterator[tuple[Place, dict[str, torch.Tensor]]]:
-    """Every mapping from names to tensors, and where it is."""
+    """Yield every mapping from names to tensors, and where it is."""
     inside = _entries(content)
     tensors = {name: value.detach() for name, value in inside.items() if isinstance(value, torch.Tensor)}
     if tensors:
@@ -241,7 +241,7 @@ def _mappings(content: object, place: Place = ()) -> Iterator[tuple[Place, dict[
 
 
 def _beside(content: object, place: Place) -> dict[str, str]:
-    """What is in the file beside the tensors of the mapping at ``place``."""
+    """Name what is in the file beside the tensors of the mapping at ``place``."""
     found: dict[str, str] = {}
     for name in place:
         inside = _entries(content)
@@ -251,7 +251,7 @@ def _beside(content: object, place: Place) -> dict[str, str]:
 
 
 def _entries(content: object) -> dict[str, object]:
-    """What is in a mapping or a list, by name or number; nothing in anything else."""
+    """Return what is in a mapping or a list, by name or number; nothing for anything else."""
     if isinstance(content, (list, tuple)):
         content = dict(enumerate(content))
     return {str(name): value for name, value in content.items()} if isinstance(content, Mapping) else {}

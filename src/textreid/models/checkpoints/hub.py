@@ -16,7 +16,7 @@ _WEIGHTS = (SAFE_WEIGHTS, PICKLED_WEIGHTS, "open_clip_model.safetensors", "open_
 
 
 def download(name: str) -> Path:
-    """The local folder of the CLIP called ``name`` on the Hugging Face hub; only files that are needed are fetched.
+    """Fetch the CLIP called ``name`` from the Hugging Face hub to a local folder; only the files that are needed.
 
     What was downloaded before is used when the hub cannot be reached.
 

@@ -56,13 +56,13 @@ class Place(NamedTuple):
     transposed: bool = False
 
     def here(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape in `DualEncoder` of each part, given that in the file."""
+        """Return the shape in `DualEncoder` of each part, given that in the file."""
         if len(self.ours) > 1 and shape and shape[0] % len(self.ours) == 0:
             return shape[0] // len(self.ours), *shape[1:]
         return shape[::-1] if self.transposed else shape
 
     def there(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape in the file, given that in `DualEncoder`."""
+        """Return the shape in the file, given that in `DualEncoder`."""
         if len(self.ours) > 1:
             return shape[0] * len(self.ours), *shape[1:]
         return shape[::-1] if self.transposed else shape
@@ -98,7 +98,7 @@ def clip_prefixes(names: Collection[str]) -> Counter[str]:
 
 
 def find_layout(names: Collection[str], where: str) -> Layout:
-    """The layout that a file of these names has.
+    """Tell the layout of a file by the names in it.
 
     Raises:
         ModelError: it is no CLIP, or one that this package cannot express.
@@ -135,13 +135,13 @@ def _depth(names: Collection[str], prefix: str) -> int:
 
 
 def _reasons(names: Collection[str], reasons: Mapping[str, str]) -> dict[str, str]:
-    """Of those names that are known to be no weights of the towers, why not."""
+    """Say why not, of those names that are known not to be weights of the towers."""
     found = ((name, next((r for pattern, r in reasons.items() if re.fullmatch(pattern, name)), None)) for name in names)
     return {name: reason for name, reason in found if reason}
 
 
 def _towers(vision_layers: int, text_layers: int, text: str = "") -> dict[str, Place]:
-    """OpenAI's names of both towers; those of the text tower begin with ``text``."""
+    """List OpenAI's names of both towers; those of the text tower begin with ``text``."""
     places = {
         "visual.class_embedding": Place((CLASS_EMBEDDING,)),
         "visual.conv1.weight": Place((PATCH_EMBEDDING,)),

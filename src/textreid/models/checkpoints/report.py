@@ -33,11 +33,11 @@ class KeyReport:
     notes: tuple[str, ...] = ()
 
     def with_resized(self, ours: str, how: str) -> Self:
-        """The report after the tensor of that name in `DualEncoder` was fitted."""
+        """Return the report after the tensor of that name in `DualEncoder` was fitted."""
         return replace(self, resized={**self.resized, self.name_of(ours): how})
 
     def name_of(self, ours: str) -> str:
-        """What the file calls the tensor of that name in `DualEncoder`."""
+        """Return what the file calls the tensor of that name in `DualEncoder`."""
         return next(theirs for theirs, names in self.loaded.items() if ours in names)
 
     @property
@@ -52,7 +52,7 @@ class KeyReport:
         return f"{self.source}: {self.layout}: {', '.join(parts)}"
 
     def __str__(self) -> str:
-        """The summary, the notes, and a line for each tensor."""
+        """Show the summary, the notes, and a line for each tensor."""
         lines = [self.summary, *(f"note     {note}" for note in self.notes)]
         for name, ours in self.loaded.items():
             how = f" (from {self.resized[name]})" if name in self.resized else ""

@@ -34,7 +34,7 @@ _ACTIVATIONS = {"gelu": re.compile(rb"\btorch\.gelu\("), "quick_gelu": re.compil
 
 
 def read_torchscript(path: Path, root: str) -> tuple[dict[str, torch.Tensor], str | None]:
-    """The tensors of an archive by their dotted names, and the activation that its program calls.
+    """Read the tensors of an archive by their dotted names, and the activation that its program calls.
 
     Args:
         path: the archive.
@@ -89,7 +89,7 @@ class _ModuleReader(pickle.Unpickler):
 
 
 def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
-    """The bytes of an entry that is not compressed: then they are no more than the file itself has."""
+    """Read an entry that is not compressed: then it has no more bytes than the file itself."""
     if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
         raise zipfile.BadZipFile(f"{name} is compressed")
     return archive.read(name)
@@ -110,7 +110,7 @@ def _tensors(module: object) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _activation(archive: zipfile.ZipFile, root: str) -> str | None:
-    """The one activation that the program calls: exact GELU, or the sigmoid of QuickGELU; None if it is not clear."""
+    """Find the one activation that the program calls: exact GELU, or the sigmoid of QuickGELU; None if it is not clear."""
     found, left = set(), _CODE_AT_MOST
     for name in archive.namelist():
         if name.startswith(f"{root}code/") and name.endswith(".py"):

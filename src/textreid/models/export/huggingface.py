@@ -197,5 +197,5 @@ known only if it is stated below.
 
 
 def _deeper(card: str) -> str:
-    """The card with its headings two levels down, to stand inside another."""
+    """Move the headings of a card two levels down, to stand inside another."""
     return "\n".join(f"##{line}" if line.startswith("#") else line for line in card.splitlines()) + "\n"

@@ -142,7 +142,7 @@ def _preprocessing(model: "Model") -> dict[str, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporters say of themselves to the root logger and as warnings."""
+    """Silence what the exporters say of themselves to the root logger and as warnings."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
