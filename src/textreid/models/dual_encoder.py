@@ -71,7 +71,7 @@ class DualEncoder(nn.Module):
             block.compile(dynamic=True)
 
     def recompute_layers(self) -> None:
-        """Compute the inside of each layer again in the backward pass, from now on, in place of keeping it in memory."""
+        """Compute the inside of each layer again in the backward pass, from now on, instead of keeping it."""
         self.vision_model.recompute = self.text_model.recompute = True
 
     def forward(
@@ -158,7 +158,7 @@ class _VisionTower(nn.Module):
         self.recompute = False
 
     def forward(self, pixels: torch.Tensor, layer: int, all_tokens: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute hidden states after the last layer, (B, 1 + M, width) or CLS alone (B, 1, width), and after ``layer``.
+        """Give hidden states after the last layer, (B, 1 + M, width) or CLS alone (B, 1, width), and after ``layer``.
 
         Layer 0 is what enters the first.
         """

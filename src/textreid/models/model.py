@@ -254,7 +254,7 @@ class Model:
         return self._each(encode, np.array_split(array, parts)) if parts else []
 
     def _at_once(self, tokens: int, most: int, count: int) -> int:
-        """Say how many of ``count`` sequences of so many tokens are computed together: a core has a cache and a share."""
+        """Say how many of ``count`` sequences of so many tokens to compute at once: a core has a cache and a share."""
         if self.device.type != "cpu":
             return most
         return max(1, min(most, _TOKENS // tokens, -(-count // torch.get_num_threads())))

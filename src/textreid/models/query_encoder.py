@@ -108,7 +108,7 @@ class QueryEncoder:
 
 
 def _gelu(values: Array) -> Array:
-    """Compute ``v · Φ(v)``. Numpy has no error function; the standard library's is exact, and fast enough for a sentence."""
+    """Compute ``v · Φ(v)``. The error function of the standard library is exact, and fast enough for a sentence."""
     scaled = (values * math.sqrt(0.5)).ravel().tolist()
     error = np.fromiter(map(math.erf, scaled), dtype=np.float32, count=values.size).reshape(values.shape)
     return values * (np.float32(0.5) * (1 + error))

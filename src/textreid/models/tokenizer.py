@@ -164,7 +164,7 @@ class Tokenizer:
         return TokenBatch(ids, lengths, sum(bool(encoding.overflowing) for encoding in encoded))
 
     def pieces(self, text: str) -> list[tuple[int, int, int]]:
-        """List the tokens between start and end: (id, first character, one past the last character) in ``text`` itself."""
+        """List the tokens between start and end: (id, first character, one past the last character) in ``text``."""
         plain, spans = _clean_with_spans(text)
         encoding = self._backend.encode(plain)
         found = []

@@ -216,7 +216,7 @@ def _sides(shapes: Shapes, name: str, count: int, where: str) -> tuple[int, ...]
 
 
 def _image_size(patches: int, patch: int, where: str) -> tuple[int, int]:
-    """Infer (height, width) of the image: square as in CLIP, or a person's crop; a number of patches is never two of these."""
+    """Infer (height, width) of the image: square as in CLIP, or a crop of a person, never both."""
     for ratio in (1, *_PERSON):
         across = math.isqrt(max(patches, 0) // ratio)
         if across and patches == ratio * across**2:

@@ -110,7 +110,7 @@ def _tensors(module: object) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _activation(archive: zipfile.ZipFile, root: str) -> str | None:
-    """Find the one activation that the program calls: exact GELU, or the sigmoid of QuickGELU; None if it is not clear."""
+    """Find the one activation that the program calls, exact GELU or the sigmoid of QuickGELU; None if it is unclear."""
     found, left = set(), _CODE_AT_MOST
     for name in archive.namelist():
         if name.startswith(f"{root}code/") and name.endswith(".py"):
