@@ -1,14 +1,16 @@
-"""Counts, rates and costs of a job."""
+"""Counts, rates, prices and costs of a job, and the record of what was used."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.captioning.scripted import tokens
 
-from textreid.captioning.counts import JobCounts
+from textreid.artifacts import write_text
+from textreid.captioning.counts import USAGE, JobCounts, Price, read_prices, read_usage, write_usage
 from textreid.captioning.requests import Answer, CaptionFailure, Usage
-from textreid.captioning.spending import Price
 from textreid.captions.table import CaptionRow
+from textreid.errors import ArtifactError, ConfigError
 
 
 def row(status: str = "ok", mllm: str = "qwen") -> CaptionRow:
@@ -76,9 +78,8 @@ def test_the_rate_counts_this_run_only() -> None:
         counts.found("ok")
     counts.start(images=1_000, images_done=900)
     assert counts.rate == 0
-    assert counts.seconds_left is None
     counts.saved([row()] * 50, image_done=False)
-    assert counts.seconds_left == pytest.approx(50 / counts.rate, rel=0.5)
+    assert counts.rate * counts.seconds == pytest.approx(50, rel=0.5)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +99,57 @@ def test_the_summary_names_what_is_odd_in_many_captions(rows: list[CaptionRow], 
     counts.start(images=len(rows), images_done=0)
     counts.saved(rows, image_done=True)
     assert counts.summary({}).endswith(ends)
+
+
+def test_tokens_and_hours_cost() -> None:
+    assert Price(2.0, 8.0).cost(Usage(1_000_000, 500_000, 3600)) == 6.0
+    assert Price(hour=3.0).cost(Usage(1_000_000, 500_000, 1800)) == 1.5
+
+
+def test_prices_are_read_from_toml(tmp_path: Path) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_text('["Qwen/Qwen2.5-VL-7B-Instruct"]\nhour = 2.5\n["small"]\nprompt = 0.1\ncompletion = 4\n')
+    assert read_prices(path) == {"Qwen/Qwen2.5-VL-7B-Instruct": Price(hour=2.5), "small": Price(0.1, 4)}
+    for text in (
+        '["m"]\nprompt = "free"',
+        '["m"]\nprompt = -1',
+        '["m"]\nprize = 1',
+        "m = 3",
+        "[m",
+        '["m"]\nhour = true',
+        '["m"]\nhour = inf',
+        '["m"]\nhour = nan',
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"prices\.toml"):
+            read_prices(path)
+    with pytest.raises(ConfigError, match=r"missing\.toml: cannot be read"):
+        read_prices(tmp_path / "missing.toml")
+
+
+def test_the_record_is_read_back(tmp_path: Path) -> None:
+    assert read_usage(tmp_path) == {}
+    spent = {"qwen": Usage(7, 3, 12.5), "shikra": Usage()}
+    for _ in range(2):
+        write_usage(tmp_path, spent)
+    assert read_usage(tmp_path) == spent
+    assert [path.name for path in tmp_path.iterdir()] == [USAGE]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"kind": "caption-usage", "format_version": 2, "mllms": {}}',
+        '{"kind": "caption-usage", "format_version": 1}',
+        '{"kind": "caption-usage", "format_version": 1, "mllms": {"qwen": {"seconds": 1}}}',
+        '{"kind": "caption-usage", "format_version": 1, "mllms": {"qwen": 5}}',
+        '{"kind": "caption-usage", "format_version": 1, "mllms": '
+        '{"qwen": {"prompt_tokens": "1", "completion_tokens": 1, "seconds": 1}}}',
+    ],
+)
+def test_a_damaged_record_is_named(text: str, tmp_path: Path) -> None:
+    write_text(tmp_path / USAGE, text)
+    with pytest.raises(ArtifactError, match=r"usage\.json: "):
+        read_usage(tmp_path)

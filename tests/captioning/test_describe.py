@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from textreid.captioning.backends.describe import PixelDescriber, describe
-from textreid.captioning.backends.pixels import Band, Look, read_look
+from textreid.captioning.backends.describe import Band, Look, PixelDescriber, describe, read_look
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
 from textreid.captioning.requests import Caption, CaptionFailure, Request
 from textreid.captioning.templates import Template, fill

@@ -7,10 +7,10 @@ import pytest
 from tests.captioning.scripted import GOOD, LATER, NEVER, Place, Scripted, tokens
 
 from textreid.artifacts import read_manifest
+from textreid.captioning.counts import read_usage
 from textreid.captioning.engine import LocalEngine
 from textreid.captioning.job import caption_images
 from textreid.captioning.requests import CaptionFailure, Settings, Slot, slots_of
-from textreid.captioning.spending import read_usage
 from textreid.captions.table import read_captions
 from textreid.errors import CaptionError, ResumeError
 

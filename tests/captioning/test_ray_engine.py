@@ -22,9 +22,8 @@ import pytest
 from examples.mllm_server import Question
 from tests.captioning.server import Server, stock_answer
 
-from textreid.captioning.cluster.connection import connect
+from textreid.captioning.cluster.connection import batch_of, connect
 from textreid.captioning.cluster.engine import RayEngine
-from textreid.captioning.cluster.reading import batch_of
 from textreid.captioning.cluster.vllm_batch import (
     BatchMLLM,
     Sampling,

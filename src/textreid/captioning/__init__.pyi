@@ -4,6 +4,7 @@ from .instructions import (
     Instruction as Instruction,
     dynamic_instructions as dynamic_instructions,
     static_instruction as static_instruction,
+    style_instructions as style_instructions,
 )
 from .mllms import CaptionerOptions as CaptionerOptions
 from .plan import caption as caption
@@ -14,5 +15,4 @@ from .requests import (
     Request as Request,
     Usage as Usage,
 )
-from .styles import style_instructions as style_instructions
 from .templates import Template as Template, own_templates as own_templates, read_templates as read_templates

@@ -1,19 +1,111 @@
 """The counts of a captioning job: how far it is, how fast, what goes wrong in it, and what it costs."""
 
 import time
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from textreid.artifacts import read_json, write_json
 from textreid.captioning.requests import FAILED, Answer, Usage
-from textreid.captioning.spending import Price, total_cost, usage_values
 from textreid.captions.cleaning import OK
 from textreid.captions.table import CaptionRow
+from textreid.errors import ArtifactError, ConfigError
 
+USAGE = "usage.json"
+_KIND, _VERSION = "caption-usage", 1
 _RECENT_SECONDS = 60.0
 _SOME = 24  # captions of an MLLM, from which on it is odd that few are usable or all are equal
 _FEW_USABLE = 0.5
+
+
+@dataclass(frozen=True)
+class Price:
+    """Price of a model, in one currency of the user's choice.
+
+    Attributes:
+        prompt: for a million tokens read.
+        completion: for a million tokens written.
+        hour: for an hour of the machine, where that is rented.
+    """
+
+    prompt: float = 0.0
+    completion: float = 0.0
+    hour: float = 0.0
+
+    def cost(self, usage: Usage) -> float | None:
+        """Return the price of it; None where tokens have a price and the server did not count them."""
+        counted = usage.prompt_tokens or usage.completion_tokens
+        if not counted and usage.seconds and (self.prompt or self.completion):
+            return None
+        tokens = usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion
+        return tokens / 1e6 + self.hour * usage.seconds / 3600
+
+
+def total_cost(usage: Mapping[str, Usage], prices: Mapping[str, Price]) -> float | None:
+    """Return the cost of all MLLMs; None if there is nothing to pay for, or one has no price."""
+    costs = [prices[mllm].cost(used) if mllm in prices else None for mllm, used in usage.items()]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if known and len(known) == len(costs) else None
+
+
+def read_prices(path: Path) -> dict[str, Price]:
+    """Read a price table: TOML with one table a model, ``["model"]``, of ``prompt``, ``completion`` and ``hour``.
+
+    Raises:
+        ConfigError: the file cannot be read, or an entry is not a number of those; names it.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as a price table: {error}") from error
+    prices = {}
+    for model, entries in table.items():
+        known = isinstance(entries, dict) and set(entries) <= {"prompt", "completion", "hour"}
+        if not known or not all(type(value) in {int, float} and 0 <= value < 1e9 for value in entries.values()):
+            raise ConfigError(
+                f'{path}: {model}: expected ["{model}"] with prompt, completion (for a million tokens) or hour, '
+                "as numbers from 0"
+            )
+        prices[model] = Price(**entries)
+    return prices
+
+
+def read_usage(folder: Path) -> dict[str, Usage]:
+    """Read what earlier runs of the job in ``folder`` used, by MLLM.
+
+    Raises:
+        ArtifactError: the record is damaged, or of another version.
+    """
+    path = folder / USAGE
+    if not path.exists():
+        return {}
+    record = read_json(path)
+    if not isinstance(record, dict) or (record.get("kind"), record.get("format_version")) != (_KIND, _VERSION):
+        raise ArtifactError(f"{path}: not a record of usage that this version reads; remove it to count from zero")
+    try:
+        return {
+            mllm: Usage(used["prompt_tokens"] + 0, used["completion_tokens"] + 0, used["seconds"] + 0.0)
+            for mllm, used in record["mllms"].items()
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path}: damaged; remove it to count from zero") from error
+
+
+def write_usage(folder: Path, usage: Mapping[str, Usage]) -> None:
+    """Replace the record of ``folder``, whole or not at all.
+
+    Raises:
+        ArtifactError: it cannot be written.
+    """
+    write_json(folder / USAGE, {"kind": _KIND, "format_version": _VERSION, "mllms": usage_values(usage)})
+
+
+def usage_values(usage: Mapping[str, Usage]) -> dict[str, dict[str, float]]:
+    """Return what each MLLM used as JSON values."""
+    return {mllm: {**asdict(used), "seconds": round(used.seconds, 1)} for mllm, used in sorted(usage.items())}
 
 
 class JobCounts:
@@ -129,11 +221,6 @@ class JobCounts:
         return (self.saved_now - count) / elapsed if elapsed > 0 else 0.0
 
     @property
-    def seconds_left(self) -> float | None:
-        """Time until all is done at the present rate; None without one."""
-        return (self.total - self.done) / self.rate if self.rate > 0 else None
-
-    @property
     def usage(self) -> dict[str, Usage]:
         """What all runs used, by MLLM, those of earlier runs included."""
         mllms = dict.fromkeys([*self._before, *self.usage_now])
@@ -147,7 +234,8 @@ class JobCounts:
     def line(self, prices: Mapping[str, Price]) -> str:
         """Return what to show beside the progress."""
         parts = [f"{self.images_done} images", f"{self.rate:.1f} captions/s", *self._spending(prices)]
-        parts += [f"{counts.total()} {what} ({_listed(counts)})" for what, counts in self._troubles() if counts]
+        parts += [f"{self.rejected.total()} rejected ({_listed(self.rejected)})"] if self.rejected else []
+        parts += [f"{self.failures.total()} failed ({_listed(self.failures)})"] if self.failures else []
         parts += [f"at the moment {self.trouble}"] if self.trouble else []
         return ", ".join(parts)
 
@@ -159,9 +247,8 @@ class JobCounts:
         parts += [f"{kept.total()} rows without a usable one ({_listed(kept)})"] if kept else []
         parts += [f"{self.saved_now} new in {self.seconds:.0f} s"]
         parts += [f"{self.rejected.total()} asked again ({_listed(self.rejected)})"] if self.rejected else []
-        parts += (
-            [f"{self.damaged} of an earlier run were damaged on the disk and asked for again"] if self.damaged else []
-        )
+        damaged = f"{self.damaged} of an earlier run were damaged on the disk and asked for again"
+        parts += [damaged] if self.damaged else []
         return "; ".join([*parts, *self._spending(prices), *self._oddities()])
 
     def _oddities(self) -> list[str]:
@@ -199,9 +286,6 @@ class JobCounts:
             return []
         shown = "unknown (no price of it in --prices)" if cost is None else f"{cost:,.2f}"
         return [f"{tokens:,} tokens", f"cost {shown}"]
-
-    def _troubles(self) -> tuple[tuple[str, Counter[str]], ...]:
-        return ("rejected", self.rejected), ("failed", self.failures)
 
 
 def _listed(counts: Counter[str]) -> str:

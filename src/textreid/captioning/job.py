@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from textreid.artifacts import fingerprint
-from textreid.captioning.counts import JobCounts
+from textreid.captioning.counts import JobCounts, read_usage, write_usage
 from textreid.captioning.engine import Engine, Work, run_to_end
 from textreid.captioning.requests import FAILED, Answer, Settings, Slot, Usage, unusable
-from textreid.captioning.spending import read_usage, write_usage
 from textreid.captions.cleaning import OK
 from textreid.captions.writer import GrowingTable
 from textreid.errors import ArtifactError, CaptionError, CaptioningStoppedError, TextReidError

@@ -1,12 +1,13 @@
 """A captioning job as its user describes it: planned, shown before anything is sent, and run."""
 
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from textreid.captioning.counts import JobCounts
+from textreid.captioning.counts import JobCounts, Price, read_prices
 from textreid.captioning.job import caption_images
 from textreid.captioning.mllms import (
     CaptionerOptions,
@@ -16,14 +17,19 @@ from textreid.captioning.mllms import (
     open_engine,
     read_mllms,
 )
-from textreid.captioning.requests import Settings, Slot, slots_of
-from textreid.captioning.spending import Price, preview, read_prices
+from textreid.captioning.requests import Settings, Slot, Usage, requests_for, slots_of
 from textreid.captioning.templates import read_templates
 from textreid.captions.selecting import Selection, select_images
 from textreid.errors import check_list, check_path, check_type
 from textreid.progress import Progress
 
 StrPath = str | os.PathLike[str]
+
+_SHOWN = 3  # images of a preview
+# What the estimate assumes: English text, a small picture, a caption of two or three sentences.
+_CHARACTERS_PER_TOKEN = 4.5
+_PICTURE_TOKENS = 200
+_CAPTION_TOKENS = 60
 
 
 def caption(
@@ -112,7 +118,7 @@ class CaptionPlan:
     def preview(self) -> str:
         """Show where pictures would go, the first requests and an estimate of the cost."""
         places = "".join(f"{line}\n" for line in destinations(self.specs))
-        return places + preview(self.selection.images, self.slots, self.settings, self.prices)
+        return places + _first_requests(self)
 
     def run(
         self,
@@ -172,6 +178,43 @@ def plan_captions(
         Path(images), Path(out), specs, tuple(asked), select_images(Path(images), limit, sample, seed), settings,
         options, {one.name: by_model[one.model] for one in specs if one.model in by_model},
     )  # fmt: skip
+
+
+def _first_requests(plan: CaptionPlan) -> str:
+    """Show the first instructions for three images, and an estimate of the cost."""
+    images, slots = plan.selection.images, plan.slots
+    lines = []
+    for image in images[:_SHOWN]:
+        lines.append(image)
+        for slot in slots:
+            request = requests_for(image, slot, plan.settings)[0]
+            template = f", template {request.instruction.template_id}" if request.instruction.template_id else ""
+            lines.append(f"  {slot.name} (seed {request.seed}{template})")
+            lines += textwrap.wrap(request.instruction.text, 110, initial_indent="    ", subsequent_indent="    ")
+    lines.append(f"{len(images)} images, {len(slots)} slots each: {len(images) * len(slots)} captions")
+    for mllm, usage in _estimate(len(images), slots).items():
+        price = plan.prices.get(mllm)
+        tokens = f"about {usage.prompt_tokens:,} tokens read and {usage.completion_tokens:,} written"
+        if price is None:
+            cost = "unknown (no price of it in --prices)"
+        else:
+            cost = f"{price.cost(usage):,.2f}" + (f", and {price.hour:g} an hour" if price.hour else "")
+        lines.append(f"{mllm}: {tokens}; cost: {cost}")
+    lines.append(
+        f"(at {_PICTURE_TOKENS} tokens a picture and {_CAPTION_TOKENS} a caption, every answer usable; "
+        "run with --limit 200 to measure both, and the rate)"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _estimate(images: int, slots: Sequence[Slot]) -> dict[str, Usage]:
+    """Estimate how many tokens each MLLM reads and writes for ``images``."""
+    totals: dict[str, Usage] = {}
+    for slot in slots:
+        characters = sum(len(choice.text) for choice in slot.choices) / len(slot.choices)
+        prompt = _PICTURE_TOKENS + round(characters / _CHARACTERS_PER_TOKEN)
+        totals[slot.mllm] = totals.get(slot.mllm, Usage()) + Usage(images * prompt, images * _CAPTION_TOKENS)
+    return totals
 
 
 class _Display:

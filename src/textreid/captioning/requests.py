@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
-from textreid.captioning.styles import style_instructions
+from textreid.captioning.instructions import (
+    Instruction,
+    dynamic_instructions,
+    static_instruction,
+    style_instructions,
+)
 from textreid.captioning.templates import Template
 from textreid.captions.cleaning import OK, Cleaned, clean
 from textreid.captions.table import CaptionRow

@@ -1,16 +1,16 @@
 """The caption table: Parquet parts and a manifest, one row per (image, slot).
 
-This file and `growing_captions`, which writes a table over many runs, alone know how captions are stored. A table is
-a folder with ``part-00000.parquet``, ``part-00001.parquet``, ... in one pinned schema, and a ``manifest.json`` that is
-written last. A *slot* names who was asked and how (``"qwen/static"``); an image has at most one caption a slot.
+This file and `textreid.captions.writer`, which writes a table over many runs, alone know how captions are stored. A
+table is a folder with ``part-00000.parquet``, ``part-00001.parquet``, ... in one pinned schema, and a ``manifest.json``
+that is written last. A *slot* names who was asked and how (``"qwen/static"``); an image has at most one caption a slot.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import islice
+from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -100,40 +100,6 @@ class CaptionTable:
         return str(self.captions[index])
 
 
-class CaptionWriter:
-    """Appends rows to the parts of a table that is being written; made by `caption_writer`.
-
-    ``folder`` is where the parts lie for now; files put beside them become part of the table's folder.
-    """
-
-    def __init__(self, folder: Path, part_rows: int) -> None:
-        self.folder = folder
-        self.statuses: dict[str, int] = {}
-        self.digests: dict[str, str] = {}
-        self._part_rows = part_rows
-        self._rows: list[CaptionRow] = []
-
-    def add(self, row: CaptionRow) -> None:
-        """Append one row; one marked ``ok`` whose text cannot be used gets the status of the rule it breaks.
-
-        Raises:
-            CaptionError: the image path leaves the image root.
-        """
-        self._rows.append(row)
-        if len(self._rows) >= self._part_rows:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the rows that wait in memory as one part."""
-        if not self._rows:
-            return
-        name = part_name(len(self.digests))
-        for status, count in write_part(self.folder / name, self._rows).items():
-            self.statuses[status] = self.statuses.get(status, 0) + count
-        self.digests[name] = file_digest(self.folder / name)
-        self._rows = []
-
-
 def is_storable(image: str) -> bool:
     """Tell whether the table can hold an image path: within the image root, and text (not bytes of another script).
 
@@ -189,43 +155,28 @@ def read_part(path: Path, columns: Sequence[str] = COLUMNS) -> pa.Table:
         raise CaptionError(f"{path}: cannot be read as Parquet: {error}") from error
 
 
-@contextmanager
-def caption_writer(folder: Path, part_rows: int = PART_ROWS) -> Iterator[CaptionWriter]:
-    """Yield a writer of a new table; the table is there, whole, when the block ends without an error.
-
-    Memory holds at most ``part_rows`` rows at a time.
-
-    Raises:
-        CaptionError: no row was added, two rows have the same image and slot, or a path leaves the image root.
-        ArtifactError: ``folder`` exists already, or cannot be written.
-    """
-    statuses: dict[str, int] = {}
-    digests: dict[str, str] = {}
-    with new_folder(folder, KIND, FORMAT_VERSION, statuses=statuses, digests=digests) as partial:
-        writer = CaptionWriter(partial, part_rows)
-        yield writer
-        writer.flush()
-        if not writer.digests:
-            raise CaptionError(f"{folder}: a caption table needs at least one row")
-        keys = _Keys()
-        for name in writer.digests:
-            keys.add(read_part(partial / name, ["image", "slot"]))
-        keys.refuse_duplicates(folder)
-        # new_folder writes both into the manifest after this block, when they are known.
-        statuses |= dict(sorted(writer.statuses.items()))
-        digests |= writer.digests
-
-
 def write_captions(folder: Path, rows: Iterable[CaptionRow], part_rows: int = PART_ROWS) -> None:
-    """Write ``rows`` as a new caption table; memory holds at most ``part_rows`` rows at a time.
+    """Write ``rows`` as a new caption table, there whole or not at all; memory holds a block of rows at a time.
 
     Raises:
         CaptionError: no rows, two with the same image and slot, or a path that leaves the image root.
         ArtifactError: ``folder`` exists already, or cannot be written.
     """
-    with caption_writer(folder, part_rows) as writer:
-        for row in rows:
-            writer.add(row)
+    statuses: dict[str, int] = {}
+    digests: dict[str, str] = {}
+    counted: Counter[str] = Counter()
+    keys = _Keys()
+    remaining = iter(rows)
+    with new_folder(folder, KIND, FORMAT_VERSION, statuses=statuses, digests=digests) as partial:
+        while (first := next(remaining, None)) is not None:
+            path = partial / part_name(len(digests))
+            counted.update(write_part(path, chain([first], islice(remaining, part_rows - 1))))
+            digests[path.name] = file_digest(path)
+            keys.add(read_part(path, ["image", "slot"]))
+        if not digests:
+            raise CaptionError(f"{folder}: a caption table needs at least one row")
+        keys.refuse_duplicates(folder)
+        statuses |= sorted(counted.items())  # new_folder writes it into the manifest after this block
 
 
 def read_captions(folder: Path | str) -> CaptionTable:

@@ -20,8 +20,18 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from textreid.captioning.cluster.connection import addresses, clear_errors, connect, watch_cluster
-from textreid.captioning.cluster.reading import Image, batch_of, batches_of, data_set, in_thread, read
+from textreid.captioning.cluster.connection import (
+    Image,
+    addresses,
+    batch_of,
+    batches_of,
+    clear_errors,
+    connect,
+    data_set,
+    in_thread,
+    read,
+    watch_cluster,
+)
 from textreid.captioning.cluster.vllm_batch import BatchMLLM, ask_in_batches
 from textreid.captioning.engine import Job
 from textreid.captioning.requests import Answer, Captioner, FirstAnswers, Settings, Slot, caption_image

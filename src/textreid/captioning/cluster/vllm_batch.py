@@ -14,8 +14,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from textreid.captioning.cluster.connection import clear_errors
-from textreid.captioning.cluster.reading import Image, batch_of, data_set, in_thread, read
+from textreid.captioning.cluster.connection import Image, batch_of, clear_errors, data_set, in_thread, read
 from textreid.captioning.engine import Job, Work
 from textreid.captioning.requests import (
     Answer,
