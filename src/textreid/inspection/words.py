@@ -109,9 +109,11 @@ def captions_of(table: Path, image: Path) -> list[tuple[str, str]]:
     """
     captions = read_captions(table)
     path = image.resolve().as_posix()
+    # With the slash: 11.jpg ends with 1.jpg, but is another image.
     entries = [name for name in captions.images if path == name or path.endswith(f"/{name}")]
     if not entries:
         raise CaptionError(f"{table}: has no caption of {image}; its images have paths like {captions.images[0]!r}")
+    # The longest: a table may have both 1.jpg and crops/1.jpg, which the path ends with.
     index = captions.images.index(max(entries, key=len))
     return [
         (captions.slots[captions.slot_index[row]], captions.caption(row))
@@ -132,6 +134,7 @@ def _open(source: str) -> tuple[Model, MaskingConfig]:
         raise ArtifactError(
             f"{run}: has no checkpoint yet (training.checkpoint_every {config.training.checkpoint_every})"
         )
+    # Reading the encoder and the tokenizer needs no step number, so 0 will do.
     newest = Checkpoint(checkpoints[-1], 0)
     return Model(newest.encoder(config.model), newest.tokenizer()), config.masking
 
@@ -142,6 +145,7 @@ def _inspect(
     texts = [text for _, text in captions]
     tokens = model.tokenizer.encode(texts)
     for text, count in zip(texts, tokens.lengths.tolist(), strict=True):
+        # Only the start and the end token.
         if count <= 2:
             raise CaptionError(f"caption {text!r} has no word")
     config = model.config
@@ -150,6 +154,7 @@ def _inspect(
         ids, lengths = (torch.tensor(array, device=model.device) for array in (tokens.ids, tokens.lengths))
         encoded = model.encoder(model.normalize(pixels), ids, lengths, masking.layer)
         inner = model.encoder.text_tokens(ids, lengths, masking.layer)
+        # One picture for all captions; expanding copies nothing.
         patches = encoded.patch_tokens.expand(len(texts), -1, -1)
         positions = torch.arange(ids.shape[1], device=ids.device)
         is_word = (positions > 0) & (positions < lengths[:, None] - 1)
@@ -157,6 +162,7 @@ def _inspect(
         p = masking_probabilities(noise, is_word, masking.probability, masking.exact_mean)
         cosines = F.normalize(inner.float(), dim=2) @ F.normalize(patches.float(), dim=2).transpose(1, 2)
         whole = F.cosine_similarity(encoded.text_features.float(), encoded.image_features.float())
+    # Patches come row by row from the top, so that a reshape puts them where they are in the picture.
     grid = (-1, *config.grid)
     inspected = []
     for row, (label, text) in enumerate(captions):

@@ -121,6 +121,7 @@ def _resampling(size: int, zoom: Tensor, shift: Tensor, direction: Tensor) -> Te
     positions = torch.arange(size, device=zoom.device)
     centre = (size - 1) / 2
     sources = (positions - centre) * (direction / zoom)[:, None] + centre + shift[:, None]
+    # Beyond the edges no pixel is nearer than 1, so the row is zero: that is the black padding.
     return (1 - (sources[:, :, None] - positions).abs()).clamp(min=0)
 
 
@@ -130,6 +131,7 @@ def _lose_resolution(images: Tensor, probability: float, draws: Tensor) -> Tenso
     if not len(chosen):
         return images
     height, width = images.shape[2:]
+    # One factor, from 1.5 to 4, for the batch: all chosen images then shrink to one size in one call.
     shrink = 1.5 + 2.5 * float(draws[0, 1])
     small = (max(1, round(height / shrink)), max(1, round(width / shrink)))
     soft = F.interpolate(F.interpolate(images[chosen], small, mode="area"), (height, width), mode="bilinear")
@@ -146,6 +148,7 @@ def _recolour(images: Tensor, strength: float, draws: Tensor) -> Tensor:
     middle = grey.mean(dim=(2, 3), keepdim=True)
     images = grey + saturation * (images - grey)
     images = gain * (middle + contrast * (images - middle))
+    # Contrast can go below 0, and a power of a negative number is NaN.
     return images.clamp(1e-4, 1).pow(gamma)
 
 

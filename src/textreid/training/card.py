@@ -21,6 +21,7 @@ _NAMED = 3  # images that are left out are named one by one up to this number
 def introduce(run: Run, data: TrainingSet, log: RunLog) -> None:
     """Say and record where the run computes, what it trains and on how much, and what it cannot use."""
     parameters = {name: _count_parameters(part) for name, part in run.network.named_children()}
+    # What chance reaches depends on the size of a batch and its positives: the first step stands for all.
     draw = run.loader.sampler.draw(0)
     labels = torch.from_numpy(data.labels[draw.images])
     facts: dict[str, Any] = {
@@ -90,7 +91,9 @@ def write_card(run: Run, metrics: Path) -> str:
     """Write the text of ``card.md`` for the model at the end of ``run``, whose log is ``metrics``."""
     config = run.config
     records = read_records(metrics)
+    # The newest of them: the version and the device that finished the model.
     start = next(record for record in reversed(records) if record["event"] in ("start", "resume"))
+    # No step is kept under the rule `last`: the model is then that of the last step.
     kept = run.selection.kept_step or run.steps
     of_kept = [record for record in validations(records, run.selection.validation_set) if record["step"] == kept]
     trained = [record for record in records if record["event"] == "train"]

@@ -79,6 +79,7 @@ class Checkpoints:
             scaler = network.scaler.state_dict()  # empty but under fp16
             write_json(partial / _STATE, {"step": step, **asdict(self.identity), "scaler": scaler})
             _flush(partial)
+        # Only now that the new one is whole: if the disk is full, nothing is lost.
         for old in self._paths()[: -self._keep]:
             if kept_step is None or old != self._path(kept_step):
                 shutil.rmtree(old)
@@ -114,6 +115,7 @@ class Checkpoints:
         return Checkpoint(self._path(step), step)
 
     def _path(self, step: int) -> Path:
+        # Zeros in front, because checkpoints are found in the order of their names.
         return self._folder / f"step-{step:08}"
 
     def _paths(self) -> list[Path]:
@@ -208,6 +210,7 @@ class Checkpoint:
     def _reading(self) -> Iterator[None]:
         try:
             yield
+        # PyTorch raises RuntimeError for weights that are missing or of another shape.
         except (SafetensorError, OSError, RuntimeError, KeyError) as error:
             raise ArtifactError(f"{self.path}: damaged, or of another model: {error}") from error
 
@@ -225,6 +228,7 @@ def _flush(folder: Path) -> None:
 
 
 def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    # safetensors refuses views whose elements do not lie one after the other.
     return {name: tensor.detach().contiguous() for name, tensor in state.items()}
 
 

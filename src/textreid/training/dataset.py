@@ -189,6 +189,7 @@ class Sampler:
         seed: int,
     ) -> None:
         self._image_index = image_index  # (N,) image of each caption
+        # Other kinds of sort order equal values differently on different CPUs, and so would the draws.
         self._by_image = np.argsort(image_index, kind="stable")  # captions, grouped by image
         self._images, self._starts, self._counts = np.unique(
             image_index[self._by_image], return_index=True, return_counts=True
@@ -212,6 +213,7 @@ class Sampler:
     def draw(self, step: int) -> Draw:
         """Draw what step ``step`` (from 0) trains on."""
         epoch, batch = divmod(step, self.steps_per_epoch)
+        # Equal parts and no short rest: a small last batch would have few negatives to contrast with.
         low, high = (self.units * edge // self.steps_per_epoch for edge in (batch, batch + 1))
         drawn = self._epoch_order(epoch)[low:high]
         if self._epoch_unit == "pair":
@@ -219,6 +221,7 @@ class Sampler:
         return self._draw_captions(drawn, np.random.default_rng((self._seed, step, _CAPTIONS)))
 
     def _epoch_order(self, epoch: int) -> Indices:
+        # All steps of an epoch share one permutation: too long to draw anew for each of them.
         if self._order[0] != epoch:
             rng = np.random.default_rng((self._seed, epoch, _ORDER))
             self._order = (epoch, rng.permutation(self.units))

@@ -25,6 +25,7 @@ class Meters:
     """
 
     def __init__(self, names: Sequence[str], device: "torch.device") -> None:
+        # Imported here: `textreid.training.runs` and plots need this file too, and do without torch.
         import torch
 
         self.names = tuple(names)
@@ -42,6 +43,7 @@ class Meters:
 
     def check(self, step: int) -> None:
         """Raise TextReidError if a figure was not finite."""
+        # A sum stays NaN or infinite once a figure was, so that no step has to wait for a check of its own.
         if not bool(self.sums.isfinite().all()):
             raise TextReidError(
                 f"the loss is no longer finite at step {step}; lower optimizer.learning_rate "

@@ -79,6 +79,7 @@ def _micro_batches(
     features = [_encode_features(network, micro, masked) for micro in micro_batches]  # step 1
     losses, feature_grads = _compare(batch, features, config)  # step 2
     for micro in micro_batches:  # step 3
+        # The forward pass belongs inside too: there DDP decides whether the backward pass exchanges gradients.
         with synced_if(micro is micro_batches[-1], network):
             outputs = _encode(network, micro, masked)
             shares = _backward(network, batch, micro, masked, outputs, feature_grads, config)
@@ -95,6 +96,7 @@ def _encode(network: nn.Module, micro: MicroBatch, masked: MaskedTokens) -> Outp
 
 @torch.no_grad()
 def _encode_features(network: nn.Module, micro: MicroBatch, masked: MaskedTokens) -> Features:
+    # The towers alone, not `forward`: the heads see one row at a time and have no part in step 2.
     trained = _unwrap(network)
     with trained.autocast():
         texts = trained.encoder.encode_text(masked.ids[micro.captions], micro.lengths)
@@ -104,6 +106,7 @@ def _encode_features(network: nn.Module, micro: MicroBatch, masked: MaskedTokens
 def _compare(batch: Batch, own: Sequence[Features], config: LossConfig) -> tuple[Losses, Features | None]:
     """Compute the losses of the global batch that compare its features, and the gradient of their sum at these."""
     images, texts = (torch.cat(rows).detach().float() for rows in zip(*own, strict=True))
+    # Leaves of a graph that ends here; `_backward` takes the gradient at them on into the towers.
     features = Features(batch.gather_images(images).requires_grad_(), batch.gather_captions(texts).requires_grad_())
     losses = contrastive_losses(*features, batch.labels, batch.labels[batch.image_index], config)
     if not losses:
@@ -124,7 +127,9 @@ def _backward(
         roots.append((outputs.text_features, feature_grads.texts[micro.captions]))
     # DDP averages the gradients of the processes, but what they have are shares of a sum.
     scaler, count = _unwrap(network).scaler, batch.processes.count
+    # Scaled before the cast to the half precision of the features, in which small gradients would be 0.
     gradients = [scaler.scale(count * gradient).to(root.dtype) for root, gradient in roots]
+    # All roots in one backward pass: DDP expects one for each forward pass.
     torch.autograd.backward([root for root, _ in roots], gradients)
     return _detach(shares)
 
@@ -145,6 +150,7 @@ def _predict(batch: Batch, micro: MicroBatch, masked: MaskedTokens, outputs: Out
 
 
 def _score(network: nn.Module, micro: MicroBatch, outputs: Outputs, scorer: WordScorer | None) -> Tensor:
+    # Without a scorer the zeros only fill a place: `forward_backward` makes those that count.
     return scorer.noise(_unwrap(network), micro, outputs) if scorer else torch.zeros(micro.ids.shape)
 
 

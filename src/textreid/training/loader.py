@@ -109,6 +109,7 @@ class Batch:
         """Cut this process' share into what it takes in one pass each; at least one, maybe of nothing."""
         own = self.own_images
         size = self.micro_size or max(1, len(self.pixels))
+        # A process without images takes part all the same: the others wait for its gradients.
         starts = range(own.start, own.stop, size) or [own.start]
         return [self._micro_batch(start, min(start + size, own.stop)) for start in starts]
 
@@ -148,6 +149,7 @@ class TokenizedCaptions:
         columns = np.arange(lengths.max(initial=0))
         not_padding = columns < lengths[:, None]
         ids = np.zeros(not_padding.shape, dtype=np.int64)
+        # Padding goes before the look-up: behind the last caption there is nothing to look up.
         ids[not_padding] = self.tokens[(self.offsets[captions][:, None] + columns)[not_padding]]
         return ids, lengths
 
@@ -158,6 +160,7 @@ def tokenize(captions: pa.LargeStringArray, tokenizer: Tokenizer) -> TokenizedCa
     Raises:
         CaptionError: a caption has no token.
     """
+    # The 49,408 ids of CLIP fit into 16 bits, a quarter of what int64 takes for millions of captions.
     small = np.uint16 if tokenizer.vocabulary_size <= 1 << 16 else np.uint32
     parts: list[npt.NDArray[np.unsignedinteger]] = []
     lengths: list[Indices] = []
@@ -274,6 +277,7 @@ class ImageStore:
 
     def newly_quarantined(self) -> dict[str, str]:
         """Return what is wrong, by name, with the images that were quarantined since this was asked last."""
+        # A copy, because threads that read ahead may add to it meanwhile.
         found = {index: reason for index, reason in list(self.quarantined.items()) if index not in self._told}
         self._told.update(found)
         return {self.names[index]: reason for index, reason in found.items()}
@@ -302,6 +306,7 @@ def _free_memory() -> int:
     """Return the bytes this process may still take, of the machine and its container; 0 where Linux does not tell."""
     try:
         lines = _MEMORY.read_text().splitlines()
+        # /proc/meminfo counts in KiB; a container (cgroup v2) may have a limit of its own, in bytes.
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
         limit = (_CONTAINER / "memory.max").read_text().strip() if (_CONTAINER / "memory.max").is_file() else "max"
         if limit == "max":
@@ -340,6 +345,7 @@ class Loader:
     def batches(self, steps: range, workers: int, device: torch.device) -> Generator[Batch]:
         """Yield the batches of ``steps`` on ``device``; ``workers`` threads read images ahead of their use."""
         draws = map(self.sampler.draw, steps)
+        # Closed with this generator, so that no thread reads on after a stop.
         with closing(map_ahead(self._read, draws, workers, workers + 1)) as readings:
             for reading in readings:
                 yield self._assemble(reading).to(device)
@@ -349,12 +355,14 @@ class Loader:
 
     def _assemble(self, reading: _Reading) -> Batch:
         draw, processes = reading.draw, self.processes
+        # A process knows of its own share only and votes true on the rest; what all vote for stays.
         readable = np.ones(len(draw.images), dtype=bool)
         readable[processes.slice_of(len(readable))] = reading.readable
         readable = processes.all_true(readable)
         for index in draw.images[~readable].tolist():
             self.images.quarantine(index, f"{self.images.names[index]}: another process could not read it")
         kept = readable[draw.image_index]
+        # Where each image stands once the unreadable before it are gone.
         position = np.cumsum(readable) - 1
         image_index, caption_index = position[draw.image_index[kept]], draw.caption_index[kept]
         ids, lengths = self.captions.rows(caption_index)
@@ -369,8 +377,10 @@ class Loader:
             labels=torch.from_numpy(self.labels[images]),
             image_index=torch.from_numpy(image_index),
             caption_index=caption_index,
+            # searchsorted needs `image_index` to ascend, as `Draw` has it.
             caption_edges=np.searchsorted(image_index, np.arange(len(images) + 1)),
             ids=torch.from_numpy(ids),
+            # The first token of a caption is the start, the last one the end.
             is_word=torch.from_numpy((columns > 0) & (columns < lengths[:, None] - 1)),
             lengths=torch.from_numpy(lengths),
             micro_size=self.micro_size,

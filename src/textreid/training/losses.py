@@ -40,9 +40,11 @@ def chance_levels(labels: Tensor, text_labels: Tensor, identities: int, config: 
         identities: that the ``id`` loss tells apart.
         config: which losses take part.
     """
+    # Equal vectors give equal logits whatever the vector and the temperature, so one of ones will do.
     alike = torch.ones(len(labels), 1), torch.ones(len(text_labels), 1)
     losses = contrastive_losses(*alike, labels, text_labels, config)
     levels = {name: float(loss) for name, loss in losses.items()}
+    # Cross-entropy of a uniform guess among the identities.
     return levels | ({"id": math.log(identities)} if config.id else {})
 
 
@@ -72,6 +74,7 @@ def sdm(
         ValueError: the shapes do not fit together.
     """
     logits, same = _compare(image_features, text_features, labels, text_labels, temperature)
+    # Rows are images in the first term (image to text) and texts in the second.
     return _kl_to_targets(logits, same) + _kl_to_targets(logits.T, same.T)
 
 
@@ -162,6 +165,7 @@ def known_labels(labels: Tensor, classes: int) -> Tensor:
 def _classify(scores: Tensor, labels: Tensor, count: Tensor | None) -> Tensor:
     """Sum the cross-entropies of the rows whose label is a column, over ``count``, else their own; 0 without any."""
     known = known_labels(labels, scores.shape[1])
+    # Unknown labels may be any number, and cross_entropy ignores one number only.
     total = F.cross_entropy(scores.float(), torch.where(known, labels, -1), ignore_index=-1, reduction="sum")
     return total / (known.sum() if count is None else count).clamp(min=1)
 
@@ -196,11 +200,13 @@ def _targets(same: Tensor) -> Tensor:
 
 def _kl_to_targets(logits: Tensor, same: Tensor) -> Tensor:
     """Compute one direction: the mean over rows of ``sum_j p_ij log(p_ij / (q_ij + epsilon))`` (Eq. 6)."""
+    # At a low temperature p underflows to 0, and the logarithm of a plain softmax to -inf: NaN as a product.
     log_p = F.log_softmax(logits, dim=1)
     return (log_p.exp() * (log_p - (_targets(same) + _EPSILON).log())).sum(dim=1).mean()
 
 
 def _cross_entropy_to_targets(logits: Tensor, same: Tensor) -> Tensor:
+    # No epsilon here: only the prediction stands in the logarithm.
     return -(_targets(same) * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 

@@ -79,6 +79,7 @@ def noise_levels(text_tokens: Tensor, patch_tokens: Tensor, is_word: Tensor) -> 
     Returns:
         (B, T) float32 in [0, 2]; 0 where there is no word.
     """
+    # Noise is the distance of a cosine from 1, near which bfloat16 has steps of 0.4 %.
     with torch.autocast(text_tokens.device.type, enabled=False):
         words = F.normalize(text_tokens.float(), dim=2)
         patches = F.normalize(patch_tokens.float(), dim=2)
@@ -113,6 +114,8 @@ def masking_probabilities(noise: Tensor, is_word: Tensor, p: float = 0.15, exact
 def _shift_to_mean(shifted: Tensor, is_word: Tensor, words: Tensor, p: float) -> Tensor:
     """Find, per row, what to add so that the clamped mean is ``p``; the mean grows with it, so bisect. (B, 1)."""
     values = shifted.double()
+    # At `low` every word of a row has 0, at `high` every word 1, so the shift lies between.
+    # The limits of 1e3 keep rows without words finite.
     low = -torch.where(is_word, values, -torch.inf).amax(dim=1, keepdim=True).clamp(min=-1e3)
     high = 1 - torch.where(is_word, values, torch.inf).amin(dim=1, keepdim=True).clamp(max=1e3)
     for _ in range(_BISECTIONS):
@@ -153,10 +156,12 @@ def mask_tokens(
         )
     if not 1 < mask_id < vocabulary_size:
         raise ValueError(f"mask_id {mask_id} must lie between 2 and vocabulary_size {vocabulary_size} - 1")
+    # Drawn for all positions: to draw for the chosen ones alone, their number would have to come from the device.
     draws = torch.rand((2, *ids.shape), generator=generator, device=ids.device)
     substitutes = torch.randint(1, mask_id, ids.shape, generator=generator, device=ids.device)
     is_masked = (draws[0] < probabilities) & is_word
     fate = draws[1]
+    # Between the two shares, a chosen word stays as it is.
     masked = torch.where(is_masked & (fate >= _KEEP_SHARE + _RANDOM_SHARE), mask_id, ids)
     masked = torch.where(is_masked & (fate < _RANDOM_SHARE), substitutes, masked)
     return MaskedTokens(masked, is_masked)

@@ -43,9 +43,11 @@ class TrainedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        # bfloat16 has the exponents of float32; only those of float16 are too few for small gradients.
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
         self._compute, self._token_layer = compute, token_layer
         width, vocabulary = encoder.config.embedding_dim, encoder.config.vocabulary_size
+        # Heads depend on the seed alone, and the global random numbers go on as if none had been drawn.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.identity_head = _identity_head(width, identities) if losses.id else None

@@ -81,6 +81,7 @@ class NoiseTable:
             if not ((block >= 0) & (block <= 1)).all():
                 raise ArtifactError(f"{saved}: holds values outside [0, 1] in rows from {start}: damaged")
         try:
+            # A copy, since the run writes into it and the checkpoint must stay as it is.
             shutil.copyfile(saved, path)
             return cls(path, open_memmap(path, mode="r+"))
         except OSError as error:
@@ -92,6 +93,7 @@ class NoiseTable:
         Raises:
             TextReidError: as `write`.
         """
+        # Wait for the device only where one of these captions is still on its way.
         if self._waiting and np.isin(captions, self._waiting[0]).any():
             self._settle()
         return np.asarray(self._values[captions, :length], dtype=np.float32)
@@ -117,6 +119,7 @@ class NoiseTable:
         columns = np.arange(self._values.shape[1])
         for start in range(0, len(lengths), _BLOCK_ROWS):
             block = self._values[start : start + _BLOCK_ROWS]
+            # Start and end tokens and padding are never masked.
             words = (columns > 0) & (columns < lengths[start : start + _BLOCK_ROWS, None] - 1)
             counts += np.histogram(block[words].astype(np.float32), bins=BINS, range=(0, 1))[0]
         return counts
@@ -133,6 +136,7 @@ class NoiseTable:
             return
         (captions, copy), self._waiting = self._waiting, None
         probabilities = copy.wait()
+        # Asked in this way, because NaN fails every comparison.
         if not ((probabilities >= 0) & (probabilities <= 1)).all():
             raise TextReidError("a masking probability is not in [0, 1]: the training has diverged; lower the rate")
         self._values[captions, : probabilities.shape[1]] = probabilities

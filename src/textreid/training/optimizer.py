@@ -19,9 +19,11 @@ def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.O
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         bias = name.endswith("bias")
+        # The rate of a head holds for its biases too.
         factor = config.head_lr_multiplier if is_of_head(name) else config.bias_lr_multiplier if bias else 1.0
         decay = 0.0 if bias and not config.decay_biases else config.weight_decay
         groups.setdefault((factor, decay), []).append(parameter)
+    # Adam as in the release, not AdamW: decay is part of the gradient and goes through the moments.
     return torch.optim.Adam(
         [{"params": group, "factor": factor, "weight_decay": decay} for (factor, decay), group in groups.items()],
         lr=config.learning_rate,
@@ -39,6 +41,7 @@ def warmup_steps(config: OptimizerConfig, steps_per_epoch: int) -> int:
 def learning_rate(step: int, steps: int, steps_per_epoch: int, config: OptimizerConfig) -> float:
     """Compute the rate of ``step`` (from 0) of ``steps``: linear warm-up, then half a cosine down to the final rate."""
     warmup = warmup_steps(config, steps_per_epoch)
+    # step + 1, so that the last step of the warm-up already has the full rate.
     if step < warmup:
         return config.warmup_start + (config.learning_rate - config.warmup_start) * (step + 1) / warmup
     share = (step - warmup) / max(1, steps - warmup)
@@ -54,6 +57,7 @@ def optimizer_step(
     Gradients carry the loss scale of ``network.scaler``, which is 1 but under fp16.
     """
     if clip_norm:
+        # Under fp16 gradients still carry the loss scale, and the limit is for their true norm.
         network.scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
     for group in optimizer.param_groups:

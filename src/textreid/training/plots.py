@@ -97,10 +97,12 @@ def _draw_noise(axes: Axes, records: Records) -> bool:
     shares = counts / counts.sum(axis=0)
     epochs = np.array([record["epoch"] for record in noted])
     edges = np.linspace(0, 1, len(counts) + 1)
+    # Colour by the square root of a share: rare probabilities would be too pale beside the mean.
     mesh = axes.pcolormesh(
         np.append(epochs - 0.5, epochs[-1] + 0.5), edges, shares, norm=PowerNorm(0.5, vmin=0), cmap="Blues"
     )
     axes.get_figure(root=True).colorbar(mesh, ax=axes, label="share of the words", format=PercentFormatter(1.0, 0))  # type: ignore[union-attr]
+    # From the middles of the bins, so within half a bin (0.01) of the true mean.
     mean = (edges[:-1] + edges[1:]) @ shares / 2
     axes.plot(epochs, mean, color=COLOURS[1], marker="." if len(mean) < _FEW else None, label="mean")
     axes.legend(frameon=False, loc="upper right")

@@ -81,6 +81,7 @@ class Run:
 
     def generator(self, step: int) -> torch.Generator:
         """Seed the random numbers of a step: how its images change, and which of its words are masked."""
+        # Mixed, not added: seed 0 at step 1 must not draw what seed 1 draws at step 0.
         state = np.random.SeedSequence((self.config.training.seed, step, _DRAWS)).generate_state(1, np.uint64)
         return torch.Generator(self.compute.device).manual_seed(int(state[0]))
 
@@ -91,6 +92,7 @@ class Run:
             TextReidError: the loss is no longer finite; the former checkpoints stay.
             ArtifactError: the disk is full; the former checkpoints stay.
         """
+        # Before writing: a checkpoint of weights that are NaN would be the one to go on from.
         self.meters.check(step)
         self.checkpoints.save(
             step, self.network, self.optimizer, self.model.tokenizer, self.noise, self.meters.sums,
@@ -162,6 +164,7 @@ def prepare(
     meters = Meters(_figures(used, scorer), compute.device)
     if found and found.scaler:
         network.scaler.load_state_dict(found.scaler)
+    # The others may not see the folder; `bring_together` sends them the weights and the moments.
     if processes.is_first:
         if found:
             meters.sums.copy_(found.restore(network, optimizer))
@@ -191,6 +194,7 @@ def prepare(
 def bring_together(run: Run, log: RunLog) -> Run:
     """Read the images that fit the memory, then bring all processes to the state of the first."""
     images, training = run.loader.images, run.config.training
+    # Each process on this machine keeps a cache of its own.
     if should_cache(training.cache_images, images.bytes_decoded * local_processes()):
         with log.progress("read images", len(images.names), unit="images"):
             images.fill_cache(training.workers, log.advance)
@@ -223,6 +227,7 @@ def _identify(
         del settings["losses"]["id"]
     return Identity(
         config=settings,
+        # Names and sizes stand for the contents of image files, which would take long to read.
         data=fingerprint([data.fingerprint, list(images.names), images.sizes]),
         validation_set=validation_set if config.training.select == "validation" else None,
         compute=f"{compute.device.type}, {compute.dtype}",
@@ -318,6 +323,7 @@ def _open(
     if resume and found is None:
         log.say(f"{out}: stopped before its first checkpoint; starts from the beginning")
     tokenizer = found.tokenizer() if found else _make_tokenizer(config, data)
+    # Later steps are taken again and would be in the log twice.
     log.keep_until(found.step if found else -1)
     return str(out), found, tokenizer, read_records(log.path) if found else []
 

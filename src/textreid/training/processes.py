@@ -86,6 +86,7 @@ class Processes:
         """Return the ``value``, made of JSON, of each process; waits for all, which may read their data for a day."""
         if self._store is None:
             return [value]
+        # Keys stay in the store: a number of its own keeps each question from the answers of an earlier one.
         self._questions += 1
         keys = [f"{self._questions}/{rank}" for rank in range(self.count)]
         self._store.set(keys[self.rank], json.dumps(value))
@@ -151,6 +152,7 @@ class Processes:
 
     def broadcast_weights(self, network: nn.Module) -> None:
         """Give the weights of the first process to the others."""
+        # These are the tensors of the network themselves: what is received changes it.
         for weights in network.state_dict().values():
             self.broadcast(weights)
 
@@ -158,6 +160,7 @@ class Processes:
         """Give the optimizer's state of the first process, as restored from a checkpoint, to the others."""
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state = optimizer.state
+        # A new optimizer has no moments yet, so the others learn first what will come.
         shapes = [{key: (value.shape, value.dtype) for key, value in state[p].items()} for p in parameters]
         for parameter, keys in zip(parameters, self.on_rank0(lambda: shapes), strict=True):
             for key, (shape, dtype) in keys.items():
@@ -193,8 +196,10 @@ def processes_of_run(timeout: int) -> Iterator[Processes]:
         yield Processes()
         return
     store, rank, count = next(iter(rendezvous("env://")))
+    # Votes and objects are on the CPU even where the network is on a GPU.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     processes = Processes(rank, count, store)
+    # Some have read their data hours earlier: they wait here, since the group has the short timeout of a step.
     processes.all_gather_object(None)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timedelta(seconds=timeout))
     _KEPT_GROUPS.append(dist.group.WORLD)
@@ -220,6 +225,7 @@ def processes_of_run(timeout: int) -> Iterator[Processes]:
 def _report(store: "Store", rank: int) -> bool:
     """Tell whether this process is the first that has something to report."""
     try:
+        # One indivisible request to the store: a single process finds its own rank there.
         return bool(store.compare_set(_REPORT, "", str(rank)).decode() == str(rank))
     except RuntimeError:  # the store went down with the process that kept it
         return True

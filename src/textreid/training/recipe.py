@@ -97,6 +97,7 @@ def train(
                 f"stopped after step {reached} of {run.steps}; {run.folder} is saved, go on with --resume"
             )
         processes.on_rank0(lambda: _finish(run, log))
+        # `_finish` has loaded the selected weights in the first process only, and all return one model.
         processes.broadcast_weights(run.network)
     return run.model
 
@@ -109,6 +110,7 @@ def training_steps(
     run.network.train()
     # One iteration more than steps: the last evaluation and checkpoint take the same path as all others.
     for step in range(run.start, run.steps + 1):
+        # A signal may reach one process only, but all must stop after the same step.
         stopping = run.processes.any_true(stop is not None and stop.made)
         _evaluate_and_save(run, step, validation, stopping, log)
         if stopping or step == run.steps:
@@ -141,6 +143,7 @@ def _evaluate_and_save(run: Run, step: int, validation: Validation | None, stopp
     """Do between two steps what is due: validate, note the end of an epoch, write a checkpoint; the others wait."""
     training, per_epoch = run.config.training, run.loader.sampler.steps_per_epoch
     last, began = step == run.steps, step > run.start
+    # A run that goes on has validated at this step already, before it wrote the checkpoint.
     validating = (began or not run.resumed) and (last or step % (per_epoch * training.validate_every) == 0)
     saving = began and (last or stopping or step % training.checkpoint_every == 0)
     ending = began and step % per_epoch == 0
@@ -153,6 +156,7 @@ def _evaluate_and_save_alone(
     run: Run, step: int, validation: Validation | None, ending: bool, saving: bool, log: RunLog
 ) -> None:
     """Validate, note what ends with an epoch, write a checkpoint where it is time or the model is the best so far."""
+    # Before the checkpoint: the selection says which of the old ones must stay.
     best = _validate(run, validation, step, log) if validation else False
     tell_left_out(run.loader.images, step, log)
     if ending:
@@ -182,6 +186,7 @@ def _end_epoch(run: Run, step: int, log: RunLog) -> None:
 
 
 def _log_means(run: Run, step: int, rate: float, log: RunLog) -> None:
+    # The figures are read from the device here only, not at every step, which would wait for them.
     run.meters.check(step)
     means = run.meters.take()
     epoch = step / run.loader.sampler.steps_per_epoch
@@ -194,6 +199,7 @@ def _log_means(run: Run, step: int, rate: float, log: RunLog) -> None:
 
 def _finish(run: Run, log: RunLog) -> None:
     run.keep_selected()
+    # After `keep_selected`, which puts the weights of the selected step into the network.
     run.model.save(run.folder / "model", write_card(run, log.path), replace=True)
     plot_run(log.path)
     if run.selection.seen:

@@ -67,6 +67,7 @@ def summarize_runs(folders: Iterable[Path]) -> list[RunSummary]:
         if not runs:
             raise DataError(f"{folder}: holds no run; give run folders, as of pretrain --out, or a folder of them")
         found += runs
+    # A run may be given twice: by itself and by the folder it is in.
     return [_summarize(run) for run in dict.fromkeys(found)]
 
 
@@ -88,6 +89,7 @@ def _summarize(folder: Path) -> RunSummary:
         return _read(folder)
     except ArtifactError as error:
         return RunSummary(folder, "damaged", str(error))
+    # A file changed by hand, for one, must not hide the other runs.
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return RunSummary(folder, "damaged", f"{folder}: holds what no run writes: {type(error).__name__}: {error}")
 
@@ -102,9 +104,11 @@ def _read(folder: Path) -> RunSummary:
     trained = [record for record in records if record["event"] == "train"]
     selection = Selection.from_records(config["training"]["select"], None, records)
     steps, total = max(int(record["step"]) for record in records), int(begun[-1]["steps"])
+    # Both are needed: a run writes its model only after its last step, and may be stopped in between.
     finished = steps == total and (folder / _MODEL / MANIFEST).is_file()
     return RunSummary(
         folder=folder,
+        # The lock counts first: a run is still at work when its model is there but its plots are not.
         state="running" if is_locked(folder) else "complete" if finished else "stopped",
         remark=diagnose(records),
         steps=steps,
@@ -114,6 +118,7 @@ def _read(folder: Path) -> RunSummary:
         last=selection.seen[-1] if selection.seen else None,
         best=selection.best,
         selected_on=read_json(folder / _MODEL / MANIFEST)["selected_on"] if finished else None,
+        # The median, because single slow intervals say nothing of the speed.
         images_per_second=median(float(record["images_per_second"]) for record in trained) if trained else None,
         seconds=_seconds(records),
         data=str(begun[-1]["data"]),
@@ -122,6 +127,7 @@ def _read(folder: Path) -> RunSummary:
 
 
 def _saved(folder: Path) -> int:
+    # Not by `textreid.training.checkpoint.whole_checkpoints`, whose module needs torch.
     steps = [int(path.name.removeprefix("step-")) for path in folder.glob("step-*") if (path / MANIFEST).is_file()]
     return max(steps, default=0)
 
@@ -132,6 +138,7 @@ def _seconds(records: Records) -> float | None:
         return None
     total = 0.0
     for record, after in pairwise(records):
+        # Between the last record of a process and the resume of the next one, nothing ran.
         if after["event"] != "resume":
             total += float(after["time"]) - float(record["time"])
     return total

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from textreid.errors import ConfigError
 
+# Rank-1 accuracy: the figure that the release of the paper chooses its checkpoints by.
 FIGURE = "R1"
 
 
@@ -60,6 +61,7 @@ class Selection:
         selection = cls(rule, validation_set, all_sets=list(names))
         for record in measured:
             if record["validation_set"] == validation_set:
+                # By `offer`, so that a run that goes on chooses as one that never stopped.
                 selection.offer(record["step"], record["epoch"], record)
         return selection
 
@@ -104,6 +106,7 @@ class Selection:
 
     def selected_on(self) -> str:
         """Name, for the model folder, the data that chose among the models of the run, or that it was measured on."""
+        # It is never 0: `offer` does not take the weights that a run starts from.
         if self.kept_step:
             return f"{self.validation_set} ({FIGURE})"
         return "nothing: the last step" + (f"; watched: {', '.join(self.all_sets)}" if self.all_sets else "")
