@@ -221,7 +221,7 @@ class Sampler:
         return self._draw_captions(drawn, np.random.default_rng((self._seed, step, _CAPTIONS)))
 
     def _epoch_order(self, epoch: int) -> Indices:
-        # All steps of an epoch share one permutation: too long to draw anew for each of them.
+        # All steps of an epoch share one permutation, which would take too long to draw for each of them.
         if self._order[0] != epoch:
             rng = np.random.default_rng((self._seed, epoch, _ORDER))
             self._order = (epoch, rng.permutation(self.units))

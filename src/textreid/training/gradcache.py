@@ -96,7 +96,7 @@ def _encode(network: nn.Module, micro: MicroBatch, masked: MaskedTokens) -> Outp
 
 @torch.no_grad()
 def _encode_features(network: nn.Module, micro: MicroBatch, masked: MaskedTokens) -> Features:
-    # The towers alone, not `forward`: the heads see one row at a time and have no part in step 2.
+    # The towers alone, not `forward`: the losses of the heads compare no rows, so step 2 does without them.
     trained = _unwrap(network)
     with trained.autocast():
         texts = trained.encoder.encode_text(masked.ids[micro.captions], micro.lengths)
@@ -127,7 +127,7 @@ def _backward(
         roots.append((outputs.text_features, feature_grads.texts[micro.captions]))
     # DDP averages the gradients of the processes, but what they have are shares of a sum.
     scaler, count = _unwrap(network).scaler, batch.processes.count
-    # Scaled before the cast to the half precision of the features, in which small gradients would be 0.
+    # Scaled before the cast: under fp16 the features are float16, in which small gradients would be 0.
     gradients = [scaler.scale(count * gradient).to(root.dtype) for root, gradient in roots]
     # All roots in one backward pass: DDP expects one for each forward pass.
     torch.autograd.backward([root for root, _ in roots], gradients)

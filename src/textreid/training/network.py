@@ -43,7 +43,7 @@ class TrainedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        # bfloat16 has the exponents of float32; only those of float16 are too few for small gradients.
+        # bfloat16 has the range of float32; that of float16 is too small for small gradients.
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
         self._compute, self._token_layer = compute, token_layer
         width, vocabulary = encoder.config.embedding_dim, encoder.config.vocabulary_size

@@ -186,7 +186,7 @@ def _end_epoch(run: Run, step: int, log: RunLog) -> None:
 
 
 def _log_means(run: Run, step: int, rate: float, log: RunLog) -> None:
-    # The figures are read from the device here only, not at every step, which would wait for them.
+    # Here and not at every step, because to read the figures is to wait for the device.
     run.meters.check(step)
     means = run.meters.take()
     epoch = step / run.loader.sampler.steps_per_epoch
