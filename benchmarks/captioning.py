@@ -36,7 +36,7 @@ from textreid.captioning.engine import LocalEngine
 from textreid.captioning.instructions import dynamic_instructions, static_instruction
 from textreid.captioning.job import caption_images
 from textreid.captioning.requests import Settings, slots_of
-from textreid.images import list_images
+from textreid.listing import list_images
 
 if TYPE_CHECKING:
     import httpx2

@@ -1,18 +1,15 @@
 """Images in: every file becomes an upright RGB picture, or one `ImageError` that names the file and the reason.
 
-Decoding touches no global state of Pillow, so that any number of threads may read at once. `list_images` finds the
-files of a folder, and says what it left out.
+Decoding touches no global state of Pillow, so that any number of threads may read at once.
 """
 
 import importlib.util
 import io
 import os
 import stat
-import unicodedata
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -22,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
-from textreid.errors import DataError, ImageError
+from textreid.errors import ImageError
 
 Interpolation = Literal["bicubic", "bilinear"]
 Item = TypeVar("Item")
@@ -35,16 +32,7 @@ _READ = (
 )
 SUFFIXES = frozenset(_READ.split())
 HEIF_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})  # read where pillow-heif is installed
-# Pictures and videos that nothing here reads; other suffixes are no business of a folder of images.
-_NOT_READ = ".3gp .arw .avi .cr2 .cr3 .dng .eps .exr .hdr .ico .jxl .jxr .m4v .mkv .mov .mp4 .mpg .nef .orf .pcx .pef "
-_NOT_READ += ".psd .raf .raw .rw2 .svg .svgz .tga .webm .wmv .xcf"
-_OTHER_SUFFIXES = HEIF_SUFFIXES | frozenset(_NOT_READ.split())
-_HEIF_ADVICE = "pip install 'textreid[heic]' reads HEIC"
-# In small letters. Synology, QNAP, macOS, Windows, file systems and photo programs put these beside pictures.
-_LEFT_BEHIND = "@eadir @tmp @recycle @recently-snapshot #recycle #snapshot @__thumb .@__thumb __macosx lost+found "
-_LEFT_BEHIND += "$recycle.bin recycler thumbs.db ehthumbs.db desktop.ini .ds_store .git .picasaoriginals .thumbnails"
-_BY_PRODUCTS = frozenset(_LEFT_BEHIND.split()) | {"system volume information"}
-_NAMED = 5  # odd entries spelled out
+HEIF_ADVICE = "pip install 'textreid[heic]' reads HEIC"
 
 # Formats that cameras and data sets use. Others stay closed: some of Pillow's readers start programs (EPS).
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
@@ -66,109 +54,6 @@ _MENDED_BYTES = 256 << 20  # of a file that is tried a second time
 # What PNG needs to show its pixels as Pillow does; text, profiles and times are not among it.
 _PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
 _SWAPPED = 5  # from this orientation on, height and width change places
-
-
-@dataclass(frozen=True)
-class ImageListing:
-    """The image files below a folder, and what else there was.
-
-    Attributes:
-        images: those that can be tried, told by their suffix, sorted.
-        other_formats: number of pictures and videos of each suffix that is not read.
-        by_products: number of files and folders of each kind that other programs left, which are not looked into.
-        odd: (path, reason) of what could not be followed: a folder without permission, a broken link, a socket.
-    """
-
-    images: list[Path]
-    other_formats: Counter[str]
-    by_products: Counter[str]
-    odd: list[tuple[Path, str]]
-
-    def notes(self) -> list[str]:
-        """Return lines for the user on what was left out; empty where nothing was."""
-        lines = []
-        if self.other_formats:
-            advice = "" if self.other_formats.keys().isdisjoint(HEIF_SUFFIXES) else f"; {_HEIF_ADVICE}"
-            lines.append(f"not read: {_counted(self.other_formats)}{advice}")
-        if self.by_products:
-            lines.append(f"left out, made by other programs or hidden: {_counted(self.by_products)}")
-        named = [f"left out: {path}: {reason}" for path, reason in self.odd[:_NAMED]]
-        more = len(self.odd) - _NAMED
-        return [*lines, *named, *([f"left out: {more:,} more that cannot be followed"] if more > 0 else [])]
-
-
-def name_on_disk(root: Path, name: str) -> str:
-    """Find the path ``name`` below ``root`` with its letters composed, or decomposed as macOS has them.
-
-    Returns ``name`` itself where it is there, or no form of it is.
-    """
-    forms = [name] if name.isascii() else [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
-    return next((form for form in forms if (root / form).exists()), name)
-
-
-def list_images(folder: Path) -> ImageListing:
-    """Find all image files under ``folder`` by suffix; by-products of other programs and hidden files are left out.
-
-    Links to folders are followed, each folder once. What cannot be followed is named, and the rest is listed.
-
-    Raises:
-        DataError: ``folder`` itself is missing or cannot be listed.
-    """
-    found = ImageListing([], Counter(), Counter(), [])
-    seen: set[str] = set()
-    waiting = [Path(folder)]
-    while waiting:
-        parent = waiting.pop()
-        try:
-            real = os.path.realpath(parent)
-            if real in seen:
-                continue
-            seen.add(real)
-            with os.scandir(parent) as entries:
-                waiting += [Path(entry.path) for entry in entries if _list_entry(entry, found)]
-        except OSError as error:
-            if parent == Path(folder):
-                raise DataError(f"{folder}: cannot be listed: {error.strerror}") from error
-            found.odd.append((parent, f"cannot be listed: {error.strerror}"))
-    found.images.sort(key=lambda path: path.as_posix())
-    found.odd.sort()
-    return found
-
-
-def _list_entry(entry: os.DirEntry[str], found: ImageListing) -> bool:
-    """Add a file to what was found; returns whether the entry is a folder to be looked into."""
-    left_behind = by_product(entry.name)
-    if left_behind:
-        found.by_products[left_behind] += 1
-        return False
-    try:
-        if entry.is_dir():
-            return True
-        # Calling os.path rather than Path: a folder may have millions of files.
-        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
-        if suffix in read_suffixes():
-            if entry.is_file():
-                found.images.append(Path(entry.path))
-            else:
-                found.odd.append((Path(entry.path), "a broken link" if entry.is_symlink() else "not a file"))
-        elif suffix in _OTHER_SUFFIXES:
-            found.other_formats[suffix] += 1
-    except OSError as error:  # a link that leads back to itself
-        found.odd.append((Path(entry.path), error.strerror or str(error)))
-    return False
-
-
-def by_product(name: str) -> str:
-    """Name the kind of a file or folder that another program left, or that is hidden; "" for any other."""
-    if name.startswith("._"):
-        return "._*"
-    if name.lower() in _BY_PRODUCTS:
-        return name
-    return "hidden" if name.startswith(".") else ""
-
-
-def _counted(numbers: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in sorted(numbers.items(), key=lambda item: (-item[1], item)))
 
 
 def read_image(source: str | os.PathLike[str] | Image.Image, at_least: tuple[int, int] | None = None) -> Image.Image:
@@ -318,7 +203,7 @@ def _identify_heif(stream: IO[bytes], name: str) -> Image.Image:
     try:
         from pillow_heif import HeifImageFile
     except ImportError:
-        raise ImageError(f"{name}: HEIC is not read: {_HEIF_ADVICE}") from None
+        raise ImageError(f"{name}: HEIC is not read: {HEIF_ADVICE}") from None
     stream.seek(0)
     try:
         picture: Image.Image = HeifImageFile(stream, name)  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ from textreid.captions.forms import Entry, Fields, read_entries
 from textreid.captions.table import KINDS, CaptionRow, is_storable, write_captions
 from textreid.captions.writer import caption_rows, is_table
 from textreid.errors import CaptionError
-from textreid.images import list_images
+from textreid.listing import list_images
 
 MAX_REJECTED = 0.05
 RELEASED = {"s": "static", "d": "dynamic"}

@@ -7,7 +7,7 @@ from pathlib import Path
 from textreid.captions.table import CaptionRow, is_storable, write_captions
 from textreid.captions.writer import caption_rows
 from textreid.errors import CaptionError, DataError
-from textreid.images import list_images
+from textreid.listing import list_images
 from textreid.seeding import generator
 
 

@@ -47,7 +47,7 @@ def pretrain(
     ),
 ) -> None:
     """Train a model on captioned images, with Noise-Aware Masking."""
-    from textreid.images import list_images
+    from textreid.listing import list_images
     from textreid.runlog import RunLog, first_of_run
 
     log = RunLog(out, tensorboard=tensorboard)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from textreid.datasets.records import Benchmark, Reason, Record, Rejection
 from textreid.errors import AnnotationError
-from textreid.images import name_on_disk
+from textreid.listing import name_on_disk
 
 MAX_REJECTED = 0.05
 _NAMED = 5  # problems spelled out in one message

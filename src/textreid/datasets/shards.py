@@ -19,7 +19,8 @@ from textreid.captions.table import CaptionRow, is_storable, write_captions
 from textreid.datasets.benchmarks import ANNOTATION_TABLE
 from textreid.datasets.entries import MAX_REJECTED, fields_of, listed
 from textreid.errors import AnnotationError
-from textreid.images import by_product, read_suffixes
+from textreid.images import read_suffixes
+from textreid.listing import by_product
 
 KIND = "unpacked-shards"
 FORMAT_VERSION = 1

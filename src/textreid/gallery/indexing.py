@@ -15,7 +15,8 @@ from textreid.emptiness import shows_nothing
 from textreid.errors import DataError, ImageError
 from textreid.gallery.embedding_cache import EmbeddingCache, FileStamp
 from textreid.gallery.encoder import GalleryEncoder
-from textreid.images import SMALLEST, list_images, map_ahead, read_suffixes
+from textreid.images import SMALLEST, map_ahead, read_suffixes
+from textreid.listing import list_images
 from textreid.version import __version__
 
 BATCH_SIZE = 64  # also what an interruption can lose

@@ -1,4 +1,4 @@
-"""Weights in: the bundled model, a model folder, somebody else's CLIP, or random ones."""
+"""Weights in: the bundled model, a model folder, somebody else's CLIP (here or on the Hugging Face hub), or random."""
 
 import logging
 import re
@@ -12,14 +12,22 @@ from safetensors.torch import load_file
 
 from textreid.artifacts import MANIFEST
 from textreid.config import ModelConfig
-from textreid.errors import ConfigError, ModelError, check_choice, check_list, check_path
-from textreid.models.checkpoints.clip import read_clip
-from textreid.models.checkpoints.hub import download
-from textreid.models.checkpoints.layouts import TEXT_POSITIONS, VISION_POSITIONS
+from textreid.errors import ConfigError, DownloadError, ModelError, check_choice, check_list, check_path
+from textreid.models.checkpoints.clip import PICKLED_WEIGHTS, SAFE_WEIGHTS, VOCABULARY, read_clip
+from textreid.models.checkpoints.configs import PIXELS
+from textreid.models.checkpoints.layouts import HUGGING_FACE, OPEN_CLIP, TEXT_POSITIONS, VISION_POSITIONS
 from textreid.models.checkpoints.report import KeyReport, Source, resize_note
 from textreid.models.device import Precision, choose_device
 from textreid.models.dual_encoder import DualEncoder
-from textreid.models.folder import BUNDLED, WEIGHTS, check_shapes, is_model_folder, open_folder, training_text_of
+from textreid.models.folder import (
+    BUNDLED,
+    TOKENIZER,
+    WEIGHTS,
+    check_shapes,
+    is_model_folder,
+    open_folder,
+    training_text_of,
+)
 from textreid.models.model import Model
 from textreid.models.positions import resize_positions
 
@@ -27,6 +35,9 @@ Activation = Literal["gelu", "quick_gelu"]
 
 _LOG = logging.getLogger(__name__)
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_HUB_TIMEOUT = 5.0  # seconds until an unreachable hub is given up
+# Of what a repository may hold, the first is taken: the safe format, and what transformers reads before open_clip's.
+_HUB_WEIGHTS = (SAFE_WEIGHTS, PICKLED_WEIGHTS, "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 # A configuration may differ from the weights it names in these: the position tables are fitted to it, and
 # pictures are resized as it says.
 _ADAPTABLE = frozenset({"weights", "image_height", "image_width", "text_length", "interpolation", "reduced_decoding"})
@@ -115,12 +126,51 @@ def _read(name_or_path: str | Path | None, activation: Activation | None) -> Sou
     if path.exists():
         source = read_clip(path, activation)
     elif isinstance(name_or_path, str) and _HUB_NAME.fullmatch(name_or_path):
-        source = read_clip(download(name_or_path), activation)
+        source = read_clip(_download(name_or_path), activation)
         source = source._replace(report=replace(source.report, source=name_or_path))
     else:
         raise ModelError(f"{path}: no such file or folder")
     _LOG.info("%s", source.report.summary)
     return source
+
+
+def _download(name: str) -> Path:
+    """Fetch the CLIP called ``name`` from the Hugging Face hub to a local folder; only the files that are needed.
+
+    What was downloaded before is used when the hub cannot be reached.
+
+    Raises:
+        DownloadError: the hub cannot be reached, or has no such model.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    advice = "give the path of a folder that holds the model instead"
+    try:
+        files = {file.rfilename for file in HfApi().model_info(name, timeout=_HUB_TIMEOUT).siblings or ()}
+        weights = [file for file in _HUB_WEIGHTS if file in files][:1]
+        wanted = [HUGGING_FACE, VOCABULARY, TOKENIZER, PIXELS, OPEN_CLIP, *weights]
+        return Path(snapshot_download(name, allow_patterns=wanted, etag_timeout=_HUB_TIMEOUT))
+    except RepositoryNotFoundError as error:
+        raise DownloadError(
+            f"{name}: neither a file or folder here nor a model on the Hugging Face hub; check the name, or {advice}"
+        ) from error
+    except Exception as error:  # the client lets errors of its network library through
+        found = _downloaded_before(name)
+        if found is None:
+            reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+            raise DownloadError(
+                f"{name}: not a file or folder here, and the Hugging Face hub did not give it ({reason}); {advice}"
+            ) from error
+        _LOG.warning("%s: the hub did not answer; using the files downloaded before, in %s", name, found)
+        return found
+
+
+def _downloaded_before(name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(name, weights) for weights in _HUB_WEIGHTS)
+    return next((Path(weights).parent for weights in found if isinstance(weights, str)), None)
 
 
 def _read_own(path: Path) -> Source:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from textreid.errors import CaptionError, DataError, ImageError
-from textreid.images import Interpolation, map_ahead, name_on_disk, read_pixels
+from textreid.images import Interpolation, map_ahead, read_pixels
+from textreid.listing import name_on_disk
 from textreid.models.device import to_device
 from textreid.models.tokenizer import Tokenizer
 from textreid.training.dataset import Draw, Indices, Sampler

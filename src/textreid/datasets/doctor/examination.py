@@ -34,7 +34,7 @@ from textreid.datasets.doctor.manifest import Manifest, benchmark_manifest, fold
 from textreid.datasets.doctor.survey import Survey, survey
 from textreid.datasets.records import Benchmark
 from textreid.errors import AnnotationError, ConfigError, DataError, nearest_name
-from textreid.images import list_images, name_on_disk
+from textreid.listing import list_images, name_on_disk
 
 FOLDER, TABLE = "images", "captions"  # forms besides those of benchmarks
 

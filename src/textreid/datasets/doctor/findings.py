@@ -11,7 +11,7 @@ import numpy as np
 from textreid.captions.table import CaptionTable
 from textreid.datasets.doctor.survey import Picture, Survey, near_equal
 from textreid.datasets.records import Benchmark, Reason
-from textreid.images import ImageListing, name_on_disk
+from textreid.listing import ImageListing, name_on_disk
 
 SMALL_HEIGHT, SMALL_WIDTH = 48, 16  # pixels; below either, clothes are hardly more than a colour
 _EXAMPLES = 3

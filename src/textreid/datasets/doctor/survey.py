@@ -13,7 +13,8 @@ from PIL import Image
 from textreid.artifacts import file_digest
 from textreid.emptiness import shows_nothing
 from textreid.errors import DataError, ImageError
-from textreid.images import lacks_its_end, map_ahead, name_on_disk, read_image
+from textreid.images import lacks_its_end, map_ahead, read_image
+from textreid.listing import name_on_disk
 
 _THREADS = os.cpu_count() or 4
 _AHEAD = 64 * _THREADS  # pictures begun before they are asked for
