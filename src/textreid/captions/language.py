@@ -1,13 +1,18 @@
-"""Whether a text is English, told by its letters and by words that hold sentences together."""
+"""Whether a text is English: captions by words that hold sentences together, queries by every word."""
 
 import re
 from functools import cache
 
-from textreid.synthetic.vocabulary import reading
+from textreid.synthetic.vocabulary import all_texts, reading
 
 OTHER_LETTERS = 0.2  # share of letters outside ASCII above which a text is not English
 OTHER_SCRIPT = 4  # letters of no Latin script outside quotes: a sentence in a second language is no caption
 _LATIN = "\u036f"  # code points up to here are Latin, or marks on its letters
+_ONE_LETTER_WORDS = "\u2e80"  # code points from here on; one letter of Greek is a sign on a shirt
+_FEW_WORDS = 2  # of which each must be known
+_LEAST_MISSPELT, _LEAST_OF_ENDED = 4, 6  # letters; what is shorter is near to too many words
+_PART_OF_NAME = re.compile(r"[A-Z][a-z]{1,2}")  # the "Los" of "a Los Angeles cap", inside a query
+_STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
 WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']*'(?!\w)")
 
@@ -41,10 +46,62 @@ def is_other_language(text: str) -> bool:
 
 
 def reads_as_english(query: str) -> bool:
-    """Say whether a query has a word that English descriptions of people have, and does not read as another language.
+    """Say whether at least half of the words of a query are English, each word of another language taking two away.
 
-    A query is shorter than a caption: "rote Jacke" has none of the words by which captions tell a language.
+    A query is shorter than a caption: "rote Jacke" has none of the words by which captions tell a language. Of one or
+    two words all must be known. A word that is one letter away from a known one is misspelt, unless another tells that
+    the language is not English: "jacke" is.
     """
-    words = {part for word in words_of(query) for part in (word, *word.split("-"))}
-    known = (known_words()[section] for section in ("english", "people", "worn", "looks"))
-    return not is_other_language(query) and any(not words.isdisjoint(section) for section in known)
+    said = QUOTED.sub(" ", query.translate(_STRAIGHT))
+    if is_other_language(query):
+        return False
+    words = [word for word in WORD.findall(said) or WORD.findall(query) if not word.isdigit()]
+    foreign = sum(
+        _is_foreign(word.lower()) and not (number and _PART_OF_NAME.fullmatch(word))
+        for number, word in enumerate(words)
+    )
+    known = sum(_is_known(word.lower(), misspelt=not foreign) for word in words)
+    needed = len(words) if len(words) <= _FEW_WORDS else len(words) / 2
+    return known > 0 and known - 2 * foreign >= needed
+
+
+def _is_foreign(word: str) -> bool:
+    if word[0] >= _ONE_LETTER_WORDS or (len(word) > 1 and any(letter > _LATIN for letter in word)):
+        return True
+    words, stems = _foreign_words()
+    return word not in _english_words() and (word in words or word.startswith(stems))
+
+
+def _is_known(word: str, misspelt: bool) -> bool:
+    english = _english_words()
+    if word in english or word.removesuffix("'s") in english or english.issuperset(word.split("-")):
+        return True
+    known_end = len(word) >= _LEAST_OF_ENDED and word.endswith(("ing", "ed"))
+    return misspelt and len(word) >= _LEAST_MISSPELT and (known_end or not _shortened(word).isdisjoint(_one_less()))
+
+
+@cache
+def _english_words() -> frozenset[str]:
+    """Every English word that the vocabulary has: those that describers write, and those for readers."""
+    read = [reading(section) for section in ("colours", "same_colour", "things", "same_thing", "looks", "gender")]
+    lists = [*all_texts(), *(text for section in read for entry in section.items() for text in entry)]
+    lists += [text for part in ("captions", "queries") for name, text in reading(part).items() if name != "foreign"]
+    return frozenset(word for text in lists for word in (*words_of(text), *text.split()))
+
+
+@cache
+def _foreign_words() -> tuple[frozenset[str], tuple[str, ...]]:
+    """Words of other languages, and how others begin that have several endings."""
+    listed = reading("queries")["foreign"].split()
+    words, stems = (word for word in listed if word[-1] != "-"), (word[:-1] for word in listed if word[-1] == "-")
+    return known_words()["foreign"].union(words), tuple(stems)
+
+
+@cache
+def _one_less() -> frozenset[str]:
+    """The longer English words, and what is left of them without one letter."""
+    return frozenset().union(*(_shortened(word) for word in _english_words() if len(word) >= _LEAST_MISSPELT))
+
+
+def _shortened(word: str) -> frozenset[str]:
+    return frozenset({word, *(word[:i] + word[i + 1 :] for i in range(len(word)))})

@@ -71,6 +71,12 @@ def vocabulary(section: str) -> frozenset[str]:
 
 
 @cache
+def all_texts() -> frozenset[str]:
+    """Return every word and phrase that a describer may write."""
+    return frozenset().union(*(vocabulary(section) for section in _tables() if section != "reading"))
+
+
+@cache
 def words(section: str, name: str, facts: Facts) -> Words:
     """Return the words that are true of a thing ``name`` with these properties."""
     return Words([_word(entry) for entry in _tables()[section][name] if _admits(entry, facts)])
