@@ -147,7 +147,7 @@ def _put_in_place(partial: Path, path: Path) -> None:
 
 
 def _reason(error: OSError, folder: Path) -> str:
-    """What went wrong, and with which file if it is not one of ``folder``."""
+    """Say what went wrong, and with which file if it is not one of ``folder``."""
     reason = error.strerror or str(error)
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else None
     return reason if name is None or Path(name).is_relative_to(folder) else f"{reason}: {name}"
@@ -183,7 +183,7 @@ def read_manifest(path: Path, kind: str, format_version: int) -> dict[str, Any]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal; raises OSError."""
+    """Compute the SHA-256 of a file's bytes, in hexadecimal; raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(_READ_BYTES):
@@ -192,7 +192,7 @@ def file_digest(path: Path) -> str:
 
 
 def fingerprint(value: Any) -> str:
-    """SHA-256 of a JSON value in canonical form, in hexadecimal: equal values, equal fingerprints."""
+    """Compute the SHA-256 of a JSON value in canonical form, in hexadecimal: equal values, equal fingerprints."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -201,7 +201,7 @@ def fingerprint(value: Any) -> str:
 def locked(folder: Path, busy: str) -> Iterator[None]:
     """Hold the lock of ``folder``, which one process at a time has; the death of the process gives it back.
 
-    Where files cannot be locked (some network disks) nobody is kept out.
+    Where files cannot be locked (some network disks) everybody may enter.
 
     Args:
         folder: must exist.
@@ -227,7 +227,7 @@ def locked(folder: Path, busy: str) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process on this machine works in ``folder``, as far as the lock of `locked` tells."""
+    """Tell whether a process on this machine works in ``folder``, as far as the lock of `locked` tells."""
     if not (folder / LOCK).exists():
         return False
     lock = FileLock(folder / LOCK)

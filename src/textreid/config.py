@@ -19,6 +19,7 @@ from textreid.errors import ConfigError, check_list, check_path, nearest_name
 
 CLIP_PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+NORM_EPSILON = 1e-5  # of every layer norm of CLIP
 LOSSES = ("sdm", "itc", "cmpm", "id", "mlm")
 _LARGEST = 1e300  # a whole number above it has no place in a float
 _FORMER_NAMES = {  # as they stand in the files of older runs
@@ -78,7 +79,7 @@ class ModelConfig:
         return self.image_height // self.patch_size, self.image_width // self.patch_size
 
     def contradictions(self) -> list[str]:
-        """Settings that are each allowed but do not fit together, one sentence each."""
+        """List what is each allowed but does not fit together, one sentence each."""
         found = []
         for side, pixels in (("image_height", self.image_height), ("image_width", self.image_width)):
             if pixels % self.patch_size:
@@ -118,7 +119,7 @@ class LossConfig:
     temperature: float = _within(0.02, 1e-4)  # of sdm and itc
 
     def weights(self) -> dict[str, float]:
-        """The losses that take part, by name."""
+        """Return the weights of the losses that take part, by name."""
         return {name: weight for name in LOSSES if (weight := getattr(self, name))}
 
 
@@ -262,7 +263,7 @@ class Config:
         return self.from_dict(values, self)
 
     def checked(self) -> Self:
-        """These settings, however they were made.
+        """Check these settings, however they were made.
 
         Raises:
             ConfigError: as of `from_dict`.
@@ -280,11 +281,11 @@ class Config:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as plain JSON values, every default included."""
+        """Return the configuration as plain JSON values, every default included."""
         return dict(json.loads(json.dumps(dataclasses.asdict(self))))
 
     def contradictions(self) -> list[str]:
-        """Settings that are each allowed but do not fit together, one sentence each."""
+        """List what is each allowed but does not fit together, one sentence each."""
         model, masking, augmentation = self.model, self.masking, self.augmentation
         found = model.contradictions()
         if masking.method == "nam" and masking.layer > min(model.vision_layers, model.text_layers):

@@ -25,7 +25,7 @@ from textreid.runlog import first_of_run
 
 
 def tiny() -> Config:
-    """A small model that learns from random weights on two CPU cores; the bundled model is one."""
+    """Set up a small model that learns from random weights on two CPU cores; the bundled model is one."""
     return Config(
         model=ModelConfig(
             image_height=128,
@@ -63,18 +63,18 @@ def tiny() -> Config:
 
 
 def paper() -> Config:
-    """Pre-training as published: CLIP ViT-B/16 at 384×128, SDM with NAM (Tan et al. 2024, §4.1)."""
+    """Set up pre-training as published: CLIP ViT-B/16 at 384×128, SDM with NAM (Tan et al. 2024, §4.1)."""
     # The release resizes pictures bilinearly, though OpenAI's CLIP, which it starts from, was trained on bicubic ones.
     return Config(model=ModelConfig(weights="openai/clip-vit-base-patch16", interpolation="bilinear"))
 
 
 def fast() -> Config:
-    """The ``paper`` preset with an image and four of its captions in place of four pairs: a third of the arithmetic."""
+    """Set up ``paper`` with an image and four of its captions in place of four pairs: a third of the arithmetic."""
     return replace(paper(), training=TrainingConfig(batch_size=128, epoch_unit="image", captions_per_image=4))
 
 
 def finetune() -> Config:
-    """Fine-tuning on annotated people (the recipe of IRRA, Jiang & Ye, CVPR 2023; Tan et al. 2024, supplement).
+    """Set up fine-tuning on annotated people (the recipe of IRRA, Jiang & Ye, CVPR 2023; Tan et al. 2024, supplement).
 
     Words are masked evenly for every loss, as in the release. ``model`` is that of the weights it starts from.
     """
@@ -96,7 +96,7 @@ PRESETS: dict[str, Callable[[], Config]] = {
 
 
 def preset(name: str) -> Config:
-    """The preset called ``name``.
+    """Return the preset called ``name``.
 
     Raises:
         ConfigError: there is none; names the nearest.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar, TaskID
 
-_EVERY_S = 10.0  # between lines where standard error is no terminal
+_EVERY_S = 10.0  # between lines where standard error is not a terminal
 
 
 class Progress:
@@ -98,6 +98,6 @@ def _bar() -> "Bar":
 
 
 def _clock(seconds: float) -> str:
-    """``75`` as ``1:15``, and with hours ``1:01:15``."""
+    """Write ``75`` as ``1:15``, and with hours ``1:01:15``."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -156,7 +156,7 @@ def first_of_run() -> bool:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """All records of a ``metrics.jsonl``, without a last line that is cut off.
+    """Read the records of a ``metrics.jsonl``, without a last line that is cut off.
 
     Raises:
         ArtifactError: the file is missing or unreadable.
@@ -169,7 +169,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def _step(line: str) -> float:
-    """The step of a record; infinite for a line that is cut off or holds no record."""
+    """Return the step of a record; infinite for a line that is cut off or holds no record."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

@@ -11,7 +11,7 @@ _BUFFER = 256
 
 
 def generator(*keys: int | str) -> np.random.Generator:
-    """A PCG64 generator seeded by a path of numbers and names."""
+    """Make a PCG64 generator seeded by a path of numbers and names."""
     words = [zlib.crc32(key.encode()) if isinstance(key, str) else key % (1 << 64) for key in keys]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
 
@@ -25,37 +25,37 @@ class Chance:
 
     @classmethod
     def of(cls, *keys: int | str) -> "Chance":
-        """Chance seeded by a path of numbers and names."""
+        """Make a chance seeded by a path of numbers and names."""
         return cls(generator(*keys))
 
     def unit(self) -> float:
-        """A number in [0, 1)."""
+        """Draw a number in [0, 1)."""
         if not self._ready:
             self._ready = self._rng.random(_BUFFER).tolist()
         return self._ready.pop()
 
     def between(self, low: float, high: float) -> float:
-        """A number in [low, high)."""
+        """Draw a number in [low, high)."""
         return low + (high - low) * self.unit()
 
     def middle(self, low: float, high: float) -> float:
-        """A number in [low, high) that prefers the middle (triangular)."""
+        """Draw a number in [low, high) that prefers the middle (triangular)."""
         return low + (high - low) * 0.5 * (self.unit() + self.unit())
 
     def whole(self, low: int, high: int) -> int:
-        """A whole number in [low, high)."""
+        """Draw a whole number in [low, high)."""
         return low + int(self.unit() * (high - low))
 
     def happens(self, probability: float) -> bool:
-        """True with the given probability."""
+        """Draw True with the given probability."""
         return self.unit() < probability
 
     def pick(self, values: Sequence[_T]) -> _T:
-        """One of ``values``, all alike."""
+        """Draw one of ``values``, all alike."""
         return values[int(self.unit() * len(values))]
 
     def weighted(self, weights: Mapping[_T, float]) -> _T:
-        """One of the keys, in proportion to its weight."""
+        """Draw one of the keys, in proportion to its weight."""
         point = self.unit() * sum(weights.values())
         for value, weight in weights.items():
             point -= weight

@@ -1,33 +1,18 @@
 """What a changed form of a model loses: its features and its ranking beside those of the exact one."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from textreid.datasets.benchmarks import read_benchmark
 from textreid.datasets.records import Benchmark
 from textreid.errors import DataError
-from textreid.evaluation.metrics import retrieval_metrics
+from textreid.evaluation.encoding import Features
+from textreid.evaluation.metrics import Floats, retrieval_metrics
 from textreid.synthetic import write_corpus
-
-Floats = npt.NDArray[np.float32]
 
 DRAWN = "drawn pedestrians"
 _PEOPLE, _EACH = 50, 2
-
-
-class Features(Protocol):
-    """Whatever encodes both sides into one space."""
-
-    def encode_images(self, images: Sequence[Path], /) -> Floats:
-        """(N, D) features of N image files, each of length 1."""
-
-    def encode_texts(self, texts: Sequence[str], /) -> Floats:
-        """(N, D) features of N texts, each of length 1."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +28,11 @@ class Agreement:
     after: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return asdict(self)
 
     def to_markdown(self) -> str:
-        """A paragraph and a table for a model card."""
+        """Write a paragraph and a table for a model card."""
         rows = [f"| {name} | {100 * self.before[name]:.2f} | {100 * self.after[name]:.2f} |" for name in self.before]
         cosines = ", ".join(
             f"{side} {mean:.4f} on average and {least:.4f} at least"
@@ -88,7 +73,7 @@ def measure_agreement(exact: Features, changed: Features, benchmark: Benchmark) 
 
 
 def draw_benchmark(folder: Path) -> Benchmark:
-    """A small benchmark of drawn people in ``folder``, for who has no data at hand; the same each time."""
+    """Draw a small benchmark of people in ``folder``, for those who have no data at hand; the same each time."""
     write_corpus(folder, "station", _PEOPLE, _EACH, seed=0)
     drawn = read_benchmark("generic", folder)
     return Benchmark(DRAWN, drawn.image_root, drawn.records)

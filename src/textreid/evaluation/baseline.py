@@ -17,10 +17,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from textreid.artifacts import fingerprint
+from textreid.evaluation.metrics import Floats
 from textreid.images import read_image, to_pixels
 from textreid.synthetic.vocabulary import reading, same_words
-
-Floats = npt.NDArray[np.float32]
 
 # Each word a witness may use, as the basic colours it can stand for.
 COLOUR_WORDS: dict[str, tuple[str, ...]] = {word: tuple(basic.split()) for word, basic in reading("colours").items()}
@@ -80,7 +79,7 @@ class ColourBaseline:
 
     @property
     def fingerprint(self) -> str:
-        """Of its constants."""
+        """Fingerprint of its constants."""
         return fingerprint(
             [_BASIC, COLOUR_WORDS, _BAND_ENDS, _BAND_WEIGHTS, _HEIGHT, _WIDTH, _LIGHTNESS, _SPREAD, _FLOOR, _SIDE, _BIN]
         )

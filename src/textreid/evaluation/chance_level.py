@@ -1,12 +1,12 @@
 """What chance does to the figures: the expectation of a random ranking, and the spread of a measured mean."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Indices = npt.NDArray[np.int64]
-Doubles = npt.NDArray[np.float64]
+from textreid.evaluation.metrics import Doubles, Indices
 
 RESAMPLES, SEED, LEVEL = 1000, 0, 0.95
 _BLOCK_BYTES = 16 << 20  # of draws held at once
@@ -81,6 +81,12 @@ def interval(means: Doubles, level: float = LEVEL) -> Doubles:
     """Compute the percentile interval of each column of resampled means (resamples, K): (K, 2)."""
     ends = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return np.ascontiguousarray(ends.T)
+
+
+def verdict(ends: Sequence[float], chance: float = 0.0) -> str:
+    """Say what the ends of an interval tell of a figure whose value by chance is known."""
+    low, high = ends
+    return "yes" if low > chance else "misleads" if high < chance else "unclear"
 
 
 def _sum_by_group(values: Doubles, codes: Indices, count: int) -> Doubles:

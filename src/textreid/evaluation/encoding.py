@@ -6,22 +6,30 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from textreid.datasets.records import Benchmark, Record
 from textreid.errors import DataError, ImageError
+from textreid.evaluation.metrics import Floats, Indices
 from textreid.images import read_image
 
-Floats = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]  # images done, images in all
 
 MAX_UNREADABLE = 0.05
 _BATCH = 512  # images handed to the model at once
 
 
-class Encoder(Protocol):
-    """What can be evaluated: `textreid.Model`, or anything else that encodes both sides into one space."""
+class Features(Protocol):
+    """What encodes both sides into one space."""
+
+    def encode_images(self, images: Sequence[Path], /) -> Floats:
+        """Return (N, D) features of N image files; raises `ImageError` where one cannot be read."""
+
+    def encode_texts(self, texts: Sequence[str], /) -> Floats:
+        """Return (N, D) features of N texts."""
+
+
+class Encoder(Features, Protocol):
+    """What can be evaluated: `textreid.Model`, or anything else that encodes and says where it comes from."""
 
     @property
     def fingerprint(self) -> str:
@@ -34,12 +42,6 @@ class Encoder(Protocol):
     @property
     def training_text(self) -> tuple[str, ...] | None:
         """Where the sentences it learned from come from (data sets, MLLMs); None where nobody recorded it."""
-
-    def encode_images(self, images: Sequence[Path], /) -> Floats:
-        """Return (N, D) features of N image files; raises `ImageError` where one cannot be read."""
-
-    def encode_texts(self, texts: Sequence[str], /) -> Floats:
-        """Return (N, D) features of N texts."""
 
 
 @dataclass(frozen=True)

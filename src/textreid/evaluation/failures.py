@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from textreid.evaluation.encoding import EncodedSplit, Encoder, Floats
-from textreid.evaluation.metrics import QueryMetrics
+from textreid.evaluation.encoding import EncodedSplit, Encoder
+from textreid.evaluation.metrics import Floats, QueryMetrics
 from textreid.evaluation.protocol import Evaluation
 from textreid.images import read_image
 from textreid.reporting.html import render_page

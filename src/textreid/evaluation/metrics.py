@@ -6,7 +6,7 @@ model: an irrelevant item precedes a relevant one of equal score, so equal score
 there is, and the order of the gallery never matters.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -56,8 +56,8 @@ class RetrievalMetrics:
         minp: mean inverse negative penalty.
         queries: number of queries in the means.
         gallery: number of gallery items.
+        per_query: the values that these are means of.
         without_match: rows of the queries that have no relevant item and are left out.
-        per_query: on request.
     """
 
     r1: float
@@ -67,8 +67,8 @@ class RetrievalMetrics:
     minp: float
     queries: int
     gallery: int
+    per_query: QueryMetrics = field(compare=False)
     without_match: tuple[int, ...] = ()
-    per_query: QueryMetrics | None = None
 
     def __post_init__(self) -> None:
         if self.queries < 1 or self.gallery < 1:
@@ -90,7 +90,6 @@ def retrieval_metrics(
     gallery_ids: Any,
     *,
     block: int | None = None,
-    per_query: bool = False,
 ) -> RetrievalMetrics:
     """Rank the gallery for each query by inner product and measure how well its identity is found.
 
@@ -104,7 +103,6 @@ def retrieval_metrics(
         query_ids: (Q,) whole numbers or texts.
         gallery_ids: (G,) likewise.
         block: queries scored at once; chosen by memory when None.
-        per_query: whether to return each query's values too.
 
     Raises:
         DataError: shapes do not fit, a feature is not finite (names rows), or no query has a relevant item.
@@ -133,8 +131,8 @@ def retrieval_metrics(
         minp=minp,
         queries=len(matched),
         gallery=len(gallery),
+        per_query=values,
         without_match=tuple(np.setdiff1d(np.arange(len(queries)), matched).tolist()),
-        per_query=values if per_query else None,
     )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from textreid.datasets.records import Benchmark
 from textreid.errors import ArgumentError, check_type, in_short
 from textreid.evaluation.chance_level import bootstrap_means, interval, random_ranking
-from textreid.evaluation.encoding import MAX_UNREADABLE, EncodedSplit, Encoder, Floats, Indices, encode_split
-from textreid.evaluation.metrics import QueryMetrics, RetrievalMetrics, retrieval_metrics
+from textreid.evaluation.encoding import MAX_UNREADABLE, EncodedSplit, Encoder, encode_split
+from textreid.evaluation.metrics import Floats, Indices, QueryMetrics, RetrievalMetrics, retrieval_metrics
 from textreid.evaluation.swaps import SwapTest, swap_tests
 from textreid.evaluation.words import WordRecall, word_recall
 
@@ -34,12 +34,10 @@ class Retrieval:
     @property
     def per_query(self) -> QueryMetrics:
         """The values of each query that has a match."""
-        if self.metrics.per_query is None:
-            raise ValueError("metrics without the values of each query")
         return self.metrics.per_query
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {
             "queries": self.metrics.queries,
             "queries_without_match": len(self.metrics.without_match),
@@ -88,11 +86,11 @@ class Evaluation:
     swaps: tuple[SwapTest, ...] | None = None
 
     def scores(self) -> dict[str, float]:
-        """R1, R5, R10, mAP and mINP of text to image, as fractions of 1."""
+        """Return R1, R5, R10, mAP and mINP of text to image, as fractions of 1."""
         return self.text_to_image.metrics.scores()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, as `textreid.evaluation.report` reads them."""
+        """Return JSON values, as `textreid.evaluation.report` reads them."""
         return {
             "model": self.model,
             "fingerprint": self.fingerprint,
@@ -196,10 +194,8 @@ def measure(
 
 
 def _retrieve(queries: Floats, gallery: Floats, query_ids: Indices, gallery_ids: Indices) -> Retrieval:
-    metrics = retrieval_metrics(queries, gallery, query_ids, gallery_ids, per_query=True)
+    metrics = retrieval_metrics(queries, gallery, query_ids, gallery_ids)
     each = metrics.per_query
-    if each is None:
-        raise RuntimeError("values of each query were asked for")
     values = each.scores()
     ends = interval(bootstrap_means(np.stack(list(values.values()), axis=1), query_ids[each.query]))
     return Retrieval(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textreid.evaluation.baseline import COLOUR_WORDS, SAME
-from textreid.evaluation.chance_level import bootstrap_means, interval
+from textreid.evaluation.chance_level import bootstrap_means, interval, verdict
 from textreid.evaluation.encoding import EncodedSplit, Encoder
 from textreid.reporting.tables import Table
 from textreid.seeding import Chance
@@ -129,7 +129,7 @@ def swap_table(evaluation: Mapping[str, Any]) -> Table:
                     f"{test['identities']:,}",
                     f"{100 * test['preferred']:.1f}",
                     f"[{100 * test['interval'][0]:.1f}, {100 * test['interval'][1]:.1f}]",
-                    _verdict(*test["interval"]),
+                    verdict(test["interval"], COIN),
                 )
                 for test in tests
             ]
@@ -148,10 +148,6 @@ def swap_table(evaluation: Mapping[str, Any]) -> Table:
     )
 
 
-def _verdict(low: float, high: float) -> str:
-    return "yes" if low > COIN else "misleads" if high < COIN else "unclear"
-
-
 def _swap_word(sentence: str, attribute: str) -> str:
     """Exchange the first word of the attribute; a sentence without one comes back as it is."""
     words = same_words(f"swap {attribute}")
@@ -163,7 +159,7 @@ def _swap_word(sentence: str, attribute: str) -> str:
 
 
 def _swap_colour(sentence: str, seed: int) -> str:
-    """Exchange a colour of clothes, its tone with it, for one of no common shade that the sentence does not name."""
+    """Exchange a colour of clothes, with its tone, for one that shares no shade with it and is not in the sentence."""
     matches = [
         match
         for match in _COLOUR.finditer(sentence)

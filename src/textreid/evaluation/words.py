@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from textreid.evaluation.chance_level import bootstrap_means, interval
+from textreid.evaluation.chance_level import bootstrap_means, interval, verdict
 from textreid.evaluation.encoding import EncodedSplit, Encoder
 from textreid.evaluation.metrics import QueryMetrics, retrieval_metrics
 from textreid.reporting.tables import Table
@@ -25,6 +25,7 @@ SHORTENED = 300  # sentences a word is taken out of, at most
 _SEED = 0
 _MEASURED = ("R1", "mAP")
 _TOKEN = re.compile(r"[^\W\d_]+(?:[-'][^\W\d_]+)*")
+_PART = re.compile(r"[^-']+")  # of a token
 
 _NOTES = (
     "with / others: R1 of the sentences that say the word, and of all others; gap: 95 % interval of the difference, in "
@@ -72,7 +73,7 @@ class WordRecall:
     loss_interval: dict[str, tuple[float, float]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         values = asdict(self)
         for name in ("difference", "loss_interval"):
             values[name] = values[name] and {score: list(ends) for score, ends in values[name].items()}
@@ -88,10 +89,11 @@ def attribute_words(text: str) -> Iterator[AttributeWord]:
     for match in _TOKEN.finditer(text):
         token = match.group().lower()
         # "dark-haired", "long-sleeved": each half may be a word of its own
-        pieces = [(match.start(), token)] if token in kinds else _halves(match.start(), token)
-        for start, piece in pieces:
+        pieces = [(0, token)] if token in kinds else [(part.start(), part[0]) for part in _PART.finditer(token)]
+        for before, piece in pieces:
             word = _usual(piece)
             if word in kinds:
+                start = match.start() + before
                 yield AttributeWord(kinds[word], word, start, start + len(piece))
 
 
@@ -154,9 +156,7 @@ def _take_out(
     queries = each.query[chosen]
     people = encoded.caption_ids[queries]
     texts = model.encode_texts([without(encoded.captions[query], recall.word) for query in queries])
-    after = retrieval_metrics(texts, encoded.image_features, people, encoded.image_ids, per_query=True).per_query
-    if after is None:
-        raise RuntimeError("values of each query were asked for")
+    after = retrieval_metrics(texts, encoded.image_features, people, encoded.image_ids).per_query
     lost = np.stack([each.scores()[score][chosen] - after.scores()[score] for score in _MEASURED], axis=1)
     values = asdict(recall) | {
         "shortened": len(chosen),
@@ -208,11 +208,6 @@ def _usual(token: str) -> str:
     return word or same_words("same_colour").get(token, token).split()[-1]
 
 
-def _halves(start: int, token: str) -> Iterator[tuple[int, str]]:
-    for piece in re.finditer(r"[^-']+", token):
-        yield start + piece.start(), piece.group()
-
-
 def _by_name(values: npt.NDArray[np.float64]) -> dict[str, float]:
     return {name: float(value) for name, value in zip(_MEASURED, values, strict=True)}
 
@@ -247,12 +242,8 @@ def _row(word: Mapping[str, Any]) -> list[str]:
         _range(word["difference"]["R1"]),
         *(f"{100 * word[side]['mAP']:.1f}" for side in ("scores", "other_scores")),
         *(f"{_points(loss[name])} {_range(ends[name])}" if loss else "" for name in ("R1", "mAP")),
-        _used(*ends["mAP"]) if loss else "",
+        verdict(ends["mAP"]) if loss else "",
     ]
-
-
-def _used(low: float, high: float) -> str:
-    return "yes" if low > 0 else "misleads" if high < 0 else "unclear"
 
 
 def _range(ends: Sequence[float]) -> str:

@@ -29,18 +29,17 @@ def shade(probability: float, mean: float) -> float:
 
 def light_up(picture: Image.Image, word: InspectedWord, width: int) -> Image.Image:
     """Draw the picture at ``width``, lit where its patches resemble the word, with a frame around the best."""
-    height = round(width * min(max(picture.height / picture.width, _FLATTEST), _TALLEST))
+    small = _fit(picture, width)
     low, high = float(word.cosines.min()), float(word.cosines.max())
     heat = (word.cosines - low) / max(high - low, 1e-9)
     light = Image.fromarray((255 * (_DARKEST + (1 - _DARKEST) * heat)).astype(np.uint8))
-    grid = light.resize((width, height), Image.Resampling.NEAREST)
-    small = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32)
-    tile = Image.fromarray((small * (np.asarray(grid, dtype=np.float32) / 255)[..., None]).astype(np.uint8))
+    grid = np.asarray(light.resize(small.size, Image.Resampling.NEAREST), dtype=np.float32) / 255
+    tile = Image.fromarray((np.asarray(small, dtype=np.float32) * grid[..., None]).astype(np.uint8))
     rows, columns = word.cosines.shape
     row, column = word.patch
     box = (
-        column * width // columns, row * height // rows,
-        (column + 1) * width // columns - 1, (row + 1) * height // rows - 1,
+        column * width // columns, row * small.height // rows,
+        (column + 1) * width // columns - 1, (row + 1) * small.height // rows - 1,
     )  # fmt: skip
     ImageDraw.Draw(tile).rectangle(box, outline=_HEAT, width=2)
     return tile
@@ -79,7 +78,7 @@ def _facts(inspection: Inspection) -> str:
 
 
 def _is_spoken(word: InspectedWord) -> bool:
-    """Whether it is more than punctuation."""
+    """Tell whether a word is more than punctuation."""
     return any(map(str.isalnum, word.text))
 
 
@@ -103,7 +102,7 @@ def _head(inspection: Inspection) -> Image.Image:
 
 
 def _caption_text(caption: InspectedCaption, mean: float) -> Image.Image:
-    """The caption, its words shaded, each with its probability below."""
+    """Draw the caption, its words shaded, each with its probability below."""
     letters, room = font(20), _WIDTH - _MARGIN
     boxes: list[tuple[float, int, str, InspectedWord | None]] = []
     left, line = float(_MARGIN), 0

@@ -102,7 +102,7 @@ def inspect_image(
 
 
 def captions_of(table: Path, image: Path) -> list[tuple[str, str]]:
-    """(slot, text) of the captions of a picture: the entry of the table that its path ends with.
+    """Return (slot, text) of the captions of a picture: the entry of the table that its path ends with.
 
     Raises:
         CaptionError, ArtifactError: as `read_captions`, or the table has no caption of it.
@@ -122,7 +122,7 @@ def captions_of(table: Path, image: Path) -> list[tuple[str, str]]:
 
 
 def _open(source: str) -> tuple[Model, MaskingConfig]:
-    """The model, and how its run masks words; the defaults where there was no run."""
+    """Load the model and how its run masks words; the defaults where there was no run."""
     run = Path(source)
     if not (run / METRICS).is_file():
         return load_model(source), MaskingConfig()
@@ -173,7 +173,7 @@ def _inspect(
 
 
 def _parts(model: Model, text: str, noise: Scores, probabilities: Scores, cosines: Scores) -> list[InspectedWord | str]:
-    """The caption in parts, of its tokens' noise (L,), probabilities (L,) and cosines (L, rows, columns)."""
+    """Cut the caption into parts, given its tokens' noise (L,), probabilities (L,) and cosines (L, rows, columns)."""
     parts: list[InspectedWord | str] = []
     end = 0
     for start, stop, positions in model.tokenizer.words(text):

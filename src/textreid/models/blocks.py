@@ -9,9 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - as everywhere
 
+from textreid.config import NORM_EPSILON
 from textreid.models.device import to_device
-
-NORM_EPSILON = 1e-5
 
 _QUICK = 1.702
 

@@ -14,8 +14,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
-from textreid.config import ModelConfig
-from textreid.models.blocks import NORM_EPSILON, Encoder, Packing
+from textreid.config import NORM_EPSILON, ModelConfig
+from textreid.models.blocks import Encoder, Packing
 
 _DRAWING = {nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_}
 _GROUP = 16  # channels of the stem that are normalised together
@@ -111,7 +111,8 @@ class DualEncoder(nn.Module):
 
     def encode_text(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Encode ids (B, T) as text features (B, D), not normalised: the projected end token, at ``lengths - 1``."""
-        return self._project_text(_ends(self.text_model(ids, self.config.text_layers), lengths))
+        hidden = self.text_model(ids, self.config.text_layers)
+        return self._project_text(hidden[torch.arange(len(ids), device=ids.device), lengths - 1])
 
     def text_tokens(self, ids: torch.Tensor, lengths: torch.Tensor, layer: int) -> torch.Tensor:
         """Compute text tokens (B, T, D) at ``layer`` (from 1), after the tower's final norm and projection.
@@ -140,11 +141,6 @@ class _NoRandomNumbers(TorchFunctionMode):
     ) -> Any:
         named = kwargs or {}
         return (args[0] if args else named["tensor"]) if func in _DRAWING else func(*args, **named)
-
-
-def _ends(tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Take the end token (texts, width) of each text, of tokens (texts, T, width)."""
-    return tokens[torch.arange(tokens.shape[0], device=tokens.device), lengths - 1]
 
 
 class _VisionTower(nn.Module):

@@ -12,14 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from textreid.config import ModelConfig
+from textreid.config import NORM_EPSILON, ModelConfig
 from textreid.errors import ModelError, check_list
 from textreid.models.folder import WEIGHTS, check_shapes, open_folder, text_tower_shapes
 from textreid.models.tokenizer import Tokenizer
 
 Array = npt.NDArray[np.float32]
-
-_NORM_EPSILON = np.float32(1e-5)
 
 
 class QueryEncoder:
@@ -102,7 +100,7 @@ class QueryEncoder:
 
     def _norm(self, hidden: Array, name: str) -> Array:
         centred = hidden - hidden.mean(axis=-1, keepdims=True)
-        std = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + _NORM_EPSILON)
+        std = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(NORM_EPSILON))
         result: Array = centred / std * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
         return result
 

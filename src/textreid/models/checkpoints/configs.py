@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from textreid.artifacts import read_json
-from textreid.config import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD, ModelConfig
+from textreid.config import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD, NORM_EPSILON, ModelConfig
 from textreid.errors import ConfigError, ModelError
 from textreid.models.checkpoints.layouts import (
     HUGGING_FACE,
@@ -27,7 +27,7 @@ _USUAL_WIDTH = 1024
 _TELLING = {  # tensors that tell the sizes, with their numbers of dimensions
     PATCH_EMBEDDING: 4, VISION_POSITIONS: 2, TOKEN_EMBEDDING: 2, TEXT_POSITIONS: 2, VISUAL_PROJECTION: 2,
 }  # fmt: skip
-_PERSON = (2, 3)  # height by width of a person's crop, where the patches are no square
+_PERSON = (2, 3)  # height by width of a person's crop, where the patches are not a square
 # What open_clip may say of a tower: sizes (and what matters in training only), and CLIP's own way of doing things.
 _SIZES = {
     "image_size", "patch_size", "patch_dropout", "layers", "width", "head_width", "heads",
@@ -75,7 +75,7 @@ def read_hugging_face(path: Path) -> ModelConfig:
     try:
         vision, text = (_tower(values, tower) for tower in ("vision_config", "text_config"))
         for tower in (vision, text):
-            if tower["intermediate_size"] != 4 * tower["hidden_size"] or tower["layer_norm_eps"] != 1e-5:
+            if tower["intermediate_size"] != 4 * tower["hidden_size"] or tower["layer_norm_eps"] != NORM_EPSILON:
                 raise ModelError(f"{path}: needs an MLP 4 times as wide as its tower and layer_norm_eps 1e-5")
     except TypeError as error:
         raise ModelError(f"{path}: not a CLIP configuration: {error}") from error

@@ -101,7 +101,7 @@ def find_layout(names: Collection[str], where: str) -> Layout:
     """Tell the layout of a file by the names in it.
 
     Raises:
-        ModelError: it is no CLIP, or one that this package cannot express.
+        ModelError: it is not a CLIP, or one that this package cannot express.
     """
     for pattern, what in _FOREIGN.items():
         if any(re.fullmatch(pattern, name) for name in names):

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save
 
 from textreid.artifacts import new_folder, write_bytes, write_json, write_text
-from textreid.config import ModelConfig
+from textreid.config import NORM_EPSILON, ModelConfig
 from textreid.errors import ModelError
 from textreid.models.checkpoints.configs import OWN_SECTION, PIXELS
 from textreid.models.checkpoints.layouts import VISION_POSITIONS
@@ -37,7 +37,7 @@ def export_huggingface(
         model: with the stem of CLIP.
         path: the folder.
         card: Markdown on the data the model was made from and on how good it is; goes into ``README.md``.
-        license_id: of the weights, as the hub spells it (``"mit"``); None says there that it is not known.
+        license_id: of the weights, as the hub spells it (``"mit"``); None says there that nobody stated it.
         replace: whether a folder at ``path`` may be replaced.
 
     Raises:
@@ -68,7 +68,7 @@ def export_huggingface(
 
 
 def _config(config: ModelConfig, tokenizer: "Tokenizer", selected_on: str | None) -> dict[str, Any]:
-    shared = {"hidden_act": config.activation, "projection_dim": config.embedding_dim, "layer_norm_eps": 1e-5}
+    shared = {"hidden_act": config.activation, "projection_dim": config.embedding_dim, "layer_norm_eps": NORM_EPSILON}
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
