@@ -112,7 +112,8 @@ class DualEncoder(nn.Module):
     def encode_text(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Encode ids (B, T) as text features (B, D), not normalised: the projected end token, at ``lengths - 1``."""
         hidden = self.text_model(ids, self.config.text_layers)
-        return self._project_text(hidden[torch.arange(len(ids), device=ids.device), lengths - 1])
+        # `len` would be a constant in the graph that an export to ONNX traces: a batch of any size needs `shape`.
+        return self._project_text(hidden[torch.arange(ids.shape[0], device=ids.device), lengths - 1])
 
     def text_tokens(self, ids: torch.Tensor, lengths: torch.Tensor, layer: int) -> torch.Tensor:
         """Compute text tokens (B, T, D) at ``layer`` (from 1), after the tower's final norm and projection.
