@@ -3,6 +3,7 @@
 Decoding touches no global state of Pillow, so that any number of threads may read at once.
 """
 
+import base64
 import importlib.util
 import io
 import os
@@ -133,6 +134,11 @@ def to_pixels(
     if image.size != (width, height):
         image = image.resize((width, height), _RESAMPLING[interpolation])
     return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
+
+
+def as_data_uri(content: bytes, kind: str = "image/jpeg") -> str:
+    """Return the address that holds a picture itself: the bytes of a file of such a MIME type."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 class _DamagedError(ImageError):

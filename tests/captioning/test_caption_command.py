@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from textreid.captioning.backends.addresses import key_variable
-from textreid.captioning.mllms import CaptionerSpec, open_captioner, read_mllms
+from textreid.captioning.mllms import CaptionerSpec, open_captioners, read_mllms
 from textreid.captions.selecting import select_images
 from textreid.captions.table import read_captions
 from textreid.cli.app import app
@@ -137,7 +137,7 @@ def test_endpoints_of_one_model_share_a_name() -> None:
 def test_keys_stay_in_the_environment(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QWEN_API_KEY", "hunter2")
     out = tmp_path / "out"
-    captioner = open_captioner(read_mllms(["qwen=http://127.0.0.1:9/v1#m"])[0], corpus)
+    (captioner,) = open_captioners(read_mllms(["qwen=http://127.0.0.1:9/v1#m"]), corpus)
     assert "hunter2" not in repr(captioner)
     with pytest.raises(TextReidError) as failed:
         caption(corpus, "--out", out, "--mllm", "qwen=http://127.0.0.1:9/v1#m", "--limit", "1")

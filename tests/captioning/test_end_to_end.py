@@ -21,13 +21,14 @@ from typer.testing import CliRunner
 from textreid.captioning.backends.openai_compatible import OpenAICompatible, ServingOptions
 from textreid.captioning.backends.simulated import SimulatedMLLM
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
-from textreid.captioning.requests import Caption, CaptionFailure, Request, data_uri, encode_picture
+from textreid.captioning.requests import Caption, CaptionFailure, Request, encode_picture
 from textreid.captioning.templates import Template
 from textreid.captions.cleaning import clean
 from textreid.captions.table import read_captions
 from textreid.captions.writer import JOB, caption_rows
 from textreid.cli.app import app
 from textreid.errors import CaptionError, ImageError
+from textreid.images import as_data_uri
 from textreid.synthetic import read_people, write_corpus
 
 pytestmark = pytest.mark.slow
@@ -221,7 +222,7 @@ def test_a_malformed_request_is_told(body: dict[str, Any], error: type[Exception
 
 def test_a_request_is_read_whole(data: Path) -> None:
     jpeg = encode_picture(next((data / "people" / "imgs").iterdir()), 100)
-    content = [{"type": "image_url", "image_url": {"url": data_uri(jpeg)}}, {"type": "text", "text": "Describe."}]
+    content = [{"type": "image_url", "image_url": {"url": as_data_uri(jpeg)}}, {"type": "text", "text": "Describe."}]
     body = {"model": "qwen", "seed": 7, "messages": [{"role": "user", "content": content}]}
     question = mllm_server.read_question(body)
     assert (question.text, question.images, question.seed) == ("Describe.", (jpeg,), 7)

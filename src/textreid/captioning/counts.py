@@ -44,13 +44,6 @@ class Price:
         return tokens / 1e6 + self.hour * usage.seconds / 3600
 
 
-def total_cost(usage: Mapping[str, Usage], prices: Mapping[str, Price]) -> float | None:
-    """Return the cost of all MLLMs; None if there is nothing to pay for, or one has no price."""
-    costs = [prices[mllm].cost(used) if mllm in prices else None for mllm, used in usage.items()]
-    known = [cost for cost in costs if cost is not None]
-    return sum(known) if known and len(known) == len(costs) else None
-
-
 def read_prices(path: Path) -> dict[str, Price]:
     """Read a price table: TOML with one table a model, ``["model"]``, of ``prompt``, ``completion`` and ``hour``.
 
@@ -229,7 +222,9 @@ class JobCounts:
     def cost(self, prices: Mapping[str, Price]) -> float | None:
         """Return what the MLLMs of this run have cost over all runs; ``prices`` by MLLM. None if one has no price."""
         usage = self.usage
-        return total_cost({mllm: usage[mllm] for mllm in self.usage_now}, prices)
+        costs = [prices[mllm].cost(usage[mllm]) if mllm in prices else None for mllm in self.usage_now]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if known and len(known) == len(costs) else None
 
     def line(self, prices: Mapping[str, Price]) -> str:
         """Return what to show beside the progress."""
@@ -241,9 +236,8 @@ class JobCounts:
 
     def summary(self, prices: Mapping[str, Price]) -> str:
         """Return what to show at the end."""
-        ok = self.statuses["ok"]
-        kept = Counter({status: count for status, count in self.statuses.items() if status != "ok"})
-        parts = [f"{ok} captions of {self.images} images"]
+        kept = Counter({status: count for status, count in self.statuses.items() if status != OK})
+        parts = [f"{self.statuses[OK]} captions of {self.images} images"]
         parts += [f"{kept.total()} rows without a usable one ({_listed(kept)})"] if kept else []
         parts += [f"{self.saved_now} new in {self.seconds:.0f} s"]
         parts += [f"{self.rejected.total()} asked again ({_listed(self.rejected)})"] if self.rejected else []

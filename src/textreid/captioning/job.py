@@ -160,7 +160,7 @@ class _Job:
                 if self._done.all() or self.stopped.is_set():
                     break
         except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+            raise _first_error(errors) from None
         finally:
             ticker.cancel()
             self._queue.put_nowait(None)  # what has been answered is written, whatever went wrong
@@ -227,7 +227,7 @@ class _Job:
             self._table.finish()
 
     def pending(self, mllms: Collection[str]) -> Iterator[Work]:
-        """Yield the images that lack captions of ``mllms``, with those slots; none once the job is to stop."""
+        """Yield the images that lack captions of ``mllms``, with those slots; ends when the job is to stop."""
         columns = [column for column, slot in enumerate(self.slots) if slot.mllm in mllms]
         for number, image in enumerate(self._images):
             if self.stopped.is_set():
@@ -329,7 +329,7 @@ class _Job:
 
 @contextmanager
 def _short_collections() -> Iterator[None]:
-    """Leave what is there already to no garbage collection: each would hold up everything for some 0.2 s."""
+    """Spare what is there already from garbage collection: each would hold up everything for some 0.2 s."""
     if gc.get_freeze_count():  # somebody else has done so, and would find it undone
         yield
         return
@@ -341,15 +341,9 @@ def _short_collections() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first error of a group, one that textreid raised on purpose if there is any."""
-    leaves = list(_leaves(errors))
-    return next((error for error in leaves if isinstance(error, TextReidError)), leaves[0])
-
-
-def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in errors.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
+def _first_error(error: BaseException) -> BaseException:
+    """Return the first error in a group, however deep: one that textreid raised on purpose if there is any."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    errors = [_first_error(each) for each in error.exceptions]
+    return next((each for each in errors if isinstance(each, TextReidError)), errors[0])

@@ -69,6 +69,7 @@ class CaptionerOptions:
                 raise ConfigError(f"{option}: none of these MLLMs takes it; it is for {', '.join(_TAKEN_BY[name])}")
 
 
+_DEFAULTS = CaptionerOptions()
 _MODELS: tuple[Backend, ...] = ("openai-compatible", "transformers", "vllm")
 _TAKEN_BY: Mapping[str, tuple[Backend, ...]] = {
     "max_tokens": _MODELS,
@@ -85,7 +86,7 @@ def read_mllms(specifications: Sequence[str]) -> tuple[CaptionerSpec, ...]:
     """Read what ``--mllm`` was given; a name that comes again adds an endpoint of the same model.
 
     Raises:
-        ConfigError: none, one that has no known form, or a name that stands for two models.
+        ConfigError: nothing was given, something in an unknown form, or one name for two models.
     """
     found: dict[str, CaptionerSpec] = {}
     for specification in specifications:
@@ -156,7 +157,7 @@ def destinations(mllms: Sequence[CaptionerSpec]) -> list[str]:
 def open_engine(
     mllms: Sequence[CaptionerSpec],
     images: Path,
-    options: CaptionerOptions | None = None,
+    options: CaptionerOptions = _DEFAULTS,
     engine: EngineName = "local",
     address: str | None = None,
     workers: int | None = None,
@@ -165,7 +166,7 @@ def open_engine(
     """Open what asks ``mllms`` about the files under ``images``: this process, or the workers of a Ray cluster.
 
     Raises:
-        ConfigError: as `open_captioner`, as `RayEngine`, or options of Ray without it.
+        ConfigError: as `open_captioners`, as `RayEngine`, or options of Ray without it.
     """
     if engine == "local":
         if address or workers or tensor_parallel > 1:
@@ -177,7 +178,7 @@ def open_engine(
     # Relative to this process; workers have another working directory.
     opener = partial(open_captioners, [one for one in mllms if one.backend != "vllm"], images.resolve(), options)
     processors = {one.name: VLLMProcessor(one.model, tensor_parallel) for one in mllms if one.backend == "vllm"}
-    sampling = Sampling(**(options or CaptionerOptions()).of("vllm"))
+    sampling = Sampling(**options.of("vllm"))
     batch_mllms = [BatchMLLM(name, processor, sampling) for name, processor in processors.items()]
     found = RayEngine(
         opener, address=address, workers=workers, keys=_environment_of(mllms), batch_mllms=batch_mllms,
@@ -186,13 +187,6 @@ def open_engine(
     for processor in processors.values():
         processor.check()
     return found
-
-
-def open_captioners(
-    mllms: Sequence[CaptionerSpec], images: Path, options: CaptionerOptions | None = None
-) -> list[Captioner]:
-    """Open the captioner of each."""
-    return [open_captioner(mllm, images, options) for mllm in mllms]
 
 
 def _environment_of(mllms: Sequence[CaptionerSpec]) -> dict[str, str]:
@@ -209,17 +203,23 @@ def _environment_of(mllms: Sequence[CaptionerSpec]) -> dict[str, str]:
     }
 
 
-def open_captioner(mllm: CaptionerSpec, images: Path, options: CaptionerOptions | None = None) -> Captioner:
-    """Open the captioner of ``mllm`` for the files under ``images``; keys come from the environment.
+def open_captioners(
+    mllms: Sequence[CaptionerSpec], images: Path, options: CaptionerOptions = _DEFAULTS
+) -> list[Captioner]:
+    """Open the captioner of each of ``mllms`` for the files under ``images``; keys come from the environment.
 
     Raises:
-        ConfigError: it cannot be made from what was given.
+        ConfigError: one cannot be made from what was given.
         ArtifactError: a simulated one needs a synthetic corpus.
         ModelError: a local model cannot be loaded.
     """
+    return [_open(mllm, images, options) for mllm in mllms]
+
+
+def _open(mllm: CaptionerSpec, images: Path, options: CaptionerOptions) -> Captioner:
     if mllm.backend == "vllm":
         raise ConfigError(f"--mllm {mllm.name}: vllm needs --engine ray; or run `vllm serve` and give its URL")
-    given = (options or CaptionerOptions()).of(mllm.backend)
+    given = options.of(mllm.backend)
     if mllm.backend == "simulated":
         from textreid.captioning.backends.simulated import SimulatedMLLM, error_rate_of
         from textreid.synthetic import read_people

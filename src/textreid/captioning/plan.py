@@ -116,9 +116,30 @@ class CaptionPlan:
     prices: Mapping[str, Price] = field(default_factory=dict)  # by MLLM
 
     def preview(self) -> str:
-        """Show where pictures would go, the first requests and an estimate of the cost."""
-        places = "".join(f"{line}\n" for line in destinations(self.specs))
-        return places + _first_requests(self)
+        """Show where pictures would go, the instructions for three images, and an estimate of the cost."""
+        images, slots = self.selection.images, self.slots
+        lines = destinations(self.specs)
+        for image in images[:_SHOWN]:
+            lines.append(image)
+            for slot in slots:
+                request = requests_for(image, slot, self.settings)[0]
+                template = f", template {request.instruction.template_id}" if request.instruction.template_id else ""
+                lines.append(f"  {slot.name} (seed {request.seed}{template})")
+                lines += textwrap.wrap(request.instruction.text, 110, initial_indent="    ", subsequent_indent="    ")
+        lines.append(f"{len(images)} images, {len(slots)} slots each: {len(images) * len(slots)} captions")
+        for mllm, usage in _estimate(len(images), slots).items():
+            price = self.prices.get(mllm)
+            tokens = f"about {usage.prompt_tokens:,} tokens read and {usage.completion_tokens:,} written"
+            if price is None:
+                cost = "unknown (no price of it in --prices)"
+            else:
+                cost = f"{price.cost(usage):,.2f}" + (f", and {price.hour:g} an hour" if price.hour else "")
+            lines.append(f"{mllm}: {tokens}; cost: {cost}")
+        lines.append(
+            f"(at {_PICTURE_TOKENS} tokens a picture and {_CAPTION_TOKENS} a caption, every answer usable; "
+            "run with --limit 200 to measure both, and the rate)"
+        )
+        return "\n".join(lines) + "\n"
 
     def run(
         self,
@@ -178,33 +199,6 @@ def plan_captions(
         Path(images), Path(out), specs, tuple(asked), select_images(Path(images), limit, sample, seed), settings,
         options, {one.name: by_model[one.model] for one in specs if one.model in by_model},
     )  # fmt: skip
-
-
-def _first_requests(plan: CaptionPlan) -> str:
-    """Show the first instructions for three images, and an estimate of the cost."""
-    images, slots = plan.selection.images, plan.slots
-    lines = []
-    for image in images[:_SHOWN]:
-        lines.append(image)
-        for slot in slots:
-            request = requests_for(image, slot, plan.settings)[0]
-            template = f", template {request.instruction.template_id}" if request.instruction.template_id else ""
-            lines.append(f"  {slot.name} (seed {request.seed}{template})")
-            lines += textwrap.wrap(request.instruction.text, 110, initial_indent="    ", subsequent_indent="    ")
-    lines.append(f"{len(images)} images, {len(slots)} slots each: {len(images) * len(slots)} captions")
-    for mllm, usage in _estimate(len(images), slots).items():
-        price = plan.prices.get(mllm)
-        tokens = f"about {usage.prompt_tokens:,} tokens read and {usage.completion_tokens:,} written"
-        if price is None:
-            cost = "unknown (no price of it in --prices)"
-        else:
-            cost = f"{price.cost(usage):,.2f}" + (f", and {price.hour:g} an hour" if price.hour else "")
-        lines.append(f"{mllm}: {tokens}; cost: {cost}")
-    lines.append(
-        f"(at {_PICTURE_TOKENS} tokens a picture and {_CAPTION_TOKENS} a caption, every answer usable; "
-        "run with --limit 200 to measure both, and the rate)"
-    )
-    return "\n".join(lines) + "\n"
 
 
 def _estimate(images: int, slots: Sequence[Slot]) -> dict[str, Usage]:

@@ -4,7 +4,6 @@ A captioner is one method from a picture and the requests about it to captions. 
 the seed, the image and the slot alone, so `caption_image` may run anywhere and in any order.
 """
 
-import base64
 import io
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -71,9 +70,6 @@ class Usage:
         )
 
 
-NO_USAGE = Usage()
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """One caption that is wanted of a picture: how it is asked for, and the seed of the answer."""
@@ -99,7 +95,7 @@ class Caption:
 
     text: str
     errors: tuple[Span, ...] = ()
-    usage: Usage = NO_USAGE
+    usage: Usage = Usage()
     finish_reason: str = ""
     notices: tuple[str, ...] = ()
 
@@ -222,7 +218,7 @@ class Answer:
 
     row: CaptionRow
     rejected: tuple[str, ...] = ()
-    usage: Usage = NO_USAGE
+    usage: Usage = Usage()
     failure: CaptionFailure | None = None
     errors: tuple[Span, ...] = ()
     cut: tuple[str, ...] = ()
@@ -239,7 +235,7 @@ class Answer:
 
 
 class FirstAnswers:
-    """Watch over the first answers of each MLLM: a few dozen, none of which can be used, are reason to stop.
+    """Test of the first answers of each MLLM: where a few dozen have come and not one can be used, the job stops.
 
     Without it a model that thinks aloud, or a server with the wrong chat template, would be asked about a whole corpus
     three times over for nothing.
@@ -329,19 +325,19 @@ def answer_of(
 ) -> Answer:
     """Judge what became of ``slot`` of ``image``, now that ``request`` is answered, after the answer ``before``."""
     instruction = request.instruction
+    came = caption if isinstance(caption, Caption) else Caption("")
     failure = caption if isinstance(caption, CaptionFailure) else _unfinished(caption)
-    cleaned = Cleaned("", FAILED + failure.kind, "") if failure else clean(getattr(caption, "text", ""))
+    cleaned = Cleaned("", FAILED + failure.kind, "") if failure else clean(came.text)
     row = CaptionRow(
         image, slot.name, cleaned.caption, slot.mllm, instruction.kind,
         instruction.template_id, instruction.prompt_hash, request.seed, cleaned.status,
     )  # fmt: skip
-    usage, spans = (NO_USAGE, ()) if isinstance(caption, CaptionFailure) else (caption.usage, caption.errors)
     return Answer(
         row,
         rejected=(*before.rejected, before.row.status) if before else (),
-        usage=before.usage + usage if before else usage,
+        usage=before.usage + came.usage if before else came.usage,
         failure=failure,
-        errors=_moved(spans, cleaned),
+        errors=_moved(came.errors, cleaned),
         cut=cleaned.cut,
         raw=cleaned.raw if cleaned.cut else "",
         notices=(*(before.notices if before else ()), *caption.notices),
@@ -349,14 +345,14 @@ def answer_of(
 
 
 def _moved(spans: Sequence[Span], cleaned: Cleaned) -> tuple[Span, ...]:
-    """Return spans of the raw answer as spans of the caption; none where cleaning changed more than its ends."""
+    """Return spans of the raw answer as spans of the caption; empty where cleaning changed more than its ends."""
     start = cleaned.raw.find(cleaned.caption) if cleaned.status == OK else -1
     inside = [(low - start, high - start) for low, high in spans]
     return tuple(span for span in inside if 0 <= span[0] < span[1] <= len(cleaned.caption)) if start >= 0 else ()
 
 
 def _unfinished(caption: Caption) -> CaptionFailure | None:
-    """Say why an answer is not one to keep though it came: a sentence that was cut would pass for a short one."""
+    """Say why an answer that came is not kept, if so: a sentence that was cut would pass for a short one."""
     reason = caption.finish_reason.lower()
     if reason in _CUT_OFF:
         thinks = "<think>" in caption.text and "</think>" not in caption.text.rstrip().removesuffix("</think>")
@@ -368,8 +364,7 @@ def _unfinished(caption: Caption) -> CaptionFailure | None:
 
 
 def read_picture(image: Path, longest_side: int, shortest_side: int = 1) -> "Image":
-    """Read a picture as an MLLM is shown it: smaller where a side is longer than ``longest_side`` pixels, larger where
-    one is shorter than ``shortest_side``.
+    """Read a picture as an MLLM is shown it: with sides of at most ``longest_side`` and at least ``shortest_side``.
 
     Raises:
         ImageError: the file cannot be read as a picture.
@@ -383,12 +378,7 @@ def read_picture(image: Path, longest_side: int, shortest_side: int = 1) -> "Ima
 
 
 def encode_picture(image: Path, longest_side: int, shortest_side: int = 1) -> bytes:
-    """Return `read_picture` as a JPEG; the same file always gives the same bytes (on one version of Pillow)."""
+    """Encode `read_picture` as a JPEG; the same file always gives the same bytes (on one version of Pillow)."""
     stream = io.BytesIO()
     read_picture(image, longest_side, shortest_side).save(stream, "JPEG", quality=_JPEG_QUALITY)
     return stream.getvalue()
-
-
-def data_uri(jpeg: bytes) -> str:
-    """Return the JPEG as a ``data:`` URI."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")

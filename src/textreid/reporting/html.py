@@ -3,7 +3,6 @@
 A template lies in the package that renders it, and begins with ``{% extends "textreid.reporting/page.html" %}``.
 """
 
-import base64
 import mimetypes
 from functools import cache
 from importlib.resources import files
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
+
+from textreid.images import as_data_uri
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -45,10 +46,8 @@ def data_uri(picture: Path | Image.Image) -> str:
     if isinstance(picture, Image.Image):
         stream = BytesIO()
         picture.save(stream, "JPEG", quality=_JPEG_QUALITY)
-        kind, content = "image/jpeg", stream.getvalue()
-    else:
-        kind, content = mimetypes.guess_type(picture.name)[0] or "image/jpeg", picture.read_bytes()
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+        return as_data_uri(stream.getvalue())
+    return as_data_uri(picture.read_bytes(), mimetypes.guess_type(picture.name)[0] or "image/jpeg")
 
 
 @cache

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from textreid.errors import ConfigError
 
@@ -135,8 +136,6 @@ def proxy_for(url: str) -> Proxy | None:
     Raises:
         ConfigError: the proxy is of a kind that cannot be used; names the variable.
     """
-    from urllib.request import getproxies
-
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     proxies = getproxies()

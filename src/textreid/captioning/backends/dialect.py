@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from textreid.captioning.backends.connection import AttemptError, Connection
-from textreid.captioning.requests import Caption, CaptionFailure, Usage
+from textreid.captioning.requests import NO_THOUGHTS, Caption, CaptionFailure, Usage
 from textreid.errors import ConfigError
 
 _SMALLEST_SIDE = 56  # pixels, to which a picture is made smaller when a server finds it too large
@@ -63,8 +63,8 @@ def read_fields(given: list[str] | tuple[str, ...]) -> dict[str, Any]:
             name, value = renamed[1], Rename(renamed[2])
         elif not equals or not re.fullmatch(r"\w+", name):
             raise ConfigError(
-                f"--field {each}: expected NAME=JSON, NAME= to leave it out, or NAME:OTHER to rename it, such as "
-                """--field chat_template_kwargs='{"enable_thinking": false}'"""
+                f"--field {each}: expected NAME=JSON, NAME= to leave it out, or NAME:OTHER to rename it, "
+                f"such as {NO_THOUGHTS}"
             )
         else:
             value = _value(name, text) if text else Rename()
@@ -125,7 +125,7 @@ class Dialect:
         return [{"type": "image_url", "image_url": url}, {"type": "text", "text": text}]
 
     def learn(self, error: AttemptError, sent: Mapping[str, Any]) -> bool:
-        """Change what is sent as a refusal asks; whether there is anything to do differently.
+        """Change what is sent as a refusal asks, and return whether there is anything to do differently.
 
         Args:
             error: the refusal of the request ``sent``.
@@ -212,7 +212,7 @@ class Dialect:
         """Write the picture in the form that a refusal asks for."""
         if "image_url" not in said:
             return ""
-        if re.search(r"detail", said) and re.search(r"required|missing", said, re.IGNORECASE) and not self._detail:
+        if "detail" in said and re.search(r"required|missing", said, re.IGNORECASE) and not self._detail:
             self._detail = True
             return "sends the detail of pictures as auto"
         if re.search(r"valid string|a string|string_type|into .{0,60}string", said) and not self._plain_url:
@@ -295,7 +295,7 @@ def _text(message: Mapping[str, Any]) -> str:
 
 
 def _parts(content: object) -> str:
-    """Return the text of a content: a string, a part, or a list of them, of which thoughts and pictures are none."""
+    """Return the text of a content (a string, a part, or a list of them) without thoughts and pictures."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):

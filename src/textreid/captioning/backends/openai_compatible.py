@@ -13,8 +13,9 @@ from textreid.captioning.backends.addresses import checked_url, key_for
 from textreid.captioning.backends.connection import UNREADABLE, AttemptError, Connection, retrying
 from textreid.captioning.backends.dialect import Dialect, ask
 from textreid.captioning.backends.endpoint import Dispatcher, Endpoint, EndpointDownError, Permit
-from textreid.captioning.requests import Caption, CaptionFailure, Request, data_uri, encode_picture
+from textreid.captioning.requests import Caption, CaptionFailure, Request, encode_picture
 from textreid.errors import ConfigError, ImageError
+from textreid.images import as_data_uri
 
 _FIRST_CONTACT_TRIES = 3
 _HOPELESS = 5  # answers that cannot be read or are refused, from a server that has given no other
@@ -30,7 +31,7 @@ class ServingOptions:
         temperature: of sampling; None leaves it to the server.
         fields: of the request's body: ``{"top_p": 0.9}`` adds one, a `Rename` renames one or leaves it out.
         timeout: seconds for one attempt.
-        tries: at one request, when it fails for a passing reason; time in which no endpoint is up counts for none.
+        tries: at one request, when it fails for a passing reason; waiting for an endpoint to be up does not count.
         backoff: seconds before the second attempt, at most; doubles with each.
         longest_wait: seconds between two attempts, at most; a server that asks for more has refused.
         outage: seconds without any endpoint after which requests fail.
@@ -66,8 +67,8 @@ class OpenAICompatible:
         trouble: what went wrong at the latest attempt, while nothing has been answered since; else empty.
 
     Raises:
-        ConfigError: no URL, a URL that is none or holds a secret, a key that no header can carry, or a proxy in the
-            environment that cannot be used.
+        ConfigError: there is no URL, one is malformed or holds a secret, a key has characters that no header can carry,
+            or a proxy of the environment cannot be used.
     """
 
     def __init__(self, name: str, model: str, urls: Sequence[str], options: ServingOptions | None = None) -> None:
@@ -239,13 +240,13 @@ class _Picture:
         """Have the picture ready; raises ImageError."""
         sizes = dialect.longest_side, dialect.shortest_side
         if sizes not in self._encoded:
-            self._encoded[sizes] = data_uri(await asyncio.to_thread(encode_picture, self._path, *sizes))
+            self._encoded[sizes] = as_data_uri(await asyncio.to_thread(encode_picture, self._path, *sizes))
 
     def uri(self, dialect: Dialect) -> str:
         """Return the picture as a ``data:`` URI."""
         sizes = dialect.longest_side, dialect.shortest_side
         if sizes not in self._encoded:  # the dialect has changed a moment ago
-            self._encoded[sizes] = data_uri(encode_picture(self._path, *sizes))
+            self._encoded[sizes] = as_data_uri(encode_picture(self._path, *sizes))
         return self._encoded[sizes]
 
 

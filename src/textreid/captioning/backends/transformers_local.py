@@ -36,7 +36,9 @@ class LocalOptions:
 
 
 @dataclass
-class _Job:
+class _Waiting:
+    """Request that waits for its turn, and the place of its answer."""
+
     picture: "Image"
     request: Request
     answer: "asyncio.Future[Caption | CaptionFailure]"
@@ -62,7 +64,7 @@ class LocalMLLM:
         self.options = options or LocalOptions()
         self._processor, self._network = _load(model, self.options)
         self._batch_size = self.options.batch_size
-        self._waiting: list[_Job] = []
+        self._waiting: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -75,11 +77,11 @@ class LocalMLLM:
         except ImageError as error:
             return [CaptionFailure("unreadable-image", str(error), permanent=True)] * len(requests)
         loop = asyncio.get_running_loop()
-        jobs = [_Job(picture, request, loop.create_future()) for request in requests]
-        self._waiting += jobs
+        waiting = [_Waiting(picture, request, loop.create_future()) for request in requests]
+        self._waiting += waiting
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
-        return list(await asyncio.gather(*(job.answer for job in jobs)))
+        return list(await asyncio.gather(*(each.answer for each in waiting)))
 
     async def aclose(self) -> None:
         """Free the model."""
@@ -90,42 +92,41 @@ class LocalMLLM:
     async def _work(self) -> None:
         while self._waiting:
             await asyncio.sleep(0)  # let the others that are ready come in
-            jobs, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
-            for job, answer in zip(jobs, await self._answer(jobs), strict=True):
-                if not job.answer.done():  # else nobody waits for it any more
-                    job.answer.set_result(answer)
+            batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
+            for each, answer in zip(batch, await self._answer(batch), strict=True):
+                if not each.answer.done():  # else nobody waits for it any more
+                    each.answer.set_result(answer)
 
-    async def _answer(self, jobs: Sequence[_Job]) -> list[Caption | CaptionFailure]:
+    async def _answer(self, batch: Sequence[_Waiting]) -> list[Caption | CaptionFailure]:
         import torch
 
         try:
-            return list(await asyncio.to_thread(self._generate, jobs))
+            return list(await asyncio.to_thread(self._generate, batch))
         except torch.OutOfMemoryError as error:
-            if len(jobs) == 1:
+            if len(batch) == 1:
                 message = f"{self.model}: one picture does not fit into memory: {error}"
                 return [CaptionFailure("out-of-memory", message, permanent=True)]
         except Exception as error:  # whatever a model's own code raises
-            if len(jobs) == 1:
+            if len(batch) == 1:
                 message = f"{self.model}: {type(error).__name__}: {error}"
                 return [CaptionFailure("model-error", message, permanent=True)]
-            return [answer for job in jobs for answer in await self._answer([job])]
+            return [answer for each in batch for answer in await self._answer([each])]
         torch.cuda.empty_cache()
-        half = (len(jobs) + 1) // 2
+        half = (len(batch) + 1) // 2
         self._batch_size = min(self._batch_size, half)
-        return [*await self._answer(jobs[:half]), *await self._answer(jobs[half:])]
+        return [*await self._answer(batch[:half]), *await self._answer(batch[half:])]
 
-    def _generate(self, jobs: Sequence[_Job]) -> list[Caption]:
+    def _generate(self, batch: Sequence[_Waiting]) -> list[Caption]:
         import torch
 
-        conversations = [_conversation(job) for job in jobs]
         options = self.options
         sampling = (
             {"do_sample": True, "temperature": options.temperature} if options.temperature else {"do_sample": False}
         )
         with _ONE_AT_A_TIME, torch.inference_mode(), torch.random.fork_rng(enabled=True):
-            torch.manual_seed(jobs[0].request.seed)
+            torch.manual_seed(batch[0].request.seed)
             inputs = self._processor.apply_chat_template(
-                conversations,
+                [_conversation(each) for each in batch],
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=True,
@@ -144,9 +145,8 @@ class LocalMLLM:
     def _end_of(self, written: Sequence[int]) -> tuple[int, str]:
         """Return the number of tokens in an answer without its padding, and why it ends, as servers say it."""
         ends = self._network.generation_config.eos_token_id
-        ends = (
-            [self._processor.tokenizer.eos_token_id if ends is None else ends] if not isinstance(ends, list) else ends
-        )
+        ends = self._processor.tokenizer.eos_token_id if ends is None else ends
+        ends = ends if isinstance(ends, list) else [ends]
         ended = next((place + 1 for place, token in enumerate(written) if token in ends), None)
         return (len(written), "length") if ended is None else (ended, "stop")
 
@@ -176,6 +176,6 @@ def _load(model: str, options: LocalOptions) -> tuple[Any, Any]:
     return processor, network
 
 
-def _conversation(job: _Job) -> list[dict[str, Any]]:
-    parts = [{"type": "image", "image": job.picture}, {"type": "text", "text": job.request.instruction.text}]
+def _conversation(asked: _Waiting) -> list[dict[str, Any]]:
+    parts = [{"type": "image", "image": asked.picture}, {"type": "text", "text": asked.request.instruction.text}]
     return [{"role": "user", "content": parts}]

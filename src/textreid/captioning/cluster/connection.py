@@ -6,13 +6,14 @@ import os
 import pickle
 import socket
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import ceil
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from textreid.captioning.engine import Job
 from textreid.errors import ClusterLostError, ConfigError
 
 T = TypeVar("T")
@@ -131,6 +132,12 @@ def clear_errors() -> Iterator[None]:
 
 def _lost(reason: str) -> ClusterLostError:
     return ClusterLostError(f"the Ray cluster failed: {reason}; what was written stays: run the same command to go on")
+
+
+def images_lacking(job: Job, mllms: Collection[str]) -> list[Image]:
+    """Return the images that lack captions of ``mllms``, as they travel: each image's slots by their places alone."""
+    columns = {slot.name: column for column, slot in enumerate(job.slots)}
+    return [(one.number, one.image, [columns[slot.name] for slot in one.slots]) for one in job.pending(mllms)]
 
 
 def data_set(images: Sequence[Image], rows_at_once: bool = False) -> Any:

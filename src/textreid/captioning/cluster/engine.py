@@ -28,6 +28,7 @@ from textreid.captioning.cluster.connection import (
     clear_errors,
     connect,
     data_set,
+    images_lacking,
     in_thread,
     read,
     watch_cluster,
@@ -100,11 +101,8 @@ class RayEngine:
 
     async def run(self, job: Job) -> None:
         """Ask once for everything that ``job`` lacks, and deliver every answer."""
-        columns = {slot.name: column for column, slot in enumerate(job.slots)}
         by_workers = {slot.mllm for slot in job.slots} - {one.name for one in self._batch_mllms}
-        images = [
-            (one.number, one.image, [columns[slot.name] for slot in one.slots]) for one in job.pending(by_workers)
-        ]
+        images = images_lacking(job, by_workers)
         try:
             async with asyncio.TaskGroup() as group:
                 watcher = group.create_task(watch_cluster(addresses()))

@@ -14,7 +14,15 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from textreid.captioning.cluster.connection import Image, batch_of, clear_errors, data_set, in_thread, read
+from textreid.captioning.cluster.connection import (
+    Image,
+    batch_of,
+    clear_errors,
+    data_set,
+    images_lacking,
+    in_thread,
+    read,
+)
 from textreid.captioning.engine import Job, Work
 from textreid.captioning.requests import (
     Answer,
@@ -25,12 +33,12 @@ from textreid.captioning.requests import (
     Slot,
     Usage,
     answer_of,
-    data_uri,
     encode_picture,
     is_rejected,
     requests_for,
 )
 from textreid.errors import ConfigError, ImageError
+from textreid.images import as_data_uri
 
 _MAX_MODEL_LENGTH = 4096  # tokens of picture, instruction and answer: many models' own limit would fill the GPU
 _BATCH = 32
@@ -116,7 +124,7 @@ class VLLMProcessor:
 def chat_rows(
     row: Mapping[str, Any], root: Path, slots: Sequence[Slot], settings: Settings, turn: int, sampling: Sampling
 ) -> list[dict[str, Any]]:
-    """Return the chat requests of a batch of images; an image that cannot be read has none.
+    """Return the chat requests of a batch of images, without those of images that cannot be read.
 
     The picture comes before the instruction, and an image's requests follow each other, so that vLLM's prefix cache
     serves all but the first.
@@ -124,7 +132,7 @@ def chat_rows(
     rows = []
     for number, image, columns in batch_of(row["work"]):
         try:
-            picture = data_uri(encode_picture(root / image, sampling.longest_side))
+            picture = as_data_uri(encode_picture(root / image, sampling.longest_side))
         except ImageError:
             continue
         for column in columns:
@@ -175,8 +183,7 @@ async def ask_in_batches(mllm: BatchMLLM, job: Job) -> None:
         ClusterLostError: Ray cannot go on.
     """
     first = FirstAnswers(job.useful)
-    columns = {slot.name: column for column, slot in enumerate(job.slots)}
-    images = [(one.number, one.image, [columns[slot.name] for slot in one.slots]) for one in job.pending({mllm.name})]
+    images = images_lacking(job, {mllm.name})
     names = {number: name for number, name, _ in images}
     rejected: dict[tuple[int, int], Answer] = {}
     for turn in range(job.settings.attempts):
