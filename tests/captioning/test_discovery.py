@@ -157,8 +157,9 @@ def test_an_answer_without_templates_is_asked_for_again(script: Script, tmp_path
     assert len(json.loads((tmp_path / "other" / DIALOGUE).read_text())["turns"]) == 3
 
 
-def test_an_answer_that_was_cut_off_loses_its_last_line(script: Script, tmp_path: Path) -> None:
-    script.finish_reason = "length"
+@pytest.mark.parametrize("reason", ["length", "MAX_TOKENS"])
+def test_an_answer_that_was_cut_off_loses_its_last_line(reason: str, script: Script, tmp_path: Path) -> None:
+    script.finish_reason = reason
     script.steps = [f"{answer}\nA [gender] who has [hair] and" for answer in ANSWERS.values()]
     found = discover_templates(script.llm(), CAPTIONS, tmp_path)
     assert len(found) == 6

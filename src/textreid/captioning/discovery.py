@@ -153,14 +153,13 @@ def discover_templates(
             except KeyboardInterrupt:
                 told = f"stopped; {len(turns)} turns are in {out}: run the same command to go on"
                 raise RunStoppedError(told) from None
-            cut_off = reply.finish_reason == "length"
-            parsed = parse_templates(reply.text, cut_off)
+            parsed = parse_templates(reply.text, reply.cut_off)
             turns.append(
                 {
                     "name": name,
                     "request": text,
                     "answer": reply.text,
-                    "cut_off": cut_off,
+                    "cut_off": reply.cut_off,
                     "tokens": [reply.usage.prompt_tokens, reply.usage.completion_tokens],
                     "templates": list(parsed.patterns),
                     "refused": [list(refused) for refused in parsed.refused],

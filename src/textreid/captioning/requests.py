@@ -99,6 +99,11 @@ class Caption:
     finish_reason: str = ""
     notices: tuple[str, ...] = ()
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether it ends because it reached the most tokens allowed."""
+        return self.finish_reason.lower() in _CUT_OFF
+
 
 @dataclass(frozen=True, slots=True)
 class CaptionFailure:
@@ -353,12 +358,11 @@ def _moved(spans: Sequence[Span], cleaned: Cleaned) -> tuple[Span, ...]:
 
 def _unfinished(caption: Caption) -> CaptionFailure | None:
     """Say why an answer that came is not kept, if so: a sentence that was cut would pass for a short one."""
-    reason = caption.finish_reason.lower()
-    if reason in _CUT_OFF:
+    if caption.cut_off:
         thinks = "<think>" in caption.text and "</think>" not in caption.text.rstrip().removesuffix("</think>")
         advice = f"raise --max-tokens, or turn its thoughts off: {NO_THOUGHTS}" if thinks else "raise --max-tokens"
         return CaptionFailure("cut-off", f"the answer reached the most tokens allowed; {advice}")
-    if reason in _WITHHELD:
+    if caption.finish_reason.lower() in _WITHHELD:
         return CaptionFailure("withheld", "the server's content filter withheld the answer")
     return None
 
