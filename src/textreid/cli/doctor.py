@@ -29,7 +29,7 @@ def doctor(
     Looks for missing, unreadable, blank, equal and nearly equal images, for formats that are not read, and for what
     annotations and captions contradict.
     """
-    from textreid.datasets.doctor.examination import examine
+    from textreid.datasets.doctor.examination import diagnosis_tables, examine
 
     if path is None and benchmark:  # as other commands take it
         benchmark, _, rest = benchmark.partition("=")
@@ -41,7 +41,6 @@ def doctor(
     if json:
         typer.echo(dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False))
     else:
-        from textreid.datasets.doctor.report import diagnosis_tables
         from textreid.reporting.tables import print_tables
 
         print_tables(diagnosis_tables(diagnosis))

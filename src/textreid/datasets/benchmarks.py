@@ -160,8 +160,8 @@ def _tables(folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What became of one split: ``text`` is a sentence for the user."""
+class CountCheck:
+    """Whether one split has its published size; ``text`` is a sentence for the user."""
 
     split: str
     as_published: bool
@@ -176,31 +176,31 @@ def count(benchmark: Benchmark, split: str) -> Counts:
     )
 
 
-def check_counts(benchmark: Benchmark, *splits: str) -> tuple[Verdict, ...]:
+def check_counts(benchmark: Benchmark, *splits: str) -> tuple[CountCheck, ...]:
     """Compare a benchmark with what was published of it.
 
     Args:
-        benchmark: as `read_benchmark` gives it. One that was never published (``generic``) gets no verdict.
+        benchmark: as `read_benchmark` gives it. One that was never published (``generic``) is not checked.
         splits: those to look at; none: all that were published.
     """
     published = PUBLISHED.get(benchmark.form)
     if published is None:
         return ()
     return tuple(
-        _verdict(benchmark, published.title, split, expected)
+        _check_split(benchmark, published.title, split, expected)
         for split, expected in published.splits.items()
         if not splits or split in splits
     )
 
 
-def _verdict(benchmark: Benchmark, title: str, split: str, expected: tuple[Counts, ...]) -> Verdict:
+def _check_split(benchmark: Benchmark, title: str, split: str, expected: tuple[Counts, ...]) -> CountCheck:
     found = count(benchmark, split)
     if found in expected:
         sizes = f"{found.images:,} {split} images, {found.captions:,} captions, {found.identities:,} people"
         differs = "" if found == expected[0] else " of the distributed file (the paper's counts differ slightly)"
-        return Verdict(split, True, f"{title}: {sizes}, as expected{differs}")
+        return CountCheck(split, True, f"{title}: {sizes}, as expected{differs}")
     if not found.images:
-        return Verdict(split, False, f"{title}: no {split} images; {_why_none(benchmark, split)}")
+        return CountCheck(split, False, f"{title}: no {split} images; {_why_none(benchmark, split)}")
     nearest = min(expected, key=lambda counts: abs(counts.captions - found.captions))
     pairs = [
         (found.images, nearest.images, f"{split} images"),
@@ -208,7 +208,7 @@ def _verdict(benchmark: Benchmark, title: str, split: str, expected: tuple[Count
         (found.identities, nearest.identities, "people"),
     ]
     different = ", ".join(f"{is_:,} {what} (expected {be:,})" for is_, be, what in pairs if is_ != be)
-    return Verdict(split, False, f"{title}: {different}; {_likeliest_cause(benchmark, split, found, nearest)}")
+    return CountCheck(split, False, f"{title}: {different}; {_likeliest_cause(benchmark, split, found, nearest)}")
 
 
 def _likeliest_cause(benchmark: Benchmark, split: str, found: Counts, expected: Counts) -> str:

@@ -17,7 +17,7 @@ _NAMED = 5  # problems spelled out in one message
 _LOST_IMAGES = ("absent", "contradicting")
 _DRIVE = re.compile("[A-Za-z]:")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LOST_CAPTIONS = ("empty", "no-words", "not-unicode")
+LOST_CAPTIONS = ("empty", "no-words", "not-unicode")
 
 
 class Entry(NamedTuple):
@@ -76,7 +76,7 @@ def to_benchmark(annotations: Annotations, name: str, form: str, max_rejected: f
         _collect(number, entry, annotations.many_an_image, find, collected, rejected)
     _check_images(annotations, rejected, max_rejected)
     captions = sum(len(entry.captions) for entry in annotations.entries)
-    _check_share(annotations.source, rejected, _LOST_CAPTIONS, captions, "captions", max_rejected)
+    _check_share(annotations.source, rejected, LOST_CAPTIONS, captions, "captions", max_rejected)
     return Benchmark(name, annotations.image_root, tuple(collected.values()), tuple(rejected), form)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -76,12 +76,9 @@ class Benchmark:
         """SHA-256 of what is *listed*: image paths, identities, splits and captions, in canonical order.
 
         It does not depend on the order or the form of the annotation file, nor on where the images lie, and says
-        nothing about their content: see `textreid.datasets.doctor.manifest.content_fingerprint`.
+        nothing about their content: a manifest of `textreid doctor` does.
         """
-        digest = hashlib.sha256()
-        for line in self.canonical_lines():
-            digest.update(line.encode())
-        return digest.hexdigest()
+        return lines_digest(self.canonical_lines())
 
     def canonical_lines(self, digests: Mapping[str, str] | None = None) -> Iterator[str]:
         """Yield one line of JSON an image, sorted by image path: what fingerprints and manifests are made of.
@@ -100,7 +97,7 @@ class Benchmark:
             }
             if digests is not None:
                 line["sha256"] = digests[record.image]
-            yield json.dumps(line, separators=(",", ":")) + "\n"
+            yield json_line(line)
 
     def split(self, name: str) -> Self:
         """Return the part of the benchmark that belongs to one split.
@@ -140,6 +137,19 @@ class Benchmark:
         rest = tuple(record for record in self.records if record.identity not in chosen)
         aside = tuple(replace(record, split=VALIDATION) for record in self.records if record.identity in chosen)
         return replace(self, records=rest), replace(self, records=aside, rejected=())
+
+
+def json_line(value: Mapping[str, Any]) -> str:
+    """Write an object as one line of JSON, in the one form that fingerprints are taken of."""
+    return json.dumps(value, separators=(",", ":")) + "\n"
+
+
+def lines_digest(lines: Iterable[str]) -> str:
+    """Compute the SHA-256 of lines of text, in hexadecimal."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode())
+    return digest.hexdigest()
 
 
 def _lot(seed: int, identity: int) -> bytes:

@@ -1,7 +1,6 @@
 """Examines a benchmark, a caption table or a folder of images: what is there, what is wrong, what to do."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from textreid.datasets.benchmarks import (
     FORMS,
     GENERIC,
     PUBLISHED,
+    CountCheck,
     Counts,
-    Verdict,
     check_counts,
     count,
     form_of,
@@ -31,14 +30,13 @@ from textreid.datasets.doctor.findings import (
     unlisted,
 )
 from textreid.datasets.doctor.manifest import Manifest, benchmark_manifest, folder_manifest, table_manifest
-from textreid.datasets.doctor.survey import Survey, survey
+from textreid.datasets.doctor.survey import Progress, Survey, survey
 from textreid.datasets.records import Benchmark
 from textreid.errors import AnnotationError, ConfigError, DataError, nearest_name
 from textreid.listing import list_images, name_on_disk
+from textreid.reporting.tables import Table
 
 FOLDER, TABLE = "images", "captions"  # forms besides those of benchmarks
-
-Progress = Callable[[int, int], None]  # images that are done, of how many
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Diagnosis:
         path: what was examined.
         form: what it was read as: a benchmark's form, ``"images"`` or ``"captions"``.
         splits: size of each split of a benchmark; of the rest one entry named ``"all"``.
-        verdicts: on the size of a published benchmark's splits.
+        checks: of the size of a published benchmark's splits.
         findings: rules that were broken, the worst first.
         sizes: least, median and greatest ``width`` and ``height`` in pixels, and ``aspect`` (height over width).
         decoded: number of images that were looked at.
@@ -61,7 +59,7 @@ class Diagnosis:
     path: Path
     form: str
     splits: dict[str, Counts]
-    verdicts: tuple[Verdict, ...]
+    checks: tuple[CountCheck, ...]
     findings: tuple[Finding, ...]
     sizes: dict[str, list[float]]
     decoded: int
@@ -75,13 +73,13 @@ class Diagnosis:
         return not any(RULES[finding.rule].wrong for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return the diagnosis as JSON values."""
         return {
             "path": str(self.path),
             "form": self.form,
             "healthy": self.healthy,
             "splits": {name: asdict(counts) for name, counts in self.splits.items()},
-            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            "verdicts": [asdict(check) for check in self.checks],
             "findings": [
                 {"rule": finding.rule, "count": finding.count, "examples": list(finding.examples)}
                 | asdict(RULES[finding.rule])
@@ -118,7 +116,7 @@ def examine(
     if form is None and is_table(path):
         return _examine_table(path, images, progress)
     if images is not None:
-        raise DataError(f"{path}: an image root is needed for a caption table only, and this is none")
+        raise DataError(f"{path}: an image root is needed for a caption table only, and this is not one")
     found = form or form_of(path)
     if found:
         guessed = form is None and found == "cuhk-pedes"
@@ -128,54 +126,37 @@ def examine(
 
 
 def _examine_benchmark(path: Path, benchmark: Benchmark, progress: Progress | None) -> Diagnosis:
-    listed = [record.image for record in benchmark.records]
-    seen, seconds = _survey(benchmark.image_root, listed, progress)
     root = benchmark.image_root
+    listed = [record.image for record in benchmark.records]
+    seen = survey(root, listed, progress)
     listing = list_images(root)
     present = (image.relative_to(root).as_posix() for image in listing.images)
-    verdicts = check_counts(benchmark)
-    wrong = sum(not verdict.as_published for verdict in verdicts)
-    rejected = [rejection.image for rejection in benchmark.rejected]
+    checks = check_counts(benchmark)
+    wrong = sum(not check.as_published for check in checks)
+    findings = [
+        *([Finding("counts", wrong, ())] if wrong else []),
+        *in_annotations(benchmark),
+        *in_pictures(seen, benchmark),
+        *in_listing(listing),
+        *unlisted(present, [*listed, *(rejection.image for rejection in benchmark.rejected)]),
+    ]
+    splits = {split: count(benchmark, split) for split in benchmark.splits}
     usable = replace(benchmark, records=tuple(r for r in benchmark.records if r.image in seen.pictures))
-    return Diagnosis(
-        path,
-        benchmark.form,
-        {split: count(benchmark, split) for split in benchmark.splits},
-        verdicts,
-        _worst_first(
-            [Finding("counts", wrong, ())] if wrong else [],
-            in_annotations(benchmark),
-            in_pictures(seen, benchmark),
-            in_listing(listing),
-            unlisted(present, [*listed, *rejected]),
-        ),
-        sizes(seen.pictures.values()),
-        len(listed),
-        seconds,
-        benchmark_manifest(usable, _contents(seen)),
-    )
+    manifest = benchmark_manifest(usable, seen.contents)
+    return _diagnosis(path, benchmark.form, splits, findings, seen, manifest, checks)
 
 
 def _examine_table(path: Path, root: Path | None, progress: Progress | None) -> Diagnosis:
     table = read_captions(path)
     findings = in_captions(table)
-    seen, seconds = Survey({}, {}), 0.0
+    seen = Survey({}, {}, 0.0)
     if root:
         listing = list_images(root)
         present = [image for image in table.images if (root / name_on_disk(root, image)).is_file()]
-        seen, seconds = _survey(root, present, progress)
+        seen = survey(root, present, progress)
         findings += [*in_table_names(table.images, root), *in_listing(listing), *in_pictures(seen)]
-    return Diagnosis(
-        path,
-        TABLE,
-        {"all": Counts(len(table.images), len(table), 0)},
-        (),
-        _worst_first(findings),
-        sizes(seen.pictures.values()),
-        len(seen.pictures) + len(seen.unreadable),
-        seconds,
-        table_manifest(path.resolve().name, table, _contents(seen) if root else None),
-    )
+    manifest = table_manifest(path.resolve().name, table, seen.contents if root else None)
+    return _diagnosis(path, TABLE, {"all": Counts(len(table.images), len(table), 0)}, findings, seen, manifest)
 
 
 def _examine_folder(path: Path, progress: Progress | None) -> Diagnosis:
@@ -185,33 +166,27 @@ def _examine_folder(path: Path, progress: Progress | None) -> Diagnosis:
     if not listed:
         reasons = ["no images below this folder, and no benchmark or caption table", *listing.notes()]
         raise DataError(f"{path}: {'; '.join(reasons)}")
-    seen, seconds = _survey(path, listed, progress)
-    return Diagnosis(
-        path,
-        FOLDER,
-        {"all": Counts(len(listed), 0, 0)},
-        (),
-        _worst_first(in_pictures(seen), in_listing(listing)),
-        sizes(seen.pictures.values()),
-        len(listed),
-        seconds,
-        folder_manifest(path.resolve().name, _contents(seen)),
-    )
+    seen = survey(path, listed, progress)
+    findings = [*in_pictures(seen), *in_listing(listing)]
+    manifest = folder_manifest(path.resolve().name, seen.contents)
+    return _diagnosis(path, FOLDER, {"all": Counts(len(listed), 0, 0)}, findings, seen, manifest)
 
 
-def _survey(root: Path, images: Sequence[str], progress: Progress | None) -> tuple[Survey, float]:
-    start = time.monotonic()
-    seen = survey(root, images, (lambda done: progress(done, len(images))) if progress else None)
-    return seen, time.monotonic() - start
-
-
-def _contents(seen: Survey) -> dict[str, str]:
-    return {image: picture.content for image, picture in seen.pictures.items()}
-
-
-def _worst_first(*findings: Sequence[Finding]) -> tuple[Finding, ...]:
+def _diagnosis(
+    path: Path,
+    form: str,
+    splits: dict[str, Counts],
+    findings: Sequence[Finding],
+    seen: Survey,
+    manifest: Manifest,
+    checks: tuple[CountCheck, ...] = (),
+) -> Diagnosis:
     order = list(RULES)
-    return tuple(sorted((f for some in findings for f in some), key=lambda finding: order.index(finding.rule)))
+    worst_first = tuple(sorted(findings, key=lambda finding: order.index(finding.rule)))
+    decoded = len(seen.pictures) + len(seen.unreadable)
+    return Diagnosis(
+        path, form, splits, checks, worst_first, sizes(seen.pictures.values()), decoded, seen.seconds, manifest
+    )
 
 
 def _refuse_what_must_be_imported(path: Path) -> None:
@@ -226,3 +201,53 @@ def _refuse_what_must_be_imported(path: Path) -> None:
     if path.is_file():
         known = ", ".join(f"{known.title} ({known.layout.files[0]})" for known in PUBLISHED.values())
         raise AnnotationError(f"{path}: no table of annotations; give a folder, or the folder of {known}")
+
+
+# -- the printed form ------------------------------------------------------------------------------------------------
+
+
+def diagnosis_tables(diagnosis: Diagnosis) -> list[Table]:
+    """Lay out the sizes of the splits, then the findings."""
+    rows = [
+        (name, f"{counts.images:,}", f"{counts.captions:,}", f"{counts.identities:,}" if counts.identities else "-")
+        for name, counts in diagnosis.splits.items()
+    ]
+    splits = Table(
+        title=f"{diagnosis.path}, read as {diagnosis.form}",
+        columns=("split", "images", "captions", "people"),
+        groups=[rows],
+        notes=[*(check.text for check in diagnosis.checks), *_lines(diagnosis)],
+    )
+    return [splits, _findings(diagnosis.findings)] if diagnosis.findings else [splits]
+
+
+def _findings(findings: Sequence[Finding]) -> Table:
+    return Table(
+        title="Findings",
+        columns=("", "count", "finding", "what to do", "by eye"),
+        groups=[[_row(finding)] for finding in findings],
+        texts=frozenset({0, 2, 3}),
+    )
+
+
+def _row(finding: Finding) -> tuple[str, ...]:
+    rule = RULES[finding.rule]
+    found = "".join([rule.what, *(f"\n  {example:.100}" for example in finding.examples)])
+    by_eye = f"{max(1, round(finding.minutes))} min" if finding.minutes else "-"
+    return "WRONG" if rule.wrong else "note", f"{finding.count:,}", found, rule.advice, by_eye
+
+
+def _lines(diagnosis: Diagnosis) -> list[str]:
+    lines = []
+    if diagnosis.sizes:
+        spans = (f"{name} {low:g} / {mid:g} / {high:g}" for name, (low, mid, high) in diagnosis.sizes.items())
+        lines.append(f"pixels, least / median / greatest: {', '.join(spans)}")
+    if diagnosis.decoded:
+        rate = diagnosis.decoded / max(diagnosis.seconds, 1e-9)
+        lines.append(f"decoded {diagnosis.decoded:,} images in {diagnosis.seconds:.1f} s, {rate:,.0f} a second")
+    if diagnosis.guessed:
+        lines.append("in CUHK-PEDES form; if it is CUHK-PEDES, --benchmark cuhk-pedes checks its size")
+    wrong = sum(RULES[finding.rule].wrong for finding in diagnosis.findings)
+    notes = len(diagnosis.findings) - wrong
+    lines.append(f"{wrong or 'nothing'} wrong, {notes} to note")
+    return lines

@@ -10,10 +10,11 @@ import numpy as np
 
 from textreid.captions.table import CaptionTable
 from textreid.datasets.doctor.survey import Picture, Survey, near_equal
-from textreid.datasets.records import Benchmark, Reason
+from textreid.datasets.entries import LOST_CAPTIONS
+from textreid.datasets.records import Benchmark
+from textreid.images import SMALLEST
 from textreid.listing import ImageListing, name_on_disk
 
-SMALL_HEIGHT, SMALL_WIDTH = 48, 16  # pixels; below either, clothes are hardly more than a colour
 _EXAMPLES = 3
 
 
@@ -96,15 +97,10 @@ RULES: dict[str, Rule] = {
     ),
     "small": Rule(
         False,
-        f"crops less than {SMALL_HEIGHT} pixels tall or {SMALL_WIDTH} wide",
+        "crops less than {} pixels tall or {} wide".format(*SMALLEST),
         "none, or leave them out: little can be told from them",
     ),
     "unlisted": Rule(False, "image files that no entry lists", "none: they are not used"),
-}
-_REASONS: dict[Reason, str] = {
-    "empty": "useless-captions",
-    "no-words": "useless-captions",
-    "not-unicode": "useless-captions",
 }
 
 
@@ -131,7 +127,8 @@ def in_annotations(benchmark: Benchmark) -> list[Finding]:
     """Find what the annotation file alone tells."""
     by_rule: dict[str, list[str]] = defaultdict(list)
     for rejection in benchmark.rejected:
-        by_rule[_REASONS.get(rejection.reason, rejection.reason)].append(f"{rejection.image} ({rejection.reason})")
+        rule = "useless-captions" if rejection.reason in LOST_CAPTIONS else rejection.reason
+        by_rule[rule].append(f"{rejection.image} ({rejection.reason})")
     by_rule["absent"] = list(dict.fromkeys(by_rule["absent"]))  # a table has several rows of an image
     splits: dict[int, set[str]] = defaultdict(set)
     people: dict[str, set[int]] = defaultdict(set)
@@ -182,7 +179,7 @@ def in_pictures(survey: Survey, benchmark: Benchmark | None = None) -> list[Find
     small = (
         f"{image} ({picture.width}x{picture.height})"
         for image, picture in survey.pictures.items()
-        if picture.height < SMALL_HEIGHT or picture.width < SMALL_WIDTH
+        if picture.height < SMALLEST[0] or picture.width < SMALLEST[1]
     )
     return [
         *_found("unreadable", (f"{image}: {reason}" for image, reason in survey.unreadable.items())),

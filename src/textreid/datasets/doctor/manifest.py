@@ -5,8 +5,6 @@ sorted by path. Two manifests can be compared with ``diff``, and ``tail -n +2 FI
 of the first line: ``content_sha256``, or ``list_sha256`` where no image was read.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,7 @@ from typing import Any
 
 from textreid.artifacts import write_text
 from textreid.captions.table import CaptionTable
-from textreid.datasets.doctor.survey import content_digests
-from textreid.datasets.records import Benchmark
+from textreid.datasets.records import Benchmark, json_line, lines_digest
 
 KIND = "textreid-data"
 FORMAT_VERSION = 1
@@ -36,7 +33,7 @@ class Manifest:
         body = tuple(lines)
         fingerprint = "content_sha256" if with_content else "list_sha256"
         head = {"kind": KIND, "format_version": FORMAT_VERSION, **facts, "images": len(body)}
-        return cls(head | {fingerprint: _hash(body)}, body)
+        return cls(head | {fingerprint: lines_digest(body)}, body)
 
     def write(self, path: Path) -> None:
         """Write the manifest, whole or not at all.
@@ -44,25 +41,7 @@ class Manifest:
         Raises:
             ArtifactError: it cannot be written.
         """
-        write_text(path, _line(self.facts) + "".join(self.lines))
-
-
-def content_fingerprint(benchmark: Benchmark, digests: Digests | None = None) -> str:
-    """Compute the SHA-256 of what is listed *and* of the bytes of every image.
-
-    Equal for two people who evaluate the same images, identities and captions, whatever the folder or the order.
-    `Benchmark.list_fingerprint` is the cheap one, which reads no image.
-
-    Args:
-        benchmark: or the split of one.
-        digests: of all its images, if they are known already; None: the images are read.
-
-    Raises:
-        DataError: an image cannot be read.
-    """
-    if digests is None:
-        digests = content_digests(benchmark.image_root, [record.image for record in benchmark.records])
-    return _hash(benchmark.canonical_lines(digests))
+        write_text(path, json_line(self.facts) + "".join(self.lines))
 
 
 def benchmark_manifest(benchmark: Benchmark, digests: Digests) -> Manifest:
@@ -75,7 +54,7 @@ def benchmark_manifest(benchmark: Benchmark, digests: Digests) -> Manifest:
             "captions": sum(len(record.captions) for record in part.records),
             "identities": len({record.identity for record in part.records}),
             "list_sha256": part.list_fingerprint,
-            "content_sha256": content_fingerprint(part, digests),
+            "content_sha256": lines_digest(part.canonical_lines(digests)),
         }
     facts = {"name": benchmark.name, "form": benchmark.form, "splits": splits}
     return Manifest.of(facts | {"list_sha256": benchmark.list_fingerprint}, benchmark.canonical_lines(digests))
@@ -83,7 +62,7 @@ def benchmark_manifest(benchmark: Benchmark, digests: Digests) -> Manifest:
 
 def folder_manifest(name: str, digests: Digests) -> Manifest:
     """Make the manifest of a folder of images, which has no captions."""
-    lines = (_line({"image": image, "sha256": digests[image]}) for image in sorted(digests))
+    lines = (json_line({"image": image, "sha256": digests[image]}) for image in sorted(digests))
     return Manifest.of({"name": name, "form": "images"}, lines)
 
 
@@ -99,19 +78,8 @@ def table_manifest(name: str, table: CaptionTable, digests: Digests | None) -> M
     for row, (image, slot) in enumerate(zip(table.image_index.tolist(), table.slot_index.tolist(), strict=True)):
         captions[image][table.slots[slot]] = table.caption(row)
     lines = (
-        _line({"image": image, "captions": texts} | ({"sha256": digests[image]} if digests is not None else {}))
+        json_line({"image": image, "captions": texts} | ({"sha256": digests[image]} if digests is not None else {}))
         for image, texts in zip(table.images, (dict(sorted(texts.items())) for texts in captions), strict=True)
         if digests is None or image in digests
     )
     return Manifest.of({"name": name, "form": "captions"}, lines, with_content=digests is not None)
-
-
-def _line(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, separators=(",", ":")) + "\n"
-
-
-def _hash(lines: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line.encode())
-    return digest.hexdigest()

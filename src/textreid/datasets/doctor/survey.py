@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 
 from textreid.artifacts import file_digest
 from textreid.emptiness import shows_nothing
-from textreid.errors import DataError, ImageError
+from textreid.errors import ImageError
 from textreid.images import lacks_its_end, map_ahead, read_image
 from textreid.listing import name_on_disk
 
@@ -22,7 +23,7 @@ _GRADIENTS = (9, 16)  # width and height that a picture is reduced to for its pe
 _ALIKE_BITS = 14  # of 128; copies in another size or quality differ in fewer, different crops in 26 and more
 _BLOCK = 4096  # hashes compared with each other at once
 
-Progress = Callable[[int], None]
+Progress = Callable[[int, int], None]  # images that are done, of how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +49,26 @@ class Picture:
 
 @dataclass(frozen=True)
 class Survey:
-    """What became of every image: a picture, or the reason why there is none. Both by path below the root."""
+    """What became of every image: a picture, or why it cannot be read. Both by path below the root.
+
+    ``seconds`` is the time that the look at them took.
+    """
 
     pictures: dict[str, Picture]
     unreadable: dict[str, str]
+    seconds: float
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """Digest of the file of each picture."""
+        return {image: picture.content for image, picture in self.pictures.items()}
 
 
 def survey(root: Path, images: Sequence[str], progress: Progress | None = None) -> Survey:
-    """Decode all ``images`` below ``root``; ``progress`` is called with the number that are done."""
+    """Decode all ``images`` below ``root``; ``progress`` is called with how many are done, and of how many."""
     pictures: dict[str, Picture] = {}
     unreadable: dict[str, str] = {}
+    start = time.monotonic()
     looks = map_ahead(lambda image: _look(root / name_on_disk(root, image)), images, _THREADS, _AHEAD)
     for done, (image, result) in enumerate(zip(images, looks, strict=True), 1):
         if isinstance(result, Picture):
@@ -65,21 +76,8 @@ def survey(root: Path, images: Sequence[str], progress: Progress | None = None) 
         else:
             unreadable[image] = result
         if progress:
-            progress(done)
-    return Survey(pictures, unreadable)
-
-
-def content_digests(root: Path, images: Sequence[str]) -> dict[str, str]:
-    """Compute the SHA-256 of the files of ``images``, without decoding them.
-
-    Raises:
-        DataError: one cannot be read.
-    """
-    try:
-        digests = map_ahead(lambda image: file_digest(root / image), images, _THREADS, _AHEAD)
-        return dict(zip(images, digests, strict=True))
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+            progress(done, len(images))
+    return Survey(pictures, unreadable, time.monotonic() - start)
 
 
 def near_equal(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
@@ -109,23 +107,14 @@ def _look(path: Path) -> Picture | str:
         return str(error).removeprefix(f"{path}: ")
     except OSError as error:
         return error.strerror or str(error)
+    width, height = image.size
+    pixels = hashlib.sha256(f"{width} {height} ".encode())
+    pixels.update(image.tobytes())
     return Picture(
-        image.width,
-        image.height,
-        content,
-        _pixel_digest(image.size, image.tobytes()),
-        _gradients(image),
-        shows_nothing(image),
-        lacks_its_end(image),
+        width, height, content, pixels.hexdigest(), _gradients(image), shows_nothing(image), lacks_its_end(image)
     )
 
 
 def _gradients(image: Image.Image) -> bytes:
     grey: npt.NDArray[np.uint8] = np.asarray(image.convert("L").resize(_GRADIENTS, Image.Resampling.BOX))
     return np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes()
-
-
-def _pixel_digest(size: tuple[int, int], pixels: bytes) -> str:
-    digest = hashlib.sha256("{} {} ".format(*size).encode())
-    digest.update(pixels)
-    return digest.hexdigest()
