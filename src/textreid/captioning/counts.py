@@ -38,6 +38,7 @@ class Price:
     def cost(self, usage: Usage) -> float | None:
         """Return the price of it; None where tokens have a price and the server did not count them."""
         counted = usage.prompt_tokens or usage.completion_tokens
+        # Without seconds nothing was asked yet, and that costs nothing.
         if not counted and usage.seconds and (self.prompt or self.completion):
             return None
         tokens = usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion
@@ -51,12 +52,14 @@ def read_prices(path: Path) -> dict[str, Price]:
         ConfigError: the file cannot be read, or an entry is not a number of those; names it.
     """
     try:
+        # With a byte order mark or without: some editors of Windows write one.
         table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as a price table: {error}") from error
     prices = {}
     for model, entries in table.items():
         known = isinstance(entries, dict) and set(entries) <= {"prompt", "completion", "hour"}
+        # By the very type, for true would pass for 1; within bounds, for TOML knows inf and nan.
         if not known or not all(type(value) in {int, float} and 0 <= value < 1e9 for value in entries.values()):
             raise ConfigError(
                 f'{path}: {model}: expected ["{model}"] with prompt, completion (for a million tokens) or hour, '
@@ -79,6 +82,7 @@ def read_usage(folder: Path) -> dict[str, Usage]:
     if not isinstance(record, dict) or (record.get("kind"), record.get("format_version")) != (_KIND, _VERSION):
         raise ArtifactError(f"{path}: not a record of usage that this version reads; remove it to count from zero")
     try:
+        # The sums raise TypeError where the value is not a number.
         return {
             mllm: Usage(used["prompt_tokens"] + 0, used["completion_tokens"] + 0, used["seconds"] + 0.0)
             for mllm, used in record["mllms"].items()
@@ -167,6 +171,7 @@ class JobCounts:
         self.answered_now += 1
         self.rejected.update(answer.rejected)
         self.notices.update(dict.fromkeys(answer.notices))
+        # By the clock: hundreds of requests are under way at once, and the sum of their times is no machine's hours.
         self.usage_now[mllm] = replace(self.usage_now.get(mllm, Usage()) + answer.usage, seconds=self.seconds)
         if answer.failure:
             self.failed_now += 1
@@ -194,6 +199,7 @@ class JobCounts:
                     said.add(row.caption)
         self.images_done += image_done
         now = time.monotonic()
+        # A mark a second, so that there are some sixty of them however fast captions come.
         if now - self._marks[-1][0] >= 1:
             self._marks.append((now, self.saved_now))
             while now - self._marks[0][0] > _RECENT_SECONDS:

@@ -91,6 +91,7 @@ class ChatModel:
             ConfigError: the URL, or a proxy of the environment, cannot be used.
         """
 
+        # A connection for each reply: it belongs to the event loop that it was made in, which ends with the reply.
         async def reply() -> Caption:
             connection = Connection(self.url, self.key, self.timeout)
             standard = {"temperature": self.temperature}
@@ -198,6 +199,7 @@ def _open(path: Path, llm: ChatModel, captions: Sequence[str], wanted: int) -> d
 
 
 def _conversation(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    # With the answers that had no template: the reminder after them speaks of what was said.
     messages = []
     for turn in turns:
         messages.append({"role": "user", "content": turn["request"]})
@@ -212,9 +214,11 @@ def _fill(request: str, captions: Sequence[str], wanted: int) -> str:
 
 def _as_toml(llm: ChatModel, patterns: Sequence[str]) -> str:
     entries = []
+    # Control characters, which TOML would want escaped as well, are gone since `parse_templates`.
     for number, pattern in enumerate(patterns, 1):
         escaped = pattern.replace("\\", "\\\\").replace('"', '\\"')
         entries.append(f'd{number:02} = "{escaped}"\n')
+    # `ascii`, for a line break in the model's name would end the comment.
     return (
         f"# Templates from a dialogue with {ascii(llm.model)[1:-1]}, which stands in {DIALOGUE}.\n"
         "# Read through them: delete what is awkward, and what invites the captioner to invent.\n\n[templates]\n"

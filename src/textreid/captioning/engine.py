@@ -83,8 +83,11 @@ class LocalEngine:
     async def run(self, job: Job) -> None:
         """Ask once for everything that ``job`` lacks, and deliver every answer."""
         first = FirstAnswers(job.useful)
+        # A group, so that what is fatal to one captioner ends the calls of all at once.
         async with asyncio.TaskGroup() as group:
             for captioner in self._captioners:
+                # Each goes through the images by itself: a slow MLLM does not hold up a fast one. Its tasks share one
+                # iterator, so that none waits for the slowest of a batch, and none reads ahead.
                 work = job.pending({captioner.name})
                 for _ in range(job.settings.in_flight):
                     group.create_task(self._work(job, captioner, work, first))
@@ -103,6 +106,7 @@ class LocalEngine:
 
 def run_to_end(main: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     """Run ``main`` in an event loop; where one runs already, as in a notebook, in another thread."""
+    # asyncio.run refuses to run inside a loop, and the loop of a notebook belongs to somebody else.
     try:
         asyncio.get_running_loop()
     except RuntimeError:

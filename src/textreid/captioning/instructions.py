@@ -145,6 +145,7 @@ def even_styles(count: int, seed: int = 0) -> tuple[Style, ...]:
         raise CaptionError(f"{count} styles: expected 1 to {STYLES:,}, of which there are no more")
     sizes = [len(levels) for levels in AXES.values()]
     grid = np.array(list(product(*map(range, sizes))))
+    # Shuffled, for of styles that are used equally little `argmin` takes the first.
     grid = grid[generator(seed, "styles").permutation(STYLES)]
     used = np.zeros(STYLES, dtype=np.int64)
     chosen = []
@@ -152,11 +153,12 @@ def even_styles(count: int, seed: int = 0) -> tuple[Style, ...]:
         place = int(used.argmin())
         chosen.append(grid[place].tolist())
         same = grid == grid[place]
+        # Times the number of levels: each of many levels has its turn more seldom, so that a use of it weighs more.
         for axis, size in enumerate(sizes):
             used += _AXIS_WEIGHT * size * same[:, axis]
         for one, other in combinations(range(len(sizes)), 2):
             used += sizes[one] * sizes[other] * (same[:, one] & same[:, other])
-        used[place] = np.iinfo(np.int64).max // 2  # never again
+        used[place] = np.iinfo(np.int64).max // 2  # never again; half of it, for more is added to it in every turn
     names = [tuple(levels) for levels in AXES.values()]
     return tuple(
         Style({axis: names[number][level] for number, (axis, level) in enumerate(zip(AXES, levels, strict=True))})

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from textreid.captions.table import CaptionRow
 
 _FEW = 50  # failures that say nothing about a rate yet
-_PASSES = 2
+_PASSES = 2  # the second asks again when all else is done, so that a server has had time to come back
 _TICK_S = 1.0  # between two looks at what goes wrong
-_EXIT_GRACE_S = 6.0  # without any answer, after a stop; what still waits then is given up
+# Without any answer, after a stop; what still waits then is given up. `docker stop` kills after 10 s.
+_EXIT_GRACE_S = 6.0
 
 
 def job_facts(root: Path, slots: Sequence[Slot], models: Mapping[str, str], settings: Settings) -> dict[str, Any]:
@@ -35,10 +36,12 @@ def job_facts(root: Path, slots: Sequence[Slot], models: Mapping[str, str], sett
 
     Slots that a table does not have yet may come in later, with their MLLMs.
     """
+    # By slot, as the models are by MLLM: the keys of a later job may be other ones, see `GrowingTable`.
     prompts = {slot.name: fingerprint([each.prompt_hash for each in slot.choices])[:16] for slot in slots}
     return {
+        # A folder's name need not be UTF-8, but JSON on the disk is.
         "images": str(root.resolve()).encode("utf-8", "backslashreplace").decode(),
-        "models": dict(models),
+        "models": dict(models),  # without URLs: the same model may be served elsewhere tomorrow
         "prompts": prompts,
         "seed": settings.seed,
         "asks": settings.attempts,  # its name in the tables of all versions
@@ -86,6 +89,7 @@ def caption_images(
     if not images:
         raise CaptionError(f"{root}: no images to caption")
     with GrowingTable(out, job_facts(root, slots, models or {}, settings)) as table:
+        # Before the job looks at what is there: a row without a caption counts as done.
         if retry_failed:
             asked = {slot.name for slot in slots}
             table.drop(lambda slot, status: slot in asked and status.startswith(FAILED))
@@ -93,8 +97,9 @@ def caption_images(
         try:
             with StopRequest(job.request_stop), _short_collections():
                 run_to_end(lambda: job.run(engine))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # the second Ctrl-C, which `StopRequest` leaves to Python
             job.stopped.set()
+        # A stop that came when everything was there already has stopped nothing.
         if job.stopped.is_set() and job.counts.done < job.counts.total:
             raise CaptioningStoppedError(
                 f"stopped; {job.counts.done} of {job.counts.total} captions are saved in {out}: "
@@ -122,6 +127,8 @@ class _Job:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._images, self._table, self._watch = images, table, watch
         self._column = {slot.name: column for column, slot in enumerate(slots)}
+        # One byte a caption: with the names of the images it is all that grows with a job (docs/benchmarks.md: a peak
+        # of 229 MiB at 200,000 captions).
         self._done: npt.NDArray[np.bool_] = np.zeros((len(images), len(slots)), dtype=np.bool_)
         self._missing: dict[tuple[int, str], CaptionRow] = {}  # failures that another pass may mend
         # Rejected captions of MLLMs without a usable one: once they are saved, a mended MLLM is not asked again.
@@ -154,6 +161,7 @@ class _Job:
         writer, ticker = asyncio.create_task(self._write()), asyncio.create_task(self._tick(engine))
         try:
             for _ in range(_PASSES):
+                # Else what fails in both passes would count twice towards --max-failures.
                 self.counts.forget_failures(row.status for row in self._missing.values())
                 self._missing.clear()
                 await self._ask(engine)
@@ -168,6 +176,7 @@ class _Job:
             if self.counts.saved_now:
                 with suppress(ArtifactError):  # a full disk is told by the captions themselves
                     write_usage(self._table.folder, self.counts.usage)
+            # Last, for it can take seconds (Ray's threads) or fail, and everything is on the disk by now.
             await engine.aclose()
 
     async def _ask(self, engine: Engine) -> None:
@@ -182,7 +191,9 @@ class _Job:
         finally:
             stop.cancel()
             work.cancel()
+            # Cancelled is not yet ended, and an engine may only be closed when nothing is under way.
             await asyncio.wait({work})
+        # `asyncio.wait` raises nothing of what it waits for.
         if not work.cancelled():
             work.result()
 
@@ -191,6 +202,7 @@ class _Job:
         if self._loop is None:
             self.stopped.set()
             return
+        # An event of asyncio must be set in its loop; and the loop may sleep until something wakes it, as this does.
         with suppress(RuntimeError):  # the loop has ended meanwhile
             self._loop.call_soon_threadsafe(self._stop)
 
@@ -209,6 +221,7 @@ class _Job:
     def finish(self) -> None:
         """Complete the table, unless too much is missing."""
         held = [answer.row for answer in chain.from_iterable(self._held.values())]
+        # First, for a table that an engine has left holes in must never become complete.
         unanswered = self.counts.total - self.counts.done - len(self._missing) - len(held)
         if unanswered:
             raise CaptionError(
@@ -220,9 +233,11 @@ class _Job:
             raise self._too_many(failed, self.counts.total)
         if held:
             raise CaptionError(unusable([row for row in held if row.mllm == held[0].mllm]))
+        # Only now: a row with a reason is not asked for again unless the user says so.
         if self._missing:
             self._table.append(list(self._missing.values()))
             self.counts.gave_up(row.status for row in self._missing.values())
+        # Where nothing was added the manifest is still there, and a new one would read every part for its digest.
         if not self._table.complete:
             self._table.finish()
 
@@ -230,6 +245,7 @@ class _Job:
         """Yield the images that lack captions of ``mllms``, with those slots; ends when the job is to stop."""
         columns = [column for column, slot in enumerate(self.slots) if slot.mllm in mllms]
         for number, image in enumerate(self._images):
+            # Where a stop takes effect with `LocalEngine`: nothing more is begun, and what was begun is answered.
             if self.stopped.is_set():
                 return
             slots = tuple(self.slots[column] for column in columns if not self._done[number, column])
@@ -245,6 +261,7 @@ class _Job:
             self.counts.answered(answer)
             if answer.failure and answer.failure.fatal:
                 raise CaptionError(f"{answer.row.mllm}: {answer.failure.message}")
+            # In memory alone until the job ends: killed before, it asks for them again.
             if answer.failure and not answer.failure.permanent:
                 self._missing[number, answer.row.slot] = answer.row
             else:
@@ -254,6 +271,7 @@ class _Job:
         released = self._released(kept)
         if released:
             await self._save(released)
+        # After the disk, so that what is marked is saved, or held: neither is asked for again in this run.
         for answer in kept:
             self._done[number, self._column[answer.row.slot]] = True
         done = bool(kept) and bool(self._done[number].all())
@@ -297,6 +315,7 @@ class _Job:
         """Write whatever has come since the last sync, with one sync for all of it; None is the end."""
         entry = await self._queue.get()
         while entry is not None:
+            # While one batch is synced the next one gathers: a sync costs about the same for one row or a hundred.
             batch = []
             while entry is not None:
                 batch.append(entry)
@@ -306,6 +325,8 @@ class _Job:
             error = None
             try:
                 together = [answer for answers, _ in batch for answer in answers]
+                # In a thread, so that a slow disk does not hold up the requests. The usage is a copy that is made here,
+                # for the loop goes on counting.
                 await asyncio.to_thread(self._append, together, self.counts.usage)
             except Exception as problem:
                 error = problem  # raised where the rows come from

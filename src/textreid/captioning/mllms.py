@@ -28,6 +28,7 @@ _FORMS = (
     "NAME=describe (no model) or NAME=simulated[:ERROR_RATE] (synthetic corpora), such as "
     "--mllm qwen=http://localhost:8000/v1#Qwen/Qwen3-VL-8B-Instruct or --mllm draft=describe"
 )
+# Without a slash, which parts the MLLM from the instruction in the name of a slot.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -101,6 +102,7 @@ def read_mllms(specifications: Sequence[str]) -> tuple[CaptionerSpec, ...]:
             found[one.name] = one
         elif (known.backend, known.model) != (one.backend, one.model):
             raise ConfigError(f"--mllm {one.name}: stands for {known.model!r} and for {one.model!r}; name them apart")
+        # Only servers can be several for one name: whichever answers, the captions are those of one model.
         elif one.backend != "openai-compatible" or one.urls[0] in known.urls:
             raise ConfigError(f"--mllm {one.name}: given twice")
         else:
@@ -126,13 +128,16 @@ def _read(specification: str) -> CaptionerSpec:
             return CaptionerSpec(name, backend, target)
         case "transformers" | "vllm" if model:
             return CaptionerSpec(name, backend, model)
+    # The model stands behind "#", which no URL of an API has, and may itself hold slashes and colons.
     url, _, model = target.partition("#")
     if not url.startswith(("http://", "https://")) or not model:
         if equals and re.match(r"[\w.-]+:\d+(?:/|$)", url):  # a host and its port
             url = f"http://{url}"
+        # Repeated only when it is known to hold no secret: `checked_url` refuses those that do.
         if url.startswith(("http://", "https://")):
             right = f"--mllm {name}={checked_url(url, f'--mllm {name}')}#{model or 'MODEL'}"
             raise ConfigError(f"--mllm {name}: expected NAME=URL#MODEL, as in {right}")
+        # What has "/" or "@" in it is an address rather than a slip in a backend's name.
         hint = "" if "/" in backend or "@" in backend else nearest_name(backend, ("describe", "simulated"))
         hint = f"{hint} " if hint.startswith("did you mean") else ""
         raise ConfigError(f"--mllm {name if equals else ''}: {hint}expected {_FORMS}".replace("--mllm :", "--mllm:"))
@@ -184,6 +189,7 @@ def open_engine(
         opener, address=address, workers=workers, keys=_environment_of(mllms), batch_mllms=batch_mllms,
         on_gpu=any(one.backend == "transformers" for one in mllms),
     )  # fmt: skip
+    # Only now: it is the cluster that is asked for its GPUs.
     for processor in processors.values():
         processor.check()
     return found
@@ -198,6 +204,7 @@ def _environment_of(mllms: Sequence[CaptionerSpec]) -> dict[str, str]:
         return {}
     names = {name for one in mllms if one.urls for name in (key_variable(one.name), OPENAI_VARIABLE)}
     proxies = getproxies()
+    # In lower case, and empty where there is no proxy: `getproxies` lets that win over what a worker's machine has.
     return {name: os.environ[name] for name in sorted(names & os.environ.keys())} | {
         name: proxies.get(name.removesuffix("_proxy"), "") for name in PROXY_VARIABLES
     }
@@ -220,6 +227,7 @@ def _open(mllm: CaptionerSpec, images: Path, options: CaptionerOptions) -> Capti
     if mllm.backend == "vllm":
         raise ConfigError(f"--mllm {mllm.name}: vllm needs --engine ray; or run `vllm serve` and give its URL")
     given = options.of(mllm.backend)
+    # Imported one by one: torch and transformers take seconds, and only local models need them.
     if mllm.backend == "simulated":
         from textreid.captioning.backends.simulated import SimulatedMLLM, error_rate_of
         from textreid.synthetic import read_people

@@ -26,7 +26,8 @@ from textreid.progress import Progress
 StrPath = str | os.PathLike[str]
 
 _SHOWN = 3  # images of a preview
-# What the estimate assumes: English text, a small picture, a caption of two or three sentences.
+# What the estimate assumes: English text, a small picture, a caption of two or three sentences. Models read from 10 to
+# 256 tokens in a crop (docs/captioning.md), so a user is told to measure.
 _CHARACTERS_PER_TOKEN = 4.5
 _PICTURE_TOKENS = 200
 _CAPTION_TOKENS = 60
@@ -151,6 +152,7 @@ class CaptionPlan:
         """Run the job; see `caption`."""
         with Progress("captioning", "captions", visible=show) as progress:
             display = _Display(progress, self)
+            # Before the engine is opened: the user is told where pictures go while none has gone there.
             display.begin()
             return caption_images(
                 self.images,
@@ -195,6 +197,7 @@ def plan_captions(
     options.check(specs)
     asked = slots_of([one.name for one in specs], slots, read_templates(Path(templates)) if templates else None)
     by_model = read_prices(Path(prices)) if prices else {}
+    # The images last, so that a slip in another setting is told before a large folder is looked through.
     return CaptionPlan(
         Path(images), Path(out), specs, tuple(asked), select_images(Path(images), limit, sample, seed), settings,
         options, {one.name: by_model[one.model] for one in specs if one.model in by_model},
@@ -231,9 +234,11 @@ class _Display:
 
     def update(self, counts: JobCounts) -> None:
         """Show the counts, and what is new."""
+        # With what earlier runs did as the start, so that the rate and the time left are those of this run.
         if not self._begun:
             self._begun = True
             self._progress.start(counts.done)
+        # The counts keep every notice, and come again every second.
         for notice in counts.notices:
             self._say_once(notice)
         if counts.damaged:

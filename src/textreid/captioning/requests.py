@@ -31,10 +31,13 @@ if TYPE_CHECKING:
 Span = tuple[int, int]
 FAILED = "failed-"  # in front of the kind of a failure: the status of a row without a caption
 _JPEG_QUALITY = 90
-_CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length")  # as servers call it, in lower case
+# In lower case: OpenAI and vLLM say length, Anthropic and Gemini max_tokens, Mistral model_length.
+_CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length")
+# OpenAI and Azure say content_filter; the other names are those of Gemini.
 _WITHHELD = ("content_filter", "safety", "prohibited_content", "recitation", "blocklist")
 NO_THOUGHTS = """--field chat_template_kwargs='{"enable_thinking": false}'"""
 # First answers of an MLLM, and images that they are about, after which none that can be used means that none will be.
+# Both, for a picture without a person alone gives nine: three slots, three attempts.
 _ANSWERS, _IMAGES = 48, 12
 _EXAMPLE = 300  # characters
 _ADVICE = {
@@ -260,6 +263,7 @@ class FirstAnswers:
             CaptionError: it is the last of too many that cannot be used; says why, with an example, and what to do.
         """
         row = answer.row
+        # Failures have a limit of their own, --max-failures, and tell nothing of the MLLM's words.
         if answer.failure or row.mllm in self._useful:
             return
         if row.status == OK:
@@ -286,12 +290,15 @@ def unusable(rows: Sequence[CaptionRow]) -> str:
 
 def requests_for(image: str, slot: Slot, settings: Settings) -> list[Request]:
     """Return what ``slot`` of ``image`` is asked, at first and after each rejection: another instruction each time."""
+    # Nothing else goes in, such as a place in the order: a job that grows or goes on elsewhere asks the same.
     chance = Chance.of(settings.seed, "captions", slot.name, image)
     choices: list[Instruction] = []
     requests = []
     for _ in range(settings.attempts):
+        # A static slot has one choice, so that only the seed can bring another answer.
         choices = choices or list(slot.choices)
         instruction = choices.pop(chance.whole(0, len(choices)))
+        # Below 2^31: some servers hold a seed in a signed integer of 32 bits.
         requests.append(Request(instruction, chance.whole(0, 1 << 31)))
     return requests
 
@@ -313,9 +320,11 @@ async def caption_image(
         if not open_:
             break
         requests = [plans[slot.name][turn] for slot in open_]
+        # In one call, so that a server with a prefix cache reads the picture once.
         captions = await captioner.caption(root / image, requests)
         for slot, request, caption in zip(open_, requests, captions, strict=True):
             answer = answers[slot.name] = answer_of(image, slot, request, caption, answers.get(slot.name))
+            # Here, not at the end of all turns: an MLLM of no use is then stopped after a third of the requests.
             first.see(answer)
     return [answers[slot.name] for slot in slots]
 
@@ -359,6 +368,7 @@ def _moved(spans: Sequence[Span], cleaned: Cleaned) -> tuple[Span, ...]:
 def _unfinished(caption: Caption) -> CaptionFailure | None:
     """Say why an answer that came is not kept, if so: a sentence that was cut would pass for a short one."""
     if caption.cut_off:
+        # An end tag as the very last word is `dialect`'s, around thoughts that came without an answer.
         thinks = "<think>" in caption.text and "</think>" not in caption.text.rstrip().removesuffix("</think>")
         advice = f"raise --max-tokens, or turn its thoughts off: {NO_THOUGHTS}" if thinks else "raise --max-tokens"
         return CaptionFailure("cut-off", f"the answer reached the most tokens allowed; {advice}")
@@ -374,7 +384,9 @@ def read_picture(image: Path, longest_side: int, shortest_side: int = 1) -> "Ima
         ImageError: the file cannot be read as a picture.
     """
     picture = read_image(image, at_least=(longest_side, longest_side))
+    # It never enlarges: more pixels of a small crop would only cost more tokens.
     picture.thumbnail((longest_side, longest_side), reducing_gap=2.0)
+    # Last, for a server with a least size refuses what is below; a narrow crop may grow beyond the longest side.
     if min(picture.size) < shortest_side:
         scale = shortest_side / min(picture.size)
         picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))

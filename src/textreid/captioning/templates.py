@@ -31,9 +31,10 @@ _TOKEN = re.compile(r"\[([^\[\]]*)\]|([\[\]{}])")
 _PART = re.compile(r"\{([^{}]*)\}")
 _SLOT = re.compile(r"\[([^\[\]]*)\]")
 
-# What an LLM lays its templates out with.
 _FEWEST_SLOTS = 2
-_OPENING_WORDS = 3
+_OPENING_WORDS = 3  # as the turn "openings" of `discovery` asks for
+
+# What an LLM lays its templates out with. A thought or a fence may lack its end, when the answer was cut off.
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"```[\w-]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _MARKER = re.compile(
@@ -76,6 +77,7 @@ def slot_name(slot: str) -> str:
 @cache
 def own_templates() -> dict[str, Template]:
     """Return the templates that come with textreid, by id."""
+
     text = files("textreid.captioning").joinpath("templates.toml").read_text(encoding="utf-8")
     return {name: Template(name, pattern) for name, pattern in tomllib.loads(text)["templates"].items()}
 
@@ -128,6 +130,7 @@ def _toml_entries(path: Path, text: str) -> list[tuple[int, str, str]]:
             f'{path}: expected one table [templates] with entries such as: t1 = "A [gender] in [clothing]."'
         )
     entries = []
+    # tomllib does not tell in which line a key stands.
     for name, pattern in templates.items():
         key = re.compile(rf"""\s*["']?{re.escape(name)}["']?\s*=""")
         line = next((number for number, line in enumerate(text.splitlines(), 1) if key.match(line)), 1)
@@ -178,6 +181,7 @@ def fill(pattern: str, phrase: Callable[[str], str | None], nothing: Callable[[s
     def part(match: re.Match[str]) -> str:
         return next((text for text in map(try_to_fill, match[1].split("|")) if text is not None), "")
 
+    # Optional parts first: what goes with one needs nothing in its place.
     return _SLOT.sub(lambda match: phrase(match[1]) or nothing(match[1]), _PART.sub(part, pattern))
 
 
@@ -242,7 +246,7 @@ def _candidates(answer: str) -> Iterator[str]:
     for text in [match[1] for match in _FENCE.finditer(answer)] or [answer]:
         try:
             yield from _strings(json.loads(text))
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError):  # the latter of thousands of brackets in each other
             yield from text.splitlines()
 
 
@@ -256,11 +260,12 @@ def _strings(value: Any) -> Iterator[str]:
 
 def _tidy(line: str) -> str:
     line = line.strip().replace("\\[", "[").replace("\\]", "]").replace("**", "").replace("__", "")
-    if line.startswith("|"):
+    if line.startswith("|"):  # a row of a table, of which the other cells number or name the template
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         line = max(cells, key=lambda cell: cell.count("[") + cell.count("{"))
     line = _MARKER.sub("", line).rstrip(", ").strip(_QUOTES + " ")
-    line = _MARKER.sub("", line)
+    line = _MARKER.sub("", line)  # again, for in a list of strings the number stands inside the quotes
+    # Other brackets are slots only where there are none in ours: "{[hair]}" is one slot, "[hair] {or hat}" is a slip.
     if "[" not in line or "{[" in line:
         line = _OTHER_SLOT.sub(_in_brackets, line)
     line = _SLOT.sub(lambda match: f"[{_spelling(match[1])}]", " ".join(_CONTROL.sub(" ", line).split()))

@@ -15,20 +15,22 @@ takes every stray fault for a full queue; here the few that any server has are b
 import math
 from statistics import median
 
+# Factors of the limit in a trial: at most, in the first one after the start, in a fine one at most, at least.
 _LARGEST_STEP, _BOLD_STEP, _FINE_STEP, _SMALLEST_STEP = 2.0, 1.4, 1.1, 1.05
 _FEW, _MANY = 16, 64  # answers that a decision on a large and on a small step waits for, at least
 _LONGEST_REST = 32  # most rounds at rest between two trials
+# Harder at first: the fast start may have doubled while the first refusals were on their way.
 _RETREAT, _FIRST_RETREAT = 0.9, 0.75
 _RECENT = 8  # answers whose latency can end the fast start
 _SLOWER = 1.5  # times the first latency, when it does; up to the capacity the bursts of a doubling limit wait for less
-_LONGEST_START = 10_000  # answers
+_LONGEST_START = 10_000  # answers; each is remembered until the start ends, and with little to send it would not end
 _GRADUAL = 0.5  # requests by which one answer raises the limit towards a trial, at most
 _WELL_WORTH = 0.7  # growth of throughput that shows that a refusal was not for the limit
 _USEFUL = 0.25  # growth of throughput, as a share of the growth of the limit, that a larger limit is worth
 _USELESS = 0.1  # loss of throughput, as a share of the loss of the limit, that a smaller limit is worth
 _CHANGED = 1.25  # ratio of two rounds' latencies at one limit that is no accident, if a third round confirms it
 _A_FEW = 2  # refusals that mean nothing
-_FORGIVEN = 0.05  # of a refusal, by every answer
+_FORGIVEN = 0.05  # of a refusal, by every answer: those of fewer than one request in twenty do not add up
 _HANGING = 0.1  # share of the limit whose time-outs count as the server saying that it is too much
 
 
@@ -72,6 +74,7 @@ class AdaptiveLimit:
     def start(self, under_way: int) -> int:
         """Return a number for a request that starts; ``under_way`` is the count of those that have, this one too."""
         self._requests += 1
+        # Full at least once in a round: only then did the limit decide how many were under way.
         self._fitting |= under_way >= self.limit
         if self._sent is not None:
             self._sent.append(under_way)
@@ -108,6 +111,7 @@ class AdaptiveLimit:
         """Learn that request ``number`` timed out; some do hang, but when many do, it was too much for the server."""
         if number >= self._first:
             self._time_outs += 1
+            # Not the share alone: a tenth of the first limit, 16, is less than two requests.
             if self._time_outs > max(2 * _A_FEW, _HANGING * self._limit):
                 self._retreat()
 
@@ -123,6 +127,7 @@ class AdaptiveLimit:
             return
         if len(self._answers) > _LONGEST_START:
             self._end_start(self._limit)
+        # One more for each answer: all that are under way come back once in a round trip, in which the limit doubles.
         elif self._fitting:
             self._limit = self._target = min(self._limit + 1, self._largest)
 
@@ -135,6 +140,7 @@ class AdaptiveLimit:
         self._ceiling = self._limit
         if self._sent is not None:
             self._end_start(self._limit * _FIRST_RETREAT)
+        # A trial of more has failed, and the limit before it was borne: no need to go below that.
         elif self._trial and self._rested and self._rested[0] < self._target:
             self._reject(self._rested[0])
         else:
@@ -152,6 +158,7 @@ class AdaptiveLimit:
                 self._begin(self._limit)  # a pause of the machine, or a change? measure again
                 return
             # The server has become another one: what was learnt of it is out of date.
+            # A faster one may bear more, a slower one less.
             self._up = self._rested is None or latency < self._rested[1]
             self._step, self._rest, self._rest_length = _BOLD_STEP, 0, 1
             self._ceiling = self._largest
@@ -169,13 +176,16 @@ class AdaptiveLimit:
 
     def _judge_trial(self, latency: float) -> None:
         before, latency_before = self._rested or (self._limit, latency)
+        # Logarithms of the growth of the limit and, by Little's law, of the throughput; below 0 in a trial of less.
         larger = math.log(self._limit / before)
         faster = larger - math.log(latency / latency_before)
         # Up: the added requests did some work. Down: those taken away had done next to none.
         if self._up and faster > _WELL_WORTH * larger:
             self._ceiling = self._largest
+        # More is taken for a small gain, less only for next to no loss: too few requests leave the server idle.
         if faster > (_USEFUL if self._up else _USELESS) * larger:
             self._rested = (self._limit, latency)
+            # Twice as far (in the logarithm) the next time; downwards in fine steps only.
             self._step = min(_LARGEST_STEP if self._up else max(self._step, _FINE_STEP), self._step**2)
             self._rest_length = 1
             self._try()
@@ -187,12 +197,15 @@ class AdaptiveLimit:
         """Begin a round at the next limit to try."""
         if self._up:
             target = min(max(self._limit * self._step, self._limit + 1), self._largest)
+            # Half the way (in the logarithm) to where the server refused, and no further. The ceiling rises with every
+            # trial that meets it, for a server may come to bear more.
             half_way = math.sqrt(self._limit * self._ceiling)
             if target > half_way:
                 target = max(self._limit, half_way)
                 self._ceiling = min(self._ceiling * _SMALLEST_STEP, self._largest)
         else:
             target = max(1.0, min(self._limit / self._step, self._limit - 1))
+        # No room in this direction, be it at a bound or below the ceiling: the other way, after a rest.
         if target == self._limit:
             self._step = _SMALLEST_STEP
             self._reject(self._limit)
@@ -205,6 +218,7 @@ class AdaptiveLimit:
         fine = self._step <= _FINE_STEP
         self._step = _finer(self._step)
         self._rest = self._rest_length
+        # Where fine steps find nothing the limit is right for now, so that trials may become rarer.
         if fine or not self._up:
             self._up = not self._up
             self._step = min(self._step, _FINE_STEP)

@@ -20,7 +20,9 @@ OPENAI_VARIABLE = "OPENAI_API_KEY"
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _OPENAI_HOST = "api.openai.com"
 _LONGEST_MESSAGE = 300  # characters
+# Servers repeat the key that they refuse, some with stars in the middle.
 _KEY_LIKE = re.compile(r"\b(sk|pk|key|hf|gsk|xai|api)[-_][\w*-]{8,}")
+# As the hosts files of Debian and Red Hat have them.
 _LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 
 
@@ -38,7 +40,7 @@ def checked_url(url: str, option: str = "") -> str:
     begin = f"{option}: " if option else ""
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, _ = parts.hostname, parts.port  # read here, for it is only reading that raises
     except ValueError:
         host, parts = None, urlsplit("")
     if parts.username or parts.password or parts.query:
@@ -140,9 +142,11 @@ def proxy_for(url: str) -> Proxy | None:
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     proxies = getproxies()
     kind = parts.scheme if proxies.get(parts.scheme) else "all"
+    # This machine needs no entry in NO_PROXY: what is meant to stay here must not depend on one.
     address = proxies.get(kind)
     if not address or is_loopback(host) or _is_exempt(host, port, proxies.get("no", "")):
         return None
+    # In reverse, small letters come first, as `getproxies` prefers them.
     variable = next(
         (name for name in sorted(os.environ, reverse=True) if name.lower() == f"{kind}_proxy" and os.environ[name]),
         "the system's settings",
@@ -177,7 +181,7 @@ def is_loopback(host: str) -> bool:
     >>> [is_loopback(host) for host in ("127.0.0.2", "::1", "LOCALHOST.", "127.1", "gpu.example.org")]
     [True, True, True, True, False]
     """
-    name = host.rstrip(".").lower().partition("%")[0]
+    name = host.rstrip(".").lower().partition("%")[0]  # an IPv6 address may name an interface: fe80::1%eth0
     if name in _LOOPBACK_NAMES or name.endswith(".localhost"):
         return True
     found = _addresses(name)

@@ -23,11 +23,12 @@ from textreid.captioning.requests import CaptionFailure
 from textreid.version import __version__
 
 _T = TypeVar("_T")
-_TOO_MANY = (429, 503)
-_PASSING = (408, 409, 425)
+_TOO_MANY = (429, 503)  # 503 is what nginx says above its limits unless told otherwise
+_PASSING = (408, 409, 425)  # 409: OpenAI's own client takes it for a lock that was not to be had in time
 # Kinds of answers that came, but cannot be read: a first contact of this kind, or nothing but such, is an error.
 UNREADABLE = frozenset({"not-json", "not-unpacked", "broken-json", "not-utf-8", "no-choices"})
 _SHOWN = 80  # characters of an answer that is not one
+# What vLLM, llama.cpp, Ollama, LM Studio, OpenAI and others say of a picture for a model that sees none.
 _NO_PICTURES = re.compile(
     r"(?:image|vision)(?: input)?s? (?:is|are) not (?:supported|enabled)"
     r"|not support(?:ed)? (?:the )?(?:image|vision|multimodal|picture)"
@@ -112,7 +113,9 @@ class Connection:
         self._key = key
         self._proxy = proxy_for(self.url)
         self.place = f"{self.url} (through the proxy {self._proxy})" if self._proxy else self.url
+        # An answer may be long in the making; a server that does not take the connection is not there.
         self._timeout = httpx2.Timeout(timeout, connect=min(10.0, timeout))
+        # Once for all clients: reading the certificates takes some 40 ms.
         self._certificates = httpx2.create_ssl_context()
         self._idle: list[httpx2.AsyncClient] = []
 
@@ -162,6 +165,7 @@ class Connection:
         if isinstance(error, httpx2.DecodingError):
             message = f"{self.place}: an answer that is not compressed as its header says: {self.redact(str(error))}"
             return AttemptError(CaptionFailure("not-unpacked", message), passing=True)
+        # A server that is slow may be waited for, one that takes no connection is an error at first contact.
         if isinstance(error, httpx2.TimeoutException) and not isinstance(error, httpx2.ConnectTimeout):
             return AttemptError(CaptionFailure("time-out", f"{self.place}: no answer in time"), passing=True)
         reason = self.redact(str(error) or type(error).__name__)
@@ -184,9 +188,11 @@ class Connection:
         refuses_a_field = _REFUSES_A_FIELD.search(response.text)
         if status == 404 and not refuses_a_field:
             return AttemptError(replace(refused, kind="not-found"), passing=False)
+        # Not followed: pictures would go to a place that nobody was told of.
         if 300 <= status < 400:
             message = f"{self.place} redirects to {self.redact(headers.get('location', '?'))}; give the final URL"
             return AttemptError(replace(fatal, message=message), passing=False)
+        # Before what may pass: llama.cpp and Ollama say this with 500.
         if _NO_PICTURES.search(response.text):
             message = f"{self.place} takes no pictures (HTTP {status}: {said}); serve a model that sees"
             return AttemptError(replace(fatal, kind="no-pictures", message=message), passing=False)
@@ -199,6 +205,7 @@ class Connection:
     def _object(self, response: httpx2.Response) -> dict[str, Any]:
         """Return the JSON object of an answer, whatever its header says of it."""
         content, kind = response.content, response.headers.get("content-type", "") or "no content type"
+        # By the bytes, for JSON has its own way to tell UTF-8 from UTF-16; then by what the header claims.
         try:
             text = content.decode(json.detect_encoding(content))
         except UnicodeDecodeError:
@@ -242,7 +249,9 @@ async def retrying(tries: int, backoff: float, longest_wait: float, attempt: Cal
             if not error.passing or error.retry_after > longest_wait:
                 raise
             wait = min(longest_wait, backoff * 2**number)
+            # Anywhere from none of it to all: requests that failed together must not come again together.
             await asyncio.sleep(error.retry_after + random.uniform(0, wait))  # noqa: S311 - jitter
+    # Outside, so that the error of the last attempt is raised, and not waited for.
     return await attempt()
 
 
@@ -266,6 +275,7 @@ def _message(response: httpx2.Response) -> str:
 
 def _retry_after(headers: httpx2.Headers, now: float | None = None) -> float:
     """Return the seconds that the server asks to wait, or 0: ``Retry-After`` in seconds or as a date, or in ms."""
+    # The first is OpenAI's and Azure's own, and finer than the standard one beside it.
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         with contextlib.suppress(ValueError, OverflowError):
             seconds = float(headers.get(name, "")) * unit

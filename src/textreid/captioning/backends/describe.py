@@ -95,6 +95,7 @@ class Look:
 
 def read_look(picture: Image.Image) -> Look:
     """Read what the pixels of an RGB crop of one person tell."""
+    # int64, for the numbers of `_cells` do not fit into a byte.
     pixels = to_pixels(picture, _HEIGHT, _WIDTH).astype(np.int64)
     shares = _table()[_cells(pixels, _NAMES)]  # (H, W, colours)
     light = np.tensordot(_LUMINANCE, pixels, 1)

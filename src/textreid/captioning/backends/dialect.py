@@ -15,7 +15,8 @@ from textreid.captioning.backends.connection import AttemptError, Connection
 from textreid.captioning.requests import NO_THOUGHTS, Caption, CaptionFailure, Usage
 from textreid.errors import ConfigError
 
-_SMALLEST_SIDE = 56  # pixels, to which a picture is made smaller when a server finds it too large
+_SMALLEST_SIDE = 56  # pixels, to which a picture is made smaller when a server finds it too large; Qwen2-VL's own least
+# 404 and 500 come here only when their words name a field, see `connection`.
 _LEARNS_FROM = (400, 404, 413, 415, 422, 500, 501)
 _FIXED = ("model", "messages")
 _COMPLETION_TOKENS = "max_completion_tokens"  # what some servers have for max_tokens
@@ -113,7 +114,7 @@ class Dialect:
         given = {name: value for name, value in self.fields.items() if not isinstance(value, Rename)}
         fields = {name: value for name, value in {**standard, **given}.items() if value is not None}
         sent = {self._names.get(name, name): self._bounded(name, value) for name, value in fields.items()}
-        sent.pop("", None)
+        sent.pop("", None)  # what is left out is renamed to nothing
         return {"model": model, "messages": messages, **sent}
 
     def content(self, picture: str, text: str) -> list[dict[str, Any]]:
@@ -133,7 +134,9 @@ class Dialect:
         """
         if error.status not in _LEARNS_FROM:
             return False
+        # Gateways put the words of the server behind them, JSON as well, into a string of their own.
         said = error.said.replace('\\"', '"')
+
         learnt = self._learn_form(said) or self._learn_field(said, sent) or self._learn_size(said, error.status)
         if not learnt:
             return False
@@ -146,6 +149,7 @@ class Dialect:
         if "context" in said:  # the picture and the request alone are too long, whatever the field that is named
             return ""
         named = [name for name in sent if name not in _FIXED and _names(said, name)]
+        # Where the server points at one field, others may be named as well, as advice.
         param = re.search(r'"param"\s*:\s*"(\w+)"', said)
         named = [param[1]] if param and param[1] in named else named
         own = {sent_as: name for name, sent_as in self._names.items() if sent_as}
@@ -157,6 +161,7 @@ class Dialect:
             other = next((one for match in _ANOTHER_NAME.finditer(said) for one in match.groups() if one), "")
             if not other and sent_as == "max_tokens" and _COMPLETION_TOKENS in said:
                 other = _COMPLETION_TOKENS
+            # The least change that the words allow: a limit to the value, another name, and only then without it.
             if bound := self._learn_bound(name, sent[sent_as], said):
                 done.append(bound)
             elif other and other not in sent:
@@ -192,8 +197,10 @@ class Dialect:
         """Make pictures smaller or larger where a refusal speaks of their size."""
         if status != 413 and (_COUNT.search(said) or not (_PICTURE.search(said) or _SIDES.search(said))):
             return ""
+        # A complaint about a large picture may hold such words as well, beside those of what is too large.
         small = _TOO_SMALL.search(said)
         if small and status != 413 and not re.search(r"too (?:large|big)|exceed", said, re.IGNORECASE):
+            # One more, for some want sides that are "larger than 28", as Qwen's patches are.
             side = int(float(small[1])) + 1 if small[1] else _SMALLEST_SIDE
             if self.shortest_side < side <= 1024:
                 self.shortest_side = side
@@ -201,6 +208,7 @@ class Dialect:
         if status == 413 or _TOO_LARGE.search(said):
             sides = _SIDES.search(said)
             side = min(int(one) for one in sides.groups() if one) if sides else 0
+            # The size that is named may be that of the picture itself: then half of what was sent.
             if not _SMALLEST_SIDE <= side < self.longest_side:
                 side = self.longest_side // 2
             if side >= _SMALLEST_SIDE:
@@ -249,6 +257,7 @@ async def ask(
         try:
             return read_answer(await connection.request("POST", "/chat/completions", body), connection)
         except AttemptError as error:
+            # A request beside this one may have learnt the same meanwhile: then only to ask as is now known.
             if version == dialect.version and not dialect.learn(error, body):
                 raise _with_own_fields(error, dialect) from None
 

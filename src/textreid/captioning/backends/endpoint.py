@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from textreid.captioning.backends.adaptive_limit import AdaptiveLimit
 
-_OPENS_AFTER = 5  # failures in a row
+_OPENS_AFTER = 5  # failures in a row; where 7 % fail by chance, five in a row come twice in a million requests
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between two probes of an endpoint that is down
-_PAUSES_AFTER = 3  # refusals in a row
+_PAUSES_AFTER = 3  # refusals in a row; the first two may be strays, which `AdaptiveLimit` bears as well
 
 
 class EndpointDownError(Exception):
@@ -63,6 +63,7 @@ class Endpoint:
     def refused(self, number: int, retry_after: float, now: float) -> None:
         """Learn that request ``number`` was one too many, as the server said, and when to try again."""
         self.limit.refused(number)
+        # A refusal is an answer: somebody is there.
         self.down_since, self._failures = None, 0
         self._refusals += 1
         if self._refusals >= _PAUSES_AFTER:
@@ -73,6 +74,7 @@ class Endpoint:
         if timed_out:
             self.limit.timed_out(number)
         self._failures += 1
+        # In a pause it is the others of a full limit that fail, one by one: they must not make the next pause longer.
         if self._failures < _OPENS_AFTER or now < self.resumes_at:
             return
         self.down_since = self.down_since or now
@@ -131,6 +133,7 @@ class Dispatcher:
         try:
             return await future
         except asyncio.CancelledError:
+            # The permit may have come in the same turn of the loop: kept, it would take a place for ever.
             if future.done() and not future.cancelled() and future.exception() is None:
                 self.release(future.result())
             raise
@@ -142,6 +145,7 @@ class Dispatcher:
 
     def _hand_out(self) -> None:
         now = time.monotonic()
+        # All serve their own queues first: an image's requests should stay together at one prefix cache.
         for endpoint, queue in self._queues.items():
             self._serve(endpoint, queue, now)
         for endpoint in self._queues:
@@ -172,6 +176,8 @@ class Dispatcher:
         if self._timer:
             self._timer.cancel()
             self._timer = None
+        # A pause ends without any request that would hand out the next permits.
         pauses = [endpoint.resumes_at for endpoint in self._queues if endpoint.resumes_at > now]
         if pauses:
+            # A little later, for the loop may call a tick of its clock too early.
             self._timer = asyncio.get_running_loop().call_later(min(pauses) - now + 0.001, self._hand_out)

@@ -104,6 +104,7 @@ class OpenAICompatible:
         if wrong:
             return [wrong] * len(requests)
         picture = _Picture(image)
+        # Before an endpoint is chosen, so that a damaged file takes nobody's turn.
         try:
             await picture.encode(self._dialects[self.endpoints[0]])
         except ImageError as error:
@@ -117,6 +118,7 @@ class OpenAICompatible:
         """Return what makes it useless to send requests: the failure of the first endpoint that has one, or None."""
         if self._contact is None:
             self._contact = asyncio.create_task(self._contact_all())
+        # Shielded: hundreds of images wait for the one task, and one that is given up must not end it for the others.
         return await asyncio.shield(self._contact)
 
     def outcomes(self) -> dict[str, dict[str, int]]:
@@ -148,6 +150,7 @@ class OpenAICompatible:
             return CaptionFailure("endpoint-down", f"no answer for {options.outage:g} s: {down}")
 
     async def _attempt(self, picture: "_Picture", request: Request, preferred: Endpoint) -> Caption:
+        # A permit for one attempt: a request that waits for its next one leaves the place to others.
         permit = await self._dispatcher.acquire(preferred)
         endpoint = permit.endpoint
         try:
@@ -222,6 +225,7 @@ class OpenAICompatible:
                 raise
         if self.model in names:
             return
+        # Through the dialect, which so learns what the server refuses before hundreds of pictures are on their way.
         question = [{"role": "user", "content": "Say yes."}]
         try:
             await ask(connection, self._dialects[endpoint], self.model, lambda: question, self._fields(0, max_tokens=1))

@@ -141,6 +141,7 @@ def error_rate_of(model: str) -> float:
 
 def _misbelieve(person: Person, chance: Chance, error_rate: float) -> tuple[Person, frozenset[str]]:
     """Return what a captioner that errs takes ``person`` for, and the names of the fields in which it errs."""
+    # Colours err garment by garment, everything else once a caption.
     errors = {kind for kind, share in _SHARES.items() if kind != "colour" and chance.happens(error_rate * share)}
     changes: dict[str, Any] = {}
     for field in ("upper_colour", "lower_colour", "shoes_colour"):

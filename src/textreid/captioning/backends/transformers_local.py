@@ -110,7 +110,9 @@ class LocalMLLM:
             if len(batch) == 1:
                 message = f"{self.model}: {type(error).__name__}: {error}"
                 return [CaptionFailure("model-error", message, permanent=True)]
+            # One by one, so that only the request at fault fails.
             return [answer for each in batch for answer in await self._answer([each])]
+        # Outside the handler: while the error is there, its traceback holds the tensors of the pass that failed.
         torch.cuda.empty_cache()
         half = (len(batch) + 1) // 2
         self._batch_size = min(self._batch_size, half)
@@ -123,6 +125,7 @@ class LocalMLLM:
         sampling = (
             {"do_sample": True, "temperature": options.temperature} if options.temperature else {"do_sample": False}
         )
+        # Forked: the random numbers of a program that captions in between stay what they would have been.
         with _ONE_AT_A_TIME, torch.inference_mode(), torch.random.fork_rng(enabled=True):
             torch.manual_seed(batch[0].request.seed)
             inputs = self._processor.apply_chat_template(
@@ -144,6 +147,7 @@ class LocalMLLM:
 
     def _end_of(self, written: Sequence[int]) -> tuple[int, str]:
         """Return the number of tokens in an answer without its padding, and why it ends, as servers say it."""
+        # A number, a list of several, or nothing, by model.
         ends = self._network.generation_config.eos_token_id
         ends = self._processor.tokenizer.eos_token_id if ends is None else ends
         ends = ends if isinstance(ends, list) else [ends]

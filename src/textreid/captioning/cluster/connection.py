@@ -43,6 +43,7 @@ def connect(address: str | None, workers: int | None) -> bool:
     Raises:
         ConfigError: ray is not installed, or there is no cluster at ``address``.
     """
+    # Before the import, at which Ray reads some of them; what the user has set stands.
     for name, value in _RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -62,6 +63,7 @@ def connect(address: str | None, workers: int | None) -> bool:
             else:
                 ray.init(num_cpus=workers, include_dashboard=False, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
+        # Ray explains at length; its first line says what happened.
         place = f"--ray-address {address}" if address else "Ray cannot be started here"
         raise ConfigError(f"{place}: {str(error).strip().splitlines()[0]}") from error
     return True
@@ -127,6 +129,7 @@ def clear_errors() -> Iterator[None]:
         yield
     except (ray.exceptions.RayError, ConnectionError, TimeoutError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        # Of an actor that cannot be made Ray shows the traceback, whose last line is the cause.
         raise _lost(lines[-1] if "creation task" in lines[0] else lines[0]) from error
 
 

@@ -92,6 +92,7 @@ class RayEngine:
     ) -> None:
         self._open, self._keys, self._batch_mllms = open_captioners, dict(keys or {}), batch_mllms
         self._ours = connect(address, workers)
+        # What runs by now is Ray's own, or the program's, and need not end before Ray does.
         self._threads = set(threading.enumerate())
         import ray
 
@@ -110,7 +111,7 @@ class RayEngine:
                     await self._ask_workers(job, images)
                 for mllm in self._batch_mllms:
                     await ask_in_batches(mllm, job)
-                watcher.cancel()
+                watcher.cancel()  # the group would wait for it, and it has no end of its own
         except* ClusterLostError:
             self._ours = False  # there is nothing left to shut down, and Ray would wait for it
             raise
@@ -136,6 +137,7 @@ class RayEngine:
 
         with clear_errors():
             control = ray.remote(num_cpus=0)(_Control).remote()
+            # Waited for, since workers ask for the keys before they make a captioner.
             await control.hold.remote(self._keys)
         stop_task = asyncio.create_task(_stop(job, control))
         workers = min(self.workers, batches_of(images))
@@ -214,6 +216,7 @@ class _Worker:
         yield pa.table({"result": pa.array([pickle.dumps(result)], pa.binary())})
 
     async def _result(self, batch: Sequence[Image]) -> _Result:
+        # One task, for the calls that come at once all wait for the same captioners.
         if self._opening is None:
             self._opening = asyncio.create_task(self._opened())
         captioners = await asyncio.shield(self._opening)
@@ -221,6 +224,7 @@ class _Worker:
         answered = [(image[0], each) for image, each in zip(batch, answers, strict=True) if each is not None]
         if answered:
             return _Result(self._name, answered)
+        # Nothing of this batch was begun, for the job was stopped: the worker's last word, when its other calls end.
         async with self._idle:
             await self._idle.wait_for(lambda: self._begun == self._answered)
         return _Result(self._name, drained=self._answered)
@@ -231,6 +235,7 @@ class _Worker:
                 f"{self._root}: a worker of the Ray cluster, on {os.uname().nodename}, sees no such folder; "
                 "mount the images under the same path on every machine"
             )
+        # Before the captioners are made, which read keys and proxies from the environment.
         os.environ.update(await self._control.keys.remote())
         self._stopped = asyncio.ensure_future(self._control.stopped.remote())
         return self._open()
@@ -239,6 +244,7 @@ class _Worker:
         """Return the answers about one image; None if the job was stopped before."""
         _, name, columns = image
         async with self._room:
+            # Asked inside: what has waited for room must not begin after a stop.
             if self._stopped.done():
                 return None
             self._begun += 1
@@ -267,6 +273,8 @@ async def _deliver(job: Job, dataset: Any, workers: int) -> None:
             received[result.worker] += len(result.answers)
             if result.drained is not None:
                 drained[result.worker] = result.drained
+            # To read the data set to its end would send all that is left through the workers. By their counts, for a
+            # worker's last word may come before answers of its other calls.
             if len(drained) >= workers and all(received[each] == drained[each] for each in drained):
                 return
 

@@ -42,7 +42,7 @@ from textreid.images import as_data_uri
 
 _MAX_MODEL_LENGTH = 4096  # tokens of picture, instruction and answer: many models' own limit would fill the GPU
 _BATCH = 32
-_ERROR = "__inference_error__"  # Ray Data's name for the column
+_ERROR = "__inference_error__"  # Ray Data's name for the column; rows that have it do not pass `answer_columns`
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,13 @@ class VLLMProcessor:
             engine_kwargs={
                 "tensor_parallel_size": self.tensor_parallel,
                 "max_model_len": _MAX_MODEL_LENGTH,
-                "limit_mm_per_prompt": {"image": 1},
+                "limit_mm_per_prompt": {"image": 1},  # else vLLM sets memory aside for more
                 "enable_prefix_caching": True,
             },
             concurrency=(copies, copies),
             batch_size=_BATCH,
             prepare_multimodal_stage={"enabled": True, "chat_template_content_format": "openai"},
-            should_continue_on_error=True,
+            should_continue_on_error=True,  # else one request that fails would end the run of all
             log_engine_metrics=False,
         )
         processor: Callable[[Any], Any] = build_processor(config, postprocess=answer_columns)
@@ -156,6 +156,7 @@ def chat_rows(
 
 def answer_columns(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is kept of vLLM's answer to a chat request."""
+    # Without the messages, or every answer would bring its picture back to the driver.
     names = ("number", "column", "generated_text", "num_input_tokens", "num_generated_tokens")
     return {name: row[name] for name in names}
 
@@ -203,15 +204,17 @@ async def ask_in_batches(mllm: BatchMLLM, job: Job) -> None:
                     request = requests_for(image, slot, job.settings)[turn]
                     answer = answer_of(image, slot, request, caption_of(row, mllm.sampling.max_tokens), before.get(key))
                     first.see(answer)
+                    # Not delivered yet: a second answer to what was delivered would be dropped.
                     if is_rejected(answer) and turn + 1 < job.settings.attempts:
                         rejected[key] = answer
                     else:
                         kept.append(job.deliver(number, [answer]))
-                await asyncio.gather(*kept)
+                await asyncio.gather(*kept)  # together, for one sync of the disk
         images = [
             (number, names[number], [column for _, column in keys])
             for number, keys in groupby(sorted(rejected), key=itemgetter(0))
         ]
+    # Still pending are images that `chat_rows` could not read, and what the engine has lost.
     for one in job.pending({mllm.name}):
         await job.deliver(one.number, await in_thread(partial(_without_answer, mllm, job, one)))
 
