@@ -2,7 +2,7 @@
 
 A file is written beside its final name, flushed to disk, then renamed. A folder is built under a
 temporary sibling name, gets its ``manifest.json`` last, and is then renamed: a folder with a manifest is
-complete, one without was interrupted. A killed process leaves a hidden ``.NAME.PID.partial``, which nothing reads.
+complete, one without was interrupted. A killed process leaves a hidden ``.NAME.PID.partial``, which is never read.
 """
 
 import hashlib

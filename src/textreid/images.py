@@ -27,7 +27,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_PIXELS = 100_000_000  # a larger picture is refused before it is decoded
-SMALLEST = (48, 16)  # height and width in pixels below which a picture shows nobody that words could describe
+SMALLEST = (48, 16)  # height and width in pixels below which a person is too small to be described
 _READ = (
     ".apng .avif .avifs .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tif .tiff .webp"
 )
@@ -148,7 +148,7 @@ class _DamagedError(ImageError):
 def _mend(stream: IO[bytes], name: str, at_least: tuple[int, int] | None) -> Image.Image | None:
     """Decode a damaged file without its metadata, or with its end made up where that changes few pixels.
 
-    What a decoder makes of a cut file tells nothing of how much it had to invent. So the end is made up in two ways:
+    What a decoder makes of a cut file does not tell how much it had to invent. So the end is made up in two ways:
     the pixels that differ are those that the file does not have.
     """
     stream.seek(0)
@@ -185,7 +185,7 @@ def _without_metadata(png: bytes) -> bytes:
 
 
 def _identify(stream: IO[bytes], name: str) -> Image.Image:
-    """Read the header, as `Image.open` does, which however warns of size through the process-wide filters."""
+    """Read the header as `Image.open` does, without its warning of size, which goes through process-wide filters."""
     Image.preinit()
     if any(kind not in Image.OPEN for kind in _FORMATS):
         Image.init()

@@ -9,7 +9,7 @@ from pathlib import Path
 from textreid.errors import DataError
 from textreid.images import HEIF_ADVICE, HEIF_SUFFIXES, read_suffixes
 
-# Pictures and videos that nothing here reads; other suffixes are not counted: they are not pictures.
+# Pictures and videos that textreid does not read; other suffixes are not counted: they are not pictures.
 _NOT_READ = ".3gp .arw .avi .cr2 .cr3 .dng .eps .exr .hdr .ico .jxl .jxr .m4v .mkv .mov .mp4 .mpg .nef .orf .pcx .pef "
 _NOT_READ += ".psd .raf .raw .rw2 .svg .svgz .tga .webm .wmv .xcf"
 _OTHER_SUFFIXES = HEIF_SUFFIXES | frozenset(_NOT_READ.split())

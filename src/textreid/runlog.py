@@ -118,7 +118,7 @@ class _TensorBoard:
         self._writer.flush()
 
     def rewrite(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Leave nothing but ``records``."""
+        """Replace what was written by ``records``."""
         if self._writer:
             self._writer.close()
             self._writer = None

@@ -1,4 +1,4 @@
-"""Seeded chance that is the same on every machine: exact arithmetic on PCG64 uniforms, and nothing else."""
+"""Seeded chance that is the same on every machine: exact arithmetic on PCG64 uniforms alone."""
 
 import zlib
 from collections.abc import Mapping, Sequence

@@ -37,11 +37,11 @@ class Encoder(Features, Protocol):
 
     @property
     def selected_on(self) -> str | None:
-        """The data that chose this checkpoint among others, in words; None where nobody recorded it."""
+        """The data that chose this checkpoint among others, in words; None where it was not recorded."""
 
     @property
     def training_text(self) -> tuple[str, ...] | None:
-        """Where the sentences it learned from come from (data sets, MLLMs); None where nobody recorded it."""
+        """Where the sentences it learned from come from (data sets, MLLMs); None where it was not recorded."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from textreid.datasets.benchmarks import PUBLISHED, Counts
 
-DIRECT_TRANSFER = "direct transfer"  # the setting of a row whose model saw nothing of the target
+DIRECT_TRANSFER = "direct transfer"  # the setting of a row whose model was not trained on the target
 _TOLERANCE = 0.01  # of the images or sentences may be absent, as in a copy with a few broken files
 
 

@@ -1,4 +1,4 @@
-"""Several models on several benchmarks in one report: JSON values, and tables which need nothing but these values."""
+"""Several models on several benchmarks in one report: JSON values, and tables made from these values alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -53,8 +53,8 @@ def open_folder(path: Path) -> ModelFolder:
 def training_text_of(weights: Path | str | None) -> tuple[str, ...] | None:
     """Tell where the sentences behind some weights come from, as `Model.training_text`; none for random ones (None).
 
-    OpenAI's CLIP, by its name on the hub, stands for itself: pairs from the web. Of other foreign weights nothing is
-    known.
+    OpenAI's CLIP, by its name on the hub, stands for itself: pairs from the web. Of other foreign weights it
+    is not known.
 
     Raises:
         ArtifactError, ModelError: as `open_folder`, where ``weights`` is a folder that textreid wrote.

@@ -51,9 +51,9 @@ class Model:
         encoder: the network, on any device.
         tokenizer: text to token ids.
         config: the shape of the network and the normalisation of its pixels.
-        selected_on: the data that chose this checkpoint among others, in words; None where nobody recorded it.
+        selected_on: the data that chose this checkpoint among others, in words; None where it was not recorded.
         training_text: where the sentences it learned from come from (names of data sets, of MLLMs, of the weights it
-            started from); None where nobody recorded it.
+            started from); None where it was not recorded.
         precision: of the features, ``"fp32"`` or ``"bf16"``.
         report: what became of each tensor of the file it was loaded from; None where it was not loaded.
     """

@@ -45,7 +45,7 @@ def read_clip(path: Path, activation: str | None = None) -> Source:
 
     Raises:
         ModelError: it is another kind of model, a CLIP that this package cannot express, or damaged; or it does not
-            tell its activation, and nobody else does.
+            tell its activation, and ``activation`` is None.
     """
     try:
         return _read(path, activation)

@@ -251,7 +251,7 @@ def _beside(content: object, place: Place) -> dict[str, str]:
 
 
 def _entries(content: object) -> dict[str, object]:
-    """Return what is in a mapping or a list, by name or number; nothing for anything else."""
+    """Return what is in a mapping or a list, by name or number; of anything else, an empty one."""
     if isinstance(content, (list, tuple)):
         content = dict(enumerate(content))
     return {str(name): value for name, value in content.items()} if isinstance(content, Mapping) else {}

@@ -95,7 +95,7 @@ class OnnxModel:
 
 
 def required(*packages: str) -> None:
-    """Raise `ModelError` if one of the packages is not installed; tell onnxruntime to report to nobody."""
+    """Raise `ModelError` if one of the packages is not installed; keep onnxruntime from reporting its use."""
     # Its releases for Linux send usage events to their maker; they read this once, when they are imported, and go on
     # sending after `disable_telemetry_events`.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
