@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - as everywhere
 from textreid.config import NORM_EPSILON
 from textreid.models.device import to_device
 
+# sigmoid(1.702 x) approximates the normal distribution function of exact GELU (Hendrycks & Gimpel 2016).
 _QUICK = 1.702
 
 
@@ -33,6 +34,7 @@ class Packing(NamedTuple):
     @classmethod
     def of(cls, ids: torch.Tensor, lengths: torch.Tensor) -> Self:
         """Find the tokens of ids (texts, T); lengths (texts,) on a GPU make this wait for it."""
+        # On the device of the lengths: `nonzero` makes the host wait for a GPU, and never for the CPU.
         not_padding = torch.arange(ids.shape[1], device=lengths.device) < lengths[:, None]
         found = cls(not_padding.flatten().nonzero()[:, 0], lengths.cumsum(0) - 1, not_padding)
         return found if lengths.device == ids.device else cls(*(to_device(tensor, ids.device) for tensor in found))
@@ -69,10 +71,12 @@ class Attention(nn.Module):
         if query is None:
             attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         else:
+            # The query of a packed text is its end token, which sees the whole text: only padding is to be hidden.
             mask = None if packing is None else packing.not_padding[:, None, None]
             attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         attended = attended.transpose(1, 2).flatten(2)
         if packing is not None and query is None:
+            # What padding attended to is dropped here; it has reached no token.
             attended = packing.unpad(attended)[None]
         out: torch.Tensor = self.out_proj(attended)
         return out
@@ -135,6 +139,8 @@ class Encoder(nn.Module):
         super().__init__()
         blocks = [Block(width, heads, activation, causal) for _ in range(depth)]
         self.layers = nn.ModuleList(blocks)
+        # As OpenAI's CLIP does, after GPT-2: each layer adds two branches, so that the sum of 2 · depth branches begins
+        # at the same scale whatever the depth.
         residual_std = width**-0.5 * (2 * depth) ** -0.5
         # After all blocks are made: a seed gives the same weights as ever only if numbers are drawn in this order.
         for block in blocks:
@@ -167,6 +173,7 @@ class _ScaledSilu(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
         scaled = _QUICK * x
         ctx.save_for_backward(scaled)
+        # In place: the result of silu is new, and it is not what the backward pass keeps.
         return F.silu(scaled).mul_(1 / _QUICK)
 
     @staticmethod

@@ -46,6 +46,7 @@ def choose_device(precision: Precision | Literal["fp16"], device: str | None = N
     check_choice("precision", precision, ("auto", "fp32", "bf16", "fp16"))
     place = _open(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if place.type == "cuda":
+        # Without `including_emulation=False` torch says yes of GPUs that have no instruction for it.
         name, fast = torch.cuda.get_device_name(place), torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         name = "this CPU" if torch.cuda.is_available() else "no GPU; this CPU"
@@ -68,6 +69,7 @@ def _open(device: str) -> torch.device:
     check_type("device", device, str, "a device of torch, like cpu or cuda:1")
     try:
         place = torch.device(device)
+        # Only using a device shows that it is there: `torch.device` takes any number.
         torch.zeros(1, device=place).cpu()
     except (RuntimeError, AssertionError) as error:  # torch raises both for a device that is not there
         reason = str(error).split(".")[0].split("\n")[0]
@@ -138,6 +140,7 @@ def map_on_cores(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
 
     futures = [_one_core_each().submit(work_through) for _ in range(workers)]
     for future in futures:
+        # Raises the first error of the work.
         future.result()
     return [results[number] for number in range(len(items))]
 
@@ -152,6 +155,7 @@ def _one_core_each() -> ThreadPoolExecutor:
         if os.getpid() not in _pools:
             before = torch.get_num_threads()
             count = max(before, os.cpu_count() or 1)
+            # An executor starts a thread for a task only while none is idle: behind the barrier, none is until all run.
             started = threading.Barrier(count + 1)
 
             def start() -> None:

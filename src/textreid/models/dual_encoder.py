@@ -53,6 +53,7 @@ class DualEncoder(nn.Module):
         self.text_model = _TextTower(config)
         self.visual_projection = nn.Linear(config.vision_width, config.embedding_dim, bias=False)
         self.text_projection = nn.Linear(config.text_width, config.embedding_dim, bias=False)
+        # The standard deviations of OpenAI's CLIP, here and below; that of the patches is transformers'.
         nn.init.normal_(self.visual_projection.weight, std=config.vision_width**-0.5)
         nn.init.normal_(self.text_projection.weight, std=config.text_width**-0.5)
 
@@ -68,6 +69,7 @@ class DualEncoder(nn.Module):
         The layers of a tower share one translation; weights keep their names. Sizes of batches may change.
         """
         for block in (*self.vision_model.encoder.layers, *self.text_model.encoder.layers):
+            # `dynamic`, because packed texts have another number of tokens in every batch.
             block.compile(dynamic=True)
 
     def recompute_layers(self) -> None:
@@ -166,6 +168,7 @@ class _VisionTower(nn.Module):
             hidden = _run_layer(block, hidden, self.recompute)
             if number == layer:
                 inner = hidden
+        # Features need only CLS of the last layer; its other tokens are computed where they were asked for.
         if all_tokens or layer > len(blocks):
             hidden = _run_layer(last, hidden, self.recompute)
             return hidden, hidden if layer > len(blocks) else inner
@@ -202,6 +205,7 @@ class _TextTower(nn.Module):
 def _run_layer(block: nn.Module, hidden: torch.Tensor, recompute: bool, packing: Packing | None = None) -> torch.Tensor:
     layer = partial(block, packing=packing)
     if recompute and torch.is_grad_enabled():
+        # Without dropout a layer draws no random numbers: there is no state of the generator to keep for a repetition.
         layer = partial(checkpoint, layer, use_reentrant=False, preserve_rng_state=False)
     after: torch.Tensor = layer(hidden)
     return after

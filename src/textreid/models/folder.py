@@ -66,6 +66,7 @@ def training_text_of(weights: Path | str | None) -> tuple[str, ...] | None:
         return open_folder(path).training_text
     if (path / MANIFEST).is_file():
         return _training_text(read_manifest(path, REPOSITORY_KIND, REPOSITORY_VERSION))
+    # A path that exists may be called like the hub's name and hold anything.
     return (str(weights),) if str(weights).startswith("openai/clip-") and not path.exists() else None
 
 
@@ -126,6 +127,7 @@ def text_tower_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         "text_model.final_layer_norm.bias": (width,),
         "text_projection.weight": (config.embedding_dim, width),
     }
+    # Written out, because the network that knows these shapes needs torch, which a search does without.
     linears = {f"self_attn.{part}_proj": (width, width) for part in ("q", "k", "v", "out")}
     linears |= {"mlp.fc1": (4 * width, width), "mlp.fc2": (width, 4 * width)}
     for layer in range(config.text_layers):

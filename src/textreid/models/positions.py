@@ -21,7 +21,9 @@ def resize_positions(table: torch.Tensor, before: tuple[int, int], after: tuple[
         raise ModelError(
             f"a position table of {len(table)} rows does not cover CLS and {before[0]}x{before[1]} patches"
         )
+    # Positions come row by row from the top left, in the order in which the patches are flattened.
     grid = table[1:].T.reshape(1, -1, *before)
+    # align_corners=False: a position is the middle of a patch, so that corners of the two grids do not coincide.
     resized = nn.functional.interpolate(grid, size=after, mode="bilinear", align_corners=False)
     return torch.cat([table[:1], resized.flatten(2)[0].T])
 
@@ -33,6 +35,7 @@ def to_square(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """
     side = max(grid)
     positions = table[1:].double().reshape(*grid, -1)
+    # One side after the other: a bicubic weight is a product of a weight down and a weight across.
     for axis, size in enumerate(grid):
         reduce, enlarge = _resampling(side, size), _resampling(size, side)
         # The least change of the enlarged table that makes its reduction exact.
@@ -45,11 +48,13 @@ def from_square(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Compute the table (1 + h · w, D) that transformers' CLIP uses for a grid, given its table (1 + s², D)."""
     side = max(grid)
     square = table[1:].T.reshape(1, -1, side, side)
+    # Without antialiasing, as in transformers' `interpolate_pos_encoding`: every option has to be the same there.
     resized = nn.functional.interpolate(square, size=grid, mode="bicubic", align_corners=False)
     return torch.cat([table[:1], resized.flatten(2)[0].T])
 
 
 def _resampling(before: int, after: int) -> torch.Tensor:
     """Compute the matrix (after, before) of bicubic interpolation along one side."""
+    # Interpolation is linear: what it makes of unit vectors are the columns of its matrix.
     units = torch.eye(before, dtype=torch.float64)[None, :, :, None]
     return nn.functional.interpolate(units, size=(after, 1), mode="bicubic", align_corners=False)[0, :, :, 0].T

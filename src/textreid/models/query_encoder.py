@@ -48,6 +48,7 @@ class QueryEncoder:
         opened = open_folder(Path(folder))
         file = opened.path / WEIGHTS
         try:
+            # `safe_open` reads one tensor when it is asked for: the image tower, most of the file, stays on disk.
             with safe_open(file, framework="np") as tensors:
                 names = [name for name in tensors.keys() if name.startswith("text_")]  # noqa: SIM118 - no mapping
                 weights = {name: np.asarray(tensors.get_tensor(name), dtype=np.float32) for name in names}
@@ -65,7 +66,9 @@ class QueryEncoder:
         check_list("texts", texts, str, "sentences")
         features = np.zeros((len(texts), self.config.embedding_dim), dtype=np.float32)
         for row, text in enumerate(texts):
+            # One sentence at a time has no padding: there is nothing to hide, and the end token is the last row.
             feature = self._feature(self.tokenizer.encode([text]).ids[0])
+            # As torch's `normalize`, which divides by at least 1e-12.
             features[row] = feature / max(float(np.linalg.norm(feature)), 1e-12)
         return features
 
@@ -90,6 +93,7 @@ class QueryEncoder:
         )
         scores = query @ key.transpose(0, 2, 1) * np.float32((width // heads) ** -0.5)
         scores[:, *np.triu_indices(length, 1)] = -np.inf  # a token sees itself and those before it
+        # The largest is subtracted so that `exp` does not overflow; it is finite, since a token always sees itself.
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
         return self._linear((weights @ value).transpose(1, 0, 2).reshape(length, width), f"{name}.out_proj")
@@ -114,5 +118,6 @@ def _gelu(values: Array) -> Array:
 
 def _quick_gelu(values: Array) -> Array:
     """Compute ``v · sigmoid(1.702 v)`` by the hyperbolic tangent, which cannot overflow."""
+    # sigmoid(x) = (1 + tanh(x / 2)) / 2, and 0.851 is half of 1.702.
     result: Array = values * (np.float32(0.5) * (1 + np.tanh(np.float32(0.851) * values)))
     return result

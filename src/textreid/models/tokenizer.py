@@ -24,8 +24,12 @@ TEXT_LENGTH = 77
 SMALLEST = 260  # tokens of a vocabulary: 256 bytes, padding, mask, start, end
 
 _PAD, _MASK, _START, _END = "<|pad|>", "<|mask|>", "<|startoftext|>", "<|endoftext|>"
+# The release reads 48,894 merges. Here one less: 256 bytes, the same at the end of a word, 48,893 merges and 3 special
+# tokens make 49,408 ids, and all but the mask's are the release's.
 _CLIP_MERGES = 48_894
+# The release ignores case in this pattern, and without case "\u017f" (long s) is an "s".
 _CLIP_WORDS = r"'[s\u017f]|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+# A word takes the space before it, as in GPT-2: its pieces need no mark for the end of a word.
 _OWN_WORDS = r" ?[\p{L}]+| ?[\p{N}]| ?[^\s\p{L}\p{N}]+"
 _PLAIN = re.compile("[\t\n\r -%'-~]*")  # printable ASCII but "&": cleaning changes nothing but upper case
 _ALIGNED_AT_MOST = 2000  # characters whose places are compared one by one, which takes quadratic time
@@ -75,6 +79,7 @@ class Tokenizer:
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         truncation = backend.truncation
+        # Masking draws random tokens from the ids between padding and mask: the special ones have to come last.
         special = [backend.token_to_id(token) for token in (_MASK, _START, _END)]
         size = backend.get_vocab_size()
         if truncation is None or special != [size - 3, size - 2, size - 1]:
@@ -88,9 +93,11 @@ class Tokenizer:
     def clip(cls, text_length: int = TEXT_LENGTH) -> Self:
         """Make CLIP's, of 49,408 tokens; the id of its last merge, 49405, becomes the mask (Tan et al. 2024)."""
         packed = resources.files("textreid.models").joinpath("data", "clip_merges.txt.gz").read_bytes()
+        # The first line tells the version of the file.
         lines = gzip.decompress(packed).decode("utf-8").split("\n")[1:_CLIP_MERGES]
         merges = [(first, second) for first, second in (line.split() for line in lines)]
         alphabet = _byte_characters()
+        # No token for padding: 0 is "!" here, as in the release, which is why lengths are kept beside the ids.
         names = [*alphabet, *(f"{c}</w>" for c in alphabet), *("".join(pair) for pair in merges), _MASK, _START, _END]
         vocabulary = {name: index for index, name in enumerate(names)}
         model = models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>")
@@ -111,6 +118,7 @@ class Tokenizer:
         if size < SMALLEST:
             raise CaptionError(f"a vocabulary needs at least {SMALLEST} tokens (256 bytes and 4 special), not {size}")
         learner = _assemble(models.BPE(), _OWN_WORDS, text_length, first_space=True)
+        # With every byte in the alphabet no text is unknown, whatever the vocabulary was learned from.
         trainer = trainers.BpeTrainer(
             vocab_size=size - 4, min_frequency=2, initial_alphabet=_byte_characters(), show_progress=False
         )
@@ -125,6 +133,7 @@ class Tokenizer:
 
     def shortened(self, text_length: int) -> Self:
         """Return the same, cutting texts to ``text_length`` tokens if it does not cut them shorter yet."""
+        # A copy, because the length is a state of the backend, which others may be using.
         backend = tokenizers.Tokenizer.from_str(self.to_json())
         backend.enable_truncation(min(text_length, self.text_length))
         return type(self)(backend)
@@ -166,6 +175,7 @@ class Tokenizer:
     def pieces(self, text: str) -> list[tuple[int, int, int]]:
         """List the tokens between start and end: (id, first character, one past the last character) in ``text``."""
         plain, spans = _clean_with_spans(text)
+        # `encode`, because `encode_batch_fast` leaves out the offsets.
         encoding = self._backend.encode(plain)
         found = []
         for token, (first, last) in list(zip(encoding.ids, encoding.offsets, strict=True))[1:-1]:
@@ -199,6 +209,8 @@ def _in_word(character: str) -> bool:
 def _assemble(model: models.BPE, words: str, text_length: int, first_space: bool) -> tokenizers.Tokenizer:
     """Assemble a model and its surroundings; start and end are added, and long texts cut, if the model knows them."""
     backend = tokenizers.Tokenizer(model)
+    # `_clean` leaves white space, and the capitals of plain text, to these: they are in the file that `save` writes, so
+    # that other programs read plain text alike.
     steps = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(), normalizers.Lowercase()]
     if first_space:
         steps.append(normalizers.Prepend(" "))
@@ -228,8 +240,10 @@ def _clean(text: str) -> str:
     """Clean a text as CLIP does: ftfy (mojibake, curly quotes, ligatures, ...), HTML entities twice, lower case."""
     if _PLAIN.fullmatch(text):
         return text
+    # Here, because it takes 50 ms to import and plain captions never need it.
     import ftfy
 
+    # Lower case comes last: names of entities tell capitals apart, `&Eacute;` from `&eacute;`.
     return html.unescape(html.unescape(ftfy.fix_text(text))).lower()
 
 
@@ -239,6 +253,7 @@ def _clean_with_spans(text: str) -> tuple[str, list[tuple[int, int]]]:
     What cleaning dropped belongs to the character before it.
     """
     plain = _clean(text)
+    # Letter by letter: "\u0130" becomes two characters in lower case, and all places behind it would be off by one.
     lowered = "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
     shorter = min(len(lowered), len(plain))
     same = next((place for place in range(shorter) if lowered[place] != plain[place]), shorter)

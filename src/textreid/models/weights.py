@@ -107,6 +107,7 @@ def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:
         ArtifactError, DownloadError, ConfigError: as `load_model`.
     """
     if config.weights is None:
+        # Without the GPUs' generators: weights are drawn on the CPU, and looking at the others would start CUDA.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return DualEncoder(config)
@@ -123,6 +124,7 @@ def _read(name_or_path: str | Path | None, activation: Activation | None) -> Sou
         return _read_own(path)
     if path.is_file() and path.name == WEIGHTS and (path.parent / MANIFEST).is_file():
         raise ModelError(f"{path}: part of a model folder; give the folder, {path.parent}")
+    # First: a folder of this name is meant rather than a model of the hub.
     if path.exists():
         source = read_clip(path, activation)
     elif isinstance(name_or_path, str) and _HUB_NAME.fullmatch(name_or_path):
@@ -179,6 +181,7 @@ def _read_own(path: Path) -> Source:
         weights = load_file(path / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path / WEIGHTS}: cannot be read: {error}") from error
+    # safetensors maps the file: without copies, a file that is overwritten would change the model in use.
     copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in weights.items()}
     loaded = {name: (name,) for name in weights}
     report = KeyReport(str(path), "model folder of textreid", loaded, notes=(resize_note(folder.config),))
@@ -190,6 +193,7 @@ def _build(source: Source) -> DualEncoder:
     expected = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in source.weights.items()}
     check_shapes(found, expected, source.report.source)
+    # Assigned, because a parameter on the meta device has no memory to copy to: torch only warns, and loads nothing.
     encoder.load_state_dict(source.weights, assign=True)
     return encoder
 
@@ -218,6 +222,7 @@ def _fit(source: Source, config: ModelConfig) -> Source:
         )  # fmt: skip
     weights = dict(source.weights)
     before, after = source.config.grid, config.grid
+    # A table that is missing is an error of `_build`, which names it.
     if before != after and VISION_POSITIONS in weights:
         _LOG.warning("%s: position table resized from %dx%d to %dx%d patches", report.source, *before, *after)
         report = report.with_resized(VISION_POSITIONS, "{}x{} to {}x{} patches".format(*before, *after))
