@@ -1,15 +1,15 @@
 """``textreid cache``: what earlier searches left on this machine, and how to delete it."""
 
+from dataclasses import asdict
+from json import dumps
+
 import typer
 
 cache = typer.Typer(help="Show or delete the embeddings that searches keep.", invoke_without_command=True)
 
 
 @cache.callback()
-def show(
-    context: typer.Context,
-    json: bool = typer.Option(False, "--json", help="Print one JSON object."),
-) -> None:
+def show(context: typer.Context, json: bool = typer.Option(False, "--json", help="Print one JSON object.")) -> None:
     """Show where the embeddings of searched images are kept, how many there are, and their size.
 
     They hold paths and vectors of the images, not the images; only you can read them. An image that was removed
@@ -17,26 +17,17 @@ def show(
     """
     if context.invoked_subcommand is not None:
         return
-    from textreid.gallery.embedding_cache import FILE_NAME, EmbeddingCache, cache_folder
+    from textreid.gallery.embedding_cache import FILE_NAME, CacheStatus, EmbeddingCache, cache_folder
 
     path = cache_folder() / FILE_NAME
-    if not path.is_file():
-        facts = {"path": str(path), "bytes": 0, "files": 0, "embeddings": 0, "models": 0, "unreadable": 0}
-    else:
-        with EmbeddingCache(cache_folder()) as opened:
+    status = CacheStatus(path, 0, 0, 0, 0, 0)
+    if path.is_file():
+        with EmbeddingCache(path.parent) as opened:
             status = opened.status()
-        facts = {
-            "path": str(status.path),
-            "bytes": status.size,
-            "files": status.files,
-            "embeddings": status.embeddings,
-            "models": status.models,
-            "unreadable": status.unreadable,
-        }
+    facts = {"bytes" if name == "size" else name: value for name, value in asdict(status).items()}
+    facts["path"] = str(path)
     if json:
-        import json as json_module
-
-        typer.echo(json_module.dumps(facts, indent=2))
+        typer.echo(dumps(facts, indent=2))
         return
     for name, value in facts.items():
         typer.echo(f"{name:<11} {value:,}" if isinstance(value, int) else f"{name:<11} {value}")

@@ -1,7 +1,6 @@
 """``textreid caption``: a folder of images in, a caption table out."""
 
-import json
-import sys
+from json import dumps
 from pathlib import Path
 from typing import Literal
 
@@ -81,9 +80,9 @@ def caption(
         options=CaptionerOptions(max_tokens, temperature, image_size, timeout, batch_size, fields),
     )  # fmt: skip
     if dry_run:
-        sys.stdout.write(plan.preview())
+        typer.echo(plan.preview(), nl=False)
         return
     ray = {"address": ray_address, "workers": workers, "tensor_parallel": tensor_parallel}
     counts = plan.run(engine, ray, retry_failed)
-    sys.stderr.write(f"{counts.summary(plan.prices)}\n")
-    sys.stdout.write(json.dumps(counts.to_dict(plan.prices)) + "\n" if as_json else f"{out}\n")
+    typer.echo(counts.summary(plan.prices), err=True)
+    typer.echo(dumps(counts.to_dict(plan.prices)) if as_json else out)

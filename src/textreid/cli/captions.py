@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -83,7 +83,7 @@ def clean(
             yield replace(row, caption=cleaned.caption, status=cleaned.status)
 
     write_captions(out, judged())
-    _print_counts(dict(counts.most_common()), json)
+    print_counts(dict(counts.most_common()), json)
 
 
 @captions.command()
@@ -100,7 +100,7 @@ def select(
     """Copy a part of a table: some slots, and all captions of a random sample of the images."""
     from textreid.captions.selecting import select_captions
 
-    _print_counts({"kept": select_captions(table, out, slots, sample, seed)}, json)
+    print_counts({"kept": select_captions(table, out, slots, sample, seed)}, json)
 
 
 @captions.command()
@@ -150,18 +150,19 @@ def import_(
     imported = import_captions(parsed, out, images, max_rejected, save_images)
     for how, count in imported.matched.items():
         typer.echo(f"{count:,} images were found by {_ENDS[how]}, not by their whole path", err=True)
-    _print_counts({"imported": imported.rows, **imported.left_out}, json)
+    print_counts({"imported": imported.rows, **imported.left_out}, json)
 
 
 def _texts(corpus: str, by: str, alone: bool) -> Iterator[tuple[str, str]]:
-    """The usable captions of a corpus and the column each belongs to."""
+    """Yield the usable captions of a corpus, each with the column that it belongs to."""
     from textreid.captions.importing import Source, captions_in
     from textreid.captions.writer import caption_rows, is_table
     from textreid.errors import CaptionError
 
     name, separator, rest = corpus.partition("=")
-    path = Path(rest if separator and not Path(corpus).exists() else corpus)
-    label = name if separator and not Path(corpus).exists() else path.resolve().name
+    named = separator and not Path(corpus).exists()
+    path = Path(rest if named else corpus)
+    label = name if named else path.resolve().name
     if not path.exists():
         raise CaptionError(f"{path}: no such file or folder")
     if not is_table(path):
@@ -173,7 +174,8 @@ def _texts(corpus: str, by: str, alone: bool) -> Iterator[tuple[str, str]]:
             yield (part if alone and part else f"{label} {part}".strip()), row.caption
 
 
-def _print_counts(counts: dict[str, Any], json: bool) -> None:
+def print_counts(counts: dict[str, int], json: bool) -> None:
+    """Print numbers by name, as JSON or one a line."""
     if json:
         typer.echo(dumps(counts, indent=2))
         return

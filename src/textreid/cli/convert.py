@@ -1,6 +1,6 @@
 """``textreid convert``: any model that can be loaded, in another form."""
 
-from enum import StrEnum
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,19 +11,13 @@ if TYPE_CHECKING:
     from textreid.models import Model
     from textreid.models.export.onnx_model import OnnxModel
 
-
-class Form(StrEnum):
-    """What to convert to."""
-
-    MODEL = "model"
-    ONNX = "onnx"
-    HUGGINGFACE = "huggingface"
+Form = Literal["model", "onnx", "huggingface"]
 
 
 def convert(
     source: str = typer.Argument(help="'tiny', a model folder, or a CLIP: file, folder or hub name."),
     out: Path = typer.Argument(help="The folder to write."),
-    to: Form = typer.Option(Form.MODEL, "--to", help="Our folder, two ONNX graphs, or transformers' CLIP."),
+    to: Form = typer.Option("model", "--to", help="Our folder, two ONNX graphs, or transformers' CLIP."),
     image_size: str | None = typer.Option(
         None, "--image-size", metavar="HxW", help="Fit the model to images of so many pixels, as in 384x128."
     ),
@@ -51,10 +45,10 @@ def convert(
     model = load_model(source, image_size=size, device="cpu", activation=activation)
     typer.echo(str(model.report), err=True)
     card = _describe_origin(source, model)
-    facts: dict[str, Any] = {"out": str(out), "form": to.value, "fingerprint": model.fingerprint}
-    if to is Form.MODEL:
+    facts: dict[str, Any] = {"out": str(out), "form": to, "fingerprint": model.fingerprint}
+    if to == "model":
         model.save(out, card)
-    elif to is Form.HUGGINGFACE:
+    elif to == "huggingface":
         from textreid.models.export.huggingface import export_huggingface
 
         export_huggingface(model, out, card, license_id)
@@ -65,11 +59,9 @@ def convert(
             typer.echo(loss.to_markdown() + "\n")
     facts["bytes"] = sum(file.stat().st_size for file in out.iterdir())
     if json:
-        import json as json_module
-
-        typer.echo(json_module.dumps(facts, indent=2))
+        typer.echo(dumps(facts, indent=2))
     else:
-        typer.echo(f"{out}: {to.value}, {facts['bytes']:,} bytes, model {model.fingerprint[:12]}")
+        typer.echo(f"{out}: {to}, {facts['bytes']:,} bytes, model {model.fingerprint[:12]}")
 
 
 def _describe_origin(source: str, model: "Model") -> str:
@@ -92,7 +84,7 @@ def _describe_origin(source: str, model: "Model") -> str:
 
 
 def _export_onnx(model: "Model", out: Path, card: str, int8: bool, measure: Path | None) -> "Agreement | None":
-    """Export; with ``int8`` the card says what it loses, and so does the result."""
+    """Export; with ``int8`` measure what that loses, write it into the card, and return it."""
     from tempfile import TemporaryDirectory
 
     from textreid.datasets.benchmarks import read_benchmark
@@ -127,9 +119,9 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def _check_options(to: Form, int8: bool, measure: Path | None, license_id: str | None) -> None:
-    if int8 and to is not Form.ONNX:
+    if int8 and to != "onnx":
         raise typer.BadParameter("--int8 needs --to onnx")
     if measure and not int8:
         raise typer.BadParameter("--measure needs --int8: nothing else changes what the model computes")
-    if license_id and to is not Form.HUGGINGFACE:
+    if license_id and to != "huggingface":
         raise typer.BadParameter("--license needs --to huggingface")

@@ -1,8 +1,7 @@
 """``textreid demo``: the whole main job, from nothing, in a few minutes."""
 
-import json
-import sys
 from functools import partial
+from json import dumps
 from pathlib import Path
 
 import typer
@@ -18,10 +17,12 @@ def demo(
     The figures are those on people and cameras that the training never saw. FOLDER/report.html shows the searches, the
     captions with the words that were masked and the words that were wrong, and the loss.
     """
+    # Imported here, or every command would wait for torch before it reads its options.
     from textreid.demo import DemoSettings, run_demo
     from textreid.reporting.tables import Table, print_tables
 
-    result = run_demo(out, DemoSettings(seed=seed), partial(print, file=sys.stderr))
+    # The steps are told on stderr: stdout holds the figures and nothing else, so that a program can read them.
+    result = run_demo(out, DemoSettings(seed=seed), partial(typer.echo, err=True))
     if as_json:
         facts = {
             "report": str(result.report),
@@ -29,13 +30,11 @@ def demo(
             "figures": result.figures,
             "seconds": round(result.seconds, 1),
         }
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        typer.echo(dumps(facts, indent=2))
         return
     scores = list(next(iter(result.figures.values())))
     rows = [(name, *(f"{100 * row[score]:.1f}" for score in scores)) for name, row in result.figures.items()]
     print_tables([Table("An unseen domain, in percent", ("", *scores), [rows])])
-    sys.stdout.write(
-        f"done in {result.seconds / 60:.1f} minutes\n"
-        f"report: {result.report}\n"
-        f'next:   textreid search "a woman in a red jacket" --images FOLDER\n'
-    )
+    typer.echo(f"done in {result.seconds / 60:.1f} minutes")
+    typer.echo(f"report: {result.report}")
+    typer.echo('next:   textreid search "a woman in a red jacket" --images FOLDER')

@@ -14,9 +14,7 @@ def doctor(
         None, help="A benchmark, a table of annotations, a caption table, or a folder of images.", show_default=False
     ),
     benchmark: str | None = typer.Option(
-        None,
-        metavar="NAME[=PATH]",
-        help="cuhk-pedes, icfg-pedes, rstpreid or generic; else told from the files.",
+        None, metavar="NAME[=PATH]", help="cuhk-pedes, icfg-pedes, rstpreid or generic; else told from the files."
     ),
     images: Path | None = typer.Option(None, metavar="FOLDER", help="The image root of a caption table."),
     manifest: Path | None = typer.Option(

@@ -1,11 +1,9 @@
 """``textreid evaluate``: measure models on benchmarks."""
 
-import sys
-from enum import StrEnum
 from functools import partial
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -18,13 +16,10 @@ if TYPE_CHECKING:
     from textreid.datasets.records import Benchmark
     from textreid.evaluation.report import Candidate
 
-
-class Split(StrEnum):
-    """Parts of a benchmark."""
-
-    TEST = "test"
-    VAL = "val"
-    TRAIN = "train"
+BENCHMARK_HELP = (
+    "cuhk-pedes=, icfg-pedes= or rstpreid= and the folder as it is distributed; any other name, or none, for your own "
+    "data: a folder in CUHK-PEDES form, or a table."
+)
 
 
 def evaluate(
@@ -38,13 +33,12 @@ def evaluate(
         [],
         "--benchmark",
         metavar="[NAME=]PATH",
-        help="cuhk-pedes=, icfg-pedes= or rstpreid= and the folder as it is distributed; any other name, or none, for "
-        "your own data: a folder in CUHK-PEDES form, or a table. Repeat for more.",
+        help=f"{BENCHMARK_HELP} Repeat for more.",
         show_default=False,
     ),
     dataset: list[str] = typer.Option([], "--dataset", hidden=True),  # what the option was called once
-    split: Split = typer.Option(
-        Split.TEST, help="val: a benchmark without one sets 10 % of its training people aside (seed 0)."
+    split: Literal["test", "val", "train"] = typer.Option(
+        "test", help="val: a benchmark without one sets 10 % of its training people aside (seed 0)."
     ),
     image_to_text: bool = typer.Option(False, "--image-to-text", help="Measure that direction too."),
     words: bool = typer.Option(False, "--words", help="Measure each attribute word: which is the model blind to?"),
@@ -64,9 +58,9 @@ def evaluate(
     Published figures stand beside them on the benchmarks that have some. Where one of several evaluations fails, the
     others are reported and the exit code is 1.
     """
+    # Before any model is loaded: a wrong folder is told without waiting for torch, whose import takes some 2 s.
     parts = _parts([*benchmarks, *dataset], split, max_rejected)
-    # A wrong folder is told before torch is imported, which takes seconds.
-    from textreid.evaluation.report import Measures, compare, write_report
+    from textreid.evaluation.report import Measures, compare, report_tables, write_report
 
     measures = Measures(image_to_text, words, failures, max_rejected, swaps)
     with Progress("encode") as progress:
@@ -77,14 +71,19 @@ def evaluate(
         found = compare(_candidates(models or ["tiny"], baseline), parts, measures, watch)
     if report:
         write_report(report, found)
-    typer.echo(dumps(found, indent=2, ensure_ascii=False)) if json else _print(found)
+    if json:
+        typer.echo(dumps(found, indent=2, ensure_ascii=False))
+    else:
+        from textreid.reporting.tables import print_tables
+
+        print_tables(report_tables(found))
     for failure in found["failures"]:
-        sys.stderr.write(f"textreid: {failure['model']} on {failure['benchmark']}: {failure['error']}\n")
+        typer.echo(f"textreid: {failure['model']} on {failure['benchmark']}: {failure['error']}", err=True)
     return 1 if found["failures"] else 0
 
 
-def _parts(arguments: list[str], split: Split, max_rejected: float) -> "list[Benchmark]":
-    """The split of each benchmark that is named, read and checked."""
+def _parts(arguments: list[str], split: str, max_rejected: float) -> "list[Benchmark]":
+    """Read the split of each benchmark that is named."""
     from textreid.datasets.benchmarks import read_named
     from textreid.evaluation.splits import split_of
 
@@ -94,7 +93,7 @@ def _parts(arguments: list[str], split: Split, max_rejected: float) -> "list[Ben
     names = [benchmark.name for benchmark in read]
     if len(set(names)) < len(names):
         raise ConfigError(f"two benchmarks of one name: {', '.join(names)}; name one as in --benchmark mine=FOLDER")
-    return [split_of(benchmark, split.value) for benchmark in read]
+    return [split_of(benchmark, split) for benchmark in read]
 
 
 def _candidates(models: list[str], baseline: bool) -> "list[Candidate]":
@@ -106,10 +105,3 @@ def _candidates(models: list[str], baseline: bool) -> "list[Candidate]":
         raise ConfigError(f"a model is named twice: {', '.join(models)}")
     found = [Candidate(model, partial(load_model, model)) for model in models]
     return [*found, Candidate("colour histograms", ColourBaseline)] if baseline else found
-
-
-def _print(report: dict[str, Any]) -> None:
-    from textreid.evaluation.report import report_tables
-    from textreid.reporting.tables import print_tables
-
-    print_tables(report_tables(report))

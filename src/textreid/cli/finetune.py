@@ -6,21 +6,17 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from textreid.cli.evaluate import BENCHMARK_HELP
 from textreid.errors import ConfigError
 
 if TYPE_CHECKING:
     from textreid.config import Config
-    from textreid.datasets.records import Benchmark
-    from textreid.evaluation.splits import Validation
-
-_BENCHMARK = "cuhk-pedes=, icfg-pedes= or rstpreid= and the folder as it is distributed; any other name, or none, "
-_BENCHMARK += "for your own data: a folder in CUHK-PEDES form, or a table."
 
 
 def finetune(
     model: str = typer.Argument(help="What to start from: a model folder, an imported checkpoint, CLIP on the hub."),
     benchmark: str | None = typer.Option(
-        None, "--benchmark", metavar="[NAME=]PATH", help=f"Annotated people: {_BENCHMARK}"
+        None, "--benchmark", metavar="[NAME=]PATH", help=f"Annotated people: {BENCHMARK_HELP}"
     ),
     dataset: str | None = typer.Option(None, "--dataset", hidden=True),  # what the option was called once
     images: Path | None = typer.Option(None, metavar="FOLDER", help="Without identities: the root of the images, …"),
@@ -46,12 +42,15 @@ def finetune(
         raise ConfigError("give either --benchmark, or --images and --captions")
     settings = _settings(model, config, assignments, out if resume else None)
     people, validation = None, None
-    if benchmark:
+    if benchmark or validate:
         from textreid.datasets.benchmarks import read_named
+        from textreid.evaluation.splits import split_for_training, validation as validation_of
 
-        people, validation = _split(read_named(benchmark), settings.training.select == "validation" and not validate)
-    if validate:
-        validation = _validation(validate)
+        if benchmark:
+            set_aside = settings.training.select == "validation" and not validate
+            people, validation = split_for_training(read_named(benchmark), set_aside)
+        if validate:
+            validation = validation_of(read_named(validate))
 
     from textreid.runlog import RunLog, first_of_run
     from textreid.training.dataset import annotated_people, captioned_images
@@ -68,7 +67,7 @@ def finetune(
 
 
 def _settings(model: str, file: Path | None, assignments: list[str], resumed: Path | None) -> "Config":
-    """The finetune preset for the network of ``model``; a run that goes on has its own settings."""
+    """Return the finetune preset for the network of ``model``; a run that goes on has its own settings."""
     from textreid.config import Config
     from textreid.presets import finetune as preset, settings_of_run
 
@@ -79,17 +78,3 @@ def _settings(model: str, file: Path | None, assignments: list[str], resumed: Pa
         settings = replace(preset(), model=load_model(model).config)
     settings = replace(settings, model=replace(settings.model, weights=model))
     return (Config.load(file, settings) if file else settings).override(assignments)
-
-
-def _split(annotated: "Benchmark", set_aside: bool) -> "tuple[Benchmark, Validation | None]":
-    """People to train on, and others where the epoch is chosen by them or the benchmark has them anyway."""
-    from textreid.evaluation.splits import split_for_training
-
-    return split_for_training(annotated, set_aside)
-
-
-def _validation(benchmark: str) -> "Validation":
-    from textreid.datasets.benchmarks import read_named
-    from textreid.evaluation.splits import validation
-
-    return validation(read_named(benchmark))

@@ -1,25 +1,15 @@
 """``textreid pretrain``: captioned images in, a model folder out."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from textreid.config import Config
-    from textreid.evaluation.splits import Validation
     from textreid.runlog import RunLog
 
 _NAMED = 5  # settings of a preset that the run has otherwise
-
-
-class Masking(StrEnum):
-    """How words are masked."""
-
-    NAM = "nam"
-    EM = "em"
-    NONE = "none"
 
 
 def pretrain(
@@ -32,7 +22,9 @@ def pretrain(
         show_default=False,
     ),
     config: Path | None = typer.Option(None, help="Settings in JSON or TOML, on top of the preset."),
-    masking: Masking | None = typer.Option(None, help="nam: noisy words more often; em: all alike; none."),
+    masking: Literal["nam", "em", "none"] | None = typer.Option(
+        None, help="nam: noisy words more often; em: all alike; none."
+    ),
     assignments: list[str] = typer.Option([], "--set", metavar="SECTION.NAME=VALUE", help="Override one setting."),
     resume: bool = typer.Option(
         False, "--resume", help="Continue the run in OUT from its last checkpoint, with its own settings."
@@ -52,12 +44,17 @@ def pretrain(
 
     log = RunLog(out, tensorboard=tensorboard)
     if masking:
-        assignments = [*assignments, f"masking.method={masking.value}"]
+        assignments = [*assignments, f"masking.method={masking}"]
     settings = _settings(preset, config, assignments, out if resume else None, log)
     benchmark = benchmark or validate
     if validate_on_test and benchmark is None:
         raise typer.BadParameter("--validate-on-test needs --benchmark, the data set to measure on")
-    validation = _validation(benchmark, validate_on_test) if benchmark else None
+    validation = None
+    if benchmark:
+        from textreid.datasets.benchmarks import read_named
+        from textreid.evaluation.splits import validation as validation_of
+
+        validation = validation_of(read_named(benchmark), validate_on_test)
 
     from textreid.training.dataset import captioned_images
     from textreid.training.recipe import train
@@ -74,7 +71,7 @@ def pretrain(
 def _settings(
     preset: str | None, file: Path | None, assignments: list[str], resumed: Path | None, log: "RunLog"
 ) -> "Config":
-    """The settings given; a run that goes on has its own, on top of which a file and assignments are compared."""
+    """Return the settings given; a run that goes on has its own, with which a file and assignments are compared."""
     from textreid.config import Config
     from textreid.presets import preset as find_preset, settings_of_run
 
@@ -91,10 +88,3 @@ def _settings(
         more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
         log.say(f"goes on with the settings of {resumed}; in --preset {preset}, {'; '.join(others[:_NAMED])}{more}")
     return settings
-
-
-def _validation(benchmark: str, on_test: bool) -> "Validation":
-    from textreid.datasets.benchmarks import read_named
-    from textreid.evaluation.splits import validation
-
-    return validation(read_named(benchmark), on_test)

@@ -1,6 +1,5 @@
 """``textreid reproduce``: the published experiments, as commands of this program, and in miniature."""
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from functools import partial
@@ -16,6 +15,8 @@ from textreid.errors import ConfigError
 
 if TYPE_CHECKING:
     from textreid.reproduction import Plan
+
+_say = partial(typer.echo, err=True)
 
 
 def reproduce(
@@ -60,7 +61,7 @@ def reproduce(
 
 
 def _paths(data: list[str], drawn: bool) -> dict[str, Path]:
-    """Names and paths of ``--data``, each known and there."""
+    """Read the names and paths of ``--data``; each name must be known, each path exist."""
     from textreid.reproduction import DATA
 
     if data and drawn:
@@ -77,17 +78,13 @@ def _paths(data: list[str], drawn: bool) -> dict[str, Path]:
 
 
 def _execute(textreid: Callable[..., object], arguments: Sequence[str]) -> None:
-    """Run another command in this process. What it prints on stdout is in its files too, and dropped."""
+    """Run another command in this process; what it prints on stdout is dropped, for its files say the same."""
     with redirect_stdout(StringIO()):
         textreid(list(arguments), prog_name="textreid", standalone_mode=False)
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(line + "\n")
-
-
 def _print(plan: "Plan") -> None:
-    """Each row as comments and a shell script's lines; a command that an earlier row has is not repeated."""
+    """Print each row as comments and lines of a shell script; a command that an earlier row has is not repeated."""
     from textreid.reproduction.results import published_scores
 
     typer.echo(f"# {plan.experiment.title} ({plan.experiment.name}), scale {plan.scale.name}")
@@ -99,7 +96,7 @@ def _print(plan: "Plan") -> None:
                 figures = ", ".join(f"{score} {100 * value:.2f}" for score, value in scores.items())
                 typer.echo(f"# published on {benchmark}: {figures}")
         if planned.needs:
-            typer.echo(f"# needs {' '.join(f'--data {name}=PATH' for name in planned.needs)}")
+            typer.echo(f"# needs {planned.missing_options}")
         for step in planned.steps:
             if step.makes not in shown:
                 shown.add(step.makes)
@@ -118,4 +115,4 @@ def _report(plan: "Plan", json: bool) -> None:
 
     print_tables(result_tables(results))
     for file in files:
-        _say(str(file))
+        _say(file)

@@ -38,16 +38,9 @@ def _table(found: "list[RunSummary]", differing: list[str]) -> "Table":
     from textreid.reporting.tables import Table
 
     columns = [
-        "run",
-        "state",
-        *(name.replace(".", " ") for name in differing),
-        "steps",
-        "saved",
-        "loss",
-        "last R1 %",
-        "best R1 %",
-    ]
-    columns += ["best epoch", "images/s", "time", "data"]
+        "run", "state", *(name.replace(".", " ") for name in differing), "steps", "saved", "loss", "last R1 %",
+        "best R1 %", "best epoch", "images/s", "time", "data",
+    ]  # fmt: skip
     rows = [
         [
             run.folder.name or str(run.folder),

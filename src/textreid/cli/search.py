@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from json import dumps
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -132,8 +133,6 @@ def _draw(result: "SearchResult", path: Path) -> None:
 
 
 def _print_json(result: "SearchResult") -> None:
-    import json
-
     answer = {
         "query": result.query,
         "unread": result.unread,
@@ -144,7 +143,7 @@ def _print_json(result: "SearchResult") -> None:
         "notes": [_printable(note) for note in result.notes],
     }
     # ASCII: a file name that is not UTF-8 survives, escaped.
-    typer.echo(json.dumps(answer, indent=2))
+    typer.echo(dumps(answer, indent=2))
 
 
 def _print_table(result: "SearchResult") -> None:

@@ -1,13 +1,16 @@
 """``textreid synthesize``: render a corpus of synthetic pedestrians."""
 
-import sys
 from pathlib import Path
 
 import typer
 
+from textreid.progress import Progress
+
 
 def synthesize(
     out: Path = typer.Argument(help="Folder to write; must not exist."),
+    # The names are those of DOMAINS, written out: to import them takes numpy and Pillow, which `textreid --help` cannot
+    # wait for.
     domain: str = typer.Option("street", help="Set of cameras: street, campus, mall, station or night."),
     identities: int = typer.Option(200, min=1, help="Number of people."),
     images: int = typer.Option(4, min=1, help="Crops of each person, from different cameras."),
@@ -20,28 +23,18 @@ def synthesize(
     ),
 ) -> None:
     """Render synthetic pedestrians with captions, as a data set in the form of CUHK-PEDES."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from textreid.synthetic import write_corpus
 
-    columns = (TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("rendering", total=identities * images)
+    # The count steps by the crops of one person: a process draws and hands back all of them together.
+    with Progress("render") as progress:
         write_corpus(
-            out,
-            domain,
-            identities,
-            images,
-            seed,
-            split=split,
-            workers=workers,
-            first_identity=first_identity,
-            progress=lambda done: bar.update(task, completed=done),
-        )
-    sys.stdout.write(f"{out}\n")
+            out, domain, identities, images, seed, split=split, workers=workers, first_identity=first_identity,
+            progress=lambda done: progress.update(done, identities * images),
+        )  # fmt: skip
+    typer.echo(out)
     if captions:
+        # By the captioning job: the table has the cleaning, the raw answers and the counts that one by MLLMs has.
         from textreid.captioning import caption
 
         caption(out, captions, ["qwen=simulated", "shikra=simulated"], seed=seed, show=False)
-        sys.stdout.write(f"{captions}\n")
+        typer.echo(captions)

@@ -1,9 +1,10 @@
 """``textreid unpack``: WebDataset shards in, images and captions out."""
 
-from json import dumps
 from pathlib import Path
 
 import typer
+
+from textreid.cli.captions import print_counts
 
 
 def unpack(
@@ -26,15 +27,14 @@ def unpack(
 
     found = [shard for pattern in shards for shard in list_shards(pattern)]
     unpacked = unpack_shards(found, out, writer, max_rejected)
-    counts = {"samples": unpacked.samples, "captions": unpacked.captions, **unpacked.left_out}
+    print_counts({"samples": unpacked.samples, "captions": unpacked.captions, **unpacked.left_out}, json)
     if json:
-        typer.echo(dumps(counts, indent=2))
         return
-    for name, number in counts.items():
-        typer.echo(f"{name:<20} {number:>12,}")
-    for reason in (reason for reason in REASONS if reason in unpacked.left_out):
-        first = next(example for example in unpacked.examples if example.endswith(f"({reason})"))
-        typer.echo(f"left out, {reason}: {REASONS[reason]}; the first: {first}", err=True)
+    # Only on stderr: the remedy is for who wrote the shards, while the counts on stdout are for programs too.
+    for reason, remedy in REASONS.items():
+        if reason in unpacked.left_out:
+            first = next(example for example in unpacked.examples if example.endswith(f"({reason})"))
+            typer.echo(f"left out, {reason}: {remedy}; the first: {first}", err=True)
     typer.echo(f"next: textreid pretrain --images {out}/imgs --captions {out}/captions --out RUN", err=True)
     if unpacked.annotated:
         typer.echo(f"and:  textreid evaluate --benchmark mine={out}", err=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from textreid.artifacts import write_text
 from textreid.config import Config
-from textreid.datasets.records import Benchmark, Record
+from textreid.datasets.records import Benchmark
 from textreid.demo.report import (
     CaptionedImage,
     DemoReport,
@@ -76,6 +76,8 @@ def run_demo(out: Path, settings: DemoSettings | None = None, say: Say = print) 
     Raises:
         ArtifactError: ``out`` exists already or cannot be written.
     """
+    from textreid.captioning import caption
+
     settings = settings or DemoSettings()
     if out.exists():
         raise ArtifactError(f"{out}: exists already; remove it, or choose another folder with --out")
@@ -83,7 +85,8 @@ def run_demo(out: Path, settings: DemoSettings | None = None, say: Say = print) 
     with clock.step("render people"):
         corpora = _render(out, settings)
     with clock.step("caption them"):
-        _caption(out, settings)
+        mllms = ["qwen=simulated", "shikra=simulated"]
+        caption(out / "people", out / "captions", mllms, seed=settings.seed, show=False)
     with clock.step("pretrain with noise-aware masking, and evaluate"):
         figures = _pretrain(out, settings, corpora[settings.unseen_domain])
     model = out / "run" / "model"
@@ -111,7 +114,7 @@ class _Clock:
 
 
 def _render(out: Path, settings: DemoSettings) -> dict[str, Benchmark]:
-    """One corpus a domain, the unseen one of other people."""
+    """Render one corpus for each domain; no two share a person."""
     from textreid.datasets.benchmarks import read_benchmark
     from textreid.synthetic import write_corpus
 
@@ -129,15 +132,8 @@ def _render(out: Path, settings: DemoSettings) -> dict[str, Benchmark]:
 
 
 def _folder(out: Path, domain: str, settings: DemoSettings) -> Path:
-    """Where a corpus lies: those to train on have one root."""
+    """Return where a corpus lies: those to train on have one root."""
     return out / domain if domain == settings.unseen_domain else out / "people" / domain
-
-
-def _caption(out: Path, settings: DemoSettings) -> None:
-    from textreid.captioning import caption
-
-    mllms = ["qwen=simulated", "shikra=simulated"]
-    caption(out / "people", out / "captions", mllms, seed=settings.seed, show=False)
 
 
 def _pretrain(out: Path, settings: DemoSettings, unseen: Benchmark) -> Figures:
@@ -166,22 +162,17 @@ def _pretrain(out: Path, settings: DemoSettings, unseen: Benchmark) -> Figures:
 
 
 def _search(unseen: Benchmark, model: Path, seed: int) -> list[Search]:
-    """Three described people of the unseen domain, searched among all its pictures."""
+    """Search three described people of the unseen domain among all its pictures."""
     from textreid.gallery.search import search
 
     identity_of = {unseen.image_root / record.image: record.identity for record in unseen.records}
-    described = _one_record_each(unseen.records, random.Random(seed), 3)  # noqa: S311 (a choice of examples)
+    of_each = list({record.identity: record for record in unseen.records}.values())
     searches = []
-    for record in described:
+    for record in random.Random(seed).sample(of_each, 3):  # noqa: S311 (a choice of examples)
         found = search(record.captions[0], unseen.image_root, model=model, top=10, cache=False)
         results = [RankedImage(hit.path, hit.score, identity_of[hit.path] == record.identity) for hit in found.hits]
         searches.append(Search(record.captions[0], unseen.image_root / record.image, results))
     return searches
-
-
-def _one_record_each(records: Sequence[Record], chance: random.Random, count: int) -> list[Record]:
-    first = {record.identity: record for record in records}
-    return chance.sample(list(first.values()), count)
 
 
 def _report(

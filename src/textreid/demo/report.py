@@ -102,10 +102,7 @@ class CaptionNoise:
     def words(self, index: int) -> list[Word]:
         """Cut caption ``index`` into its tokens and what lies between them."""
         text = self.table.caption(index)
-        key = (
-            self.table.images[self.table.image_index[index]],
-            self.table.slots[self.table.slot_index[index]],
-        )
+        key = (self.table.images[self.table.image_index[index]], self.table.slots[self.table.slot_index[index]])
         wrong = self.errors.get(key, [])
         words, end = [], 0
         pieces = self.tokenizer.pieces(text)[: self.probabilities.shape[1] - 2]

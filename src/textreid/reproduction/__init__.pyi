@@ -5,6 +5,5 @@ from .experiments import (
     experiments as experiments,
     find_experiment as find_experiment,
 )
-from .plans import Plan as Plan, make_plan as make_plan
-from .runner import run_plan as run_plan
+from .plans import Plan as Plan, make_plan as make_plan, run_plan as run_plan
 from .sources import DATA as DATA, Step as Step

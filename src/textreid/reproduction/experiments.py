@@ -56,7 +56,7 @@ class Experiment:
         alias: another name; a number of ours, not checked against the paper's.
         title: for readers.
         rows: by scale.
-        reference: id of the row that the others are compared with; None: nothing is compared.
+        reference: id of the row that the others are compared with, if any.
         x: what a figure shows along its axis, ``"images"`` or a setting; None for a table.
     """
 
@@ -71,7 +71,11 @@ class Experiment:
 @cache
 def rows_by_id() -> Mapping[str, Row]:
     """Read every row, by id."""
-    return {name: Row(id=name, **_frozen(table)) for name, table in _tables()["rows"].items()}
+    rows = {}
+    for name, table in _tables()["rows"].items():
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+        rows[name] = Row(id=name, **values)
+    return rows
 
 
 @cache
@@ -101,10 +105,6 @@ def find_experiment(name: str) -> Experiment:
     if name not in known:
         raise ConfigError(f"no experiment {name!r}; {nearest_name(name, known)}")
     return known[name]
-
-
-def _frozen(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
 @cache

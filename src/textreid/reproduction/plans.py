@@ -1,16 +1,22 @@
-"""From a row to the commands that make it: at the size of the paper, or in miniature on drawn people."""
+"""From a row to the commands that make it, at the size of the paper or in miniature on drawn people, and their run."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from textreid.artifacts import read_json, write_json
 from textreid.config import Config
 from textreid.datasets.benchmarks import PUBLISHED
+from textreid.errors import ArtifactError, ConfigError
 from textreid.presets import preset
 from textreid.reproduction.experiments import LUPERSON_MLLM, Experiment, Row, Scale, rows_by_id
 from textreid.reproduction.sources import DrawnPeople, GivenData, Step, Steps
 
+Execute = Callable[[Sequence[str]], object]  # runs `textreid` with these arguments; raises where that fails
+Say = Callable[[str], None]
 _SLOTS = 4  # captions of an image in LUPerson-MLLM
+_CONFIG = "config.json"  # what a training run writes first; before that there is nothing to go on from
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,11 @@ class PlannedRow:
     report: Path
     needs: tuple[str, ...]
     size: str
+
+    @property
+    def missing_options(self) -> str:
+        """Write ``needs`` as the options that would give them."""
+        return " ".join(f"--data {name}=PATH" for name in self.needs)
 
 
 @dataclass(frozen=True)
@@ -79,14 +90,7 @@ def _plan_row(row: Row, scale: Scale, folder: Path, seed: int, data: Mapping[str
     report = own / "reports" / row.id
     benchmarks = [part for name in source.measured(scale) for part in ("--benchmark", source.benchmark(name))]
     steps.add(report / "report.json", "evaluate", str(model), *benchmarks, "--report", str(report))
-    return PlannedRow(
-        row=row,
-        seed=seed,
-        steps=steps.in_order(),
-        report=report / "report.json",
-        needs=source.needs(),
-        size=size_of(row, scale),
-    )
+    return PlannedRow(row, seed, steps.in_order(), report / "report.json", source.needs(), size_of(row, scale))
 
 
 @dataclass(frozen=True)
@@ -179,3 +183,42 @@ def _operations(row: Row, scale: Scale, pairs: int) -> float:
     image = 12 * model.vision_layers * model.vision_width**2 * (1 + patches)
     text = 12 * model.text_layers * model.text_width**2 * model.text_length
     return 6.0 * (image + text) * pairs * config.training.epochs
+
+
+def run_plan(plan: Plan, execute: Execute, say: Say) -> list[str]:
+    """Run every step that is not done, in order; returns why rows were left out.
+
+    Raises:
+        ConfigError: no row has the data it needs.
+        ArtifactError: the folder holds results of other commands (of another version, or other data).
+        TextReidError: whatever a command raises; the same call goes on from there.
+    """
+    ready = [row for row in plan.rows if not row.needs]
+    left_out = [f"{row.row.label}: give {row.missing_options}" for row in plan.rows if row.needs]
+    if not ready:
+        raise ConfigError(f"nothing to run: {'; '.join(left_out)}")
+    for number, row in enumerate(ready, start=1):
+        say(f"[{number}/{len(ready)}] {row.row.label}, seed {row.seed}")
+        for step in row.steps:
+            _run_step(plan.folder, step, execute, say)
+    return left_out
+
+
+def _run_step(folder: Path, step: Step, execute: Execute, say: Say) -> None:
+    note = folder / "steps" / ("-".join(step.makes.relative_to(folder).parts) + ".json")
+    arguments = list(step.arguments)
+    if note.exists() or step.makes.exists():
+        made_by = read_json(note)["arguments"] if note.exists() else None
+        if made_by != arguments:
+            raise ArtifactError(
+                f"{step.makes.parent}: made by other arguments of textreid than it would be now (see {note}); choose "
+                "another folder with --out, or remove both"
+            )
+    if step.makes.exists():
+        return
+    write_json(note, {"arguments": arguments})
+    resumed = ["--resume"] if step.run and (step.run / _CONFIG).is_file() else []
+    say("$ textreid " + " ".join([*arguments, *resumed]))
+    start = time.monotonic()
+    execute([*arguments, *resumed])
+    write_json(note, {"arguments": arguments, "seconds": round(time.monotonic() - start, 1), "resumed": bool(resumed)})

@@ -63,7 +63,10 @@ def to_results(plan: Plan) -> dict[str, Any]:
         if not planned.report.is_file():
             continue
         report = read_json(planned.report)
-        names = {one["benchmark"]: _name(one["benchmark"], one["form"]) for one in report["evaluations"]}
+        names = {
+            one["benchmark"]: one["form"] if one["form"] in PUBLISHED else one["benchmark"]
+            for one in report["evaluations"]
+        }
         not_comparable |= {
             names[one["benchmark"]]: why for one in report["published"] if (why := one["not_comparable"])
         }
@@ -119,13 +122,8 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     return fmean(values) - half, fmean(values) + half
 
 
-def _name(benchmark: str, form: str) -> str:
-    """What `textreid evaluate --benchmark` calls it; drawn people have the name of their folder."""
-    return form if form in PUBLISHED else benchmark
-
-
 def _position(row: Row, plan: Plan) -> float | None:
-    """Where a row stands along the axis of a figure."""
+    """Find where a row stands along the axis of a figure; None where it is not shown."""
     setting, scale = plan.experiment.x, plan.scale
     if setting is None or row.weights or (row.id == plan.experiment.reference):
         return None
@@ -176,7 +174,7 @@ def _with_interval(values: Sequence[float]) -> str:
 
 
 def _paired(measured: Mapping[str, _Values], reference: Mapping[str, _Values]) -> str:
-    """Mean difference of R1 over the seeds that both rows have, with its interval."""
+    """Write the mean difference of R1 over the seeds that both rows have, with its interval."""
     differences = [measured[seed]["R1"] - reference[seed]["R1"] for seed in measured if seed in reference]
     if not differences:
         return ""
@@ -202,7 +200,7 @@ def _notes(results: Mapping[str, Any], benchmark: str) -> list[str]:
 
 
 def _curves(results: Mapping[str, Any]) -> dict[str, list[_Point]]:
-    """By name the (x, mean, low, high) of R1 in per cent, measured and, at the paper's scale, published."""
+    """Gather the points of R1 in per cent by the curve's name: measured and, at the paper's scale, published."""
     curves: dict[str, list[_Point]] = {}
     for row in results["rows"] if results["x"] else []:
         if row["x"] is None:

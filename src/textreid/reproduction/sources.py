@@ -103,7 +103,7 @@ class DrawnPeople:
         self._scale, self._folder, self._seed, self._steps = scale, folder, seed, steps
 
     def needs(self) -> tuple[str, ...]:
-        """Return nothing: whatever it takes is drawn."""
+        """Return an empty tuple: whatever is needed is drawn."""
         return ()
 
     def measured(self, scale: Scale) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ class DrawnPeople:
         return str(self._draw("train", name, scale.tuning_people, first))
 
     def weights(self) -> Path:
-        """Refuse: drawn people come without weights.
+        """Refuse: in miniature there are no weights to start from.
 
         Raises:
             ConfigError: always.
@@ -132,7 +132,7 @@ class DrawnPeople:
         raise ConfigError("a network that is not trained is measured at the paper's scale only")
 
     def settings(self) -> tuple[str, ...]:
-        """Return none: the network starts from random weights."""
+        """Return an empty tuple: the network starts from random weights."""
         return ()
 
     def captions(self, source: str) -> tuple[Path, Path]:
