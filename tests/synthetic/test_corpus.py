@@ -142,6 +142,5 @@ def test_the_command_prints_the_folder(tmp_path: Path, capsys: pytest.CaptureFix
     arguments = ["synthesize", str(out), "--domain", "campus", "--identities", "2", "--images", "2", "--seed", "1"]
     app(args=arguments, prog_name="textreid", standalone_mode=False)
     captured = capsys.readouterr()
-    assert captured.out.strip() == str(out)
-    assert "4/4" in captured.err
+    assert (captured.out.strip(), captured.err) == (str(out), "")  # a short task shows nothing off a terminal
     assert len(read_people(out)) == 4

@@ -11,6 +11,7 @@ from textreid.artifacts import fingerprint, new_folder, read_manifest, write_jso
 from textreid.errors import AnnotationError, ArtifactError, ConfigError
 from textreid.seeding import Chance, generator
 from textreid.synthetic.attributes import Person, View
+from textreid.synthetic.describer import describe
 from textreid.synthetic.domains import DOMAINS
 from textreid.synthetic.drawing.render import render
 from textreid.synthetic.sampling import sample_person
@@ -124,17 +125,9 @@ def _render_identity(job: _Job) -> list[_Row]:
     for shot, camera in enumerate(order):
         result = render(person, identity, domain, camera, seed * 1_000_003 + shot)
         image = f"{name}_{identity:06d}_c{camera:02d}_{shot:03d}.jpg"
-        quality = domain.cameras[camera].quality
-        result.image.save(Path(folder) / "imgs" / image, quality=quality)
-        rows.append(
-            {
-                "image": image,
-                "identity": identity,
-                "camera": camera,
-                "person": person.to_dict(),
-                "view": result.view.to_dict(),
-            }
-        )
+        result.image.save(Path(folder) / "imgs" / image, quality=domain.cameras[camera].quality)
+        who = {"image": image, "identity": identity, "camera": camera}
+        rows.append({**who, "person": person.to_dict(), "view": result.view.to_dict()})
     return rows
 
 
@@ -148,8 +141,6 @@ def _cameras(cameras: int, count: int, chance: Chance) -> list[int]:
 
 
 def _annotation(row: _Row, split: str, seed: int) -> _Row:
-    from textreid.synthetic.describer import describe
-
     person, view = Person.from_dict(row["person"]), View.from_dict(row["view"])
     start = int(generator("captions", seed, row["image"]).integers(0, 1 << 31))
     captions = [describe(person, view, start + n) for n in range(_CAPTIONS)]

@@ -23,11 +23,7 @@ _SLEEVES = {
     "sleeveless": ("sleeveless",),
 }
 _LIGHT_TOPS = frozenset({"t-shirt", "shirt", "polo shirt", "dress"})
-_WHOLE = {
-    ("blazer", "trousers"): "suit",
-    ("hoodie", "sweatpants"): "tracksuit",
-    ("jacket", "sweatpants"): "tracksuit",
-}
+_WHOLE = {("blazer", "trousers"): "suit", ("hoodie", "sweatpants"): "tracksuit", ("jacket", "sweatpants"): "tracksuit"}
 _ARTICLE = re.compile(rf"\b(an?)(?= {WRONG}?(\w+))", re.IGNORECASE)
 _SENTENCE = re.compile(rf"(?:^|[.!?] ){WRONG}?[a-z]")
 _MARKED = re.compile(rf"({WRONG}[^{RIGHT_AGAIN}]*{RIGHT_AGAIN})")
@@ -111,11 +107,10 @@ class Phrases:
         if length in ("ponytail", "bun") and self.view.direction == "front":
             shape = self._draw("hair", "tied")
         else:
-            shape = self._fitting("hair", length, Facts("", self.truth.gender)).draw(self.chance).text
-        avoid = (
-            vocabulary.all_words("hair_colours", self.truth.hair_colour).texts if "hair_colour" in self.wrong else ()
-        )
-        colour = vocabulary.all_words("hair_colours", self.person.hair_colour).draw(self.chance, avoid).text
+            shape = vocabulary.words("hair", length, Facts("", self.truth.gender)).draw(self.chance).text
+        true = vocabulary.all_words("hair_colours", self.truth.hair_colour).texts
+        colours = vocabulary.all_words("hair_colours", self.person.hair_colour)
+        colour = colours.draw(self.chance, true if "hair_colour" in self.wrong else ()).text
         return shape.format(c=self._mark(colour, "hair_colour"), his=self.his)
 
     def headwear(self) -> str | None:
@@ -167,7 +162,9 @@ class Phrases:
         """Say "a brown handbag"; None where there is none."""
         if not self.seen.bag:
             return None
-        word = self._fitting("bag", self.person.bag, Facts(self.truth.bag_colour, self.truth.gender)).draw(self.chance)
+        word = vocabulary.words("bag", self.person.bag, Facts(self.truth.bag_colour, self.truth.gender)).draw(
+            self.chance
+        )
         return self._counted(self._mark(f"{self.colour('bag_colour')} {word.text}", "bag"), word.text)
 
     def held(self) -> str | None:
@@ -191,11 +188,7 @@ class Phrases:
         walking = self.view.walking
         verb = self.chance.pick(("walking", "walking", "strolling") if walking else ("standing", "standing", "waiting"))
         ways = {
-            "front": (
-                "towards the camera" if walking else "facing the camera",
-                "seen from the front",
-                "facing forward",
-            ),
+            "front": (f"{'towards' if walking else 'facing'} the camera", "seen from the front", "facing forward"),
             "back": ("away from the camera" if walking else "facing away", "seen from behind", "seen from the back"),
             "left": ("past the camera" if walking else "side-on", "seen from the side", "in profile"),
             "right": ("past the camera" if walking else "side-on", "seen from the side", "in profile"),
@@ -219,7 +212,7 @@ class Phrases:
         alike = person.upper_colour == person.lower_colour
         name = _WHOLE.get((person.upper, person.lower), "same") if alike else ""
         if name and chance.happens(0.08 if name == "same" else 0.5):
-            word = self._fitting("whole", name, Facts(person.upper_colour, person.gender)).draw(chance).text
+            word = vocabulary.words("whole", name, Facts(person.upper_colour, person.gender)).draw(chance).text
             plain = vocabulary.all_words("colours", person.upper_colour).words[0].text
             return word.format(c=plain)
         for tone in ("dark", "light"):
@@ -234,21 +227,17 @@ class Phrases:
             self.seen.inner, person.headwear == "hood",
         )  # fmt: skip
         if "upper" not in self.wrong:
-            return self._fitting("upper", _upper_name(truth), facts).draw(self.chance)
-        true = (
-            vocabulary.all_words("upper", truth.upper).texts | vocabulary.all_words("upper", _upper_name(truth)).texts
-        )
-        return self._fitting("upper", person.upper, facts).draw(self.chance, true)
+            return vocabulary.words("upper", _upper_name(truth), facts).draw(self.chance)
+        true = vocabulary.all_words("upper", truth.upper).texts
+        true |= vocabulary.all_words("upper", _upper_name(truth)).texts
+        return vocabulary.words("upper", person.upper, facts).draw(self.chance, true)
 
     def _sleeves(self, noun: str) -> str:
         """Pick, at times, an adjective for the sleeves; empty where the noun tells them."""
         often = (0.25 if self.person.sleeve != "long" else 0.15) if self.person.upper in _LIGHT_TOPS else 0.03
-        tells = "leeve" in noun or not self.chance.happens(often)
-        return (
-            ""
-            if tells or _upper_name(self.person) in ("vest", "padded vest")
-            else self.chance.pick(_SLEEVES[self.person.sleeve])
-        )
+        if "leeve" in noun or not self.chance.happens(often) or _upper_name(self.person) in ("vest", "padded vest"):
+            return ""
+        return self.chance.pick(_SLEEVES[self.person.sleeve])
 
     def _over_inner(self, garment: Word) -> str:
         """Return what an open garment shows, said at times; a cardigan is no cardigan without."""
@@ -264,9 +253,8 @@ class Phrases:
     def _garment(self, section: Literal["lower", "shoes"]) -> tuple[str, str, str]:
         """Return colour, noun, and the noun without marks."""
         colour_field = f"{section}_colour"
-        fitting = self._fitting(
-            section, getattr(self.person, section), Facts(getattr(self.truth, colour_field), self.truth.gender)
-        )
+        facts = Facts(getattr(self.truth, colour_field), self.truth.gender)
+        fitting = vocabulary.words(section, getattr(self.person, section), facts)
         avoid: frozenset[str] = frozenset()
         if section in self.wrong:
             avoid = vocabulary.all_words(section, getattr(self.truth, section)).texts
@@ -276,7 +264,7 @@ class Phrases:
         return "" if word.names_colour else self.colour(colour_field), self._mark(word.text, section), word.text
 
     def _dyed(self, colour: str, noun: str, word: str) -> str:
-        """Colour and noun with the article that ``word`` asks for; at times the colour comes last."""
+        """Join colour and noun by the article that ``word`` asks for; at times the colour comes last."""
         if not colour or not self.chance.happens(0.05):
             return self._counted(f"{colour} {noun}".lstrip(), word)
         later = "that are" if is_plural(word) else "that is"
@@ -312,9 +300,6 @@ class Phrases:
 
     def _draw(self, section: str, name: str) -> str:
         return vocabulary.all_words(section, name).draw(self.chance).text
-
-    def _fitting(self, section: str, name: str, facts: Facts) -> vocabulary.Words:
-        return vocabulary.words(section, name, facts)
 
     def _mark(self, text: str, field: str) -> str:
         return f"{WRONG}{text}{RIGHT_AGAIN}" if field in self.wrong else text

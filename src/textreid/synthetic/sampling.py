@@ -108,32 +108,14 @@ def _upper(woman: bool, warm: bool, chance: Chance) -> a.UpperKind:
     weights: dict[a.UpperKind, float]
     if warm:
         weights = {
-            "t-shirt": 36,
-            "shirt": 17,
-            "polo shirt": 8,
-            "sweater": 5,
-            "hoodie": 6,
-            "jacket": 7,
-            "padded jacket": 0.5,
-            "blazer": 4,
-            "coat": 0.8,
-            "vest": 6,
-            "dress": 0,
-        }
+            "t-shirt": 36, "shirt": 17, "polo shirt": 8, "sweater": 5, "hoodie": 6, "jacket": 7, "padded jacket": 0.5,
+            "blazer": 4, "coat": 0.8, "vest": 6, "dress": 0,
+        }  # fmt: skip
     else:
         weights = {
-            "t-shirt": 4,
-            "shirt": 7,
-            "polo shirt": 1,
-            "sweater": 15,
-            "hoodie": 14,
-            "jacket": 25,
-            "padded jacket": 15,
-            "blazer": 6,
-            "coat": 14,
-            "vest": 0.5,
-            "dress": 0,
-        }
+            "t-shirt": 4, "shirt": 7, "polo shirt": 1, "sweater": 15, "hoodie": 14, "jacket": 25, "padded jacket": 15,
+            "blazer": 6, "coat": 14, "vest": 0.5, "dress": 0,
+        }  # fmt: skip
     kinds = [kind for kind in get_args(a.UpperKind) if woman or kind != "dress"]
     if woman:
         weights["dress"] = 14 if warm else 4
@@ -153,22 +135,13 @@ def _lower(upper: a.UpperKind, woman: bool, warm: bool, chance: Chance) -> a.Low
     if upper == "dress":
         return "dress"
     weights: dict[a.LowerKind, float] = {
-        "jeans": 40,
-        "trousers": 30,
-        "sweatpants": 11,
-        "leggings": 1,
-        "shorts": 16 if warm else 2,
-    }
+        "jeans": 40, "trousers": 30, "sweatpants": 11, "leggings": 1, "shorts": 16 if warm else 2,
+    }  # fmt: skip
     if woman:
         weights = {
-            "jeans": 34,
-            "trousers": 19,
-            "sweatpants": 6,
-            "leggings": 13,
-            "shorts": 11 if warm else 2,
-            "skirt": 12,
+            "jeans": 34, "trousers": 19, "sweatpants": 6, "leggings": 13, "shorts": 11 if warm else 2, "skirt": 12,
             "long skirt": 7,
-        }
+        }  # fmt: skip
         if upper in ("jacket", "padded jacket", "blazer", "coat"):
             weights["dress"] = 6
     return _mixed(weights, chance, 0.25 if woman else 0.12)
@@ -186,12 +159,8 @@ def _hair(woman: bool, chance: Chance) -> a.HairLength:
 
 def _headwear(woman: bool, warm: bool, upper: a.UpperKind, chance: Chance) -> a.Headwear:
     weights: dict[a.Headwear, float] = {
-        "none": 74,
-        "cap": 5 if woman else 11,
-        "beanie": 2 if warm else 9,
-        "hat": 4,
-        "headscarf": 6 if woman else 0,
-    }
+        "none": 74, "cap": 5 if woman else 11, "beanie": 2 if warm else 9, "hat": 4, "headscarf": 6 if woman else 0,
+    }  # fmt: skip
     if upper in ("hoodie", "jacket", "padded jacket", "coat"):
         weights["hood"] = 10
     return chance.weighted(weights)
@@ -210,20 +179,12 @@ def _pattern(upper: a.UpperKind, chance: Chance) -> a.Pattern:
 
 def _shoes(woman: bool, warm: bool, chance: Chance) -> a.ShoesKind:
     weights: dict[a.ShoesKind, float] = {
-        "trainers": 52,
-        "boots": 8 if warm else 18,
-        "sandals": 12 if warm else 2,
-        "dress shoes": 20,
-        "heels": 0,
-    }
+        "trainers": 52, "boots": 8 if warm else 18, "sandals": 12 if warm else 2, "dress shoes": 20, "heels": 0,
+    }  # fmt: skip
     if woman:
         weights = {
-            "trainers": 42,
-            "boots": 9 if warm else 26,
-            "sandals": 18 if warm else 3,
-            "dress shoes": 10,
-            "heels": 14,
-        }
+            "trainers": 42, "boots": 9 if warm else 26, "sandals": 18 if warm else 3, "dress shoes": 10, "heels": 14,
+        }  # fmt: skip
     return chance.weighted(weights)
 
 

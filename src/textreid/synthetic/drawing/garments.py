@@ -165,15 +165,10 @@ def draw_arm(figure: Figure, side: int) -> None:
 def _cap(figure: Figure, points: list[Point], radii: list[float], cover: Material, level: float) -> None:
     """Round the sleeve over the shoulder so that it runs into the trunk, and close its cuff."""
     (x, y), r = points[0], radii[0]
-    inward = _inward_x(figure, points[0])
+    inward = max(-1.0, min(1.0, (figure.view.x - x) / (0.05 * figure.size)))
     figure.canvas.ellipse(x + inward * r * 0.12, y, r, r * 0.95, cover, level * 1.06)
     if len(radii) == len(points):
         figure.canvas.ellipse(points[-1][0], points[-1][1], radii[-1], radii[-1] * 0.6, cover, level * 0.85)
-
-
-def _inward_x(figure: Figure, point: Point) -> float:
-    """Return the direction in the picture from a shoulder to the body's axis."""
-    return max(-1.0, min(1.0, (figure.view.x - point[0]) / (0.05 * figure.size)))
 
 
 def _inward(figure: Figure, side: int) -> float:

@@ -122,7 +122,7 @@ def _add_bystander(
 def _crowd() -> tuple[Image.Image, ...]:
     """Draw people to stand about, once per process: RGBA pictures."""
     names = sorted(DOMAINS)
-    return tuple(_bystander(DOMAINS[names[i % len(names)]].name, i) for i in range(_CROWD))
+    return tuple(_bystander(names[i % len(names)], i) for i in range(_CROWD))
 
 
 def _bystander(domain: str, number: int) -> Image.Image:
