@@ -104,6 +104,7 @@ def _weights_in(folder: Path) -> Path:
     """Find the one file of weights in a folder; in one of Hugging Face's, the one that its own library reads."""
     usual = [folder / name for name in (SAFE_WEIGHTS, PICKLED_WEIGHTS) if (folder / name).is_file()]
     if usual and (folder / HUGGING_FACE).is_file():
+        # Safetensors before the pickle, as transformers does: both are of the same weights.
         return usual[0]
     found = weight_files(folder)
     if not found:
@@ -118,6 +119,7 @@ def _weights_in(folder: Path) -> Path:
 
 def _check_kind(tensors: Mapping[str, torch.Tensor], layout: Layout, file: Path) -> None:
     """Refuse tensors that are missing, unknown, or not of floating-point numbers."""
+    # Names alone, before anything is concluded from shapes: a tensor that is missing shall be named.
     check_shapes(dict.fromkeys(tensors, ()), dict.fromkeys(layout.places, ()), str(file))
     whole = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
     if whole:
@@ -165,6 +167,7 @@ def _clip_tokenizer(config: ModelConfig, vocabulary: Path | None, file: Path) ->
     tokenizer = Tokenizer.clip(config.text_length)
     if vocabulary and vocabulary.is_file():
         ours = json.loads(tokenizer.to_json())["model"]["vocab"]
+        # Of the last id the name differs on purpose; all others have to be equal.
         theirs = {name: index for name, index in read_json(vocabulary).items() if name != _REPLACED}
         if theirs != {name: index for name, index in ours.items() if index != tokenizer.mask_id}:
             raise ModelError(f"{vocabulary}: not CLIP's vocabulary; only CLIP's is known")
@@ -183,8 +186,10 @@ def _take(
         value = tensor.to(torch.float32)
         if not torch.isfinite(value).all():
             raise ModelError(f"{file}: {name} holds numbers that are not finite: the weights are damaged")
+        # OpenAI multiplies features by its projections from the right, a linear layer of torch by the transpose.
         parts = value.chunk(len(place.ours)) if len(place.ours) > 1 else (value.T if place.transposed else value,)
         for part_name, part in zip(place.ours, parts, strict=True):
+            # Copies: parts and transposes share the memory of the file, which may be mapped.
             weights[part_name] = part.clone(memory_format=torch.contiguous_format)
     return weights
 

@@ -27,6 +27,7 @@ _USUAL_WIDTH = 1024
 _TELLING = {  # tensors that tell the sizes, with their numbers of dimensions
     PATCH_EMBEDDING: 4, VISION_POSITIONS: 2, TOKEN_EMBEDDING: 2, TEXT_POSITIONS: 2, VISUAL_PROJECTION: 2,
 }  # fmt: skip
+# 256×128 and 384×128 are the usual crops of re-identification.
 _PERSON = (2, 3)  # height by width of a person's crop, where the patches are not a square
 # What open_clip may say of a tower: sizes (and what matters in training only), and CLIP's own way of doing things.
 _SIZES = {
@@ -100,6 +101,7 @@ def read_hugging_face(path: Path) -> ModelConfig:
         pixels = read_json(path.parent / PIXELS)
         fields |= {"pixel_mean": pixels.get("image_mean"), "pixel_std": pixels.get("image_std")}
         fields["interpolation"] = _RESAMPLING.get(pixels.get("resample"), pixels.get("resample"))
+    # The authors of foreign checkpoints decode JPEGs in full.
     fields["reduced_decoding"] = False
     return _checked({name: value for name, value in fields.items() if value is not None}, path)
 
@@ -161,6 +163,7 @@ def read_open_clip(path: Path) -> Declared:
             image_size=(height, width),
             vision_heads=vision.get("width", 768) // vision.get("head_width", _HEAD_WIDTH),
             text_heads=text.get("heads", 8),
+            # Exact GELU where nothing is said: the default of open_clip, unlike that of transformers.
             activation="quick_gelu" if model.get("quick_gelu") else "gelu",
             pixel_mean=pixels.get("mean", CLIP_PIXEL_MEAN),
             pixel_std=pixels.get("std", CLIP_PIXEL_STD),
@@ -202,6 +205,7 @@ def infer(shapes: Shapes, declared: Declared, where: str) -> tuple[ModelConfig, 
         "vocabulary_size": vocabulary,
         "pixel_mean": declared.pixel_mean,
         "pixel_std": declared.pixel_std,
+        # OpenAI's and open_clip's.
         "interpolation": declared.interpolation or "bicubic",
         "reduced_decoding": False,
     }
@@ -217,6 +221,7 @@ def _sides(shapes: Shapes, name: str, count: int, where: str) -> tuple[int, ...]
 
 def _image_size(patches: int, patch: int, where: str) -> tuple[int, int]:
     """Infer (height, width) of the image: square as in CLIP, or a crop of a person, never both."""
+    # One count of patches fits one ratio at most: the roots of 2, 3 and 3/2 are irrational.
     for ratio in (1, *_PERSON):
         across = math.isqrt(max(patches, 0) // ratio)
         if across and patches == ratio * across**2:

@@ -84,6 +84,7 @@ def read_file(path: Path) -> Stored:
         elif kind == "TorchScript archive":
             content, activation = read_torchscript(path, root)
         else:
+            # torch maps its archives only, not the pickles that it wrote before them.
             content = _read_pickle(path, mmap=kind == "PyTorch archive")
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path}: cannot be read without running code, and none was run: {_wish(error)}") from error
@@ -104,6 +105,7 @@ def _read_pickle(path: Path, mmap: bool) -> object:
     Raises:
         pickle.UnpicklingError: it asks for anything else.
     """
+    # torch names one unknown class at a time, so that a file is read again for each.
     unread: list[Any] = []
     while True:
         try:
@@ -149,6 +151,7 @@ def _kind(path: Path) -> tuple[str, str]:
         return _kind_of_archive(path)
     if re.match(rb"\x80[\x02-\x05]", head):
         return "PyTorch pickle", ""
+    # safetensors: eight bytes that tell the length of a header, then that header, which is JSON.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _HEADER_AT_MOST:
         return "safetensors", ""
     return "unknown", ""
@@ -160,11 +163,13 @@ def _kind_of_archive(path: Path) -> tuple[str, str]:
             names = set(archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return "broken archive", ""
+    # The folder inside is called as the file was when it was written, whatever it is called now.
     root = next(
         (name.removesuffix("data.pkl") for name in sorted(names) if re.fullmatch(r"([^/]+/)?data\.pkl", name)), None
     )
     if root is None:
         return "unknown", ""
+    # torch.jit writes constants beside the modules; torch.save does not.
     return ("TorchScript archive" if f"{root}constants.pkl" in names else "PyTorch archive"), root
 
 
@@ -222,7 +227,9 @@ def _candidates(mappings: Mapping[Place, dict[str, torch.Tensor]]) -> list[_Cand
     largest = max((one.size for one in found), default=0)
     different: dict[frozenset[int], _Candidate] = {}
     for one in found:
+        # A moving average has as many tensors as the model, a stray one or a head has few.
         if 2 * one.size >= largest:
+            # By their memory: the same model under two keys is one, its copy in other memory is another.
             weights = frozenset(t.data_ptr() for name, t in one.tensors.items() if name.startswith(one.prefix))
             different.setdefault(weights, one)
     return list(different.values())
@@ -234,6 +241,7 @@ def _mappings(content: object, place: Place = ()) -> Iterator[tuple[Place, dict[
     tensors = {name: value.detach() for name, value in inside.items() if isinstance(value, torch.Tensor)}
     if tensors:
         plain = {_WRAPPED.sub("", name): tensor for name, tensor in tensors.items()}
+        # A model with and without its wrapper in one mapping keeps its names: else one would hide the other.
         yield place, plain if len(plain) == len(tensors) else tensors
     if len(place) < _DEEPEST:
         for name, value in inside.items():

@@ -25,6 +25,7 @@ _BLOCK = {
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
+# OpenAI's archives hold these numbers; open_clip, which names its tensors alike, does not write them.
 _OPENAI_ONLY = frozenset({"input_resolution", "context_length", "vocab_size"})
 _FOREIGN = {
     r"(.*\.)?visual\.(layer\d|attnpool|bn1)\b.*": "a CLIP with a ResNet; only image towers that are ViTs are supported",
@@ -103,6 +104,7 @@ def find_layout(names: Collection[str], where: str) -> Layout:
     Raises:
         ModelError: it is not a CLIP, or one that this package cannot express.
     """
+    # First, because SigLIP's names begin as those of CLIP do at Hugging Face.
     for pattern, what in _FOREIGN.items():
         if any(re.fullmatch(pattern, name) for name in names):
             raise ModelError(f"{where}: {what}")
@@ -116,6 +118,7 @@ def find_layout(names: Collection[str], where: str) -> Layout:
         places = {f"{_IRRA}{name}": place for name, place in _openai(inside).items()}
         ignored = {f"{_IRRA}{name}": reason for name, reason in _reasons(inside, _IGNORED).items()}
         ignored |= _reasons(outside, _IGNORED | _HEADS)
+        # IRRA starts from OpenAI's weights, and resizes as torchvision does when it is not told how: bilinearly.
         return Layout("person search of the IRRA family", places, ignored, "", "quick_gelu", "bilinear")
     if any(name.startswith("visual.") for name in names):
         released = _OPENAI_ONLY.issubset(names)
@@ -163,6 +166,7 @@ def _towers(vision_layers: int, text_layers: int, text: str = "") -> dict[str, P
         for layer in range(layers):
             there, here = f"{theirs}.resblocks.{layer}", f"{ours}.encoder.layers.{layer}"
             for kind in ("weight", "bias"):
+                # torch's MultiheadAttention holds the three in one tensor, in this order.
                 parts = (f"{here}.self_attn.{part}_proj.{kind}" for part in ("q", "k", "v"))
                 places[f"{there}.attn.in_proj_{kind}"] = Place(tuple(parts))
             pairs |= {f"{there}.{name}": f"{here}.{other}" for name, other in _BLOCK.items()}

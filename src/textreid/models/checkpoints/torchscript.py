@@ -74,6 +74,7 @@ class _ModuleReader(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> torch.Tensor:
         _, dtype, key, _, elements = pid
+        # `frombuffer` refuses an empty buffer, and warns of one that is read-only: hence the copy below.
         if not elements:
             return torch.empty(0, dtype=dtype)
         return torch.frombuffer(bytearray(_stored(self._archive, f"{self._root}data/{key}")), dtype=dtype)
@@ -99,6 +100,7 @@ def _tensors(module: object) -> Iterator[tuple[str, torch.Tensor]]:
     seen, waiting = set(), [("", module)]
     while waiting:
         prefix, owner = waiting.pop()
+        # Modules may be shared, or lead back to one another.
         if id(owner) in seen or not isinstance(owner, _Module):
             continue
         seen.add(id(owner))
@@ -115,6 +117,7 @@ def _activation(archive: zipfile.ZipFile, root: str) -> str | None:
     for name in archive.namelist():
         if name.startswith(f"{root}code/") and name.endswith(".py"):
             with archive.open(name) as stream:
+                # Code is compressed, unlike tensors: the bound is on what comes out of it.
                 text = stream.read(left)
             left -= len(text)
             found |= {activation for activation, call in _ACTIVATIONS.items() if call.search(text)}

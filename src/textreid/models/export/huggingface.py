@@ -84,6 +84,7 @@ def _config(config: ModelConfig, tokenizer: "Tokenizer", selected_on: str | None
             "max_position_embeddings": config.text_length,
             "bos_token_id": tokenizer.start_id,
             "eos_token_id": tokenizer.end_id,
+            # transformers takes the feature of the first end token: those that pad a text come after it.
             "pad_token_id": tokenizer.end_id,
             **shared,
         },
@@ -93,6 +94,7 @@ def _config(config: ModelConfig, tokenizer: "Tokenizer", selected_on: str | None
             "intermediate_size": 4 * config.vision_width,
             "num_hidden_layers": config.vision_layers,
             "num_attention_heads": config.vision_heads,
+            # transformers knows square pictures only; the true size stands in the section of our own.
             "image_size": max(config.image_height, config.image_width),
             "patch_size": config.patch_size,
             **shared,
@@ -109,6 +111,7 @@ def _config(config: ModelConfig, tokenizer: "Tokenizer", selected_on: str | None
 
 def _tokenizer_config(tokenizer: "Tokenizer") -> dict[str, Any]:
     return {
+        # Not CLIP's class, which makes its own steps before the merges in place of those in `tokenizer.json`.
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": _START,
         "eos_token": _END,
@@ -125,6 +128,7 @@ def _pixels(config: ModelConfig) -> dict[str, Any]:
         "do_resize": True,
         "size": {"height": config.image_height, "width": config.image_width},
         "resample": {"bilinear": 2, "bicubic": 3}[config.interpolation],  # Pillow's numbers
+        # A crop would cut head and feet off: pictures are resized whatever their shape.
         "do_center_crop": False,
         "do_rescale": True,
         "rescale_factor": 1 / 255,

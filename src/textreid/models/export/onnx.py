@@ -22,6 +22,7 @@ from textreid.models.folder import CARD, TOKENIZER
 if TYPE_CHECKING:
     from textreid.models.model import Model
 
+# The version that torch's exporter writes its operators in: any other is a conversion afterwards.
 _OPSET = 18
 _QUANTIZED = ["MatMul", "Gemm"]  # convolutions stay: integers slow a small stem down
 
@@ -49,6 +50,7 @@ def export_onnx(
     config = model.config
     facts = {"fingerprint": model.fingerprint, "int8": int8, "selected_on": model.selected_on}
     with new_folder(Path(path), KIND, FORMAT_VERSION, replace=replace, **facts) as folder:
+        # Two of each: torch.export takes a side of length 1 for a constant.
         pixels = torch.zeros(2, config.image_height, config.image_width, 3, dtype=torch.uint8)
         ids = torch.full((2, min(8, config.text_length)), model.tokenizer.end_id)
         length = torch.export.Dim("length", min=2, max=config.text_length)
@@ -75,6 +77,7 @@ class _ImageGraph(nn.Module):
         self.register_buffer("std", torch.tensor(model.config.pixel_std).view(3, 1, 1))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        # Rows, columns, channels: as Pillow, numpy and OpenCV hold a picture.
         scaled = pixels.permute(0, 3, 1, 2).float() / 255
         return nn.functional.normalize(self.encoder.encode_image((scaled - self.mean) / self.std), dim=-1)
 
@@ -88,6 +91,7 @@ class _TextGraph(nn.Module):
         self.end = model.tokenizer.end_id
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        # `argmax` takes no bool, and gives the first of equal values: the first end token.
         lengths = (ids == self.end).long().argmax(dim=1) + 1
         return nn.functional.normalize(self.encoder.encode_text(ids, lengths), dim=-1)
 
@@ -143,6 +147,7 @@ def _preprocessing(model: "Model") -> dict[str, Any]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what the exporters say of themselves to the root logger and as warnings."""
+    # Put back to what it was: a program that calls this may have switched logging off itself.
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

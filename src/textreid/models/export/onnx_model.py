@@ -74,6 +74,7 @@ class OnnxModel:
         features = np.zeros((len(images), self.embedding_dim), np.float32)
         decoded = map_ahead(self._decode, images, _DECODING_THREADS, 2 * _BATCH)
         for first in range(0, len(images), _BATCH):
+            # The graph takes channels last; `read_pixels` gives them first, for torch.
             pixels = np.stack([picture.transpose(1, 2, 0) for picture in islice(decoded, _BATCH)])
             features[first : first + _BATCH] = self._image.run(None, {"pixels": pixels})[0]
         return features
@@ -86,6 +87,7 @@ class OnnxModel:
         """
         check_list("texts", texts, str, "sentences")
         tokens = self.tokenizer.encode(texts)
+        # Texts of like length together: the graph computes padding as well.
         by_length = np.argsort(tokens.lengths, kind="stable")
         features = np.zeros((len(texts), self.embedding_dim), np.float32)
         for first in range(0, len(texts), _BATCH):
