@@ -106,6 +106,7 @@ class ColourBaseline:
         weights = _person(lab)
         difference = (lab[:, :, None] - self._prototypes) * np.array([_LIGHTNESS, 1, 1], dtype=np.float32)
         distance = np.square(difference).sum(axis=-1) / (2 * _SPREAD**2)
+        # Relative to the nearest colour: its own value is 1, so that no sum is 0.
         likelihood = np.exp(distance.min(axis=-1, keepdims=True) - distance)
         words = likelihood / likelihood.sum(axis=-1, keepdims=True) @ self._members
         ends = [round(end * _HEIGHT) for end in _BAND_ENDS]
@@ -126,11 +127,13 @@ def _person(lab: Floats) -> Floats:
     across = (np.arange(width) + 0.5) / width - 0.5
     prior = np.tile(np.exp(-0.5 * (across / 0.2) ** 2), (height, 1))
     sides = np.abs(across) > 0.5 - _SIDE
+    # Of sRGB, a and b lie between -108 and 99: 16 cells below 0 make them indices.
     cells = np.floor(lab / _BIN).astype(np.int64) + np.array([0, 16, 16])
     codes = np.ravel_multi_index(tuple(np.moveaxis(cells, -1, 0)), (16, 32, 32))
     middle = np.bincount(codes.ravel(), (prior * ~sides).ravel(), 16 * 32 * 32)
     beside = np.bincount(codes[:, sides].ravel(), minlength=16 * 32 * 32)
     inside, outside = middle / middle.sum(), beside / beside.sum()
+    # About one pixel more on either side: a colour that is on one alone would else weigh 0 or 1.
     smooth = 1.0 / codes.size
     weights: Floats = (prior * ((inside + smooth) / (inside + outside + 2 * smooth))[codes]).astype(np.float32)
     return weights
@@ -140,6 +143,7 @@ def _to_lab(rgb: Floats) -> Floats:
     """Convert sRGB in 0..255 to CIELAB under D65; the last axis holds the channels."""
     share = rgb / 255
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    # IEC 61966-2-1, to XYZ of white 1; below, the function of CIE 1976 with its linear part near black.
     matrix = np.array(
         [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
     )
@@ -177,9 +181,11 @@ def mentions(text: str) -> list[Mention]:
 def _walk(tokens: list[str]) -> Iterator[Mention]:
     waiting: list[str] = []  # colours that no garment has taken yet
     bare: str | None = None  # the latest garment, while it has no colour
+    # A last stop: at the end of the text, too, colours that wait belong to the garment before.
     for token in [*tokens, "."]:
         word = SAME.get(token, token)
         if word in COLOUR_WORDS:
+            # "dark" is a word of its own before it is known to belong to a colour: "dark jeans", "dark blue".
             shade = waiting.pop() if waiting and waiting[-1] in ("dark", "light") else ""
             waiting += [f"{shade} {word}" if f"{shade} {word}" in COLOUR_WORDS else word]
         elif token in _PARTS:

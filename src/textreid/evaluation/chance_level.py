@@ -26,6 +26,7 @@ def random_ranking(relevant: Indices, gallery: int) -> dict[str, float]:
 
 def _expected(relevant: int, gallery: int) -> dict[str, float]:
     def hit(depth: int) -> float:
+        # Hypergeometric: 1 less the probability that the first ranks, drawn without putting back, hold no relevant item.
         drawn = np.arange(min(depth, gallery))
         return float(1 - np.prod(np.maximum(gallery - relevant - drawn, 0) / (gallery - drawn)))
 
@@ -62,6 +63,7 @@ def bootstrap_means(
     """
     codes = np.unique(groups, return_inverse=True)[1]
     count = int(codes.max()) + 1
+    # A mean is a ratio of two sums over the drawn groups: a sample need only tell how often each group was drawn.
     counted = np.ones(values.shape) if where is None else where.astype(np.float64)
     sums = _sum_by_group(values * counted, codes, count)
     sizes = _sum_by_group(counted, codes, count)
@@ -70,8 +72,10 @@ def bootstrap_means(
     block = max(1, _BLOCK_BYTES // (8 * count))
     for first in range(0, resamples, block):
         rows = min(block, resamples - first)
+        # Numbers of their own for the groups of each row, so that one `bincount` counts all rows.
         drawn = generator.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
         times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+        # A sample may have drawn none of the people of a rare word: 0/0, which `interval` leaves out.
         with np.errstate(invalid="ignore"):
             means[first : first + rows] = (times @ sums) / (times @ sizes)
     return means

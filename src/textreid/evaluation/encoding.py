@@ -128,6 +128,7 @@ def _encode_gallery(
         try:
             features.append(model.encode_images([part.image_root / record.image for record in batch]))
         except ImageError:
+            # The error names one image, and there may be more: look at each of the batch, then encode the others.
             problems |= _unreadable(part.image_root, batch)
             batch = tuple(record for record in batch if record.image not in problems)
             if batch:

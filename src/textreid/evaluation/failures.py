@@ -81,6 +81,7 @@ def worst_queries(
         count: number of sentences.
         top: number of images shown for each.
     """
+    # The last key of `lexsort` counts first: the worst rank, then the least average precision.
     order = np.lexsort((each.average_precision, -each.rank))
     identities = encoded.caption_ids
     chosen: dict[int, int] = {}
@@ -120,6 +121,7 @@ def _effects(model: Encoder, sentence: str, images: Floats, right: npt.NDArray[n
     shortened = [" ".join(words[:left] + words[left + 1 :]) for left in range(len(words))]
     scores = model.encode_texts(shortened) @ images.T
     best = scores[:, right].max(axis=1, keepdims=True)
+    # Equal scores count against the model, as in the metrics.
     ranks = 1 + np.count_nonzero(scores[:, ~right] >= best, axis=1)
     return tuple(WordEffect(word, int(rank)) for word, rank in zip(words, ranks, strict=True))
 
@@ -187,6 +189,7 @@ def _telling_words(failure: Failure) -> dict[str, list[WordEffect]]:
     return found
 
 
+# An image may be a wrong answer to several sentences, and to several models.
 @lru_cache(maxsize=1024)
 def _thumbnail(path: Path) -> Image.Image:
     picture = read_image(path, at_least=_THUMBNAIL[::-1])

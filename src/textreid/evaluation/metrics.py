@@ -119,6 +119,7 @@ def retrieval_metrics(
     matched = np.flatnonzero(ends > starts)
     if not matched.size:
         raise DataError(f"none of the {len(queries)} queries has a gallery item of its identity")
+    # A block of scores, whatever the gallery: the whole matrix of ICFG-PEDES would take 1.6 GB.
     block = min(block or max(1, _BLOCK_BYTES // (4 * len(gallery))), len(matched))
     starts, ends = starts[matched], ends[matched]
     values = _from_ranks(matched, _ranks(queries[matched], gallery, starts, ends, block), ends - starts)
@@ -159,6 +160,7 @@ def _ranks_of_rows(scores: Floats, starts: Indices, ends: Indices) -> Indices:
     reached = np.empty((most, scores.shape[1]), dtype=np.bool_)
     for row, start, end in zip(scores, starts, ends, strict=True):
         relevant = np.sort(row[start:end])[::-1]
+        # Relevant items are below every threshold now: only irrelevant ones are counted, and `arange` adds the others.
         row[start:end] = -np.inf
         ranks.append(_count_at_least(row, relevant, reached) + np.arange(1, len(relevant) + 1))
     return np.concatenate(ranks)
@@ -173,6 +175,7 @@ def _from_ranks(queries: Indices, ranks: Indices, relevant: Indices) -> QueryMet
         query=queries,
         relevant=relevant,
         rank=ranks[starts],
+        # `reduceat` gives an element, not 0, for an empty part; there is none, since each query here has a match.
         average_precision=np.add.reduceat(position / ranks, starts) / relevant,
         inverse_negative_penalty=relevant / ranks[ends - 1],
     )
@@ -183,6 +186,7 @@ def _count_at_least(scores: Floats, thresholds: Floats, reached: npt.NDArray[np.
     if len(thresholds) > _SORT_ABOVE:
         return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left").astype(np.int64)
     compared = np.less_equal(thresholds[:, None], scores, out=reached[: len(thresholds)])
+    # Row by row: with an axis numpy sums integers in place of counting bytes, which takes five times as long.
     return np.array([np.count_nonzero(row) for row in compared], dtype=np.int64)
 
 
@@ -190,6 +194,7 @@ def _features(features: Any, side: str) -> Floats:
     if hasattr(features, "detach"):  # a tensor: on any device, perhaps of a type that numpy does not have
         features = features.detach().float().cpu().numpy()
     try:
+        # A number beyond float32 becomes infinite, and is refused below with the row that it is in.
         with np.errstate(over="ignore"):
             matrix = np.asarray(features, dtype=np.float32)
     except (TypeError, ValueError) as error:
@@ -208,6 +213,7 @@ def _check_scale(queries: Floats, gallery: Floats) -> None:
     width = queries.shape[1]
     if width != gallery.shape[1]:
         raise DataError(f"query features have {width} dimensions, gallery features {gallery.shape[1]}")
+    # No product is larger than this, so that the scores themselves need not be looked at.
     largest = width * float(np.abs(queries).max()) * float(np.abs(gallery).max())
     if largest > float(np.finfo(np.float32).max):
         raise DataError("features are so large that their inner products overflow float32; L2-normalise them")
@@ -215,6 +221,7 @@ def _check_scale(queries: Floats, gallery: Floats) -> None:
 
 def _ids(ids: Any, side: str, length: int) -> npt.NDArray[Any]:
     array = np.asarray(ids.detach().cpu() if hasattr(ids, "detach") else ids)
+    # Floats are refused: two that stand for one person may differ by rounding.
     if array.shape != (length,) or array.dtype.kind not in "iuU":
         raise DataError(
             f"{side} identities have shape {array.shape} and type {array.dtype}; "

@@ -183,6 +183,7 @@ def measure(
         images=len(encoded.records),
         captions=len(encoded.captions),
         identities=len(np.unique(image_ids)),
+        # Of what was used: with images left out it is another list, and reports do not put the two side by side.
         data=Benchmark(encoded.name, encoded.root, encoded.records).list_fingerprint,
         rejected=dict(Counter(reason for _, reason in encoded.left_out)),
         rejected_examples=tuple(f"{image} ({reason})" for image, reason in encoded.left_out[:_EXAMPLES]),

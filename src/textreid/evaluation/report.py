@@ -92,8 +92,10 @@ def compare(
                 problem = problem or error
                 failures.append(_failure(candidate, part, error))
                 continue
+            # A section holds the values of every query: without a page of failures it is let go after each part.
             evaluations.append(section.evaluation.to_dict())
             sections += [section] if measures.failures else []
+    # Without one evaluation a report would look like a success.
     if problem and not evaluations:
         raise (
             problem
@@ -204,6 +206,7 @@ def _published(benchmark: str, split: str, members: Sequence[Mapping[str, Any]])
     """Return the published rows of a benchmark with each model's difference, or why they do not belong there."""
     first = members[0]
     counts = Counts(first["images"], first["captions"], first["identities"])
+    # Beside a figure of another split or size, a difference would not be progress.
     reason = why_not_comparable(first["form"], split, counts)
     rows = [] if reason else published_rows(first["form"])
     measured = {evaluation["model"]: evaluation["text_to_image"]["scores"] for evaluation in members}
@@ -223,6 +226,7 @@ def _benchmark_table(
     compared = [member["model"] for member in members] if rows else []
     fill = [""] * len(compared)
     measured = [[*_figures(member, direction), *fill, *_origin(member, first["form"])] for member in members]
+    # That of the first stands for all: models in one table were measured on the same data.
     chance = first[direction]["chance"]
     measured.append(["random order", *(_percent(chance[name]) for name in _METRICS), *fill, "", ""])
     known = [
@@ -262,6 +266,7 @@ def _origin(row: Mapping[str, Any], form: str) -> tuple[str, str]:
     selected, texts = row["selected_on"] or "unknown", row["training_text"]
     if texts is None:
         return selected, "unknown"
+    # Under its label or under the name of its form: one's own label may hide a public benchmark.
     target = row.get("benchmark", form) in texts or form in texts
     return selected, "yes" if target else "no"
 
@@ -271,6 +276,7 @@ def _percent(value: float | None) -> str:
 
 
 def _difference(values: Mapping[str, float]) -> str:
+    # `z`, because a difference of -0.001 points would be shown as -0.00.
     cells = [f"{100 * values[name]:+z.2f}" for name in _WITH_INTERVAL if name in values]
     return ",\n".join(cells)
 

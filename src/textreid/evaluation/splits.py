@@ -14,7 +14,9 @@ from textreid.evaluation.encoding import Encoder, encode_split
 from textreid.evaluation.metrics import retrieval_metrics
 
 OWN_VALIDATION = "val"
+# Model folders hold these words: with others, the stamps of older models would not be seen.
 TEST_STAMP = "the TEST split of"
+# The same everywhere, or `evaluate --split val` would measure on people that a run was trained on.
 SEED = 0
 
 
@@ -33,6 +35,7 @@ class Validation:
     @property
     def images(self) -> frozenset[str]:
         """Absolute paths of its images; training refuses to train on one of them."""
+        # Absolute, because one data set may be reached by two paths, and images of two have equal names.
         root = self.part.image_root.resolve()
         return frozenset(f"{root}/{record.image}" for record in self.part.records)
 

@@ -23,9 +23,12 @@ COIN = 0.5
 ATTRIBUTES = ("colour", "lower garment", "upper garment", "pattern", "bag", "headwear", "gender", "hair length")
 _COLOUR = re.compile(r"\b(?:(?:dark|light|pale|bright|deep)[ -])?(?P<colour>[a-z]+)\b", re.IGNORECASE)
 _COLOURS = ("black", "white", "grey", "red", "blue", "green", "yellow", "brown", "pink", "purple", "orange")
+# The one swap from a singular to a plural, which loses the article.
 _PLURAL, _SINGULAR = ("shorts",), ("skirt",)
 _GARMENTS = frozenset(" ".join(reading("things")[kind] for kind in ("upper body", "whole body", "lower body")).split())
+# At most two words between, as in "long dark brown hair".
 _HAIR = re.compile(r"[\s-]+(?:[\w]+[\s,-]+){0,2}?(?:hair|haired|ponytail)\b", re.IGNORECASE)
+# An article that belongs to the place it stands before: up to three words between, and no other article.
 _ARTICLE = re.compile(r"\b(an?)(\s+(?:(?!an?\s)[\w-]+\s+){0,3})$", re.IGNORECASE)
 # After "her" these begin something new: there it stands for a person, not before what is hers.
 _AFTER_PERSON = frozenset(("", ",", ".", ";", "and", "or", "but", "with", "in", "on", "at", "to", "from", "is", "was"))
@@ -93,6 +96,7 @@ def swap_tests(model: Encoder, encoded: EncodedSplit) -> tuple[SwapTest, ...]:
     query = np.array([row for row, _ in found])
     images = encoded.image_features[encoded.image_index[query]]
     swapped = np.asarray(model.encode_texts([swap.text for _, swap in found]), dtype=np.float32)
+    # The cosines' difference is one product with the texts' difference.
     difference = np.einsum("nd,nd->n", images, encoded.text_features[query] - swapped)
     preferred = np.where(difference == 0, COIN, difference > 0).astype(np.float64)
     people, kinds = encoded.caption_ids[query], np.array([swap.attribute for _, swap in found])
@@ -167,9 +171,11 @@ def _swap_colour(sentence: str, seed: int) -> str:
     ]
     if not matches:
         return sentence
+    # Seeded by the sentence too, so that its swap does not depend on what else is in the split.
     chance = Chance.of("swap", seed, sentence)
     chosen = chance.pick(matches)
     named = {_colour(match) for match in matches}
+    # With a colour that can mean the same shade, the exchanged sentence would be as true.
     shades = set(COLOUR_WORDS[_colour(chosen)])
     others = [colour for colour in _COLOURS if colour not in named and shades.isdisjoint(COLOUR_WORDS[colour])]
     return _replace(sentence, chosen.start(), chosen.end(), chance.pick(others)) if others else sentence
@@ -184,6 +190,7 @@ def _colour(match: re.Match[str]) -> str:
 def _swap_gender(sentence: str, _: int) -> str:
     """Exchange every word of gender, pronouns included."""
     words = same_words("swap gender")
+    # From the end, so that the places before stay right.
     for match in reversed(list(_pattern(words).finditer(sentence))):
         other = words[match.group().lower()]
         if match.group().lower() == "her":
@@ -195,6 +202,7 @@ def _swap_gender(sentence: str, _: int) -> str:
 
 
 def _pattern(words: Mapping[str, str]) -> re.Pattern[str]:
+    # An alternation takes the first that fits. By "-hair", "long" counts in "long-haired" and not in "long-sleeved".
     longest_first = sorted(words, key=len, reverse=True)
     return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest_first))})(?=-hair|[^\w-]|$)", re.IGNORECASE)
 

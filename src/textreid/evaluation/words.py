@@ -99,9 +99,11 @@ def attribute_words(text: str) -> Iterator[AttributeWord]:
 
 def without(text: str, word: str) -> str:
     """Take every occurrence of an attribute word out of ``text``."""
+    # From the end, so that the places before stay right.
     for said in reversed(list(attribute_words(text))):
         if said.word == word:
             text = text[: said.start] + text[said.end :]
+    # A half that was taken out of "dark-haired" leaves its hyphen.
     return " ".join(text.replace("- ", " ").replace(" -", " ").split())
 
 
@@ -152,6 +154,7 @@ def _compare(
 def _take_out(
     model: Encoder, encoded: EncodedSplit, each: QueryMetrics, recall: WordRecall, rows: npt.NDArray[np.int64]
 ) -> WordRecall:
+    # By a fixed seed: of two models on the same data, the same sentences are shortened.
     chosen = np.sort(np.random.default_rng(_SEED).permutation(rows)[:SHORTENED])
     queries = each.query[chosen]
     people = encoded.caption_ids[queries]
@@ -179,6 +182,7 @@ def _occurrences(
     kept: dict[tuple[str, str], npt.NDArray[np.bool_]] = {}
     for key, members in rows.items():
         said_here = np.isin(everyone, list(members))
+        # Resamples draw people: with fewer on either side, an interval would rest on very few of them.
         if min(len(np.unique(people[said_here])), len(np.unique(people[~said_here]))) >= MIN_IDENTITIES:
             kept[key] = said_here
     order = list(dict.fromkeys(_kinds().values()))
