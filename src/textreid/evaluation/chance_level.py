@@ -26,7 +26,7 @@ def random_ranking(relevant: Indices, gallery: int) -> dict[str, float]:
 
 def _expected(relevant: int, gallery: int) -> dict[str, float]:
     def hit(depth: int) -> float:
-        # Hypergeometric: 1 less the probability that the first ranks, drawn without putting back, hold no relevant item.
+        # Hypergeometric: 1 less the probability that none of the first ranks, drawn without putting back, is relevant.
         drawn = np.arange(min(depth, gallery))
         return float(1 - np.prod(np.maximum(gallery - relevant - drawn, 0) / (gallery - drawn)))
 
