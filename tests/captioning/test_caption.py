@@ -9,8 +9,9 @@ from textreid.captioning.backends.simulated import _DIRT, SimulatedMLLM
 from textreid.captioning.engine import LocalEngine
 from textreid.captioning.job import caption_images
 from textreid.captioning.requests import Caption, Request, Settings, answer_of, slots_of
+from textreid.captions.sidecars import ERRORS, error_spans, raw_answers
 from textreid.captions.table import read_captions
-from textreid.captions.writer import ERRORS, caption_rows, error_spans, raw_answers
+from textreid.captions.writer import caption_rows
 from textreid.errors import ArtifactError, CaptionError, ConfigError
 from textreid.synthetic import read_people, write_corpus
 

@@ -205,7 +205,7 @@ def test_without_an_image_root_paths_must_be_relative(tmp_path: Path, image: str
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ([3], "entry 0 is no object"),
+        ([3], "entry 0 is not an object"),
         ([{"id": 3, "captions": []}], "no field image or file_path .* for the image; there are: id, captions"),
         ([{"file_path": "a.jpg", "words": "x"}], "for the caption; .* name it with --caption-field"),
         ("text", "expected a JSON object or list"),

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from textreid.artifacts import LOCK, read_json, write_json
+from textreid.captions.sidecars import ERRORS, RAW, error_spans, raw_answers
 from textreid.captions.table import CaptionRow, read_captions, read_part
-from textreid.captions.writer import ERRORS, RAW, GrowingTable, caption_rows, error_spans, raw_answers
+from textreid.captions.writer import GrowingTable, caption_rows
 from textreid.errors import ArtifactError, CaptionError, ResumeError
 
 FACTS: dict[str, Any] = {"images": "/somewhere", "prompts": {"qwen/static": "0123"}, "seed": 0}

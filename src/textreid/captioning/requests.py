@@ -19,8 +19,8 @@ from textreid.captioning.instructions import (
 )
 from textreid.captioning.templates import Template
 from textreid.captions.cleaning import OK, Cleaned, clean
+from textreid.captions.sidecars import ERRORS, RAW
 from textreid.captions.table import CaptionRow
-from textreid.captions.writer import ERRORS, RAW
 from textreid.errors import CaptionError, ConfigError, nearest_name
 from textreid.images import read_image
 from textreid.seeding import Chance

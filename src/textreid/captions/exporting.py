@@ -2,9 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -54,8 +52,7 @@ def _released(table: CaptionTable, out: Path) -> list[Path]:
             f"{json.dumps(image, ensure_ascii=False)}: {json.dumps(caption, ensure_ascii=False)}"
             for image, _, caption in _texts(table, chosen)
         )
-        with _whole_file(out / name) as stream:
-            _write_joined(stream, "{}", pairs)
+        _write_items(out / name, "{}", pairs)
     return [out / name for name in names]
 
 
@@ -84,8 +81,7 @@ def _cuhk(table: CaptionTable, out: Path) -> list[Path]:
             captions.append(caption)
         yield _cuhk_entry(current, captions, identity + 1)
 
-    with _whole_file(out / "reid_raw.json") as stream:
-        _write_joined(stream, "[]", entries())
+    _write_items(out / "reid_raw.json", "[]", entries())
     return [out / "reid_raw.json"]
 
 
@@ -126,16 +122,12 @@ def _texts(table: CaptionTable, rows: npt.NDArray[np.int64]) -> Iterator[tuple[s
             yield table.images[image], table.slots[slot], caption
 
 
-def _write_joined(stream: TextIO, brackets: str, items: Iterable[str]) -> None:
-    stream.write(brackets[0])
-    separator = "\n"
-    for item in items:
-        stream.write(separator + item)
-        separator = ",\n"
-    stream.write(f"\n{brackets[1]}\n")
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[TextIO]:
+def _write_items(path: Path, brackets: str, items: Iterable[str]) -> None:
+    """Write a JSON object or list, one item a line, whole or not at all."""
     with new_file(path) as partial, partial.open("w", encoding="utf-8") as stream:
-        yield stream
+        stream.write(brackets[0])
+        separator = "\n"
+        for item in items:
+            stream.write(separator + item)
+            separator = ",\n"
+        stream.write(f"\n{brackets[1]}\n")

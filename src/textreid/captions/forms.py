@@ -112,7 +112,7 @@ def _json_form(path: Path, fields: Fields) -> Iterator[Entry]:
         elif isinstance(key, str):
             yield Entry(key, _joined([value]), keyed=True)
         else:
-            raise CaptionError(f"{path}: entry {key} is no object with an image's path and its captions")
+            raise CaptionError(f"{path}: entry {key} is not an object with an image's path and its captions")
 
 
 def _object_entry(path: Path, value: dict[str, Any], fields: Fields, key: str | None = None) -> Entry:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from textreid.captions.forms import Entry, Fields, read_entries
+from textreid.captions.language import is_unicode
 from textreid.captions.table import KINDS, CaptionRow, is_storable, write_captions
 from textreid.captions.writer import caption_rows, is_table
 from textreid.errors import CaptionError
@@ -197,7 +198,7 @@ def _described(source: Source, root: "_Root | None", imported: Imported, save: P
         for number, caption in enumerate(entry.captions, count + 1):
             if not isinstance(caption, str):
                 imported.leave_out("not-text", path)
-            elif not _is_unicode(caption):
+            elif not is_unicode(caption):
                 imported.leave_out("not-unicode", path)
             else:
                 yield _row(path, own_slot if number == 1 else f"{own_slot}-{number}", caption)
@@ -214,7 +215,7 @@ def _saved(entry: Entry, folder: Path) -> str:
     content = entry.content or b""
     digest = hashlib.sha256(content).hexdigest()[:20]
     suffix = next((suffix for start, suffix in _SUFFIXES.items() if content.startswith(start)), ".jpg")
-    name = _plain(entry.image) if isinstance(entry.image, str) and _is_unicode(entry.image) else ""
+    name = _plain(entry.image) if isinstance(entry.image, str) and is_unicode(entry.image) else ""
     if not name or not is_storable(name) or ((folder / name).exists() and (folder / name).read_bytes() != content):
         name = f"{digest}{suffix}"  # no name, one that leads out of the folder, or that of another image
     target = folder / name
@@ -234,7 +235,7 @@ def _place(
     if not isinstance(image, str) or not image.strip():
         imported.leave_out("embedded" if entry.embedded else "no-path", source.path)
         return None
-    if not _is_unicode(image):
+    if not is_unicode(image):
         imported.leave_out("not-unicode", ascii(image))
         return None
     path = _plain(image)
@@ -256,14 +257,6 @@ def _place(
 
 def _plain(path: str) -> str:
     return path.replace("\\", "/").removeprefix("./")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class _OneFolder:

@@ -6,7 +6,7 @@ from functools import cache
 from textreid.synthetic.vocabulary import all_texts, reading
 
 OTHER_LETTERS = 0.2  # share of letters outside ASCII above which a text is not English
-OTHER_SCRIPT = 4  # letters of no Latin script outside quotes: a sentence in a second language is no caption
+OTHER_SCRIPT = 4  # letters of other scripts, outside quotes: so many belong to a sentence in a second language
 _LATIN = "\u036f"  # code points up to here are Latin, or marks on its letters
 _ONE_LETTER_WORDS = "\u2e80"  # code points from here on; one letter of Greek is a sign on a shirt
 _FEW_WORDS = 2  # of which each must be known
@@ -14,6 +14,7 @@ _LEAST_MISSPELT, _LEAST_OF_ENDED = 4, 6  # letters; what is shorter is near to t
 _PART_OF_NAME = re.compile(r"[A-Z][a-z]{1,2}")  # the "Los" of "a Los Angeles cap", inside a query
 _STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d", "''\"\"")
 WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']*'(?!\w)")
 
 
@@ -29,6 +30,14 @@ def known_words() -> dict[str, frozenset[str]]:
 def words_of(text: str) -> list[str]:
     """Split a text into its words, in small letters; a hyphen or an apostrophe inside belongs to the word."""
     return WORD.findall(text.lower())
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether a text has no half characters, which neither UTF-8 nor Arrow can hold.
+
+    They come from file names that are not UTF-8, and from JSON that escapes half of a pair.
+    """
+    return _SURROGATE.search(text) is None
 
 
 def is_other_language(text: str) -> bool:

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from textreid.artifacts import file_digest, fingerprint, new_folder, read_manifest
 from textreid.captions.cleaning import MAX_CHARACTERS, MAX_WORDS, is_empty, is_too_long
+from textreid.captions.language import is_unicode
 from textreid.errors import CaptionError, check_path
 
 Kind = Literal["static", "dynamic"]
@@ -46,7 +47,7 @@ _SCHEMA = pa.schema(
     ]
 )
 COLUMNS: tuple[str, ...] = tuple(_SCHEMA.names)
-_FIELDS = attrgetter(*COLUMNS)
+values_of = attrgetter(*COLUMNS)  # of a row, in the order of the columns
 # Absolute (POSIX or Windows), empty, or with a ".." component.
 _LEAVES_ROOT = r"^$|^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)"
 
@@ -101,11 +102,8 @@ class CaptionTable:
 
 
 def is_storable(image: str) -> bool:
-    """Tell whether the table can hold an image path: within the image root, and text (not bytes of another script).
-
-    A file name that is not UTF-8 comes from the file system with surrogates in it, which Parquet cannot hold.
-    """
-    return not re.search(_LEAVES_ROOT, image) and not re.search("[\ud800-\udfff]", image)
+    """Tell whether the table can hold an image path: within the image root, and text (not bytes of another script)."""
+    return not re.search(_LEAVES_ROOT, image) and is_unicode(image)
 
 
 def part_name(number: int) -> str:
@@ -122,20 +120,19 @@ def write_part(path: Path, rows: Iterable[CaptionRow]) -> dict[str, int]:
         CaptionError: an image path leaves the image root.
         OSError: the file cannot be written.
     """
-    statuses: dict[str, int] = {}
+    statuses: Counter[str] = Counter()
     first_row = 0
     remaining = iter(rows)
     with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
         while block := list(islice(remaining, _BLOCK_ROWS)):
-            columns = zip(*map(_FIELDS, block), strict=True)
+            columns = zip(*map(values_of, block), strict=True)
             table = pa.Table.from_arrays(
                 [pa.array(values, field.type) for values, field in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA
             )
             table = table.set_column(_SCHEMA.get_field_index("status"), _SCHEMA.field("status"), _screen(table))
             _check_paths(table["image"], path.name, first_row)
             first_row += len(block)
-            for status, count in _count(table["status"]).items():
-                statuses[status] = statuses.get(status, 0) + count
+            statuses.update(count_statuses(table["status"]))
             writer.write_table(table)
     return statuses
 
@@ -206,13 +203,12 @@ def read_captions(folder: Path | str) -> CaptionTable:
             raise CaptionError(f"{folder / name}: its contents changed after it was written; write the table again")
     keys = _Keys()
     captions, usable = [], []
-    statuses: dict[str, int] = {}
+    statuses: Counter[str] = Counter()
     for name in digests:
         table = read_part(folder / name, [*COLUMNS[:3], "status"])
         _check_paths(table["image"], folder / name)
         status = _screen(table)
-        for rule, count in _count(status).items():
-            statuses[rule] = statuses.get(rule, 0) + count
+        statuses.update(count_statuses(status))
         keys.add(table)
         good = pc.equal(status, "ok")
         usable.append(good.to_numpy())
@@ -300,7 +296,8 @@ def _screen(table: pa.Table) -> pa.ChunkedArray:
     return pa.chunked_array([pc.replace_with_mask(marked, pa.array(mask), pa.array(broken.values(), pa.string()))])
 
 
-def _count(status: pa.ChunkedArray) -> dict[str, int]:
+def count_statuses(status: pa.ChunkedArray) -> dict[str, int]:
+    """Count the rows by their status."""
     return {entry["values"]: entry["counts"] for entry in status.value_counts().to_pylist()}
 
 

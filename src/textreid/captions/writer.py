@@ -4,19 +4,15 @@ While it grows, the folder holds ``job.json`` (what is being asked of which imag
 ``journal-N.jsonl``, whose rows become part N when there are enough of them. Each line of the journal is the CRC-32 of
 a row and the row, so that a line cut off by a crash is seen; rows count as written when they are synced to disk.
 The manifest comes last: with it the folder is a caption table like any other.
-
-What is known of a caption beside its row stands in files of JSON lines, each with ``image`` and ``slot``; of two lines
-about one caption the later counts. ``errors.jsonl`` has the ``spans`` (half-open, in characters) of the words that the
-captioner knows to be wrong, ``raw.jsonl`` the ``raw`` answer of a caption that wrappings were ``cut`` from.
 """
 
 import json
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
-from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -34,13 +30,12 @@ from textreid.artifacts import (
     write_manifest,
 )
 from textreid.captions import table
-from textreid.captions.table import COLUMNS, PART_ROWS, CaptionRow, is_storable, part_name, read_part, write_part
+from textreid.captions.sidecars import write_sidecars
+from textreid.captions.table import PART_ROWS, CaptionRow, is_storable, part_name, read_part, write_part
 from textreid.errors import ArtifactError, CaptionError, ResumeError
 
 JOB = "job.json"
-ERRORS, RAW = "errors.jsonl", "raw.jsonl"
 _JOB_KIND, _JOB_VERSION = "caption-job", 2
-_fields = attrgetter(*COLUMNS)
 
 
 class GrowingTable:
@@ -65,7 +60,7 @@ class GrowingTable:
         self.folder = folder
         self.damaged = 0
         self._part_rows = part_rows
-        with _told(folder), ExitStack() as held:
+        with _write_errors_explained(folder), ExitStack() as held:
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(folder, "another process is writing to it; wait for it or stop it"))
             self._larger_job = _begin(folder, facts)
@@ -104,7 +99,7 @@ class GrowingTable:
 
         Args:
             rows: what to add.
-            beside: file (`ERRORS`, `RAW`) and line of what else is known of them.
+            beside: sidecar file and line of what else is known of them; see `textreid.captions.sidecars`.
 
         Raises:
             CaptionError: the table cannot hold an image path.
@@ -115,12 +110,12 @@ class GrowingTable:
         for row in rows:
             if not is_storable(row.image):
                 raise CaptionError(f"image {row.image!r}: not a path that the table can hold; rename the file")
-        with _told(self.folder):
+        with _write_errors_explained(self.folder):
             self._no_longer_complete()
             if self._larger_job:
                 write_json(self.folder / JOB, self._larger_job)
                 self._larger_job = None
-            _write_beside(self.folder, beside)  # before the rows: these may lack nothing that is known of them
+            write_sidecars(self.folder, beside)  # before the rows: these may lack nothing that is known of them
             self._write(b"".join(map(_line, rows)))
             self._rows += len(rows)
             if self._rows >= self._part_rows:
@@ -133,7 +128,7 @@ class GrowingTable:
             ArtifactError: a part cannot be written again; it is still there as it was.
         """
         dropped = 0
-        with _told(self.folder):
+        with _write_errors_explained(self.folder):
             if self._rows:
                 self._make_part()
             for number in range(self._part):
@@ -154,14 +149,13 @@ class GrowingTable:
             CaptionError: there are no rows.
             ArtifactError: the disk is full or read-only; nothing is lost, and it may be tried again.
         """
-        statuses: dict[str, int] = {}
+        statuses: Counter[str] = Counter()
         digests = {}
-        with _told(self.folder):
+        with _write_errors_explained(self.folder):
             if self._rows:
                 self._make_part()
             for name in map(part_name, range(self._part)):
-                for entry in read_part(self.folder / name, ["status"])["status"].value_counts().to_pylist():
-                    statuses[entry["values"]] = statuses.get(entry["values"], 0) + entry["counts"]
+                statuses.update(table.count_statuses(read_part(self.folder / name, ["status"])["status"]))
                 digests[name] = file_digest(self.folder / name)
             if not statuses:
                 raise CaptionError(f"{self.folder}: a caption table needs at least one row")
@@ -257,39 +251,6 @@ def caption_rows(folder: Path) -> Iterator[CaptionRow]:
         yield from rows
 
 
-def error_spans(folder: Path) -> dict[tuple[str, str], list[tuple[int, int]]]:
-    """Read where the captions of a table are known to be wrong: half-open character spans by image and slot.
-
-    Only a captioner that knows the truth tells; without ``errors.jsonl`` there are none.
-
-    Raises:
-        ArtifactError: the file cannot be read.
-    """
-    return {key: [(start, end) for start, end in line["spans"]] for key, line in _lines_beside(folder / ERRORS)}
-
-
-def raw_answers(folder: Path) -> dict[tuple[str, str], str]:
-    """Read the answers, as they came, of the captions that a wrapping was cut from, by image and slot.
-
-    Raises:
-        ArtifactError: the file cannot be read.
-    """
-    return {key: line["raw"] for key, line in _lines_beside(folder / RAW)}
-
-
-def _lines_beside(path: Path) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
-    if not path.exists():
-        return
-    try:
-        with path.open(encoding="utf-8") as stream:
-            for text in stream:
-                with suppress(ValueError):  # half a line, at which a run was killed; a later one says it whole
-                    line = json.loads(text)
-                    yield (line["image"], line["slot"]), line
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
 def _begin(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """Write ``job.json``, or compare it with that of earlier runs; returns what it is to be from the next row on."""
     path = folder / JOB
@@ -345,7 +306,7 @@ def _journal_path(folder: Path, number: int) -> Path:
 
 
 def _line(row: CaptionRow) -> bytes:
-    content = json.dumps(_fields(row), ensure_ascii=False, separators=(",", ":")).encode()
+    content = json.dumps(table.values_of(row), ensure_ascii=False, separators=(",", ":")).encode()
     return b"%08x %b\n" % (zlib.crc32(content), content)
 
 
@@ -366,20 +327,8 @@ def _part_rows(path: Path) -> Iterator[CaptionRow]:
             yield CaptionRow(*values)
 
 
-def _write_beside(folder: Path, beside: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-    lines: dict[str, list[str]] = {}
-    for name, record in beside:
-        lines.setdefault(name, []).append(json.dumps(record, ensure_ascii=False) + "\n")
-    for name, records in lines.items():
-        with (folder / name).open("a", encoding="utf-8") as stream:
-            # A crash may have left half a line; an empty one does no harm.
-            stream.write(("\n" if stream.tell() else "") + "".join(records))
-            stream.flush()
-            os.fsync(stream.fileno())
-
-
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _write_errors_explained(folder: Path) -> Iterator[None]:
     """Say of what cannot be written that the rows before it are safe."""
     try:
         yield

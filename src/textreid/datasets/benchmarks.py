@@ -132,7 +132,7 @@ def _check_label(name: str) -> None:
 
 
 def form_of(path: Path) -> str | None:
-    """Tell from the names of its files the name that a folder or table can be read by; None if there is none.
+    """Tell from the names of its files the name that a folder or table can be read by; None if it has no known form.
 
     Any folder in CUHK-PEDES form counts as ``cuhk-pedes`` here.
     """

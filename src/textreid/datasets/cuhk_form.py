@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textreid.datasets.entries import MAX_REJECTED, MISSING, Annotations, Entry, fields_of, kind, listed, to_benchmark
+from textreid.datasets.entries import MISSING, Annotations, Entry, fields_of, kind, listed, to_benchmark
 from textreid.datasets.records import Benchmark
 from textreid.errors import AnnotationError
 
 IMAGES = "imgs"
-ANNOTATIONS = "reid_raw.json"
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Layout:
         path_field: what its entries call the path of the image.
     """
 
-    files: tuple[str, ...] = (ANNOTATIONS,)
+    files: tuple[str, ...] = ("reid_raw.json",)
     path_field: str = "file_path"
 
     def find(self, folder: Path) -> Path | None:
@@ -35,9 +34,7 @@ class Layout:
 CUHK = Layout()
 
 
-def read_annotated_folder(
-    folder: Path, layout: Layout, name: str, form: str, max_rejected: float = MAX_REJECTED
-) -> Benchmark:
+def read_annotated_folder(folder: Path, layout: Layout, name: str, form: str, max_rejected: float) -> Benchmark:
     """Read a folder that holds ``imgs/`` and a list of ``{"split", "captions", "file_path", "id"}``.
 
     Identities are whole numbers from 0 and may skip. Images may lie in sub-folders of ``imgs/``. Captions that
@@ -57,7 +54,6 @@ def read_annotated_folder(
             JSON (names the line); an entry lacks a field, has one of a wrong type or a path that leaves ``imgs/``
             (names entry and field); or more is left out than allowed.
     """
-    folder = Path(folder)
     source = layout.find(folder) or _refuse_folder(folder, layout)
     fields = Entry(layout.path_field, "id", "captions", "split")
     entries = [Entry(*(entry.get(field, MISSING) for field in fields)) for entry in _read_entries(source)]

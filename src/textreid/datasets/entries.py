@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from textreid.captions.language import is_unicode
 from textreid.datasets.records import Benchmark, Reason, Record, Rejection
 from textreid.errors import AnnotationError
 from textreid.listing import name_on_disk
@@ -16,7 +17,6 @@ MAX_REJECTED = 0.05
 _NAMED = 5  # problems spelled out in one message
 _LOST_IMAGES = ("absent", "contradicting")
 _DRIVE = re.compile("[A-Za-z]:")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 LOST_CAPTIONS = ("empty", "no-words", "not-unicode")
 
 
@@ -209,7 +209,7 @@ def _collect(
 def _refuse(caption: str) -> Reason | None:
     if not caption.strip():
         return "empty"
-    if _SURROGATE.search(caption):
+    if not is_unicode(caption):
         return "not-unicode"
     return None if any(character.isalnum() for character in caption) else "no-words"
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
 from textreid.artifacts import new_folder
+from textreid.captions.language import is_unicode
 from textreid.captions.table import CaptionRow, is_storable, write_captions
 from textreid.datasets.benchmarks import ANNOTATION_TABLE
 from textreid.datasets.entries import MAX_REJECTED, fields_of, listed
@@ -277,8 +278,8 @@ def _captions(text: bytes | None, facts: dict[str, Any]) -> tuple[str, ...]:
             raise _UnusableError("not-text") from None
     else:
         captions = facts.get("captions", [facts["caption"]] if facts.get("caption") else [])
-    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
-        raise _UnusableError("not-text")
-    if any("\ud800" <= character <= "\udfff" for caption in captions for character in caption):
+    if not isinstance(captions, list) or not all(
+        isinstance(caption, str) and is_unicode(caption) for caption in captions
+    ):
         raise _UnusableError("not-text")
     return tuple(stripped for caption in captions if (stripped := caption.strip()))

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from textreid.captions.sidecars import error_spans
 from textreid.captions.table import CaptionTable, read_captions
-from textreid.captions.writer import error_spans
 from textreid.config import MaskingConfig
 from textreid.inspection.page import shade
 from textreid.models.tokenizer import Tokenizer

@@ -9,7 +9,7 @@ from textreid.errors import ArtifactError
 
 
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans of matplotlib, found without importing it: Latin, Greek, Cyrillic, Arabic; no Chinese."""
+    """Return DejaVu Sans of matplotlib, found without importing it: Latin, Greek, Cyrillic, Arabic; not Chinese."""
     package = importlib.util.find_spec("matplotlib")
     if package is None or package.origin is None:
         raise ArtifactError("matplotlib, which brings the font of pictures, is not installed")

@@ -82,7 +82,7 @@ def least_width(tables: Sequence[Table]) -> int:
 
 
 def _widths(table: Table) -> tuple[int, int]:
-    """Characters that all columns of figures take together, and that the longest word of the others takes."""
+    """Measure, in characters, all columns of figures together, and the longest word of the others."""
     figures = longest_word = 0
     for number, column in enumerate(table.columns):
         cells = [row[number] for row in chain(*table.groups)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from textreid.captions.language import is_unicode
 from textreid.captions.table import CaptionTable
 from textreid.datasets.doctor.survey import Picture, Survey, near_equal
 from textreid.datasets.entries import LOST_CAPTIONS
@@ -215,7 +216,7 @@ def in_listing(listing: ImageListing) -> list[Finding]:
         *_counted("not-read", listing.other_formats),
         *_counted("by-products", listing.by_products),
         *_found("decomposed-names", (ascii(n) for n in names if n != unicodedata.normalize("NFC", n))),
-        *_found("bytes-names", (ascii(name) for name in names if any("\ud800" <= c <= "\udfff" for c in name))),
+        *_found("bytes-names", (ascii(name) for name in names if not is_unicode(name))),
     ]
 
 
