@@ -36,6 +36,7 @@ def new_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         with partial.open("rb") as stream:
+            # Before the rename: a name may reach the disk before the bytes, and a power cut then leaves an empty file.
             os.fsync(stream.fileno())
         partial.replace(path)
         sync_names(path.parent)
@@ -84,6 +85,7 @@ def read_json(path: Path) -> Any:
         ArtifactError: the file is missing or is not JSON; names the line.
     """
     try:
+        # Editors on Windows put a byte order mark first, which json refuses.
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -127,6 +127,7 @@ class LossConfig:
 class OptimizerConfig:
     """Adam with a linear warm-up and a cosine decay, both per step."""
 
+    # The paper is silent on the schedule: warm-up and decay are its release's.
     learning_rate: float = _within(1e-5, 0.0)
     warmup_start: float = _within(1e-6, 0.0)
     final_learning_rate: float = _within(0.0, 0.0)
@@ -134,6 +135,7 @@ class OptimizerConfig:
     min_warmup_steps: int = _within(0, 0)  # of the warm-up, however short an epoch is
     beta1: float = _within(0.9, 0.0, 0.999999)
     beta2: float = _within(0.999, 0.0, 0.999999)
+    # The 1e-3 of the paper's release is for weights in float16; here they are float32.
     epsilon: float = _within(1e-8, 1e-15)
     weight_decay: float = _within(4e-5, 0.0)
     clip_norm: float = _within(0.0, 0.0)  # 0: gradients are not clipped
@@ -351,6 +353,7 @@ def _convert(value: Any, hint: Any, limits: Mapping[str, float]) -> tuple[str, A
             return f"expected a list of {len(arguments)} numbers", value
         problems, parts = zip(*(_convert(v, a, {}) for v, a in zip(value, arguments, strict=True)), strict=True)
         return next(filter(None, problems), ""), parts
+    # `true` is an int for Python, and shall not become 1.0.
     if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
         value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

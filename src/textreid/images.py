@@ -251,9 +251,11 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "F":
         raise ImageError(f"{name}: floating-point pixels have no defined white; convert the file to 8 or 16 bits")
     if image.mode == "I" or image.mode.startswith("I;"):
+        # Pillow's own conversion of 16 bits clips at 255: most pixels become white. 65,535, white here, is 257 · 255.
         grey = np.clip(np.asarray(image, dtype=np.int64), 0, 0xFFFF) // 257
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
+        # Over white, as viewers show it: without alpha, transparent pixels would show the colours that they hide.
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")

@@ -45,11 +45,13 @@ def tiny() -> Config:
             vocabulary_size=4096,
         ),
         masking=MaskingConfig(layer=2),
+        # SDM, whose direction is KL(predicted ‖ true), suits a pretrained CLIP: from random weights it is slow.
         losses=LossConfig(sdm=0.0, itc=1.0, temperature=0.05),
         optimizer=OptimizerConfig(
             learning_rate=1e-3,
             warmup_start=1e-5,
             warmup_epochs=0.5,
+            # With 2,000 drawn people, R1 on another domain was 5.0 % with 64 steps of warm-up and 7.4 % with 100.
             min_warmup_steps=100,
             beta2=0.98,
             weight_decay=0.0,
@@ -70,6 +72,7 @@ def paper() -> Config:
 
 def fast() -> Config:
     """Set up ``paper`` with an image and four of its captions in place of four pairs: a third of the arithmetic."""
+    # For the same arithmetic R1 is 23.7 against 14.3 %, after three times the epochs (docs/benchmarks.md).
     return replace(paper(), training=TrainingConfig(batch_size=128, epoch_unit="image", captions_per_image=4))
 
 

@@ -59,6 +59,7 @@ class Progress:
         if not self._visible:
             return
         if self._bar is not None:
+            # Paths may hold brackets, which rich would take for markup.
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
             sys.stderr.write(text + "\n")

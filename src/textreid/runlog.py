@@ -51,6 +51,7 @@ class RunLog:
         record = {"event": event, "step": step, "time": round(time.time(), 2), **values}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Opened for each record, so that no part of one waits in a buffer when the process is killed.
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record, ensure_ascii=False) + "\n")
         except OSError as error:
@@ -88,6 +89,7 @@ class RunLog:
     def keep_until(self, step: int) -> None:
         """Remove the records of later steps, and a last line that is cut off."""
         if self.path.exists():
+            # A run that is resumed makes the steps after its checkpoint again, and records them again.
             kept = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
             write_text(self.path, "".join(f"{line}\n" for line in kept))
             if self._tensorboard:
@@ -122,6 +124,7 @@ class _TensorBoard:
         if self._writer:
             self._writer.close()
             self._writer = None
+        # TensorBoard can only append to its files.
         shutil.rmtree(self._folder, ignore_errors=True)
         self.write(records)
 

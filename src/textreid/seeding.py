@@ -12,6 +12,7 @@ _BUFFER = 256
 
 def generator(*keys: int | str) -> np.random.Generator:
     """Make a PCG64 generator seeded by a path of numbers and names."""
+    # CRC-32, because `hash` of a string differs between processes; modulo, because a seed must not be negative.
     words = [zlib.crc32(key.encode()) if isinstance(key, str) else key % (1 << 64) for key in keys]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
 
