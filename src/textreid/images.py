@@ -47,7 +47,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # by EXIF orientation
-_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _ORIENTATION = 0x0112
 _CUT = "lacks its end"  # key in the info of a picture
 _CUT_SHARE = 0.05  # of the pixels, which a file that is used may leave unknown
@@ -132,7 +132,7 @@ def to_pixels(
     training.
     """
     if image.size != (width, height):
-        image = image.resize((width, height), _RESAMPLING[interpolation])
+        image = image.resize((width, height), RESAMPLING[interpolation])
     return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
 
 

@@ -21,9 +21,10 @@ from textreid.artifacts import write_text
 from textreid.errors import CaptionError, ModelError
 
 TEXT_LENGTH = 77
+START, END = "<|startoftext|>", "<|endoftext|>"
 SMALLEST = 260  # tokens of a vocabulary: 256 bytes, padding, mask, start, end
 
-_PAD, _MASK, _START, _END = "<|pad|>", "<|mask|>", "<|startoftext|>", "<|endoftext|>"
+_PAD, _MASK = "<|pad|>", "<|mask|>"
 # The release reads 48,894 merges. Here one less: 256 bytes, the same at the end of a word, 48,893 merges and 3 special
 # tokens make 49,408 ids, and all but the mask's are the release's.
 _CLIP_MERGES = 48_894
@@ -80,7 +81,7 @@ class Tokenizer:
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         truncation = backend.truncation
         # Masking draws random tokens from the ids between padding and mask: the special ones have to come last.
-        special = [backend.token_to_id(token) for token in (_MASK, _START, _END)]
+        special = [backend.token_to_id(token) for token in (_MASK, START, END)]
         size = backend.get_vocab_size()
         if truncation is None or special != [size - 3, size - 2, size - 1]:
             raise ModelError("not a tokenizer of textreid: its vocabulary does not end with mask, start and end")
@@ -98,7 +99,7 @@ class Tokenizer:
         merges = [(first, second) for first, second in (line.split() for line in lines)]
         alphabet = _byte_characters()
         # No token for padding: 0 is "!" here, as in the release, which is why lengths are kept beside the ids.
-        names = [*alphabet, *(f"{c}</w>" for c in alphabet), *("".join(pair) for pair in merges), _MASK, _START, _END]
+        names = [*alphabet, *(f"{c}</w>" for c in alphabet), *("".join(pair) for pair in merges), _MASK, START, END]
         vocabulary = {name: index for index, name in enumerate(names)}
         model = models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>")
         return cls(_assemble(model, _CLIP_WORDS, text_length, first_space=False))
@@ -124,7 +125,7 @@ class Tokenizer:
         )
         learner.train_from_iterator(map(_clean, texts), trainer)
         learned = json.loads(learner.to_str())["model"]
-        names = [_PAD, *sorted(learned["vocab"], key=learned["vocab"].__getitem__), _MASK, _START, _END]
+        names = [_PAD, *sorted(learned["vocab"], key=learned["vocab"].__getitem__), _MASK, START, END]
         model = models.BPE(
             vocab={name: index for index, name in enumerate(names)},
             merges=[(first, second) for first, second in learned["merges"]],
@@ -221,10 +222,10 @@ def _assemble(model: models.BPE, words: str, text_length: int, first_space: bool
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    start, end = backend.token_to_id(_START), backend.token_to_id(_END)
+    start, end = backend.token_to_id(START), backend.token_to_id(END)
     if start is not None and end is not None:
         backend.post_processor = processors.TemplateProcessing(
-            single=f"{_START} $A {_END}", special_tokens=[(_START, start), (_END, end)]
+            single=f"{START} $A {END}", special_tokens=[(START, start), (END, end)]
         )
         backend.enable_truncation(max_length=text_length)
     return backend

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from textreid.artifacts import read_json
 from textreid.config import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD, NORM_EPSILON, ModelConfig
 from textreid.errors import ConfigError, ModelError
+from textreid.images import RESAMPLING
 from textreid.models.checkpoints.layouts import (
     HUGGING_FACE,
     OPEN_CLIP,
@@ -38,7 +39,7 @@ _OPTIONS = {
     "vision_cfg": {"mlp_ratio": 4.0, "pool_type": "tok"},
     "text_cfg": {"mlp_ratio": 4.0, "pool_type": "argmax", "proj_type": "linear"},
 }
-_RESAMPLING = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, as preprocessor files give them
+_INTERPOLATIONS = {number.value: name for name, number in RESAMPLING.items()}  # as preprocessor files tell them
 _DEFAULTS: dict[str, dict[str, Any]] = {  # of Hugging Face's CLIP: ViT-B/32
     "vision_config": {
         "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
@@ -100,7 +101,7 @@ def read_hugging_face(path: Path) -> ModelConfig:
     if (path.parent / PIXELS).is_file():
         pixels = read_json(path.parent / PIXELS)
         fields |= {"pixel_mean": pixels.get("image_mean"), "pixel_std": pixels.get("image_std")}
-        fields["interpolation"] = _RESAMPLING.get(pixels.get("resample"), pixels.get("resample"))
+        fields["interpolation"] = _INTERPOLATIONS.get(pixels.get("resample"), pixels.get("resample"))
     # The authors of foreign checkpoints decode JPEGs in full.
     fields["reduced_decoding"] = False
     return _checked({name: value for name, value in fields.items() if value is not None}, path)

@@ -34,11 +34,8 @@ class KeyReport:
 
     def with_resized(self, ours: str, how: str) -> Self:
         """Return the report after the tensor of that name in `DualEncoder` was fitted."""
-        return replace(self, resized={**self.resized, self.name_of(ours): how})
-
-    def name_of(self, ours: str) -> str:
-        """Return what the file calls the tensor of that name in `DualEncoder`."""
-        return next(theirs for theirs, names in self.loaded.items() if ours in names)
+        theirs = next(name for name, names in self.loaded.items() if ours in names)
+        return replace(self, resized={**self.resized, theirs: how})
 
     @property
     def summary(self) -> str:

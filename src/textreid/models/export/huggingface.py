@@ -9,19 +9,19 @@ from safetensors.torch import save
 from textreid.artifacts import new_folder, write_bytes, write_json, write_text
 from textreid.config import NORM_EPSILON, ModelConfig
 from textreid.errors import ModelError
+from textreid.images import RESAMPLING
 from textreid.models.checkpoints.configs import OWN_SECTION, PIXELS
 from textreid.models.checkpoints.layouts import VISION_POSITIONS
 from textreid.models.folder import CONFIG, REPOSITORY_KIND, REPOSITORY_VERSION, TOKENIZER, WEIGHTS
 from textreid.models.positions import to_square
+from textreid.models.tokenizer import END, START, Tokenizer
 
 if TYPE_CHECKING:
     from textreid.models.model import Model
-    from textreid.models.tokenizer import Tokenizer
 
 README, TOKENIZER_CONFIG = "README.md", "tokenizer_config.json"
 
 _LOGIT_SCALE = 3.912023  # ln(1 / 0.02), the temperature of Tan et al. 2024; it scales scores and changes no feature
-_START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
 def export_huggingface(
@@ -67,7 +67,7 @@ def export_huggingface(
         write_text(folder / README, _readme(config, card, license_id))
 
 
-def _config(config: ModelConfig, tokenizer: "Tokenizer", selected_on: str | None) -> dict[str, Any]:
+def _config(config: ModelConfig, tokenizer: Tokenizer, selected_on: str | None) -> dict[str, Any]:
     shared = {"hidden_act": config.activation, "projection_dim": config.embedding_dim, "layer_norm_eps": NORM_EPSILON}
     return {
         "architectures": ["CLIPModel"],
@@ -109,13 +109,13 @@ def _config(config: ModelConfig, tokenizer: "Tokenizer", selected_on: str | None
     }
 
 
-def _tokenizer_config(tokenizer: "Tokenizer") -> dict[str, Any]:
+def _tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
     return {
         # Not CLIP's class, which makes its own steps before the merges in place of those in `tokenizer.json`.
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": _START,
-        "eos_token": _END,
-        "pad_token": _END,
+        "bos_token": START,
+        "eos_token": END,
+        "pad_token": END,
         "model_max_length": tokenizer.text_length,
         "model_input_names": ["input_ids", "attention_mask"],
     }
@@ -127,7 +127,7 @@ def _pixels(config: ModelConfig) -> dict[str, Any]:
         "do_convert_rgb": True,
         "do_resize": True,
         "size": {"height": config.image_height, "width": config.image_width},
-        "resample": {"bilinear": 2, "bicubic": 3}[config.interpolation],  # Pillow's numbers
+        "resample": RESAMPLING[config.interpolation].value,  # a number of Pillow
         # A crop would cut head and feet off: pictures are resized whatever their shape.
         "do_center_crop": False,
         "do_rescale": True,
