@@ -65,6 +65,7 @@ def measure_agreement(exact: Features, changed: Features, benchmark: Benchmark) 
     owners = [record.identity for record in benchmark.records]
     images = [encoder.encode_images(paths) for encoder in (exact, changed)]
     texts = [encoder.encode_texts(captions) for encoder in (exact, changed)]
+    # Each encoder's sentences ask its own images: features of two encoders are not in one space.
     before, after = (
         retrieval_metrics(queries, gallery, identities, owners).scores()
         for queries, gallery in zip(texts, images, strict=True)
@@ -74,6 +75,7 @@ def measure_agreement(exact: Features, changed: Features, benchmark: Benchmark) 
 
 def draw_benchmark(folder: Path) -> Benchmark:
     """Draw a small benchmark of people in ``folder``, for those who have no data at hand; the same each time."""
+    # "station" is not a domain that the bundled model was trained on.
     write_corpus(folder, "station", _PEOPLE, _EACH, seed=0)
     drawn = read_benchmark("generic", folder)
     return Benchmark(DRAWN, drawn.image_root, drawn.records)

@@ -86,6 +86,7 @@ def worst_queries(
     identities = encoded.caption_ids
     chosen: dict[int, int] = {}
     for row in order[each.rank[order] > 1]:
+        # One sentence a person: else the sentences of one, which fail together, would fill the page.
         chosen.setdefault(int(identities[each.query[row]]), int(row))
         if len(chosen) == count:
             break

@@ -52,6 +52,7 @@ def export_huggingface(
         )
     state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.encoder.state_dict().items()}
     state[VISION_POSITIONS] = to_square(state[VISION_POSITIONS], config.grid).contiguous()
+    # A parameter of CLIPModel: without it transformers would warn of weights that it makes up.
     state["logit_scale"] = torch.tensor(_LOGIT_SCALE)
     facts = {
         "fingerprint": model.fingerprint,

@@ -107,6 +107,7 @@ def _write(graph: nn.Module, example: torch.Tensor, name: str, dynamic: dict[int
         raise ModelError(f"{path}: torch gave no ONNX program")
     for node in program.model.graph:
         node.metadata_props.clear()  # paths of source files on the machine that exported
+    # One file a tower: protobuf allows 2 GiB, and the image tower of ViT-L has 1.2 GB in float32.
     program.save(path, external_data=False)
 
 
