@@ -200,11 +200,11 @@ def _open(path: Path, llm: ChatModel, captions: Sequence[str], wanted: int) -> d
 
 def _conversation(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     # With the answers that had no template: the reminder after them speaks of what was said.
-    messages = []
-    for turn in turns:
-        messages.append({"role": "user", "content": turn["request"]})
-        messages.append({"role": "assistant", "content": turn["answer"]})
-    return messages
+    return [
+        {"role": role, "content": turn[said]}
+        for turn in turns
+        for role, said in (("user", "request"), ("assistant", "answer"))
+    ]
 
 
 def _fill(request: str, captions: Sequence[str], wanted: int) -> str:

@@ -267,10 +267,14 @@ class _Job:
             else:
                 kept.append(answer)
         self._answered_at = time.monotonic()
-        self._check_rate()
+        failed, answered = self.counts.failed_now, self.counts.answered_now
+        if failed > _FEW and failed > self.settings.max_failures * answered:
+            raise self._too_many(failed, answered)
         released = self._released(kept)
         if released:
-            await self._save(released)
+            saved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._queue.put_nowait((released, saved))
+            await saved
         # After the disk, so that what is marked is saved, or held: neither is asked for again in this run.
         for answer in kept:
             self._done[number, self._column[answer.row.slot]] = True
@@ -292,11 +296,6 @@ class _Job:
                 self._held.setdefault(mllm, []).append(answer)
         return released
 
-    def _check_rate(self) -> None:
-        failed, answered = self.counts.failed_now, self.counts.answered_now
-        if failed > _FEW and failed > self.settings.max_failures * answered:
-            raise self._too_many(failed, answered)
-
     def _too_many(self, failed: int, total: int) -> CaptionError:
         kinds = ", ".join(f"{kind} {count}" for kind, count in self.counts.failures.most_common())
         return CaptionError(
@@ -304,12 +303,6 @@ class _Job:
             f"--max-failures allows; first: {self.counts.first_failure or 'in an earlier run'}; "
             f"the others are saved in {self._table.folder}: see to that, and run the same command to go on"
         )
-
-    async def _save(self, answers: list[Answer]) -> None:
-        """Wait until ``answers`` are on the disk."""
-        saved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((answers, saved))
-        await saved
 
     async def _write(self) -> None:
         """Write whatever has come since the last sync, with one sync for all of it; None is the end."""

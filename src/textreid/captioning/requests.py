@@ -257,7 +257,7 @@ class FirstAnswers:
         self._rejected: dict[str, list[CaptionRow]] = {}
 
     def see(self, answer: Answer) -> None:
-        """Take note of an answer, be it asked for again or not.
+        """Take note of an answer, whether it will be asked for again or not.
 
         Raises:
             CaptionError: it is the last of too many that cannot be used; says why, with an example, and what to do.

@@ -52,20 +52,17 @@ def checked_url(url: str, option: str = "") -> str:
     return url.rstrip("/")
 
 
+@dataclass(frozen=True)
 class Key:
-    """The key of an endpoint, or none; it does not show.
+    """Key of an endpoint, which may be empty; it does not show.
 
     Attributes:
-        value: of the key; empty without one.
+        value: of the key.
         advice: what to do when the endpoint does not accept it.
     """
 
-    def __init__(self, value: str = "", advice: str = "it wants a key") -> None:
-        self.value = value
-        self.advice = advice
-
-    def __repr__(self) -> str:
-        return "Key([key])" if self.value else "Key()"
+    value: str = field(default="", repr=False)
+    advice: str = "it wants a key"
 
     @property
     def headers(self) -> dict[str, str]:

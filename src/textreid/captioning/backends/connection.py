@@ -54,7 +54,7 @@ class AttemptError(Exception):
         passing: whether another attempt may do better.
         too_many: whether the server said that it has too much to do.
         retry_after: seconds to wait before another attempt, as the server asked.
-        status: of the HTTP answer; 0 where there was none that refuses.
+        status: of an HTTP answer that refuses, else 0.
         said: the words of a refusal, whole, for `Dialect` to learn from; not to be shown.
     """
 
@@ -110,7 +110,7 @@ class Connection:
 
     def __init__(self, url: str, key: Key, timeout: float) -> None:
         self.url = checked_url(url)
-        self._key = key
+        self.key = key
         self._proxy = proxy_for(self.url)
         self.place = f"{self.url} (through the proxy {self._proxy})" if self._proxy else self.url
         # An answer may be long in the making; a server that does not take the connection is not there.
@@ -141,10 +141,6 @@ class Connection:
             await client.aclose()
         self._idle.clear()
 
-    def redact(self, text: str) -> str:
-        """Return ``text`` on one line, without the key."""
-        return self._key.redact(text)
-
     @contextmanager
     def _client(self) -> Iterator[httpx2.AsyncClient]:
         client = self._idle.pop() if self._idle else self._new()
@@ -154,7 +150,7 @@ class Connection:
             self._idle.append(client)
 
     def _new(self) -> httpx2.AsyncClient:
-        headers = {"content-type": "application/json", "user-agent": f"textreid/{__version__}", **self._key.headers}
+        headers = {"content-type": "application/json", "user-agent": f"textreid/{__version__}", **self.key.headers}
         return httpx2.AsyncClient(
             headers=headers, timeout=self._timeout, limits=httpx2.Limits(max_connections=1),
             verify=self._certificates, proxy=self._proxy.url if self._proxy else None,
@@ -163,12 +159,14 @@ class Connection:
 
     def _no_answer(self, error: httpx2.HTTPError) -> AttemptError:
         if isinstance(error, httpx2.DecodingError):
-            message = f"{self.place}: an answer that is not compressed as its header says: {self.redact(str(error))}"
+            message = (
+                f"{self.place}: an answer that is not compressed as its header says: {self.key.redact(str(error))}"
+            )
             return AttemptError(CaptionFailure("not-unpacked", message), passing=True)
         # A server that is slow may be waited for, one that takes no connection is an error at first contact.
         if isinstance(error, httpx2.TimeoutException) and not isinstance(error, httpx2.ConnectTimeout):
             return AttemptError(CaptionFailure("time-out", f"{self.place}: no answer in time"), passing=True)
-        reason = self.redact(str(error) or type(error).__name__)
+        reason = self.key.redact(str(error) or type(error).__name__)
         ask = f"is the proxy {self._proxy} there, and" if self._proxy else "is the server there, and"
         message = f"{self.place}: no connection, or it was cut: {reason}; {ask} is the URL right?"
         return AttemptError(CaptionFailure("no-connection", message), passing=True)
@@ -176,11 +174,11 @@ class Connection:
     def _refusal(self, response: httpx2.Response) -> AttemptError:
         """Say what an answer means whose status is not that of a success."""
         status, headers = response.status_code, response.headers
-        said = self.redact(_message(response))
+        said = self.key.redact(_message(response))
         refused = CaptionFailure(f"http-{status}", f"{self.place}: HTTP {status}: {said}")
         fatal = replace(refused, permanent=True, fatal=True)
         if status in (401, 403):
-            message = f"{self.place} does not accept the request (HTTP {status}: {said}); {self._key.advice}"
+            message = f"{self.place} does not accept the request (HTTP {status}: {said}); {self.key.advice}"
             return AttemptError(replace(fatal, kind="refused-key", message=message), passing=False)
         if status == 407:
             message = f"the proxy {self._proxy} wants a login (HTTP 407); write http://USER:PASSWORD@HOST:PORT"
@@ -190,7 +188,7 @@ class Connection:
             return AttemptError(replace(refused, kind="not-found"), passing=False)
         # Not followed: pictures would go to a place that nobody was told of.
         if 300 <= status < 400:
-            message = f"{self.place} redirects to {self.redact(headers.get('location', '?'))}; give the final URL"
+            message = f"{self.place} redirects to {self.key.redact(headers.get('location', '?'))}; give the final URL"
             return AttemptError(replace(fatal, message=message), passing=False)
         # Before what may pass: llama.cpp and Ollama say this with 500.
         if _NO_PICTURES.search(response.text):
@@ -220,7 +218,7 @@ class Connection:
             if text.lstrip().startswith(("{", "[")):
                 message = f"{self.place}: an answer that is not whole JSON"
                 raise AttemptError(CaptionFailure("broken-json", message), passing=True) from None
-            begin = self.redact(text)[:_SHOWN]
+            begin = self.key.redact(text)[:_SHOWN]
             advice = "try --field stream=false" if "event-stream" in kind else "is the URL right, up to /v1?"
             message = f"{self.place} answers with {kind}, not JSON: {begin!r}; {advice}"
             raise AttemptError(CaptionFailure("not-json", message), passing=True) from None

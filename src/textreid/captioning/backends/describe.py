@@ -85,7 +85,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Look:
-    """The bands of a person; an empty one tells nothing, be it unsure or outside the picture."""
+    """The bands of a person; an empty one is too unsure to tell of, or outside the picture."""
 
     hair: Band
     torso: Band

@@ -230,7 +230,7 @@ class Dialect:
 
 
 def _names(said: str, name: str) -> bool:
-    """Tell whether a refusal names a field, be it in camel case, or by asking for its other name."""
+    """Tell whether a refusal names a field, in camel case too, or asks for its other name."""
     if name == "max_tokens" and _COMPLETION_TOKENS in said:
         return True
     return re.search(rf"(?<![a-z]){name.replace('_', '_?')}(?![a-z])", said, re.IGNORECASE) is not None
@@ -284,7 +284,7 @@ def read_answer(answer: Mapping[str, Any], connection: Connection) -> Caption:
     message = first.get("message") if isinstance(first, dict) else None
     if first is None or not isinstance(message, dict):
         error = answer.get("error")
-        said = f": {connection.redact(str(error))}" if error else ""
+        said = f": {connection.key.redact(str(error))}" if error else ""
         failure = CaptionFailure("no-choices", f"{connection.place}: an answer without a choice{said}")
         busy = isinstance(error, dict) and error.get("code") in (429, 503)  # some gateways say so with status 200
         raise AttemptError(failure, passing=True, too_many=busy)

@@ -55,7 +55,7 @@ class Endpoint:
         self.recovered()
 
     def recovered(self) -> None:
-        """Learn that the server works: it gave an answer, be it that one request was at fault."""
+        """Learn that the server works: it gave an answer, even if it was that the request was at fault."""
         self.down_since = None
         self._failures = self._refusals = 0
         self._pause = _FIRST_PAUSE

@@ -127,7 +127,7 @@ class SimulatedMLLM:
 
 
 def error_rate_of(model: str) -> float:
-    """Read the rate that ``"simulated:0.05"`` asks for; that of `SimulatedMLLM` where it says none.
+    """Read the rate that ``"simulated:0.05"`` asks for, or return the default of `SimulatedMLLM`.
 
     Raises:
         CaptionError: it is not a number.

@@ -69,16 +69,6 @@ def connect(address: str | None, workers: int | None) -> bool:
     return True
 
 
-def addresses() -> list[tuple[str, int]]:
-    """Return host and port of the cluster's head and of its part on this machine; without either, nothing goes on."""
-    import ray
-
-    context = ray.get_runtime_context()
-    here = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
-    host, _, port = context.gcs_address.rpartition(":")
-    return [(host, int(port)), (here["NodeManagerAddress"], here["NodeManagerPort"])]
-
-
 @contextmanager
 def _silence() -> Iterator[None]:
     """Keep the C++ part of Ray, which tells of its own log level, from standard error."""
@@ -108,10 +98,18 @@ def _look_for(address: str) -> None:
         raise ConfigError(f"--ray-address {address}: no Ray cluster answers there: {error}") from error
 
 
-async def watch_cluster(addresses: Sequence[tuple[str, int]]) -> None:
-    """Find out when the cluster has gone: Ray itself would wait for it, and then end this process without a word."""
+async def watch_cluster() -> None:
+    """Find out when the cluster has gone: Ray itself would wait for it, and then end this process without a word.
+
+    Its head and its part on this machine are looked for; without either, nothing goes on.
+    """
+    import ray
+
+    context = ray.get_runtime_context()
+    here = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+    head = context.gcs_address.rpartition(":")
     while True:
-        for host, port in addresses:
+        for host, port in ((head[0], head[2]), (here["NodeManagerAddress"], here["NodeManagerPort"])):
             try:
                 _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _CONNECT_TIMEOUT_S)
             except OSError as error:

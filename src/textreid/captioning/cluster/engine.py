@@ -22,7 +22,6 @@ import pyarrow as pa
 
 from textreid.captioning.cluster.connection import (
     Image,
-    addresses,
     batch_of,
     batches_of,
     clear_errors,
@@ -106,7 +105,7 @@ class RayEngine:
         images = images_lacking(job, by_workers)
         try:
             async with asyncio.TaskGroup() as group:
-                watcher = group.create_task(watch_cluster(addresses()))
+                watcher = group.create_task(watch_cluster())
                 if images:
                     await self._ask_workers(job, images)
                 for mllm in self._batch_mllms:
