@@ -1,15 +1,47 @@
-"""Who does the asking of a captioning job: this process, or (`textreid.captioning.cluster.engine`) many."""
+"""The asking of a captioning job: about one image, and who does it about all.
+
+That is this process, or many of them (`textreid.captioning.cluster.engine`).
+"""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from textreid.captioning.requests import Answer, Captioner, FirstAnswers, Settings, Slot, caption_image
+from textreid.captioning.requests import (
+    NO_THOUGHTS,
+    Answer,
+    Captioner,
+    Settings,
+    Slot,
+    answer_of,
+    is_rejected,
+    requests_for,
+)
+from textreid.captions.cleaning import OK
+from textreid.captions.table import CaptionRow
+from textreid.errors import CaptionError
 
 _T = TypeVar("_T")
+# First answers of an MLLM, and images that they are about, after which none that can be used means that none will be.
+# Both, for a picture without a person alone gives nine: three slots, three attempts.
+_ANSWERS, _IMAGES = 48, 12
+_EXAMPLE = 300  # characters
+_ADVICE = {
+    "empty": f"does the model only think, or not see pictures? try {NO_THOUGHTS}, or more --max-tokens",
+    "unfinished": "give it more --max-tokens, or serve it with a longer context",
+    "markup": f"serve the model with its own chat template, or turn its thoughts off: {NO_THOUGHTS}",
+    "unfilled-slot": "the model does not follow templates: leave them out with --slots static",
+    "refusal": "does the server pass pictures on, and is the model one that sees? try another model",
+    "other-language": "the model answers in another language than English: try another model",
+    "repeated-loop": "raise --temperature, or check the server's sampling and its chat template",
+    "too-short": "is this a model that follows instructions? raise --max-tokens, or try another model",
+    "too-long": f"lower --max-tokens, or turn its thoughts off: {NO_THOUGHTS}",
+    "not-about-a-person": "does the server pass pictures on, and are these pictures of people?",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +99,78 @@ class Engine(Protocol):
     async def aclose(self) -> None:
         """Free whatever is held; nothing is under way."""
         ...
+
+
+class FirstAnswers:
+    """Test of the first answers of each MLLM: where a few dozen have come and not one can be used, the job stops.
+
+    Without it a model that thinks aloud, or a server with the wrong chat template, would be asked about a whole corpus
+    three times over for nothing.
+
+    Args:
+        useful: MLLMs that have given usable captions before.
+    """
+
+    def __init__(self, useful: Collection[str] = ()) -> None:
+        self._useful = set(useful)
+        self._rejected: dict[str, list[CaptionRow]] = {}
+
+    def see(self, answer: Answer) -> None:
+        """Take note of an answer, whether it will be asked for again or not.
+
+        Raises:
+            CaptionError: it is the last of too many that cannot be used; says why, with an example, and what to do.
+        """
+        row = answer.row
+        # Failures have a limit of their own, --max-failures, and tell nothing of the MLLM's words.
+        if answer.failure or row.mllm in self._useful:
+            return
+        if row.status == OK:
+            self._useful.add(row.mllm)
+            self._rejected.pop(row.mllm, None)
+            return
+        rejected = self._rejected.setdefault(row.mllm, [])
+        rejected.append(row)
+        if len(rejected) >= _ANSWERS and len({each.image for each in rejected}) >= _IMAGES:
+            raise CaptionError(unusable(rejected))
+
+
+def unusable(rows: Sequence[CaptionRow]) -> str:
+    """Say why none of these answers of one MLLM can be used, with an example and what to do about it."""
+    reasons = Counter(row.status for row in rows).most_common()
+    first = next(row for row in rows if row.status == reasons[0][0])
+    text = first.caption if len(first.caption) <= _EXAMPLE else first.caption[:_EXAMPLE] + "…"
+    return (
+        f"{first.mllm}: none of its first {len(rows)} answers can be used "
+        f"({', '.join(f'{reason} {count}' for reason, count in reasons)}); one, about {first.image}: {text!r}; "
+        f"{_ADVICE.get(first.status, 'try another model')}; then run the command again: nothing of them was saved"
+    )
+
+
+async def caption_image(
+    captioner: Captioner, root: Path, image: str, slots: Sequence[Slot], settings: Settings, first: FirstAnswers
+) -> list[Answer]:
+    """Ask for the captions of one image in ``slots`` of one MLLM, and again for those that a cleaning rule rejects.
+
+    The last answer stays if all are rejected, with the rule as its status.
+
+    Raises:
+        CaptionError: as `FirstAnswers.see`, which is shown every answer.
+    """
+    plans = {slot.name: requests_for(image, slot, settings) for slot in slots}
+    answers: dict[str, Answer] = {}
+    for turn in range(settings.attempts):
+        open_ = [slot for slot in slots if (last := answers.get(slot.name)) is None or is_rejected(last)]
+        if not open_:
+            break
+        requests = [plans[slot.name][turn] for slot in open_]
+        # In one call, so that a server with a prefix cache reads the picture once.
+        captions = await captioner.caption(root / image, requests)
+        for slot, request, caption in zip(open_, requests, captions, strict=True):
+            answer = answers[slot.name] = answer_of(image, slot, request, caption, answers.get(slot.name))
+            # Here, not at the end of all turns: an MLLM of no use is then stopped after a third of the requests.
+            first.see(answer)
+    return [answers[slot.name] for slot in slots]
 
 
 class LocalEngine:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from textreid.artifacts import fingerprint
 from textreid.captioning.counts import JobCounts, read_usage, write_usage
-from textreid.captioning.engine import Engine, Work, run_to_end
-from textreid.captioning.requests import FAILED, Answer, Settings, Slot, Usage, unusable
+from textreid.captioning.engine import Engine, Work, run_to_end, unusable
+from textreid.captioning.requests import FAILED, Answer, Settings, Slot, Usage
 from textreid.captions.cleaning import OK
 from textreid.captions.writer import GrowingTable
 from textreid.errors import ArtifactError, CaptionError, CaptioningStoppedError, TextReidError

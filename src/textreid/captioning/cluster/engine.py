@@ -33,8 +33,8 @@ from textreid.captioning.cluster.connection import (
     watch_cluster,
 )
 from textreid.captioning.cluster.vllm_batch import BatchMLLM, ask_in_batches
-from textreid.captioning.engine import Job
-from textreid.captioning.requests import Answer, Captioner, FirstAnswers, Settings, Slot, caption_image
+from textreid.captioning.engine import FirstAnswers, Job, caption_image
+from textreid.captioning.requests import Answer, Captioner, Settings, Slot
 from textreid.errors import ClusterLostError, ConfigError
 
 _EXIT_GRACE_S = 10.0  # for the threads of Ray Data to end

@@ -23,12 +23,11 @@ from textreid.captioning.cluster.connection import (
     in_thread,
     read,
 )
-from textreid.captioning.engine import Job, Work
+from textreid.captioning.engine import FirstAnswers, Job, Work
 from textreid.captioning.requests import (
     Answer,
     Caption,
     CaptionFailure,
-    FirstAnswers,
     Settings,
     Slot,
     Usage,
