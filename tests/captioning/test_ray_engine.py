@@ -216,12 +216,14 @@ def start(folder: Path, images: int, address: str = "") -> "subprocess.Popen[str
 
 
 def read_saves(process: "subprocess.Popen[str]", count: int) -> int:
-    """The number of captions after so many lines of a job's progress."""
+    """The number of captions, once there are ``count``: a line comes every second, even before the first of them."""
     assert process.stdout
-    lines = [process.stdout.readline() for _ in range(count)]
-    if not lines[-1].strip().isdecimal():
-        pytest.fail(f"{lines[-1]!r}: {process.communicate()[1]}")
-    return int(lines[-1])
+    line = "0"
+    while line.strip().isdecimal() and int(line) < count:
+        line = process.stdout.readline()
+    if not line.strip().isdecimal():
+        pytest.fail(f"{line!r}: {process.communicate()[1]}")
+    return int(line)
 
 
 def processes_of(group: int) -> dict[int, str]:
@@ -250,7 +252,7 @@ def test_a_killed_driver_is_resumed(ray: Any, tmp_path: Path) -> None:
 
 def test_stopped_it_finishes_what_is_under_way(ray: Any, tmp_path: Path) -> None:
     with start(tmp_path, 1000, ray.get_runtime_context().gcs_address) as process:
-        read_saves(process, 10)
+        read_saves(process, 20)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, errors = process.communicate()
     assert process.returncode == 130, errors
