@@ -136,6 +136,7 @@ def write_manifest(folder: Path, kind: str, format_version: int, **facts: Any) -
 
 def _put_in_place(partial: Path, path: Path) -> None:
     """Rename ``partial`` to ``path``; a folder that stands there is deleted only when the new one is in place."""
+    # A folder cannot be renamed to one that holds something: the old one steps aside first.
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     if path.exists():
         path.rename(old)
@@ -230,6 +231,7 @@ def locked(folder: Path, busy: str) -> Iterator[None]:
 
 def is_locked(folder: Path) -> bool:
     """Tell whether a process on this machine works in ``folder``, as far as the lock of `locked` tells."""
+    # Asking for a lock makes its file: a look must not leave one in a folder that nobody locked.
     if not (folder / LOCK).exists():
         return False
     lock = FileLock(folder / LOCK)

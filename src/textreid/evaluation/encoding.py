@@ -96,6 +96,7 @@ def encode_split(
         DataError: more of its images than allowed cannot be read, or no image of it has a usable caption.
     """
     records, images, unreadable = _encode_gallery(model, part, max_unreadable, progress)
+    # With the image that a caption was written for: swaps and failures need it, and an identity has several.
     queries = [(row, caption) for row, record in enumerate(records) for caption in record.captions]
     if not queries:
         raise DataError(f"{part.name}: no image of split {part.records[0].split!r} has a usable caption")

@@ -75,6 +75,7 @@ def is_model_folder(path: Path) -> bool:
     if not (path / MANIFEST).is_file():
         return False
     manifest = read_json(path / MANIFEST)
+    # Any other manifest counts as ours, so that `open_folder` says what is wrong with it.
     return not (isinstance(manifest, dict) and manifest.get("kind") == REPOSITORY_KIND)
 
 

@@ -17,6 +17,7 @@ TEXT_POSITIONS = "text_model.embeddings.position_embedding.weight"
 VISUAL_PROJECTION, TEXT_PROJECTION = "visual_projection.weight", "text_projection.weight"
 
 _IRRA = "base_model."
+# As few parts as possible before the tower: else IRRA's own `base_model.` would count as a prefix.
 _IMAGE_TOWER = re.compile(rf"((?:[\w-]+\.)*?)(?:{re.escape(_IRRA)})?(?:visual|vision_model)\.")
 _BLOCK = {
     "ln_1": "layer_norm1",
@@ -33,6 +34,7 @@ _FOREIGN = {
     r"(module\.)?text\.(transformer\.(embeddings|encoder)|proj)\..*": (
         "an open_clip model with a text tower of another library; only CLIP's own is supported"
     ),
+    # SigLIP adds a bias to its scores, and pools the tokens of an image by attention, in `head`.
     r"(.*\.)?(logit_bias|vision_model\.head\..*)": "SigLIP; of foreign models only CLIP with a ViT can be loaded",
 }
 _IGNORED = {
