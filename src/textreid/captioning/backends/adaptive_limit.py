@@ -179,10 +179,11 @@ class AdaptiveLimit:
         # Logarithms of the growth of the limit and, by Little's law, of the throughput; below 0 in a trial of less.
         larger = math.log(self._limit / before)
         faster = larger - math.log(latency / latency_before)
-        # Up: the added requests did some work. Down: those taken away had done next to none.
+        # Nearly as much more came as was added: the server was not refusing for want of room.
         if self._up and faster > _WELL_WORTH * larger:
             self._ceiling = self._largest
-        # More is taken for a small gain, less only for next to no loss: too few requests leave the server idle.
+        # Up: the added requests did some work. Down: those taken away had done next to none. The two shares differ,
+        # for too few requests leave the server idle, while too many only wait there.
         if faster > (_USEFUL if self._up else _USELESS) * larger:
             self._rested = (self._limit, latency)
             # Twice as far (in the logarithm) the next time; downwards in fine steps only.

@@ -136,7 +136,6 @@ class Dialect:
             return False
         # Gateways put the words of the server behind them, JSON as well, into a string of their own.
         said = error.said.replace('\\"', '"')
-
         learnt = self._learn_form(said) or self._learn_field(said, sent) or self._learn_size(said, error.status)
         if not learnt:
             return False
@@ -200,7 +199,7 @@ class Dialect:
         # A complaint about a large picture may hold such words as well, beside those of what is too large.
         small = _TOO_SMALL.search(said)
         if small and status != 413 and not re.search(r"too (?:large|big)|exceed", said, re.IGNORECASE):
-            # One more, for some want sides that are "larger than 28", as Qwen's patches are.
+            # One more, for DashScope wants sides "larger than" the number that it names.
             side = int(float(small[1])) + 1 if small[1] else _SMALLEST_SIDE
             if self.shortest_side < side <= 1024:
                 self.shortest_side = side
