@@ -65,6 +65,7 @@ def draw_straps(figure: Figure) -> None:
             ]
             points = [figure.surface(up, a, extra) for up, a in zip((0.838, 0.76, 0.66, 0.55), angles, strict=True)]
             figure.canvas.line(points, max(1.4, 0.012 * s), look.bag, 0.9)
+        # On the far side of the body the trunk hides it.
         if figure.view.away((side * 0.1, 0.0, 0.5)) < 0.05:
             x, y = figure.at(side * (figure.body.slice(0.5)[0] + 0.03), -0.005, 0.50)
             _bag(figure, x, y, 0.062 + 0.03 * look.cut[13], 0.05, look.bag)
@@ -73,6 +74,7 @@ def draw_straps(figure: Figure) -> None:
 def _bag(figure: Figure, x: float, y: float, a: float, b: float, cover: Material) -> None:
     """Draw a soft box around a pixel; ``a`` across when seen from the side of the person, ``b`` down, in statures."""
     s = figure.size
+    # A bag hangs flat against the leg: broad from the side, narrow from the front.
     half = figure.view.half_width(a * 0.45, a) * s
     tall = b * s
     shape = [
@@ -104,6 +106,7 @@ def draw_in_hand(figure: Figure, side: int) -> None:
     x, y = figure.view.place(figure.body.arms[side][2])
     y += 0.022 * s
     other = figure.modes[1 - side]
+    # Both arms may hang, but one hand carries.
     if mode == "hang" and person.bag in ("handbag", "carrier bag") and (side == 1 or other != "hang"):
         if person.bag == "handbag":
             a, b = 0.060 + 0.03 * look.cut[14], 0.045 + 0.02 * look.cut[15]
@@ -121,6 +124,7 @@ def draw_in_hand(figure: Figure, side: int) -> None:
         canvas.ribbon([(x, y - 0.05 * s), (x, y - 0.015 * s)], [0.011 * s, 0.011 * s], look.dark)
     elif person.held == "papers" and mode == "chest":
         half = 0.05 * s
+        # White whatever the colour drawn for it: only an umbrella's colour is ever said (`Phrases.held`).
         white = replace(look.held, colour=(232.0, 232.0, 228.0))
         canvas.polygon(
             [

@@ -29,6 +29,7 @@ class Place:
 
 def make_place(ground: Ground, behind: Behind, horizon: float, clutter: float, chance: Chance) -> Place:
     """Make a place of a kind, with colours of its own."""
+    # Every ground draws its colour and one is taken, so that what is drawn later is the same for all of them.
     base: dict[Ground, RGB] = {
         "asphalt": from_hsv(chance.between(200, 240), chance.between(0.0, 0.08), chance.between(0.34, 0.56)),
         "paving": from_hsv(chance.between(15, 50), chance.between(0.02, 0.20), chance.between(0.48, 0.78)),
@@ -38,6 +39,7 @@ def make_place(ground: Ground, behind: Behind, horizon: float, clutter: float, c
     }
     colour = base[ground]
     second = scale(colour, chance.between(0.7, 0.9) if chance.happens(0.6) else chance.between(1.08, 1.22))
+    # The product of two uniforms is mostly small: walls are dull, and now and then one is not.
     wall = from_hsv(chance.between(0, 360), chance.between(0.0, 0.28) * chance.unit(), chance.between(0.3, 0.85))
     if behind == "trees":
         wall = from_hsv(chance.between(75, 125), chance.between(0.25, 0.5), chance.between(0.2, 0.42))
@@ -46,11 +48,13 @@ def make_place(ground: Ground, behind: Behind, horizon: float, clutter: float, c
 
 def paint_place(place: Place, width: int, height: int, chance: Chance) -> Image.Image:
     """Paint the place without the person, ``width`` × ``height`` pixels, drawn at half that size."""
+    # A quarter of the pixels, and even so about an eighth of the time that a crop takes.
     w, h = (width + 1) // 2, (height + 1) // 2
     light = chance.between(0.86, 1.12)
     image = Image.new("RGB", (w, h), ink(scale(place.ground_colour, light)))
     _litter(image, (0, 0, w, h), chance.between(0.0, 0.22) * place.clutter, chance)
     draw = ImageDraw.Draw(image)
+    # People walk nearer and farther under one camera, and the horizon behind them moves.
     horizon = int((place.horizon + chance.middle(-0.16, 0.16)) * h)
     _ground(draw, place, w, h, horizon, chance)
     if horizon > 2:
@@ -59,6 +63,7 @@ def paint_place(place: Place, width: int, height: int, chance: Chance) -> Image.
         draw.line([(0, horizon), (w, horizon)], fill=ink(scale(place.ground_colour, chance.between(0.5, 0.9))), width=2)
         if place.behind == "cars":
             _car(draw, chance.between(-0.6, 0.6) * w, horizon + 3, w * chance.between(0.8, 1.6), chance)
+    # Rounded up or down by chance, so that the mean is exactly three times the clutter.
     for _ in range(int(place.clutter * 3 + chance.unit())):
         _clutter(draw, place, w, h, horizon, chance)
     pixels = np.asarray(image, np.float32)
@@ -99,6 +104,7 @@ def _ground(draw: ImageDraw.ImageDraw, place: Place, w: int, h: int, horizon: in
     if place.ground in ("tiles", "paving", "polished") and chance.happens(0.55):
         line = ink(mix(place.ground_colour, place.second_colour, chance.between(0.2, 0.9)))
         step, y = chance.between(5, 22), h + chance.between(0, 10)
+        # Joints come closer with distance, down to 2 pixels, which the enlarging would blur into a grey.
         far = max(horizon, -h // 2)
         while y > far and step > 2.2:
             draw.line([(0, y - tilt * w * 0.5), (w, y + tilt * w * 0.5)], fill=line)

@@ -43,7 +43,7 @@ class Appearance:
     hair: Material
     upper: Material
     second: Material
-    blend: Material  # where stripes of a check cross
+    blend: Material  # of a check where one band lies; where two cross it is ``second``
     inner: Material
     lower: Material
     shoes: Material
@@ -61,6 +61,7 @@ def appearance_of(person: Person, identity: int) -> Appearance:
     chance = Chance.of("appearance", identity)
     upper_texture, upper_relief = _UPPER_TEXTURE[person.upper]
     lower_texture, lower_relief = _LOWER_TEXTURE[person.lower]
+    # Whatever can be worn gets its shade here, worn or not: another hat must not change the shade of the shoes.
     skin = skin_colour(person.skin, chance)
     hair = hair_colour(person.hair_colour, chance)
     upper = garment_colour(person.upper_colour, chance)
@@ -92,6 +93,8 @@ def appearance_of(person: Person, identity: int) -> Appearance:
         scarf=Material(scarf, "upper", "folds", 1.1),
         held=Material(held, "thing"),
         dark=Material((26.0, 26.0, 30.0), "thing"),
+        # 0, 1: hem and width of the upper garment. 2–4: skirt, legs. 5: stockings. 6: boots. 7: opening. 8, 9: pattern.
+        # 10: short sleeves. 11: hood, dark lenses. 12: scarf, beard. 13: hair, belt, bag. 14, 15: bags, neckline.
         cut=tuple(chance.unit() for _ in range(16)),
     )
 
@@ -148,12 +151,15 @@ class Figure:
 
 def arm_poses(person: Person, walking: bool, chance: Chance) -> tuple[ArmPose, ArmPose]:
     """Return what the right and the left arm do: what is carried decides first."""
+    # Standing, "hang" is there twice and the later weight counts: 29 % hang, 41 % have a hand in the pocket. The pixels
+    # of the bundled model's people are drawn so, and pinned by a test.
     free: ArmPose = chance.weighted(
         {"swing" if walking else "hang": 0.68, "pocket": 0.14, "hang": 0.1, "chest": 0.05 if walking else 0.1}
     )
     right, left = free, free if chance.happens(0.6) else "swing" if walking else "hang"
     swap = chance.happens(0.5)
     ear = chance.happens(0.45)
+    # Held in the right hand, carried in the left one, and then perhaps the other way round: they never share a hand.
     modes: dict[Held, ArmPose] = {
         "phone": "ear" if ear else "chest",
         "papers": "chest",

@@ -13,6 +13,7 @@ from textreid.synthetic.drawing.trunk import draw_skirt, hem_height, pad, shadow
 def draw_legs(figure: Figure) -> None:
     """Draw both legs with what they wear, then a skirt over them."""
     for order, side in enumerate(sorted((0, 1), key=lambda s: -figure.view.away(figure.body.legs[s][1]))):
+        # From the side the farther leg is in the shadow of the nearer one; from the front both are lit nearly alike.
         level = (0.84 if abs(figure.facing) < 0.75 else 0.95) if order == 0 else 1.0
         _draw_leg(figure, side, level)
         _draw_shoe(figure, side, level)
@@ -56,7 +57,9 @@ def _draw_leg(figure: Figure, side: int, level: float) -> None:
     points.append(figure.view.place(ankle))
     s = figure.size
     if bare:
+        # 38 % of the women in a skirt or a dress; no caption mentions it.
         stockings = kind != "shorts" and figure.person.gender == "woman" and figure.look.cut[5] > 0.62
+        # Bare or not, what is here counts as legs: by it a view tells whether the lower body could be seen.
         cover = replace(figure.look.dark, part="legs") if stockings else figure.skin("legs")
         radii = [thigh * 0.98, thigh * 0.86, 0.034, 0.037, 0.021]
         figure.canvas.ribbon(points, [r * s for r in radii], cover, level)
@@ -71,8 +74,10 @@ def _draw_leg(figure: Figure, side: int, level: float) -> None:
     radii = [thigh + loose, thigh * 0.88 + loose, 0.038 + loose, 0.037 + loose * 1.1, hem]
     figure.canvas.ribbon(points, [r * s for r in radii], figure.look.lower, level)
     if figure.look.lower.texture == "denim":
+        # Denim wears pale along the thigh.
         fade = [points[0], points[1], points[2]]
         figure.canvas.ribbon(fade, [0.014 * s, 0.024 * s, 0.012 * s], figure.look.lower, level * 1.16, caps=False)
+    # A third of sweatpants have a pale stripe down the side, as sportswear has.
     if kind == "sweatpants" and cut > 0.66:
         stripe = [
             (x + (side * 2 - 1) * figure.facing * r * s * 0.8, y) for (x, y), r in zip(points, radii, strict=True)
@@ -122,6 +127,7 @@ def _draw_shoe(figure: Figure, side: int, level: float) -> None:
         return
     canvas.ribbon(foot, [r * s for r in (wide, wide, wide * 0.72)], look.shoes, level)
     if kind == "boots":
+        # Men's end above the ankle, and only theirs are called ankle boots (vocabulary.toml); women's may reach higher.
         top = _between(ankle, knee, 0.28 + 0.5 * look.cut[6] * (figure.person.gender == "woman"))
         shaft = figure.pixels((top, ankle, heel))
         canvas.ribbon(shaft, [r * s for r in (0.038 if look.cut[6] > 0.5 else 0.030, 0.027, 0.024)], look.shoes, level)
@@ -148,6 +154,7 @@ def draw_arm(figure: Figure, side: int) -> None:
         canvas.ribbon(points, bare, figure.skin("upper"), level)
     if person.sleeve == "sleeveless":
         return
+    # Sleeve and trunk have one colour: without a dark line between them they would be one shape.
     edge = [(x - 0.9 * (r + extra) * s * _inward(figure, side), y) for x, y in points[:3]]
     canvas.crease(edge, s * 0.012, 0.62)
     radii = [(v + extra) * s for v in (r * 1.06, r, r * 0.86, r * 0.8, r * 0.66)]

@@ -7,6 +7,7 @@ from textreid.synthetic.drawing.figure import Figure
 def _skull(figure: Figure) -> tuple[float, float, float, float]:
     """Return centre, half-width and half-height of the skull in pixels."""
     x, y = figure.at(0.0, 0.008, 0.932)
+    # As large as `Projection.place` makes what is at the height of the head.
     s = figure.size * figure.body.head * (1 + figure.view.perspective * 0.45)
     return x, y, figure.view.half_width(0.0445, 0.054) * s, 0.066 * s
 
@@ -14,6 +15,7 @@ def _skull(figure: Figure) -> tuple[float, float, float, float]:
 def draw_hair_behind(figure: Figure) -> None:
     """Draw long hair that falls behind the shoulders, before the trunk hides it."""
     person = figure.person
+    # From behind, long hair lies over the clothes: `draw_hair_in_front` draws it after the trunk.
     if figure.facing < -0.2 or person.hair_length not in ("long", "shoulder-length") or _covered(figure):
         return
     x, y, a, b = _skull(figure)
@@ -34,6 +36,7 @@ def draw_head(figure: Figure) -> None:
     if bald and not _covered(figure):
         _fringe(figure, x, y, a, b)
     facing, sin, down = figure.facing, figure.view.sin, figure.view.down
+    # A little of the cheek can be seen from beyond the profile.
     if facing > -0.45:
         fx = x + sin * a * 0.42
         fy = y + b * (0.16 + 0.3 * down)
@@ -50,15 +53,18 @@ def _features(figure: Figure, x: float, y: float, wide: float, b: float) -> None
     cx = x + sin * wide * 0.35
     for side in (-1, 1):
         ex = cx + side * wide * 0.42 * (0.3 + 0.7 * facing)
+        # Eyes, mouth and nose are shadows on the skin: a face is some ten pixels wide.
         canvas.relight_ellipse(ex, y - b * 0.14, wide * 0.24, b * 0.09, 0.58)
     canvas.relight_ellipse(cx, y + b * 0.36, wide * 0.3, b * 0.05, 0.66)
     canvas.relight_ellipse(cx + sin * wide * 0.2, y + b * 0.14, wide * 0.14, b * 0.1, 0.86)
     if figure.person.glasses:
         half = wide * 0.86
         canvas.line([(cx - half, y - b * 0.16), (cx + half * 0.9, y - b * 0.16)], max(1.2, 0.009 * s), figure.look.dark)
+        # Half wear dark lenses; the vocabulary says "glasses" of both.
         if figure.look.cut[11] > 0.5:
             for side in (-1, 1):
                 canvas.ellipse(cx + side * wide * 0.4, y - b * 0.12, wide * 0.3, b * 0.13, figure.look.dark)
+    # 22 % of men have a beard. It is no attribute, so no caption speaks of it.
     if figure.person.gender == "man" and figure.look.cut[12] > 0.78:
         canvas.ellipse(cx, y + b * 0.52, wide * 0.7, b * 0.24, figure.look.hair)
 
@@ -86,6 +92,7 @@ def draw_hair_in_front(figure: Figure) -> None:
     length = person.hair_length
     if length == "bun":
         lift = 0.75 if look.cut[13] > 0.5 else 0.1
+        # From the front the head hides a low bun; only a knot on top can be seen from everywhere.
         if facing < 0.6 or lift > 0.5:
             canvas.ellipse(x - sin * a * 1.1, y - b * lift, a * 0.5, b * 0.36, look.hair, 0.95)
     elif length == "ponytail":
@@ -137,6 +144,7 @@ def _draw_headwear(figure: Figure, x: float, y: float, a: float, b: float) -> No
     elif kind == "hat":
         canvas.polygon(_dome(x, y - b * 0.3, a * 0.98, b * 0.85), cover, 1.0)
         canvas.ellipse(x, y - b * 0.28, a * 1.75, b * (0.16 + 0.4 * figure.view.down), cover, 0.95)
+        # Once more, over the brim: its farther half lies behind the crown.
         canvas.polygon(_dome(x, y - b * 0.42, a * 0.95, b * 0.7), cover, 1.02)
         canvas.crease([(x - a * 0.95, y - b * 0.42), (x + a * 0.95, y - b * 0.42)], b * 0.12, 0.6)
     else:

@@ -48,10 +48,12 @@ class Projection:
     def place(self, joint: Joint) -> Point:
         """Return the pixel of a body point."""
         lateral, forward, up = joint
+        # Squared: the feet stay where they are, and the head moves most.
         forward += self.lean * up * up
         across = lateral * self.cos + forward * self.sin + self.tilt * up
         away = lateral * self.sin - forward * self.cos
         zoom = self.size * (1 + self.perspective * (up - 0.5))
+        # The rows of the feet and of the crown are fixed; perspective shifts what lies between.
         rise = up * (1 + self.perspective * 0.5 * (up - 1))
         return self.x + across * zoom, self.ground - (rise * self.along + away * self.down) * self.size
 
@@ -117,10 +119,12 @@ def strike_pose(body: Body, walking: bool, arms: tuple[ArmPose, ArmPose], chance
     stance = chance.between(0.035, 0.055)
     for side in (-1, 1):
         swing = side * sine(phase)
+        # A quarter of a cycle off the swing: a foot is highest where it passes the other one.
         lift = max(0.0, side * cosine(phase))
         thigh = stride * swing + 6 * lift * (stride > 0) + (0 if walking else chance.between(-4, 5))
         knee = 6 + stride * 1.5 * lift + 0.25 * stride * max(0.0, -swing) if walking else chance.between(0, 9)
         spread = 0 if walking else chance.between(0, 0.018)
+        # Thigh and shin take 0.465 of the 0.505: the ankle of a straight leg is 0.04 above the ground.
         hip = (side * stance, 0.0, 0.505)
         bend = (side * (stance + spread * 0.5), 0.23 * sine(thigh), 0.505 - 0.23 * cosine(thigh))
         shin = thigh - knee
@@ -128,6 +132,7 @@ def strike_pose(body: Body, walking: bool, arms: tuple[ArmPose, ArmPose], chance
         body.legs.append((hip, bend, ankle))
     _stand_on_ground(body)
     for side, mode in zip((-1, 1), arms, strict=True):
+        # An arm swings against the leg of its own side.
         body.arms.append(_arm(body, side, mode, -side * sine(phase) * stride, chance))
 
 
@@ -137,6 +142,7 @@ def pick_yaw(direction: Direction, chance: Chance) -> float:
 
 
 def _stand_on_ground(body: Body) -> None:
+    # The hips stay, because the trunk is drawn at fixed heights: the legs reach for the ground that bent knees left.
     drop = min(leg[2][2] for leg in body.legs) - 0.042
     body.legs = [
         ((hip[0], hip[1], hip[2]), (knee[0], knee[1], knee[2] - drop * 0.7), (ankle[0], ankle[1], ankle[2] - drop))
@@ -145,6 +151,8 @@ def _stand_on_ground(body: Body) -> None:
 
 
 def _arm(body: Body, side: int, mode: ArmPose, swing: float, chance: Chance) -> tuple[Joint, Joint, Joint]:
+    # All poses draw their angles and one is taken, so that what is drawn later is the same in every pose. Nobody takes
+    # "strap"; without it, all pictures would change.
     upper, bend, inward, abduct = {
         "hang": (chance.between(-8, 6), chance.between(4, 22), 0.15, chance.between(3, 12)),
         "swing": (swing * 1.1 + chance.between(-4, 4), 14 + max(0.0, swing), 0.2, chance.between(3, 10)),

@@ -42,6 +42,7 @@ def render(person: Person, identity: int, domain: Domain, camera: int, seed: int
         The crop, RGB, before any file compression, and the view it shows. Equal arguments give equal pixels.
     """
     device = domain.cameras[camera]
+    # With camera and identity: else all people of one seed would stand in one pose in one place.
     chance = Chance.of("shot", seed, domain.name, identity, camera)
     direction = chance.weighted(_DIRECTIONS)
     walking = chance.happens(0.68)
@@ -70,6 +71,7 @@ def _frame(height: int, direction: Direction, walking: bool, chance: Chance) -> 
     tall = 256 if height <= _FINE else 384
     aspect = chance.middle(0.32, 0.50) + (0.05 if direction in ("left", "right") and walking else 0.0)
     width = int(tall * aspect)
+    # One crop in ten is cut too tight, as those of a detector are: the feet or the crown are outside.
     share = chance.between(1.0, 1.22) if chance.happens(0.10) else chance.middle(0.74, 1.0)
     top = chance.between(0.0, max(0.005, 1 - share)) if share < 1 else chance.between(-0.06, 0.02)
     x = width * (0.5 + chance.middle(-0.10, 0.10))
@@ -93,7 +95,10 @@ def _figure(
         lean=0.035 if walking else chance.between(-0.01, 0.02),
         tilt=chance.middle(-0.05, 0.05),
     )
+    # Who is seen from above looks shorter: larger by as much, so that the share of the frame stays what was drawn.
     view.size = frame.stature * 0.96 / (view.along + 0.12 * view.down)
+    # Feet below the crop are drawn too: how much of a part is cut off can be told only of the whole. At the top at most
+    # 0.06 of the frame is lost, less than half a head, so nothing is added there.
     beyond = max(0, int(frame.ground + 0.05 * frame.stature) - frame.height)
     canvas = Canvas(frame.width, frame.height + beyond, camera.light * (0.5 + 0.5 * camera.sun))
     return Figure(person, appearance_of(person, identity), body, view, canvas, chance, walking, modes)

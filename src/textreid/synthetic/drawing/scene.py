@@ -16,6 +16,8 @@ from textreid.synthetic.drawing.pose import Projection, build_body, strike_pose
 from textreid.synthetic.palette import from_hsv
 from textreid.synthetic.sampling import sample_person
 
+# Drawn once per process, in about a second, and pasted from then on: to draw and shade a person is about half of
+# the work of a crop.
 _CROWD = 48
 _TALL, _WIDE, _STATURE = 176, 96, 160.0
 
@@ -52,6 +54,7 @@ def cast_shadow(scene: Colours, labels: Labels, figure: Figure, sun: float, chan
         shape = Image.fromarray(np.minimum(labels[::2, ::2], 1) * np.uint8(int(90 + 70 * sun)))
         fall = chance.between(0.12, 0.5) * (1 if chance.happens(0.6) else -0.5)
         skew = -figure.canvas.light * chance.between(0.3, 1.1) / fall
+        # Pillow asks for the way back: from a pixel of the shadow to the pixel of the figure that casts it.
         coefficients = (1.0, skew, -skew * ground, 0.0, 1 / fall, ground - ground / fall)
         mask = shape.transform(mask.size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(mask)
@@ -59,6 +62,7 @@ def cast_shadow(scene: Colours, labels: Labels, figure: Figure, sun: float, chan
         x, y = figure.view.place((leg[2][0], leg[2][1] + 0.03, 0.0))
         x, y = x / 2, y / 2
         draw.ellipse((x - 0.075 * s, y - 0.024 * s, x + 0.075 * s, y + 0.026 * s), fill=130)
+    # To shrink and enlarge is the blur: shadows have soft edges.
     small = mask.resize((max(1, w // 5), max(1, h // 5)), Image.Resampling.BOX)
     dark = np.asarray(small.resize((w, h), Image.Resampling.BILINEAR), np.float32) * np.float32(1 / 255)
     return scene * (np.float32(1) - dark[:, :, None])
@@ -134,6 +138,7 @@ def _bystander(domain: str, number: int) -> Image.Image:
     strike_pose(body, walking, modes, chance)
     view = Projection(chance.between(0.0, 360.0), 14.0, _STATURE, _WIDE / 2, _TALL * 0.95)
     canvas = Canvas(_WIDE, _TALL, chance.between(-1, 1))
+    # Negative: the identities of corpora begin at 0, so nobody has a double in the crowd.
     figure = Figure(person, appearance_of(person, -1 - number), body, view, canvas, chance, walking, modes)
     draw_figure(figure)
     colours, labels = develop(figure, chance.between(0.0, 0.6), chance)

@@ -11,6 +11,7 @@ from textreid.synthetic.drawing.canvas import Texture
 from textreid.synthetic.palette import from_hsv
 
 Field = npt.NDArray[np.float32]
+# Wider and taller than any canvas: 384 rows grow to 500 at most where the crop cuts the feet off.
 _SIDE = 640
 
 
@@ -32,6 +33,8 @@ def noise(across: int, down: int) -> Field:
 def grain() -> Field:
     """Make white noise of unit variance (a sum of uniforms), one value a pixel, three channels."""
     values = generator("grain").integers(0, 256, size=(4, _SIDE, _SIDE, 3), dtype=np.int64).sum(axis=0)
+    # Four bytes have the mean 510 and the standard deviation 147.8. Numpy's normal distribution would call the
+    # platform's `exp` and `log`.
     field: Field = (values.astype(np.float32) - np.float32(510)) / np.float32(147.8)
     return field
 
@@ -62,9 +65,11 @@ def litter(number: int) -> Image.Image:
     image = Image.new("RGB", (side, side), (110, 110, 108))
     draw = ImageDraw.Draw(image)
     for step in range(900):
+        # From large to small, or the large ones would hide all others.
         reach = side * 0.5 / (1.0 + step * 0.06) * chance.between(0.4, 1.6) + 2
         x, y = chance.between(-0.1, 1.0) * side, chance.between(-0.1, 1.0) * side
         hue = chance.pick((28.0, 35.0, 90.0, 110.0, 210.0, 220.0)) if chance.happens(0.8) else chance.between(0, 360)
+        # Mostly near 0: streets are grey, with a few bright signs.
         vivid = chance.unit() * chance.unit() * chance.unit()
         red, green, blue = from_hsv(hue, 0.08 + 0.75 * vivid, chance.between(0.08, 0.96))
         wide, tall = reach * chance.between(0.3, 1.0), reach * chance.between(0.4, 1.4)

@@ -12,7 +12,9 @@ _HEM = {
     "padded jacket": 0.475, "blazer": 0.435, "coat": 0.310, "vest": 0.490, "dress": 0.330,
 }  # fmt: skip
 _OUTER = ("jacket", "padded jacket", "blazer", "coat")
+# These fall straight from the chest to the hips; the others follow the waist.
 _STRAIGHT = ("hoodie", "jacket", "padded jacket", "coat", "sweater", "shirt")
+# The share of people who tuck it in.
 _TUCKED = {"shirt": 0.45, "t-shirt": 0.2, "polo shirt": 0.25, "vest": 0.4, "sweater": 0.1}
 
 
@@ -21,6 +23,7 @@ def hem_height(figure: Figure) -> float:
     cut, kind = figure.look.cut[0], figure.person.upper
     hem = _HEM[kind]
     if kind == "dress":
+        # One dress in eight reaches almost to the ankles.
         return 0.10 if cut > 0.88 else hem + (cut - 0.45) * 0.16
     if kind == "coat":
         return hem + (cut - 0.5) * 0.16
@@ -40,6 +43,7 @@ def draw_trunk(figure: Figure) -> None:
     whole = hem_height(figure)
     _neck(figure)
     hem = whole
+    # What ends below the hips hangs free of the body from there, as a skirt does.
     if whole < 0.42:
         flare = 0.010 + 0.025 * look.cut[3] if person.upper == "coat" else 0.012 + 0.05 * look.cut[3]
         draw_skirt(figure, 0.60, whole, look.upper, flare)
@@ -85,6 +89,7 @@ def _slope(figure: Figure, cover: Material) -> None:
     ends = [figure.at(side * (s + 0.6 * extra), 0.0, 0.800 + 0.5 * extra) for side in (-1, 1)]
     low = [figure.at(side * (s + 0.3 * extra), 0.0, 0.770) for side in (-1, 1)]
     tops = [figure.at(side * s * 0.36, 0.0, 0.850 + extra * 0.3) for side in (-1, 1)]
+    # From the side the shoulders lie behind one another: there is no slope to see.
     if abs(ends[0][0] - ends[1][0]) > figure.size * 0.07:
         figure.canvas.polygon([low[0], ends[0], tops[0], tops[1], ends[1], low[1]], cover, 1.04)
         figure.canvas.relight([ends[0], tops[0], tops[1], ends[1]], 1.13)
@@ -103,6 +108,7 @@ def _folds(figure: Figure, axis: list[Point], radii: list[float]) -> None:
         end = (x + side * r * chance.between(-0.4, 0.5), y + chance.between(-0.015, 0.06) * s)
         dark = chance.between(0.66, 0.9)
         figure.canvas.crease([start, end], s * 0.009, dark)
+        # A fold is a dark line with a light one above it, as light comes from above.
         lift = s * 0.011
         figure.canvas.crease(
             [(start[0], start[1] - lift), (end[0], end[1] - lift)], s * 0.008, chance.between(1.04, 1.2)
@@ -113,6 +119,7 @@ def draw_skirt(figure: Figure, waist: float, hem: float, cover: Material, flare:
     """Draw a tube from the waist that widens to its hem and makes room for the legs."""
     knees = [figure.view.place(leg[1]) for leg in figure.body.legs]
     ankles = [figure.view.place(leg[2]) for leg in figure.body.legs]
+    # A hem at the knees makes room for the knees, one at the ankles for the ankles.
     low = max(0.0, min(1.0, (0.28 - hem) / 0.22))
     reach = [(k[0] + (a[0] - k[0]) * low) for k, a in zip(knees, ankles, strict=True)]
     s, extra = figure.size, pad(figure)
@@ -214,6 +221,7 @@ def _collar(figure: Figure) -> None:
 
 def _logo(figure: Figure) -> None:
     cut, canvas = figure.look.cut[8], figure.canvas
+    # Prints are on the back as well, but words tell only of one seen from the front (`phrases.Seen`).
     angle = 0.0 if figure.facing > 0.1 else 180.0
     wide, top, tall = 12 + 18 * cut, 0.765 - 0.03 * cut, 0.03 + 0.06 * cut
     if angle:
