@@ -225,6 +225,12 @@ def test_a_status_is_the_same_every_time_and_however_often_it_is_tidied() -> Non
     assert [status_of(tidy(text)) for text in GOOD] == ["ok"] * len(GOOD)
 
 
+@pytest.mark.parametrize("answer", ["{[clothing]: 'red'}", "{['red']: {}}", "{{1: 2}}", "[" * 500, "{" * 100_000])
+def test_brackets_that_are_no_value_are_judged_like_any_text(answer: str) -> None:
+    assert clean(answer)[1] != "ok"
+    assert clean(answer).raw == answer
+
+
 def test_tidying_leaves_words_alone() -> None:
     assert tidy(" A  man\tin\r\na red\u00a0coat. ") == "A man in a red coat."
     assert tidy("cafe\u0301 \ud83d\x00\x07 \U0001f9e5") == "caf\u00e9 \U0001f9e5"

@@ -236,7 +236,9 @@ def _from_json(text: str) -> str:
     if stripped[:1] not in ("{", "["):
         return text
     for read in (json.loads, ast.literal_eval):
-        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+        with suppress(
+            ValueError, SyntaxError, TypeError, RecursionError, MemoryError
+        ):  # the last four: of literal_eval
             found = _only_text(read(stripped))
             return text if found is None else found
     return text
