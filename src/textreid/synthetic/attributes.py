@@ -9,6 +9,7 @@ Colour = Literal[
     "olive", "green", "teal", "light blue", "blue", "navy", "purple", "pink",
 ]  # fmt: skip
 Gender = Literal["woman", "man"]
+# Drawn and never said: no describer and no simulated MLLM speaks of the colour of skin.
 Skin = Literal["light", "medium", "dark"]
 Build = Literal["slim", "average", "heavy"]
 HairLength = Literal["bald", "short", "shoulder-length", "long", "ponytail", "bun"]
@@ -19,6 +20,7 @@ UpperKind = Literal[
 ]  # fmt: skip
 Pattern = Literal["plain", "stripes", "check", "logo", "two-tone"]
 Sleeve = Literal["sleeveless", "short", "long"]
+# "dress" is here too: of somebody who wears one alone, and of one that is worn below a jacket or a coat.
 LowerKind = Literal["jeans", "trousers", "sweatpants", "leggings", "shorts", "skirt", "long skirt", "dress"]
 ShoesKind = Literal["trainers", "boots", "sandals", "dress shoes", "heels"]
 BagKind = Literal["none", "backpack", "handbag", "shoulder bag", "suitcase", "carrier bag"]

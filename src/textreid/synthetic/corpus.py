@@ -19,6 +19,7 @@ from textreid.synthetic.sampling import sample_person
 KIND = "synthetic-corpus"
 FORMAT_VERSION = 1
 PEOPLE = "people.jsonl"
+# As in CUHK-PEDES, whose form ``reid_raw.json`` has.
 _CAPTIONS = 2
 _Row = dict[str, Any]
 _Job = tuple[str, str, int, int, int]
@@ -111,6 +112,8 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[list[_Row]]:
     if workers == 1:
         yield from map(_render_identity, jobs)
         return
+    # A forked process would inherit the locks of this one's threads (a progress bar's, torch's) as they are held. The
+    # results come in order, so that the files do not depend on the number of workers.
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         yield from pool.imap(_render_identity, jobs, chunksize=4)
 
@@ -119,10 +122,12 @@ def _render_identity(job: _Job) -> list[_Row]:
     """Render and store the crops of one person; runs in a worker."""
     folder, name, identity, count, seed = job
     domain = DOMAINS[name]
+    # By seed, domain and number alone: neither the count of crops nor a neighbour changes who somebody is.
     person = sample_person(domain, generator("person", seed, name, identity))
     order = _cameras(len(domain.cameras), count, Chance.of("cameras", seed, name, identity))
     rows = []
     for shot, camera in enumerate(order):
+        # Seeds lie a million apart: no shot of one has the number of a shot of another before the millionth.
         result = render(person, identity, domain, camera, seed * 1_000_003 + shot)
         image = f"{name}_{identity:06d}_c{camera:02d}_{shot:03d}.jpg"
         result.image.save(Path(folder) / "imgs" / image, quality=domain.cameras[camera].quality)
@@ -142,6 +147,8 @@ def _cameras(cameras: int, count: int, chance: Chance) -> list[int]:
 
 def _annotation(row: _Row, split: str, seed: int) -> _Row:
     person, view = Person.from_dict(row["person"]), View.from_dict(row["view"])
+    # By the image's name, so that a caption does not depend on how many images were described before.
     start = int(generator("captions", seed, row["image"]).integers(0, 1 << 31))
     captions = [describe(person, view, start + n) for n in range(_CAPTIONS)]
+    # Identities of CUHK-PEDES count from 1.
     return {"split": split, "captions": captions, "file_path": row["image"], "id": row["identity"] + 1}

@@ -24,9 +24,13 @@ def describe(person: Person, view: View, seed: int, style: str | None = None) ->
     name = chance.weighted(_FREQUENCY) if style is None else style
     if name not in STYLES:
         raise ConfigError(f"no style of description {name!r}; known: {', '.join(STYLES)}")
+    # Two describers of three write American English, as the simulated MLLMs always do.
     american = chance.happens(0.65)
+    # Vaguer than an MLLM, for which `Phrases` has 0.04: people look less closely, or remember.
     text = STYLES[name](Phrases(person, person, view, chance, vague=0.07))
+    # Most who type into a search box leave capitals out.
     text, _ = finish(text, american, capitals=name != "query" or chance.happens(0.3))
+    # Last, when articles are set and marks are gone: before, a slip would break either.
     return _misspell(text, chance) if name == "typos" else text
 
 
@@ -68,6 +72,7 @@ def _lacking(p: Phrases, often: float) -> list[str]:
             found += [f"nothing in {p.his} hands", "empty hands"]
     if view.head_visible and person.headwear == "none":
         found += ["no hat", "nothing on the head"]
+    # Glasses that are not seen from the side may be there all the same.
     if view.head_visible and view.direction == "front" and not person.glasses:
         found += ["no glasses"]
     return [p.chance.pick(found)] if found else []
@@ -85,6 +90,7 @@ def _listed(p: Phrases, items: list[str]) -> str:
 
 
 def _shuffled(p: Phrases, items: list[str]) -> list[str]:
+    # Not `random.shuffle`: `Chance` is the same on every machine and in every version of Python.
     left, mixed = list(items), []
     while left:
         mixed.append(left.pop(p.chance.whole(0, len(left))))
@@ -97,6 +103,7 @@ def _shuffled(p: Phrases, items: list[str]) -> list[str]:
 def _annotation(p: Phrases) -> str:
     """Write full sentences in the present tense, as paid annotators write them."""
     chance, who = p.chance, _who(p)
+    # Shoes in a sentence of their own, as "his shoes are white".
     apart = p.seen.shoes and chance.happens(0.12)
     worn, head, carrying = _worn(p, shod=not apart), _head(p), p.carrying()
     wears = chance.pick(("is wearing", "is wearing", "wears", "is dressed in", "has on", "is clothed in"))
@@ -120,6 +127,7 @@ def _annotation(p: Phrases) -> str:
     if apart:
         sentences.append(p.colour_of("shoes"))
     sentences += [f"{p.he} has {nothing}" for nothing in _lacking(p, 0.08)]
+    # With a comma the opening has told the motion already.
     if chance.happens(0.15) and "," not in opening:
         sentences.append(f"{p.he} is {p.motion()}")
     sentences = [sentence for sentence in sentences if sentence]
@@ -201,6 +209,7 @@ def _spoken(p: Phrases) -> str:
     worn, head, carrying = _worn(p), _head(p, 0.7), p.carrying()
 
     def filler() -> str:
+        # A filler at one pause in three; at every pause it would be a parody.
         return chance.pick(("",) * 8 + ("um, ", "uh, ", "like, ", "you know, "))
 
     had_on = chance.pick(("had {} on", "was in {}", "was wearing {}", "was wearing {}"))
@@ -263,6 +272,7 @@ def _query(p: Phrases) -> str:
     head, carrying = _head(p, 0.6), p.carrying()
     if head and chance.happens(0.35):
         text += f" with {listed(head)}"
+    # Few who search name all that somebody wears.
     keep = chance.pick((1, 2, 2, 3, len(worn)))
     text += f" {chance.pick(('in', 'in', 'wearing'))} {listed(worn[:keep])}"
     if carrying and chance.happens(0.75):
@@ -313,6 +323,7 @@ def _misspell(text: str, chance: Chance) -> str:
     words = text.split(" ")
     slips = 0
     for index, word in enumerate(words):
+        # From the middle on likelier until one slip is made: a text in this style without any would be another style.
         likely = 0.12 if slips or index < len(words) // 2 else 0.4
         if len(word) > 3 and word.isalpha() and chance.happens(likely):
             at = chance.whole(1, len(word) - 1)
@@ -338,4 +349,5 @@ STYLES: dict[str, Callable[[Phrases], str]] = {
     "clothes first": _clothes_first,
     "typos": _mistyped,
 }
+# Four of fifteen are annotations, which is all that the benchmarks have.
 _FREQUENCY = dict.fromkeys(STYLES, 1.0) | {"annotation": 4.0, "query": 2.0}

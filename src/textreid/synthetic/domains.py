@@ -59,6 +59,7 @@ _KINDS: dict[str, _Kind] = {
         warm_cast=0.04, exposure=(0.85, 1.15), saturation=(0.8, 1.1), noise=(1, 5), blur=(0.3, 0.9), sun=(0.0, 0.25),
         warmth=0.4, luggage=0.05, women=0.56,
     ),
+    # Held out: the demo and the bundled model's recipe measure on it and train on none of its people.
     "station": _Kind(
         cameras=6, heights=(80, 200), pitch=(10, 36), horizon=(-0.3, 0.45),
         grounds=("tiles", "paving", "polished"), behinds=("train", "wall", "glass", "fence"),
@@ -75,12 +76,15 @@ _KINDS: dict[str, _Kind] = {
 
 
 def _camera(kind: _Kind, chance: Chance) -> Camera:
+    # A cast raises red and lowers blue, as a white balance that is off does; the tint is green or magenta.
     warm = kind.warm_cast + chance.middle(-0.08, 0.08)
     tint = chance.middle(-0.05, 0.05)
     low, high = kind.heights
     centre = chance.between(low, high)
+    # People pass one camera at similar distances; the spread of a domain lies between its cameras.
     heights = (max(low, int(centre * 0.72)), min(high, int(centre * 1.3)) + 1)
     pitch = chance.between(*kind.pitch)
+    # The more a camera looks down, the more of the crop is ground.
     horizon = chance.between(*kind.horizon) - 0.012 * (pitch - kind.pitch[0])
     return Camera(
         heights=heights,
@@ -89,6 +93,7 @@ def _camera(kind: _Kind, chance: Chance) -> Camera:
         exposure=chance.between(*kind.exposure),
         contrast=chance.between(0.8, 1.15),
         saturation=chance.between(*kind.saturation),
+        # The product is mostly near 0: few lenses are dull.
         haze=chance.between(0.0, 0.16) * chance.unit(),
         blur=chance.between(*kind.blur),
         noise=chance.between(*kind.noise),
@@ -102,6 +107,7 @@ def _camera(kind: _Kind, chance: Chance) -> Camera:
 
 
 def _domain(name: str, kind: _Kind) -> Domain:
+    # By name and number: a new domain or a further camera leaves all others as they are.
     cameras = tuple(_camera(kind, Chance.of("camera", name, index)) for index in range(kind.cameras))
     return Domain(name, cameras, kind.warmth, kind.luggage, kind.women)
 

@@ -27,6 +27,7 @@ _COLOURS: dict[Colour, tuple[_Cluster, ...]] = {
         (0.3, 22, 36, 0.34, 0.56, 0.42, 0.60),
         (0.1, 10, 25, 0.25, 0.5, 0.17, 0.26),
     ),
+    # A hue beyond 360 goes on from 0: red lies on both sides of it.
     "red": ((0.7, 350, 364, 0.66, 0.90, 0.52, 0.84), (0.3, 352, 368, 0.55, 0.78, 0.62, 0.90)),
     "burgundy": ((0.8, 334, 358, 0.42, 0.76, 0.24, 0.44), (0.2, 345, 362, 0.45, 0.7, 0.20, 0.32)),
     "orange": ((0.8, 12, 28, 0.68, 0.94, 0.74, 0.97), (0.2, 16, 30, 0.5, 0.75, 0.7, 0.9)),
@@ -52,6 +53,7 @@ _COLOURS: dict[Colour, tuple[_Cluster, ...]] = {
         (0.25, 0, 14, 0.18, 0.36, 0.78, 0.93),
     ),
 }
+# Dyed and washed cotton is paler and greyer than other cloth of the same name. White is not here: it looks alike.
 _DENIM: dict[Colour, tuple[_Cluster, ...]] = {
     "blue": ((0.7, 208, 224, 0.26, 0.50, 0.36, 0.58), (0.3, 210, 226, 0.35, 0.55, 0.32, 0.46)),
     "light blue": ((1.0, 204, 220, 0.12, 0.30, 0.58, 0.80),),

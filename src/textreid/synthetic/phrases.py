@@ -13,11 +13,13 @@ from textreid.synthetic import vocabulary
 from textreid.synthetic.attributes import Colour, Person, View
 from textreid.synthetic.vocabulary import Facts, Word
 
+# Control characters: no word of the vocabulary holds them.
 WRONG, RIGHT_AGAIN = "\x01", "\x02"
 Span = tuple[int, int]
 
 _MASS = frozenset({"footwear", "denim", "luggage"})
 _SLEEVES = {
+    # The commonest form stands twice, to be drawn twice as often.
     "short": ("short-sleeved", "short-sleeve", "short sleeve", "short-sleeved"),
     "long": ("long-sleeved", "long-sleeve", "long sleeve", "long-sleeved"),
     "sleeveless": ("sleeveless",),
@@ -28,6 +30,7 @@ _ARTICLE = re.compile(rf"\b(an?)(?= {WRONG}?(\w+))", re.IGNORECASE)
 _SENTENCE = re.compile(rf"(?:^|[.!?] ){WRONG}?[a-z]")
 _MARKED = re.compile(rf"({WRONG}[^{RIGHT_AGAIN}]*{RIGHT_AGAIN})")
 _ADJECTIVE = re.compile(rf"(?:coloured|ish|dark|light|bright|pale){RIGHT_AGAIN}?$")  # no noun: not "in reddish"
+# A vowel on paper and a consonant in the mouth: "a uniform", "a one-piece dress".
 _YOU_SOUND = ("uni", "use", "one", "eu")
 _AMERICAN = (("grey", "gray"), ("Grey", "Gray"), ("colour", "color"), ("woollen", "woolen"), ("recognis", "recogniz"))
 
@@ -72,6 +75,7 @@ class Phrases:
         vague: float = 0.04,
     ) -> None:
         self.person, self.truth, self.view, self.chance, self.wrong = person, truth, view, chance, frozenset(wrong)
+        # Of what is believed: a bag that is only imagined is spoken of as if it were seen.
         self.seen = Seen(person, view)
         self._vague = vague
         pronouns = ("she", "her", "her") if person.gender == "woman" else ("he", "his", "him")
@@ -79,6 +83,7 @@ class Phrases:
 
     def who(self) -> str:
         """Pick a noun for the person that tells the gender: "woman", "young man"."""
+        # By the truth, as wherever one field picks the words of another: else words would be wrong without a mark.
         older = self.seen.hair and self.truth.hair_colour == "grey" and self.truth.hair_length != "bald"
         name = f"older {self.person.gender}" if older else self.person.gender
         return self._mark(self._draw("people", name), "gender")
@@ -94,8 +99,10 @@ class Phrases:
     def colour(self, field: str, exact: bool = False) -> str:
         """Pick an adjective for the colour in ``field``; no vague one where ``exact``."""
         colour: Colour = getattr(self.person, field)
+        # "Dark" may be true of both colours, and then nothing would be wrong.
         vague = self.chance.happens(self._vague) and not exact and field not in self.wrong
         section = "tones" if vague and vocabulary.all_words("tones", colour).words else "colours"
+        # Navy may be called "blue": the word for a mistaken colour must not be true after all.
         avoid = vocabulary.colour_words(getattr(self.truth, field)) if field in self.wrong else ()
         return self._mark(vocabulary.all_words(section, colour).draw(self.chance, avoid).text, field)
 
@@ -104,6 +111,7 @@ class Phrases:
         if not self.seen.hair:
             return None
         length = self.person.hair_length
+        # From the front one sees that hair is tied, not how.
         if length in ("ponytail", "bun") and self.view.direction == "front":
             shape = self._draw("hair", "tied")
         else:
@@ -138,6 +146,7 @@ class Phrases:
         colour = "" if garment.names_colour else self.colour("upper_colour")
         if "upper" in self.wrong:
             return self._dyed(colour, self._mark(garment.text, "upper"), garment.text)
+        # Of a mistaken garment nothing more is said: its sleeves or pattern would be wrong too, without a mark.
         sleeves = self._sleeves(garment.text)
         if self.seen.pattern:
             return self._patterned(colour, f"{sleeves} {garment.text}".lstrip()) + self._over_inner(garment)
@@ -197,6 +206,7 @@ class Phrases:
 
     def outfit(self) -> list[str]:
         """Name the garments in one or two noun phrases; a suit, or clothes all of one colour, may be one thing."""
+        # One word for two garments could not be marked for one of them.
         if self.seen.lower and not self.wrong & {"upper", "lower", "upper_colour", "lower_colour"}:
             whole = self._whole()
             if whole:
@@ -259,6 +269,7 @@ class Phrases:
         if section in self.wrong:
             avoid = vocabulary.all_words(section, getattr(self.truth, section)).texts
         if {section, colour_field} & self.wrong:
+            # "Khakis" would tell the colour without a mark of its own.
             avoid |= {word.text for word in fitting.words if word.names_colour}
         word = fitting.draw(self.chance, avoid)
         return "" if word.names_colour else self.colour(colour_field), self._mark(word.text, section), word.text
@@ -284,9 +295,11 @@ class Phrases:
         pattern, chance = self.person.upper_pattern, self.chance
         second = self.colour("upper_second_colour", exact=True)
         adjective = self._draw("patterns", pattern)
+        # Not "a striped striped shirt".
         adjective = "" if adjective.split()[0] in noun else adjective + " "
         form = chance.unit()
         if pattern == "logo":
+            # The second colour is that of the print alone: a "red and white shirt" would be another shirt.
             form = 0.0 if form < 0.75 else 1.0
         if form < 0.3:
             return f"a {colour} {noun} {self._draw('pattern_tails', pattern).format(d=second)}"
@@ -336,6 +349,7 @@ def finish(text: str, american: bool, capitals: bool = True) -> tuple[str, tuple
     Returns:
         The text, and the half-open character spans of its wrong words, in order.
     """
+    # Spelling first, for it changes lengths; articles need the words that follow; spans are counted at the end.
     if american:
         for british, other in _AMERICAN:
             text = text.replace(british, other)

@@ -10,6 +10,7 @@ from textreid.synthetic import attributes as a
 from textreid.synthetic.domains import Domain
 
 _T = TypeVar("_T")
+# Every value must come up in one person of a hundred (tests/synthetic/test_sampling.py), so that a model meets it.
 _EVEN = 0.35  # share of draws that ignore the street
 
 _DARK: dict[a.Colour, float] = {
@@ -27,6 +28,7 @@ _LOWER: dict[a.Colour, float] = {
     "orange": 0.6, "yellow": 0.6, "olive": 3, "green": 1.2, "teal": 0.6, "light blue": 4, "blue": 8, "navy": 12,
     "purple": 1, "pink": 1.5,
 }  # fmt: skip
+# Never mixed with even draws: there are no orange jeans.
 _JEANS: dict[a.Colour, float] = {"blue": 46, "light blue": 16, "navy": 20, "black": 12, "grey": 5, "white": 1}
 _SHOES: dict[a.Colour, float] = {
     "black": 40, "charcoal": 4, "grey": 8, "white": 20, "beige": 4, "brown": 10, "red": 3, "burgundy": 1,
@@ -40,17 +42,21 @@ def sample_person(domain: Domain, rng: np.random.Generator) -> a.Person:
     chance = Chance(rng)
     gender: a.Gender = "woman" if chance.happens(domain.women) else "man"
     woman = gender == "woman"
+    # Decided once for the whole person: sleeves, legs and shoes suit the upper garment.
     warm = chance.happens(domain.warmth)
     upper = _upper(woman, warm, chance)
     sleeve = _sleeve(upper, warm, chance)
     lower = _lower(upper, woman, warm, chance)
     upper_colour = _colour(_LIGHT if warm else _DARK, chance)
     outer = upper in ("jacket", "padded jacket", "blazer", "coat", "hoodie", "shirt")
+    # Blazers are mostly worn open, shirts and hoodies seldom.
     is_open = outer and chance.happens(0.2 if upper in ("shirt", "hoodie") else 0.65 if upper == "blazer" else 0.42)
     inner = _colour(_LIGHT, chance)
     lower_colour = (
+        # With 0.18 in place of 0.24 orange and yellow fell below one in a hundred.
         upper_colour if lower == upper == "dress" else _colour(_JEANS if lower == "jeans" else _LOWER, chance, 0.24)
     )
+    # Drawn for those without a scarf too: what is drawn after it is the same for both.
     scarf = _colour(_DARK, chance)
     headwear = _headwear(woman, warm, upper, chance)
     return a.Person(
@@ -60,6 +66,7 @@ def sample_person(domain: Domain, rng: np.random.Generator) -> a.Person:
         hair_length=_hair(woman, chance),
         hair_colour=_mixed({"black": 46, "brown": 30, "blonde": 11, "red": 3, "grey": 10}, chance, 0.25),
         headwear=headwear,
+        # A hood is part of the garment.
         headwear_colour=upper_colour if headwear == "hood" else _colour(_DARK, chance),
         upper=upper,
         upper_colour=upper_colour,
@@ -93,6 +100,7 @@ def _mixed(weights: Mapping[_T, float], chance: Chance, even: float = _EVEN) -> 
 
 def _other(colour: a.Colour, chance: Chance) -> a.Colour:
     """Draw a second colour that can be told from the first."""
+    # Stripes of these could not be told apart in a small picture.
     close = {
         "black": ("charcoal", "navy"),
         "charcoal": ("black", "navy", "grey"),
@@ -119,6 +127,7 @@ def _upper(woman: bool, warm: bool, chance: Chance) -> a.UpperKind:
     kinds = [kind for kind in get_args(a.UpperKind) if woman or kind != "dress"]
     if woman:
         weights["dress"] = 14 if warm else 4
+    # A quarter of the draws ignores the weather as well, as `_EVEN` ignores the street.
     return chance.pick(kinds) if chance.happens(0.25) else chance.weighted(weights)
 
 
@@ -142,6 +151,7 @@ def _lower(upper: a.UpperKind, woman: bool, warm: bool, chance: Chance) -> a.Low
             "jeans": 34, "trousers": 19, "sweatpants": 6, "leggings": 13, "shorts": 11 if warm else 2, "skirt": 12,
             "long skirt": 7,
         }  # fmt: skip
+        # A dress under an outer garment; alone it is the upper garment (`Person`).
         if upper in ("jacket", "padded jacket", "blazer", "coat"):
             weights["dress"] = 6
     return _mixed(weights, chance, 0.25 if woman else 0.12)
@@ -161,6 +171,7 @@ def _headwear(woman: bool, warm: bool, upper: a.UpperKind, chance: Chance) -> a.
     weights: dict[a.Headwear, float] = {
         "none": 74, "cap": 5 if woman else 11, "beanie": 2 if warm else 9, "hat": 4, "headscarf": 6 if woman else 0,
     }  # fmt: skip
+    # The garments that have a hood.
     if upper in ("hoodie", "jacket", "padded jacket", "coat"):
         weights["hood"] = 10
     return chance.weighted(weights)
@@ -191,6 +202,7 @@ def _shoes(woman: bool, warm: bool, chance: Chance) -> a.ShoesKind:
 def _bag(woman: bool, luggage: float, chance: Chance) -> a.BagKind:
     weights: dict[a.BagKind, float] = {
         "none": 42, "backpack": 24, "handbag": 14 if woman else 2.5, "shoulder bag": 16 if woman else 10,
+        # The other weights sum to about 100, so this makes a share of a weight.
         "suitcase": 100 * luggage, "carrier bag": 8,
     }  # fmt: skip
     return chance.weighted(weights)

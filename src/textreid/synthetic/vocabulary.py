@@ -40,11 +40,13 @@ class Words:
     def __init__(self, words: Collection[Word]) -> None:
         self.words = tuple(words)
         self.texts = frozenset(word.text for word in words)
+        # A root and not a power: IEEE 754 has roots rounded exactly, while `pow` may differ between platforms.
         weights = [1 / (rank * math.sqrt(rank)) for rank in range(1, len(self.words) + 1)]
         self._bounds = [bound / sum(weights) for bound in accumulate(weights)]
 
     def draw(self, chance: Chance, avoid: Collection[str] = ()) -> Word:
         """Draw one of the words; of those not in ``avoid`` where there are such."""
+        # Rounding may leave the last bound a little below 1.
         word = self.words[min(bisect(self._bounds, chance.unit()), len(self.words) - 1)]
         if avoid and word.text in avoid:
             left = [other for other in self.words if other.text not in avoid]
