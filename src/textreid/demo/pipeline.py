@@ -47,6 +47,7 @@ class DemoSettings:
         preset = tiny()
         return preset.override(
             [
+                # The preset's warm-up of at least 100 steps would be half of a run that has about 215.
                 "model.vocabulary_size=2048", "optimizer.warmup_epochs=2", "optimizer.min_warmup_steps=0",
                 f"training.epochs={self.epochs}",
                 f"training.batch_size={min(preset.training.batch_size, images)}",
@@ -224,5 +225,6 @@ def _report(
 
 
 def _pictures(corpus: Benchmark) -> list[Path]:
+    # From all over the corpus: neighbours are pictures of one person.
     step = max(1, len(corpus.records) // 12)
     return [corpus.image_root / record.image for record in corpus.records[::step][:12]]

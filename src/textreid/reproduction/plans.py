@@ -84,6 +84,7 @@ def make_plan(
 
 
 def _plan_row(row: Row, scale: Scale, folder: Path, seed: int, data: Mapping[str, Path]) -> PlannedRow:
+    # Drawn people belong to a seed; data sets that were given are imported once for all seeds.
     steps, own = Steps(), folder / f"seed-{seed}"
     source = DrawnPeople(scale, own / "data", seed, steps) if scale.drawn else GivenData(data, folder / "data", steps)
     model = _Planner(scale, own, seed, source, steps).add_model(row)
@@ -116,6 +117,7 @@ class _Planner:
             images, table = self._captions(row)
             command = ["pretrain", "--preset", self.scale.preset, "--images", str(images), "--captions", str(table)]
             settings = (*self.scale.pretrain, *self.source.settings())
+        # Later settings win: those of a row over those of its scale.
         settings = (*settings, *row.set, f"training.seed={self.seed}")
         assignments = [part for setting in settings for part in ("--set", setting)]
         self.steps.add(run / "model" / "manifest.json", *command, "--out", str(run), *assignments, run=run)
@@ -129,6 +131,7 @@ class _Planner:
             return images, table
         slots = [part for slot in row.slots for part in ("--slot", slot)]
         sample = [] if count is None else ["--sample", str(self.scale.sample(count)), "--seed", str(self.seed)]
+        # Named after what is chosen and not after the row: rows with the same captions share the folder.
         names = [slot.replace("/", "-") for slot in row.slots] or [row.captions]
         part = self.own / "captions" / "-".join([*names, *sample[1:2]])
         self.steps.add(part / "manifest.json", "captions", "select", str(table), str(part), *slots, *sample)
@@ -167,6 +170,7 @@ def size_of(row: Row, scale: Scale) -> str:
 
 def _images_and_captions(row: Row, scale: Scale) -> tuple[int | None, int]:
     if row.finetune and scale.drawn:
+        # `DrawnPeople` draws two crops of each, and every crop has two sentences.
         return 2 * scale.tuning_people, 4 * scale.tuning_people
     if row.finetune:
         train = PUBLISHED[row.finetune].splits["train"][0]
@@ -180,8 +184,10 @@ def _operations(row: Row, scale: Scale, pairs: int) -> float:
     config = training_config(row, scale)
     model = config.model
     patches = model.grid[0] * model.grid[1]
+    # A block of width w has 12 w² weights: 4 in its attention, 8 in its MLP. Embeddings and heads are left out.
     image = 12 * model.vision_layers * model.vision_width**2 * (1 + patches)
     text = 12 * model.text_layers * model.text_width**2 * model.text_length
+    # Two operations a weight and token on the way forward, four on the way back.
     return 6.0 * (image + text) * pairs * config.training.epochs
 
 
@@ -194,6 +200,7 @@ def run_plan(plan: Plan, execute: Execute, say: Say) -> list[str]:
         TextReidError: whatever a command raises; the same call goes on from there.
     """
     ready = [row for row in plan.rows if not row.needs]
+    # Rows that lack data are told and left out: whoever has one data set shall get the rows that it takes.
     left_out = [f"{row.row.label}: give {row.missing_options}" for row in plan.rows if row.needs]
     if not ready:
         raise ConfigError(f"nothing to run: {'; '.join(left_out)}")
@@ -205,9 +212,11 @@ def run_plan(plan: Plan, execute: Execute, say: Say) -> list[str]:
 
 
 def _run_step(folder: Path, step: Step, execute: Execute, say: Say) -> None:
+    # The note is written before the command runs: what an interrupted command left can be told from another's results.
     note = folder / "steps" / ("-".join(step.makes.relative_to(folder).parts) + ".json")
     arguments = list(step.arguments)
     if note.exists() or step.makes.exists():
+        # A result without a note was made by somebody else: it is never taken for ours.
         made_by = read_json(note)["arguments"] if note.exists() else None
         if made_by != arguments:
             raise ArtifactError(
@@ -217,6 +226,7 @@ def _run_step(folder: Path, step: Step, execute: Execute, say: Say) -> None:
     if step.makes.exists():
         return
     write_json(note, {"arguments": arguments})
+    # Only a training has to be told: `caption` goes on by itself, and the others begin again.
     resumed = ["--resume"] if step.run and (step.run / _CONFIG).is_file() else []
     say("$ textreid " + " ".join([*arguments, *resumed]))
     start = time.monotonic()

@@ -54,6 +54,7 @@ def to_results(plan: Plan) -> dict[str, Any]:
                 "commands": [list(step.arguments) for step in planned.steps],
                 "published": {
                     name: scores
+                    # Nothing is published of drawn people; beside them stands what the row reached on CUHK-PEDES.
                     for name in (plan.scale.benchmarks if not plan.scale.drawn else ("cuhk-pedes",))
                     if (scores := published_scores(row, name))
                 },
@@ -64,6 +65,7 @@ def to_results(plan: Plan) -> dict[str, Any]:
             continue
         report = read_json(planned.report)
         names = {
+            # The published name, whatever the folder is called; drawn people have that of their folder.
             one["benchmark"]: one["form"] if one["form"] in PUBLISHED else one["benchmark"]
             for one in report["evaluations"]
         }
@@ -125,6 +127,7 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 def _position(row: Row, plan: Plan) -> float | None:
     """Find where a row stands along the axis of a figure; None where it is not shown."""
     setting, scale = plan.experiment.x, plan.scale
+    # The row that others are compared with has no place on the axis: EM uses no layer.
     if setting is None or row.weights or (row.id == plan.experiment.reference):
         return None
     if setting == "images":
@@ -142,6 +145,7 @@ def _paper_table(results: Mapping[str, Any], benchmark: str) -> Table:
         for score in _SCORES:
             mean = fmean(values[score] for values in measured.values()) if measured else None
             known = published.get(score)
+            # No difference where the report says why not, as with a list of images that is not the published one.
             comparable = mean is not None and known is not None and benchmark not in results["not_comparable"]
             cells += [_percent(known), _percent(mean), _points(mean - known) if comparable else ""]
         rows.append(cells)
@@ -175,6 +179,7 @@ def _with_interval(values: Sequence[float]) -> str:
 
 def _paired(measured: Mapping[str, _Values], reference: Mapping[str, _Values]) -> str:
     """Write the mean difference of R1 over the seeds that both rows have, with its interval."""
+    # Rows of one seed share people and captions: the differences vary less than the figures do.
     differences = [measured[seed]["R1"] - reference[seed]["R1"] for seed in measured if seed in reference]
     if not differences:
         return ""
@@ -207,6 +212,7 @@ def _curves(results: Mapping[str, Any]) -> dict[str, list[_Point]]:
             continue
         for benchmark, by_seed in row["measured"].items():
             values = [100 * scores["R1"] for scores in by_seed.values()]
+            # A single seed has no interval, and an error bar of no length.
             low, high = interval(values) or (values[0], values[0])
             curves.setdefault(benchmark, []).append((row["x"], fmean(values), low, high))
         for benchmark, scores in {} if results["drawn"] else row["published"].items():
@@ -235,4 +241,5 @@ def _percent(value: float | None) -> str:
 
 
 def _points(difference: float) -> str:
+    # The z takes the sign off a zero: not "-0.00".
     return f"{100 * difference:+z.2f}"

@@ -12,7 +12,9 @@ DATA = (
     "luperson", LUPERSON_MLLM, "clip", "cuhk-pedes", "icfg-pedes", "rstpreid",
     "mals", "mals-images", "luperson-t", "luperson-t-images",
 )  # fmt: skip
+# Not the domains that are measured on (`MINI`).
 _TRAIN_DOMAINS = ("street", "mall")
+# The captions of these files name no writer, and a slot needs one.
 _WRITERS = {"mals": "MALS", "luperson-t": "LUPerson-T"}
 _MANIFEST = "manifest.json"
 
@@ -39,6 +41,7 @@ class Steps:
 
     def add(self, makes: Path, *arguments: str, run: Path | None = None) -> None:
         """Add a step, unless one that makes the same is there."""
+        # Rows share steps: the first to need one adds it.
         self._steps.setdefault(makes, Step(arguments, makes, run))
 
     def in_order(self) -> tuple[Step, ...]:
@@ -51,6 +54,7 @@ class GivenData:
 
     def __init__(self, data: Mapping[str, Path], folder: Path, steps: Steps) -> None:
         self._data, self._folder, self._steps = data, folder, steps
+        # A dict, for the order in which they were asked for.
         self._needs: dict[str, None] = {}
 
     def needs(self) -> tuple[str, ...]:
@@ -59,6 +63,7 @@ class GivenData:
 
     def measured(self, scale: Scale) -> tuple[str, ...]:
         """Name the benchmarks that were given, or else all."""
+        # Who has one benchmark measures on that one; who has none is shown what all would take.
         return tuple(name for name in scale.benchmarks if name in self._data) or scale.benchmarks
 
     def benchmark(self, name: str) -> str:
@@ -113,6 +118,7 @@ class DrawnPeople:
     def benchmark(self, name: str) -> str:
         """Draw people to measure on; written as ``--benchmark`` takes them."""
         scale = self._scale
+        # Ranges of numbers follow one another, so that nobody who is measured was trained on; `people` goes on here.
         first = len(_TRAIN_DOMAINS) * scale.people + scale.benchmarks.index(name) * scale.test_people
         return str(self._draw("test", name, scale.test_people, first))
 
@@ -143,6 +149,7 @@ class DrawnPeople:
         if source == LUPERSON_MLLM:
             writers: tuple[str, ...] = ("--mllm", "qwen=simulated", "--mllm", "shikra=simulated")
         else:
+            # In place of LUPerson-T: captions whose colours are read off the pixels (docs/reproduce.md).
             writers = ("--mllm", "pixels=describe", "--slots", "static")
         arguments = ("caption", str(images), "--out", str(table), *writers, "--seed", str(self._seed))
         self._steps.add(table / _MANIFEST, *arguments)
