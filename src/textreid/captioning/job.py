@@ -305,7 +305,7 @@ class _Job:
         )
 
     async def _write(self) -> None:
-        """Write whatever has come since the last sync, with one sync for all of it; None is the end."""
+        """Write what has come since the last sync, with one sync for all of it, until None comes."""
         entry = await self._queue.get()
         while entry is not None:
             # While one batch is synced the next one gathers: a sync costs about the same for one row or a hundred.

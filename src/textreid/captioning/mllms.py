@@ -198,7 +198,7 @@ def open_engine(
 def _environment_of(mllms: Sequence[CaptionerSpec]) -> dict[str, str]:
     """Return the environment variables that decide on keys and proxies of ``mllms``, for workers to take over.
 
-    They have all four of proxies, for those of another machine would send pictures where nobody was told.
+    All four of the proxies are among them, for those of another machine would send pictures where nobody was told.
     """
     if not any(one.urls for one in mllms):
         return {}

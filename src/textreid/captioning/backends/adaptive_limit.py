@@ -206,7 +206,7 @@ class AdaptiveLimit:
                 self._ceiling = min(self._ceiling * _SMALLEST_STEP, self._largest)
         else:
             target = max(1.0, min(self._limit / self._step, self._limit - 1))
-        # No room in this direction, be it at a bound or below the ceiling: the other way, after a rest.
+        # No room in this direction, at a bound or below the ceiling: the other way, after a rest.
         if target == self._limit:
             self._step = _SMALLEST_STEP
             self._reject(self._limit)

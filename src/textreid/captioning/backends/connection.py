@@ -254,7 +254,7 @@ async def retrying(tries: int, backoff: float, longest_wait: float, attempt: Cal
 
 
 def _message(response: httpx2.Response) -> str:
-    """Return what the server says, be it JSON in one of the usual forms, text or a web page."""
+    """Return what the server says: in JSON of one of the usual forms, as text, or as a web page."""
     if "html" in response.headers.get("content-type", ""):
         return "a web page"
     try:
