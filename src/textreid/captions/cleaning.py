@@ -16,16 +16,21 @@ from typing import Any, NamedTuple
 from textreid.captions.language import QUOTED, WORD, is_other_language, known_words, words_of
 
 OK = "ok"
+# The shortest captions that say what somebody wears have four: "A man in black."
 MIN_WORDS = 4
 MAX_WORDS = 150  # a text encoder reads 77 tokens; what is twice as long is rambling
 MAX_CHARACTERS = 8_000  # for scripts that put no space between words
 
 _UNSAFE = re.compile(r"[\ud800-\udfff\x00-\x08\x0e-\x1f\x7f]")  # no table, or no terminal, can hold these
+# Byte order, zero-width and direction marks, soft hyphens: in front they would hide an opening or a fence.
 _INVISIBLE = str.maketrans(dict.fromkeys("\ufeff\u200b\u200e\u200f\u2060\u00ad"))
 _CURLY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 
 # -- wrappings: what stands around an answer -------------------------------------------------------------------------
 
+# Tags: <think> of DeepSeek-R1 and Qwen3. [THINK] is Magistral's, the triangles are Kimi-VL's, <unused94> and
+# <unused95> MedGemma's, channels gpt-oss's. `_THOUGHT_ENDS` must not capture:
+# `split` would return what its groups hold.
 _THINK = r"(?:\w+:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad)"
 _THOUGHT_ENDS = re.compile(
     rf"</{_THINK}>|\[/THINK\]|◁/think▷|<unused95>|<\|end_of_thought\|>"
@@ -41,6 +46,7 @@ _THOUGHT_BEGINS = re.compile(
     r"|\blet me (?:think|see|check)\b|\bI (?:need|have|should) to (?:describe|write|mention|look)\b|^step 1\b",
     re.IGNORECASE,
 )
+# The boxes are GLM-4.1V's; \boxed comes from models that were trained to reason on mathematics.
 _TAGGED = re.compile(
     r"<(answer|caption|description|output|response|result|final)\b[^<>]*>(?P<tag>.*)</\1>"
     r"|\A<(?!s\b|ref|box|quad|point|tool)([a-z]\w*)\b[^<>]*>(?P<whole>[^<>]*)</\3>\Z"
@@ -52,6 +58,8 @@ _TURN = re.compile(
     r"<\|im_start\|>\s*assistant\b|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
     r"|<start_of_turn>\s*model\b|<\|assistant\|>|\[/INST\]|\bASSISTANT:"
 )
+# ChatML is Qwen's and InternVL's, [INST] Llama 2's and Mistral's, wide bars are DeepSeek's, [UNUSED_TOKEN_145] is
+# InternLM's. It must not capture either.
 _MARK = re.compile(
     rf"{_TURN.pattern}|<[|\uff5c](?!\w*(?:box|ref|quad|vision|image|video|point))[\w\u2581 ]+[|\uff5c]>"
     r"|</?s>|<(?:eos|bos|pad|unk|eoc|eot|end_of_turn|start_of_turn|end_of_utterance)>|\[/?INST\]|\[EOS\]"
@@ -60,6 +68,7 @@ _MARK = re.compile(
 _FENCED = re.compile(r"(```+|~~~+)(?:[\w-]*\n)?(.*?)\1", re.DOTALL)
 _ANSWER_KEYS = ("caption", "description", "text", "answer", "response", "output", "content", "sentence", "result")
 _HEADING = re.compile(r"#{1,6}\s+[^\n]*\n+(?=\s*\S)|#{1,6}\s+")
+# An underscore inside a word is part of a name, not emphasis.
 _EMPHASIS = re.compile(r"(\*\*|\*|`)(?=[^\s*`])([^*`\n]*[^\s*`])\1|(?<![\w_])(__?)(?=[^\W_])([^_\n]*[^\s_])\3(?![\w_])")
 _ONLY_ITEM = re.compile(r"(?:[*•>-]|1[.)])\s+([^\n]+)")
 _WHOLLY_QUOTED = re.compile(
@@ -109,6 +118,7 @@ _IN_PARENTHESES = re.compile(r"\((?:the )?([a-z -]+?)(?: description)?\)", re.IG
 _BROKEN_OFF = re.compile(
     r"(?:\b(?:a|an|the|and|or|with|of|to|is|are|his|their|its|from|for|by|at)|[,:;(\u2013\u2014-])\s*$"
 )
+# Qwen-VL writes <ref> and <box> around what it locates, Shikra bare coordinates in brackets.
 _MARKUP = re.compile(
     r"<[/|!]?[a-z]|\|>|</?s>"  # tags and special tokens, closed or not
     r"|\*\*|```|^\s*#{1,6} |^\s*(?:[*•-]|\d+[.)])\s|^\s*\|.*\|\s*$"  # Markdown
@@ -181,11 +191,13 @@ def clean(raw: str) -> Cleaned:
 
 def _unwrap(text: str) -> tuple[str, tuple[str, ...]]:
     """Return the text without its wrappings, however they are nested, and their names."""
+    # Wrappings are nested in any order, as JSON in a fence, or a fence in JSON: one pass over the list is not enough.
     text, cut, peeling = text.translate(_INVISIBLE).strip(), dict[str, None](), True
     while peeling:
         peeling = False
         for name, peel in WRAPPINGS.items():
             peeled = peel(text)
+            # Only what makes a text shorter counts, so that this ends.
             if len(peeled) < len(text):
                 text, peeling = peeled.strip(), True
                 cut[name] = None
@@ -205,6 +217,7 @@ def status_of(text: str) -> str:
 
 def _without_thoughts(text: str) -> str:
     """Return what follows the last thought; a server may have swallowed the mark at its beginning."""
+    # Chat templates that end in <think> put the mark into the prompt: the answer then has only the closing one.
     *before, after = _THOUGHT_ENDS.split(text)
     if not before or after.strip():
         return after
@@ -220,6 +233,7 @@ def _tagged(text: str) -> str:
 def _without_marks(text: str) -> str:
     """Return the first stretch between marks; behind the header of the answer where the prompt comes back with it."""
     begun = text.lstrip()
+    # A header in the middle begins a turn that the model made up: its answer is the stretch before that.
     if _MARK.match(begun) and (turn := _TURN.search(begun)):
         begun = begun[turn.end() :]
     return next((part for part in _MARK.split(begun) if part.strip()), "")
@@ -235,6 +249,7 @@ def _from_json(text: str) -> str:
     stripped = text.strip()
     if stripped[:1] not in ("{", "["):
         return text
+    # Servers that print a list of parts with `str` give Python's single quotes.
     for read in (json.loads, ast.literal_eval):
         with suppress(
             ValueError, SyntaxError, TypeError, RecursionError, MemoryError
@@ -248,6 +263,7 @@ def _only_text(value: Any) -> str | None:
     if isinstance(value, str):
         return value
     if isinstance(value, list):
+        # Chat APIs put thoughts and images into parts of other types beside the text.
         parts = [part for part in value if not (isinstance(part, dict) and part.get("type", "text") != "text")]
         return _only_text(parts[0]) if len(parts) == 1 else None
     if isinstance(value, dict):
@@ -278,10 +294,12 @@ def _without_chatter(text: str) -> str:
     """Take off what is said to whoever asked, before the caption and after it."""
     straight = text.strip().translate(_CURLY)  # one character for one
     opening, closing = _OPENING.match(straight), _CLOSING.search(straight)
+    # An answer that is nothing but an opening stays, for the rules to judge: it is unfinished, not empty.
     start = opening.end() if opening and opening.end() < len(straight) else 0
     return text.strip()[start : closing.start() if closing else None]
 
 
+# Thoughts first: a model may try out an answer, tags and all, while it thinks.
 WRAPPINGS: dict[str, Callable[[str], str]] = {
     "thoughts": _without_thoughts,
     "answer-tags": _tagged,
@@ -330,13 +348,16 @@ def _is_unfinished(text: str) -> bool:
 def _loops(text: str) -> bool:
     """Tell a word four times in a row, a phrase three times, a character ten times, or few different phrases at all."""
     words = words_of(text)
+    # Sentences that differ in a word or two share most of their runs of four words; in a short text that tells nothing.
     phrases = list(zip(words, words[1:], words[2:], words[3:], strict=False))
     monotonous = len(phrases) >= 24 and len(set(phrases)) < 0.5 * len(phrases)
     return monotonous or _STUCK_KEY.search(text) is not None or _repeats(words)
 
 
 def _repeats(words: list[str]) -> bool:
+    # Twenty words are the longest period looked for, which keeps the time linear in the length.
     for length in range(1, min(20, len(words) // 3) + 1):
+        # A word four times in a row equals its forerunner three times; a phrase three times, for twice its length.
         needed = 3 if length == 1 else 2 * length
         run = 0
         for word, earlier in zip(words[length:], words, strict=False):
@@ -354,6 +375,8 @@ def _is_not_about_a_person(text: str) -> bool:
     return _NOBODY.search(text) is not None or len(known_words()["worn"].intersection(words)) < 2
 
 
+# The first that is broken gives the name, so the order decides: a tag whose thought never ended is unfinished before
+# it is markup, JSON is markup before its braces are slots, and Chinese is another language before it is too short.
 RULES: dict[str, Callable[[str], bool]] = {
     "empty": is_empty,
     "unfinished": _is_unfinished,

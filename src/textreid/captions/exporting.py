@@ -12,6 +12,7 @@ from textreid.captions.importing import RELEASED
 from textreid.captions.table import CaptionTable, read_captions
 from textreid.errors import ArtifactError, CaptionError
 
+# Arrow holds a caption in its bytes and an offset, a Python string in some 50 bytes more.
 _BLOCK = 1 << 16
 _LETTERS = {kind: letter for letter, kind in RELEASED.items()}
 
@@ -67,6 +68,7 @@ def _released_name(slot: str) -> str:
 
 
 def _cuhk(table: CaptionTable, out: Path) -> list[Path]:
+    # `lexsort` sorts by its last key first: by image, then by slot.
     order = np.lexsort((table.slot_index, table.image_index))
 
     def entries() -> Iterator[str]:
@@ -94,6 +96,7 @@ def _datasets(table: CaptionTable, out: Path) -> list[Path]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # `load_dataset` tells the split by this name.
     path = out / "data" / "train-00000-of-00001.parquet"
     path.parent.mkdir()
     schema = pa.schema([(name, pa.string()) for name in ("image", "slot", "caption")])

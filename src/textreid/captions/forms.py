@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from textreid.captions.json_stream import Repeating, json_entries, kind_of, open_text
 from textreid.errors import CaptionError
 
+# file_path is of CUHK-PEDES and ICFG-PEDES, img_path of RSTPReid, file_name of COCO and of `datasets`' image folders,
+# image_name of Flickr30k, __key__ of WebDataset. image_id is last: in COCO it is a number that points to a name.
 _IMAGE_NAMES = (
     "image file_path img_path image_path file_name filename filepath path img image_name __key__ jpg png image_id"
 )
@@ -20,10 +22,12 @@ CAPTION_FIELDS = (
     *("captions", "caption", "text", "sentences", "sentence", "descriptions", "description", "comment"),
     "conversations",
 )
+# raw is of Karpathy's splits of COCO and Flickr30k, value of LLaVA's conversations, content of chat APIs.
 _TEXT_KEYS = ("raw", "caption", "text", "sentence", "value", "content")  # of a caption that is an object
 _LISTS = ("images", "annotations", "data", "items", "samples", "entries")  # where JSON has its entries one level down
 _ABOUT = ("info", "licenses", "categories", "dataset", "version", "type")  # and what stands beside them
 SLOT_FIELD = "slot"
+# With images of 10 kB embedded, a block takes 40 MB.
 _ROWS = 4096
 
 
@@ -80,6 +84,7 @@ def read_entries(path: Path, fields: Fields, with_content: bool = False) -> Iter
 
 
 def _files_of(folder: Path) -> list[Path]:
+    # `datasets` leaves what `map` and `filter` computed beside its data, as cache-*.arrow.
     files = sorted(folder.rglob("*.parquet")) or [
         file for file in sorted(folder.rglob("*.arrow")) if not file.name.startswith("cache-")
     ]
@@ -131,6 +136,7 @@ def _table_rows(path: Path, fields: Fields) -> Iterator[Entry]:
     try:
         with open_text(path) as stream:
             header = stream.readline()
+            # Excel writes semicolons where the comma is the decimal sign; Flickr30k has bars with spaces behind them.
             comma = max(",;\t|", key=header.count)
             names = next(csv.reader([header], delimiter=comma, skipinitialspace=True), [])
             rows = csv.reader(stream, delimiter=comma, skipinitialspace=True, strict=True)
@@ -153,6 +159,7 @@ def _columns(path: Path, fields: Fields, with_content: bool) -> Iterator[Entry]:
             image, *captions = (batch.column(number) for number in range(batch.num_columns))
             slots = captions.pop().to_pylist() if batch.schema.names[-1] == SLOT_FIELD else [None] * len(batch)
             paths, contents = _images_in(image, with_content)
+            # `datasets` stores images as a struct of bytes and path, others as bytes; paths are strings.
             embedded = not (pa.types.is_string(image.type) or pa.types.is_large_string(image.type))
             texts = zip(*(column.to_pylist() for column in captions), strict=True)
             for place, content, said, slot in zip(paths, contents, texts, slots, strict=True):
@@ -195,8 +202,10 @@ def _batches(path: Path, fields: Fields, with_content: bool) -> Iterator[Any]:
         return
     with pa.memory_map(str(path)) as mapped:
         try:
+            # `datasets` writes Arrow's stream form; the file form, which others write, has the same suffix.
             reader = pa.ipc.open_stream(mapped)
         except pa.ArrowInvalid:
+            # The attempt has read the first bytes.
             mapped.seek(0)
             whole = pa.ipc.open_file(mapped)
             reader = (whole.get_batch(number) for number in range(whole.num_record_batches))
@@ -233,6 +242,7 @@ class _Names:
                 raise CaptionError(
                     f"{self._path}: two columns or fields are called {name!r}, and either may be meant; rename one"
                 )
+        # The exact names first: with `Image` and `image` side by side the second is meant.
         found = [name for name in names if name in self._names]
         return found or [own for name in names for own in self._names if str(own).strip().lower() == name]
 
@@ -285,6 +295,7 @@ def _texts_in(caption: Any) -> list[Any]:
     """Return the text of a caption that is an object, such as an answer in a conversation; none of a question."""
     if not isinstance(caption, dict):
         return [caption]
+    # LLaVA and ShareGPT say from, chat APIs role.
     if caption.get("from", caption.get("role")) in ("human", "user", "system"):
         return []
     return [next((caption[key] for key in _TEXT_KEYS if key in caption), caption)]

@@ -213,6 +213,7 @@ def _row(image: str, slot: str, caption: str) -> CaptionRow:
 def _saved(entry: Entry, folder: Path) -> str:
     """Write the image of an entry below ``folder``, unless it is there; returns its path relative to it."""
     content = entry.content or b""
+    # 80 bits are enough: among 10 million images two share them with a chance of 4 in 100 billion.
     digest = hashlib.sha256(content).hexdigest()[:20]
     suffix = next((suffix for start, suffix in _SUFFIXES.items() if content.startswith(start)), ".jpg")
     name = _plain(entry.image) if isinstance(entry.image, str) and is_unicode(entry.image) else ""
@@ -221,6 +222,7 @@ def _saved(entry: Entry, folder: Path) -> str:
     target = folder / name
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
+        # Renamed when whole: an import that was killed leaves no half image under a name that the next one trusts.
         partial = target.with_name(f".{digest}.partial")
         partial.write_bytes(content)
         partial.replace(target)
@@ -239,6 +241,7 @@ def _place(
         imported.leave_out("not-unicode", ascii(image))
         return None
     path = _plain(image)
+    # With a root even absolute paths and '..' are fine: only a file that was found below it is named.
     if root is not None:
         found = root.find(path, one_folder)
         if found.how in ("no-image", "ambiguous"):
@@ -267,6 +270,7 @@ class _OneFolder:
         self._answer: bool | None = None
 
     def __bool__(self) -> bool:
+        # Reads the source a second time, so only when a path needs the answer, and no further than a second folder.
         if self._answer is None:
             folders: set[str] = set()
             for entry in _entries(self._source):
@@ -294,6 +298,7 @@ class _Root:
         for image in list_images(folder).images:
             path = image.relative_to(folder).as_posix()
             name = _composed(image.name)
+            # A list only where names repeat: for each of LUPerson's 4.2 million images it would take 64 bytes more.
             place = self._places.setdefault(name, path)
             if isinstance(place, list):
                 place.append(path)
@@ -302,6 +307,7 @@ class _Root:
 
     def find(self, path: str, one_folder: _OneFolder) -> _Found:
         place = self._places.get(_composed(path.rpartition("/")[2]), [])
+        # An exact path is looked for first: it needs no comparison of parts.
         if path == place:
             return _Found("exact", path)
         places = [place] if isinstance(place, str) else place
@@ -311,8 +317,10 @@ class _Root:
         shared = {each: _shared_end(wanted, _composed(each).split("/")) for each in places}
         longest = max(shared.values(), default=0)
         best = [each for each, length in shared.items() if length == longest]
+        # All parts agree once both are composed: the same path in the spelling of another system.
         if longest == len(wanted) and [each.count("/") + 1 for each in best] == [longest]:
             return _Found("exact", best[0])
+        # Where folders tell images apart, a/1.jpg must not get the caption of b/1.jpg.
         if longest < 2 and (not best or not one_folder):
             return _Found("no-image")
         return _Found("ambiguous") if len(best) > 1 else _Found("suffix" if longest > 1 else "base-name", best[0])

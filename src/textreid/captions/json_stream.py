@@ -11,6 +11,7 @@ from typing import IO, Any, NoReturn, TextIO, cast
 
 from textreid.errors import CaptionError
 
+# Each block that is read on begins the entry anew, so a quote that is never closed would take time squared.
 LONGEST_ENTRY = 16 << 20  # characters
 _BLOCK = 1 << 20
 _WHITE = re.compile(r"[ \t\n\r]*")
@@ -26,7 +27,9 @@ def open_text(path: Path) -> TextIO:
         return cast("IO[bytes]", gzip.open(path)) if packed else path.open("rb")
 
     with binary() as stream:
+        # Excel's "Unicode Text" and redirection in Windows PowerShell 5 write UTF-16.
         wide = stream.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    # `newline=""` as the csv module asks for; utf-8-sig drops the mark that Excel puts before UTF-8.
     return io.TextIOWrapper(binary(), encoding="utf-16" if wide else "utf-8-sig", newline="")
 
 
@@ -45,6 +48,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) == len(pairs):
         return value
+    # Not refused here: a name twice does harm only where it is read, which `forms` knows.
     names = [name for name, _ in pairs]
     repeating = Repeating(value)
     repeating.repeated = tuple(name for name in value if names.count(name) > 1)
@@ -81,10 +85,12 @@ def _has_lines(path: Path) -> bool:
     if kind_of(path) in (".jsonl", ".ndjson"):
         return True
     with open_text(path) as stream:
+        # Read in bounded pieces: a whole file of JSON may stand on one line.
         lines = (line.strip() for line in iter(lambda: stream.readline(_BLOCK), ""))
         first, second = [*islice(filter(None, lines), 2), "", ""][:2]
         try:
             return second.startswith("{") and isinstance(_DECODER.decode(first), dict)
+        # `json` follows nesting by recursion, so a file of brackets alone raises RecursionError.
         except (ValueError, RecursionError):
             return False
 

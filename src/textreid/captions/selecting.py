@@ -63,6 +63,7 @@ def select_captions(
         CaptionError: a slot that the table does not have, or fewer images than ``sample``.
         ArtifactError: the table cannot be read, or ``out`` exists or cannot be written.
     """
+    # Two passes over the table rather than one that holds its captions.
     known: set[str] = set()
     images: set[str] = set()
     for row in caption_rows(table):
@@ -72,6 +73,7 @@ def select_captions(
         raise CaptionError(f"{table}: no slot {', '.join(missing)}; there are: {', '.join(sorted(known))}")
     if sample is not None and sample > len(images):
         raise CaptionError(f"{table}: {sample:,} images were asked for, but it has {len(images):,}")
+    # Sorted, because a set and the rows of a growing table have no order that lasts.
     kept = images if sample is None else set(_sample(sorted(images), sample, seed))
     written = 0
 
@@ -88,6 +90,7 @@ def select_captions(
 
 def _sample(names: Sequence[str], count: int, seed: int) -> list[str]:
     """Draw ``count`` of the names, in their order; a smaller draw is part of a larger one."""
+    # The beginning of one permutation, whatever the count: this is what makes samples nest.
     chosen = generator("sample", seed).permutation(len(names))[:count]
     return [names[index] for index in sorted(chosen.tolist())]
 

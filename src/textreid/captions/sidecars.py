@@ -27,6 +27,7 @@ def write_sidecars(folder: Path, beside: Iterable[tuple[str, Mapping[str, Any]]]
     for name, record in beside:
         lines.setdefault(name, []).append(json.dumps(record, ensure_ascii=False) + "\n")
     for name, records in lines.items():
+        # Appended and synced, not replaced: a run adds to these at every batch of answers.
         with (folder / name).open("a", encoding="utf-8") as stream:
             # A crash may have left half a line; an empty one does no harm.
             stream.write(("\n" if stream.tell() else "") + "".join(records))

@@ -30,9 +30,11 @@ Kind = Literal["static", "dynamic"]
 KINDS: tuple[Kind, ...] = ("static", "dynamic")  # of instructions
 KIND = "captions"
 FORMAT_VERSION = 1
+# The four million captions of LUPerson-MLLM make 31 parts.
 PART_ROWS = 1 << 17
 _BLOCK_ROWS = 1 << 14
 
+# Pinned: a part whose types or nullability differ was written by something else, and is refused.
 _SCHEMA = pa.schema(
     [
         pa.field("image", pa.string(), nullable=False),
@@ -165,10 +167,12 @@ def write_captions(folder: Path, rows: Iterable[CaptionRow], part_rows: int = PA
     keys = _Keys()
     remaining = iter(rows)
     with new_folder(folder, KIND, FORMAT_VERSION, statuses=statuses, digests=digests) as partial:
+        # One row ahead: whether there is another part is known only by its first row.
         while (first := next(remaining, None)) is not None:
             path = partial / part_name(len(digests))
             counted.update(write_part(path, chain([first], islice(remaining, part_rows - 1))))
             digests[path.name] = file_digest(path)
+            # Read back from the file: the rows are gone by now, and two columns are small.
             keys.add(read_part(path, ["image", "slot"]))
         if not digests:
             raise CaptionError(f"{folder}: a caption table needs at least one row")
@@ -199,6 +203,7 @@ def read_captions(folder: Path | str) -> CaptionTable:
     manifest = read_manifest(folder, KIND, FORMAT_VERSION)
     digests: dict[str, str] = manifest["digests"]
     for name, digest in digests.items():
+        # The manifest's sizes, which `read_manifest` checks, miss an edit that keeps the length.
         if file_digest(folder / name) != digest:
             raise CaptionError(f"{folder / name}: its contents changed after it was written; write the table again")
     keys = _Keys()
@@ -212,6 +217,7 @@ def read_captions(folder: Path | str) -> CaptionTable:
         keys.add(table)
         good = pc.equal(status, "ok")
         usable.append(good.to_numpy())
+        # A column of `string` has 32-bit offsets and cannot be combined beyond 2 GiB; `large_string` can.
         captions.append(table["caption"].filter(good).cast(pa.large_string()))
     keys.refuse_duplicates(folder)
     rejected = {rule: count for rule, count in sorted(statuses.items()) if rule != "ok"}
@@ -240,6 +246,7 @@ class _Keys:
         self.image_codes.append(_codes(table["image"], self.images))
         self.slot_codes.append(_codes(table["slot"], self.slots))
 
+    # One sort of integers; a set of pairs of strings takes hundreds of megabytes for millions of rows.
     def refuse_duplicates(self, folder: Path) -> None:
         keys = np.sort(np.concatenate(self.image_codes) * len(self.slots) + np.concatenate(self.slot_codes))
         twice = np.flatnonzero(keys[1:] == keys[:-1])
@@ -253,6 +260,7 @@ class _Keys:
 
 def _codes(column: pa.ChunkedArray, known: dict[str, int]) -> npt.NDArray[np.int64]:
     """Give (N,) codes to the column's values; values not in ``known`` are added to it."""
+    # Names repeat, so Python sees each once a part, not once a row.
     encoded = column.combine_chunks().dictionary_encode()
     codes = [known.setdefault(value, len(known)) for value in encoded.dictionary.to_pylist()]
     positions: npt.NDArray[np.int64] = np.array(codes, dtype=np.int64)[encoded.indices.to_numpy()]
@@ -274,6 +282,7 @@ def _screen(table: pa.Table) -> pa.ChunkedArray:
     # The rules are slow on millions of captions, so Arrow finds the few that may break one: without an ASCII letter,
     # or long enough for too many words, with as many spaces or other white space between them.
     characters = pc.utf8_length(text)
+    # More than 150 words have more than 300 characters, so most texts are not searched for spaces.
     long = pc.if_else(pc.greater(characters, 2 * MAX_WORDS), text, "")
     suspect = reduce(
         pc.or_,

@@ -18,7 +18,9 @@ _COLOURS = ("colours", "tones", "hair_colours")
 _ADJECTIVES = ("patterns", "build", "adjectives")
 _PLAIN_NOUNS = {"clothes": "clothing", "clothing": "clothing", "outfit": "clothing", "hair": "hair"}
 _PRONOUNS = frozenset({"he", "his", "her"})  # what `_SAME` leaves of them
+# Kept apart from words, so that the ones before a noun go into its slot, and only the others stay.
 _DETERMINERS = frozenset({"a", "the", "this", "his", "her", "their", "some"})
+# "her" is both his and him, so the pronouns of the two genders can only fall together as [his/her].
 _SAME = {
     "gray": "grey", "graying": "greying", "color": "colour", "colored": "coloured", "woolen": "woollen", "an": "a",
     "are": "is", "were": "was", "has": "have", "she": "he", "him": "her", "hers": "his",

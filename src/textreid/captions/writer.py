@@ -62,12 +62,15 @@ class GrowingTable:
         self._part_rows = part_rows
         with _write_errors_explained(folder), ExitStack() as held:
             folder.mkdir(parents=True, exist_ok=True)
+            # Before anything is read: another process may be at its last row, or about to write a larger job.
             held.enter_context(locked(folder, "another process is writing to it; wait for it or stop it"))
             self._larger_job = _begin(folder, facts)
+            # Parts before the journal: the number of the first missing one says which journal is the current one.
             self._part = next(number for number in count() if not (folder / part_name(number)).exists())
             for number in range(self._part):  # a crash came between a part and the removal of its journal
                 _journal_path(folder, number).unlink(missing_ok=True)
             self._journal, self._rows, self._size = self._open_journal()
+            # Only now: an error above gives the lock back.
             self._held = held.pop_all()
 
     def __enter__(self) -> Self:
@@ -111,7 +114,9 @@ class GrowingTable:
             if not is_storable(row.image):
                 raise CaptionError(f"image {row.image!r}: not a path that the table can hold; rename the file")
         with _write_errors_explained(self.folder):
+            # The manifest goes first: as long as there is one, it speaks of every row.
             self._no_longer_complete()
+            # Only with the first new row: a job that ends before leaves the table complete and its record as it was.
             if self._larger_job:
                 write_json(self.folder / JOB, self._larger_job)
                 self._larger_job = None
@@ -134,6 +139,7 @@ class GrowingTable:
             for number in range(self._part):
                 path = self.folder / part_name(number)
                 keys = read_part(path, ["slot", "status"])
+                # Two small columns tell whether a part must be written again at all; most need not.
                 found = sum(map(chosen, keys["slot"].to_pylist(), keys["status"].to_pylist()))
                 if found:
                     self._no_longer_complete()
@@ -171,12 +177,15 @@ class GrowingTable:
         size = number = 0
         damaged = unreadable = 0
         for row, end in _journal_rows(path):
+            # Bad lines behind the last good one are taken for an append that a crash cut, of which nobody was told that
+            # it is safe: they are cut off. One with good lines behind it was altered on the disk, and is counted.
             if row is None:
                 unreadable += 1
                 continue
             number, size, damaged = number + 1, end, unreadable
         self.damaged = damaged
         stream = path.open("r+b", buffering=0)
+        # Otherwise the next row would stand on the same line as half of the last.
         stream.truncate(size)
         stream.seek(size)
         return stream, number, size
@@ -185,14 +194,17 @@ class GrowingTable:
         """Append to the journal and sync; on an error the journal is as it was."""
         if self._journal is None:
             self._journal = _journal_path(self.folder, self._part).open("wb", buffering=0)
+            # Syncing a file does not sync its name: a new journal could be gone after a power cut, rows and all.
             sync_names(self.folder)
         try:
             view = memoryview(lines)
             while view:
+                # Without a buffer a write may take only a part, as on a disk that is nearly full.
                 view = view[self._journal.write(view) :]
             os.fsync(self._journal.fileno())
         except OSError:
             with suppress(OSError):
+                # Half a row must not stay: with rows behind it, it would count as damage.
                 self._journal.truncate(self._size)
                 self._journal.seek(self._size)
             raise
@@ -201,10 +213,12 @@ class GrowingTable:
     def _make_part(self) -> None:
         """Turn the journal into a part."""
         path = _journal_path(self.folder, self._part)
+        # On the disk before the journal goes: a crash in between leaves both, and `__init__` removes the journal.
         with new_file(self.folder / part_name(self._part)) as partial:
             write_part(partial, (row for row, _ in _journal_rows(path) if row))
         if self._journal:
             self._journal.close()
+        # Closed first: Windows cannot remove an open file.
         path.unlink()
         self._journal, self._rows, self._size = None, 0, 0
         self._part += 1
@@ -254,6 +268,7 @@ def caption_rows(folder: Path) -> Iterator[CaptionRow]:
 def _begin(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """Write ``job.json``, or compare it with that of earlier runs; returns what it is to be from the next row on."""
     path = folder / JOB
+    # Through JSON, so that tuples equal the lists that the file has.
     job = json.loads(json.dumps({"kind": _JOB_KIND, "format_version": _JOB_VERSION, **facts}))
     if not path.exists():
         strangers = sorted(

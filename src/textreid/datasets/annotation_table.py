@@ -68,8 +68,10 @@ def _csv_rows(source: Path) -> _Rows:
         line = 1
         try:
             _check_columns(source, reader.fieldnames or [])
+            # Counted before a row is read: one with line breaks in quotes is named by the line where it begins.
             line = reader.line_num + 1
             for row in reader:
+                # DictReader puts surplus values under the key None, and None under columns that lack one.
                 if None in row or None in row.values():
                     more = "more" if None in row else "fewer"
                     raise AnnotationError(
@@ -83,10 +85,12 @@ def _csv_rows(source: Path) -> _Rows:
 
 def _number(text: str | None) -> Any:
     """Take digits for a number: a CSV value has no type. Anything else stays what it is, and is refused later."""
+    # The largest identity, 2**63 - 1, has 19 digits; Python refuses to convert more than some thousand at all.
     return int(text) if text and text.strip().isascii() and text.strip().isdigit() and len(text) < 20 else text
 
 
 def _json_rows(source: Path) -> _Rows:
+    # `splitlines` would also break at U+2028 and U+0085, which JSON may have inside a text.
     for line, text in enumerate(source.read_text(encoding="utf-8-sig").split("\n"), 1):
         if not text.strip():
             continue

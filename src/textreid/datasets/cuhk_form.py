@@ -26,11 +26,13 @@ class Layout:
 
     def find(self, folder: Path) -> Path | None:
         """Find the annotation file of a folder of this layout; None if the folder has another."""
+        # Images as well as the file: the folder above or below may be the one that has both.
         if not (folder / IMAGES).is_dir():
             return None
         return next((folder / name for name in self.files if (folder / name).is_file()), None)
 
 
+# CUHK-PEDES' reid_raw.json, whose form ICFG-PEDES has too; RSTPReid calls the path img_path.
 CUHK = Layout()
 
 
@@ -69,6 +71,7 @@ def _refuse_folder(folder: Path, layout: Layout) -> Path:
     if folder.is_file():
         raise AnnotationError(f"{folder}: is a file; give the folder that holds {IMAGES}/ and {usual}")
     here = folder.resolve()
+    # Archives often unpack into a folder of their name, and that into another.
     below = (
         path.parent for depth in ("*", "*/*") for name in layout.files for path in sorted(here.glob(f"{depth}/{name}"))
     )
@@ -85,6 +88,7 @@ def _read_entries(source: Path) -> list[dict[str, Any]]:
         entries = json.loads(source.read_text(encoding="utf-8-sig"), object_pairs_hook=fields_of)
     except OSError as error:
         raise AnnotationError(f"{source}: cannot be read: {error.strerror or error}") from error
+    # The two errors of decoding are ValueErrors, and so stand before it; a field that stands twice is one as well.
     except json.JSONDecodeError as error:
         raise AnnotationError(f"{source}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     except UnicodeDecodeError as error:
@@ -102,6 +106,7 @@ def _read_entries(source: Path) -> list[dict[str, Any]]:
     ]
     if foreign:
         raise AnnotationError(f"{source}: {listed(foreign)}")
+    # Told once for the file, not of each entry.
     if not any("split" in entry for entry in entries):
         raise AnnotationError(
             f'{source}: no entry has a field "split"; add "split": "test" to those that are to be evaluated'

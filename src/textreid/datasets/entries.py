@@ -29,6 +29,7 @@ class Entry(NamedTuple):
     split: Any
 
 
+# Not None: null is a value that a file can give, and a wrong one.
 MISSING = object()
 
 
@@ -66,6 +67,7 @@ def to_benchmark(annotations: Annotations, name: str, form: str, max_rejected: f
         AnnotationError: an entry lacks a field, or has one of a wrong type or a path that leaves the image root
             (names place and field); or more is left out than allowed.
     """
+    # All are found before the first is told, since one cause often spoils many entries.
     problems = list(_problems(annotations))
     if problems:
         raise AnnotationError(f"{annotations.source}: {listed(problems)}")
@@ -125,8 +127,10 @@ def _check_split(value: Any, _: str) -> str:
 
 
 def _check_id(value: Any, _: str) -> str:
+    # A bool is an int to Python.
     if isinstance(value, bool) or not isinstance(value, int):
         return f"expected a whole number, got {kind(value)}"
+    # Evaluation holds identities as int64.
     return "" if 0 <= value < 2**63 else f"expected a whole number from 0, got {value}"
 
 
@@ -176,6 +180,7 @@ class _Files:
             with os.scandir(self._root / folder) as entries:
                 return frozenset(entry.name for entry in entries if entry.is_file())
         except OSError:
+            # Missing or without permission: its images are absent, and are told with the others.
             return frozenset()
 
 
@@ -193,6 +198,7 @@ def _collect(
     if found is None:
         rejected.append(Rejection(number, image, entry.split, "absent"))
         return
+    # By the name on the disk: two spellings of one image are one image.
     image, earlier = found, collected.get(found)
     if earlier and (earlier.identity, earlier.split) != (entry.identity, entry.split):
         rejected.append(Rejection(number, image, entry.split, "contradicting"))
@@ -203,6 +209,7 @@ def _collect(
     kept = tuple(c for c, reason in zip(entry.captions, reasons, strict=False) if reason is None)
     rejected += [Rejection(number, image, entry.split, reason) for reason in reasons if reason is not None]
     before = earlier.captions if earlier else ()
+    # In the place of the earlier record: a dict keeps the order in which keys came first.
     collected[image] = Record(image, entry.identity, before + kept, entry.split)
 
 
@@ -237,6 +244,7 @@ def _check_share(
     source: Path, rejected: list[Rejection], reasons: Sequence[str], total: int, what: str, allowed: float
 ) -> None:
     lost = [rejection for rejection in rejected if rejection.reason in reasons]
+    # Never all of it, whatever is allowed: an empty benchmark has no scores.
     if lost and (len(lost) > allowed * total or len(lost) == total):
         named = listed([f"{rejection.image} ({rejection.reason})" for rejection in lost])
         raise AnnotationError(

@@ -133,6 +133,7 @@ class Benchmark:
                 f"{self.name}: setting {share:.0%} of {len(identities)} people aside for validation leaves nobody to "
                 "train on"
             )
+        # Each identity draws its own lot, so that adding people to the data moves few of those that were chosen.
         chosen = set(sorted(identities, key=lambda identity: _lot(seed, identity))[:count])
         rest = tuple(record for record in self.records if record.identity not in chosen)
         aside = tuple(replace(record, split=VALIDATION) for record in self.records if record.identity in chosen)
@@ -141,6 +142,7 @@ class Benchmark:
 
 def json_line(value: Mapping[str, Any]) -> str:
     """Write an object as one line of JSON, in the one form that fingerprints are taken of."""
+    # Escaped to ASCII, keys in the order they were put: another form would be another fingerprint.
     return json.dumps(value, separators=(",", ":")) + "\n"
 
 

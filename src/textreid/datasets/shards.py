@@ -26,9 +26,12 @@ from textreid.listing import by_product
 KIND = "unpacked-shards"
 FORMAT_VERSION = 1
 IMAGES, CAPTIONS = "imgs", "captions"
+# Memory holds a whole sample: a video beside its pictures must not fill it.
 LARGEST_MEMBER = 64 << 20  # bytes; a crop has some thousand
 
+# POSIX ends a tar file with two blocks of zeros; GNU tar adds more of them.
 _END_BYTES = 1024
+# gzip, bzip2, xz.
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -94,6 +97,7 @@ def list_shards(pattern: str) -> list[Path]:
     given = _RANGE.search(pattern)
     if given:
         first, last = int(given[1]), int(given[2])
+        # As many digits as the first number has, as the shell's braces do.
         numbers = (str(number).zfill(len(given[1])) for number in range(first, last + 1))
         shards = list(chain.from_iterable(list_shards(_RANGE.sub(number, pattern, count=1)) for number in numbers))
     else:
@@ -129,10 +133,13 @@ def unpack_shards(
     facts: dict[str, Any] = {}
     with new_folder(out, KIND, FORMAT_VERSION, facts=facts) as partial:
         with (partial / ANNOTATION_TABLE).open("w", encoding="utf-8") as annotations:
+            # One pass: the annotations and the images are written as the captions are drawn.
             rows = _unpack(shards, partial, annotations, writer, unpacked)
+            # The check comes behind the last row, inside `new_folder`: an error leaves nothing behind.
             write_captions(partial / CAPTIONS, chain(rows, _check(shards, unpacked, max_rejected)))
         if not unpacked.annotated:
             (partial / ANNOTATION_TABLE).unlink()
+        # Filled now, and written into the manifest when this block ends.
         facts |= {"samples": unpacked.samples, "captions": unpacked.captions, "left_out": dict(unpacked.left_out)}
     return unpacked
 
@@ -144,6 +151,7 @@ def _unpack(
     for shard in shards:
         for sample in _samples(shard, unpacked):
             annotated = sample.identity is not None and sample.split is not None
+            # Half of the people would make a benchmark whose gallery lacks the others.
             if unpacked.samples and annotated != unpacked.annotated:
                 raise AnnotationError(
                     f"{shard}: sample {sample.key!r} has {'' if annotated else 'no '}identity and split, unlike those "
@@ -183,8 +191,11 @@ def _samples(shard: Path, unpacked: Unpacked) -> Iterator[Sample]:
     seen: dict[str, set[str]] = {}
     try:
         _check_end(shard)
+        # A stream never seeks, and a member must be read before the next one is asked for: so `parts` is a list.
         with tarfile.open(shard, "r|") as tar:
+            # macOS' tar writes a ._NAME beside each file; read, they would all be one sample without a key.
             files = (member for member in tar if member.isfile() and not by_product(member.name.rpartition("/")[2]))
+            # WebDataset makes a sample of neighbours with one key, and so does this.
             for key, members in groupby(files, lambda member: _key(member.name)):
                 parts = [(_suffix(member.name), _content(tar, member)) for member in members]
                 try:
@@ -204,6 +215,7 @@ def _check_order(key: str, suffixes: Sequence[str], seen: dict[str, set[str]]) -
     before = seen.setdefault(key, set())
     again = len(set(suffixes)) < len(suffixes) or not before.isdisjoint(suffixes)
     scattered = bool(before)
+    # Also for a sample that is refused: what follows under its key is scattered or repeated all the same.
     before.update(suffixes)
     pictures = [suffix for suffix in suffixes if PurePosixPath(f"x{suffix}").suffix in read_suffixes()]
     if again:
@@ -277,6 +289,7 @@ def _captions(text: bytes | None, facts: dict[str, Any]) -> tuple[str, ...]:
         except UnicodeDecodeError:
             raise _UnusableError("not-text") from None
     else:
+        # img2dataset writes a caption to both files; the .txt counts.
         captions = facts.get("captions", [facts["caption"]] if facts.get("caption") else [])
     if not isinstance(captions, list) or not all(
         isinstance(caption, str) and is_unicode(caption) for caption in captions

@@ -25,12 +25,14 @@ def new_figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
+    # It attaches itself to the figure; nothing else needs to hold it.
     FigureCanvasAgg(figure)
     return figure
 
 
 def style_axes(axes: "Axes", grid: Literal["both", "x", "y"] = "both") -> None:
     """Give axes the colours, the light grid and the open frame of all plots; call it before curves are drawn."""
+    # A curve takes its colour when it is drawn, so this must come before.
     axes.set_prop_cycle(color=COLOURS)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3, axis=grid)

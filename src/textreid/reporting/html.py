@@ -45,6 +45,7 @@ def data_uri(picture: Path | Image.Image) -> str:
     """
     if isinstance(picture, Image.Image):
         stream = BytesIO()
+        # A PNG of a photograph would be several times as large, and a page embeds many.
         picture.save(stream, "JPEG", quality=_JPEG_QUALITY)
         return as_data_uri(stream.getvalue())
     return as_data_uri(picture.read_bytes(), mimetypes.guess_type(picture.name)[0] or "image/jpeg")
@@ -54,6 +55,7 @@ def data_uri(picture: Path | Image.Image) -> str:
 def _environment() -> "Environment":
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+    # A loader of one function, since jinja2's own know one package, and the page that all derive from lies in another.
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_read)
     )

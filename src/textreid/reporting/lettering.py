@@ -10,6 +10,7 @@ from textreid.errors import ArtifactError
 
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """Return DejaVu Sans of matplotlib, found without importing it: Latin, Greek, Cyrillic, Arabic; not Chinese."""
+    # To find a package does not run it: nothing of matplotlib is imported for its font.
     package = importlib.util.find_spec("matplotlib")
     if package is None or package.origin is None:
         raise ArtifactError("matplotlib, which brings the font of pictures, is not installed")
@@ -23,9 +24,11 @@ def wrap(text: str, letters: ImageFont.FreeTypeFont, width: float, most: int) ->
     words = text.split()
     for number, word in enumerate(words):
         longer = f"{lines[-1]} {word}".strip()
+        # A word that is too wide for any line gets one of its own, and is cut there.
         if letters.getlength(longer) <= width or not lines[-1]:
             lines[-1] = longer
         elif len(lines) == most:
+            # All that is left, so that `shorten` puts an ellipsis at its end.
             lines[-1] += " " + " ".join(words[number:])
             break
         else:
@@ -35,6 +38,7 @@ def wrap(text: str, letters: ImageFont.FreeTypeFont, width: float, most: int) ->
 
 def shorten(text: str, letters: ImageFont.FreeTypeFont, width: float) -> str:
     """Cut the end of ``text`` so that it is no wider than ``width``."""
+    # A control character would be drawn as an empty box.
     text = "".join(character if character.isprintable() else " " for character in text)
     if letters.getlength(text) <= width:
         return text

@@ -10,10 +10,14 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+# Rich pads each cell by one on both sides and draws a divider, which is blank in this box.
 _GAP = 3  # between columns
+# A path or an address may be as long as it likes, and would push figures out of the terminal.
 _LONGEST_WORD = 20  # that the terminal does not break
+# A minus before a figure, not the hyphen of a name such as ViT-16.
 _MINUS = re.compile(r"(?<!\w)-(?=\d)")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#])")
+# Replaced character by character: one replacement after another would escape the backslashes of the first.
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\N{MULTIPLICATION SIGN}": r"$\times$",
@@ -61,11 +65,13 @@ def to_terminal(tables: Sequence[Table], width: int) -> RenderableType:
         share = (width - figures - _GAP * len(table.columns)) // max(1, len(table.texts))
         for number, column in enumerate(table.columns):
             words = number in table.texts
+            # A heading over figures breaks at each space, which keeps the column as narrow as its figures.
             heading = Text(column if words else column.replace(" ", "\n"))
             drawn.add_column(heading, justify="left" if words else "right", no_wrap=not words, overflow="fold")
             drawn.columns[-1].max_width = max(share, longest_word) if words else None
         for group in table.groups:
             for row in group:
+                # A plain string would be read as rich's markup, and [b] in a cell be lost.
                 drawn.add_row(*map(Text, row))
             drawn.add_section()
         parts += [Text(table.title, "bold")] if table.title else []

@@ -119,7 +119,9 @@ def examine(
         raise DataError(f"{path}: an image root is needed for a caption table only, and this is not one")
     found = form or form_of(path)
     if found:
+        # reid_raw.json is also what people call their own data, which has no published size.
         guessed = form is None and found == "cuhk-pedes"
+        # What is missing is a finding here, not a reason to stop.
         benchmark = read_benchmark(GENERIC if guessed else found, path, max_rejected=1.0)
         return replace(_examine_benchmark(path, benchmark, progress), guessed=guessed)
     return _examine_folder(path, progress)
@@ -141,6 +143,7 @@ def _examine_benchmark(path: Path, benchmark: Benchmark, progress: Progress | No
         *unlisted(present, [*listed, *(rejection.image for rejection in benchmark.rejected)]),
     ]
     splits = {split: count(benchmark, split) for split in benchmark.splits}
+    # Only what could be decoded: the manifest is of what an evaluation can use.
     usable = replace(benchmark, records=tuple(r for r in benchmark.records if r.image in seen.pictures))
     manifest = benchmark_manifest(usable, seen.contents)
     return _diagnosis(path, benchmark.form, splits, findings, seen, manifest, checks)
@@ -152,6 +155,7 @@ def _examine_table(path: Path, root: Path | None, progress: Progress | None) -> 
     seen = Survey({}, {}, 0.0)
     if root:
         listing = list_images(root)
+        # The absent ones are a finding of their own, and would else be unreadable as well.
         present = [image for image in table.images if (root / name_on_disk(root, image)).is_file()]
         seen = survey(root, present, progress)
         findings += [*in_table_names(table.images, root), *in_listing(listing), *in_pictures(seen)]
@@ -192,6 +196,7 @@ def _diagnosis(
 def _refuse_what_must_be_imported(path: Path) -> None:
     if path.suffix == ".tar" or (path.is_dir() and any(path.glob("*.tar"))):
         raise DataError(f"{path}: shards are unpacked first: textreid unpack {path} --out FOLDER")
+    # A folder of released captions has no images: without this, the error would be that there are none.
     released = sorted(path.glob("T[sd]-*.json")) if path.is_dir() else []
     if released:
         raise DataError(
@@ -243,6 +248,7 @@ def _lines(diagnosis: Diagnosis) -> list[str]:
         spans = (f"{name} {low:g} / {mid:g} / {high:g}" for name, (low, mid, high) in diagnosis.sizes.items())
         lines.append(f"pixels, least / median / greatest: {', '.join(spans)}")
     if diagnosis.decoded:
+        # A clock may not have moved for a handful of images.
         rate = diagnosis.decoded / max(diagnosis.seconds, 1e-9)
         lines.append(f"decoded {diagnosis.decoded:,} images in {diagnosis.seconds:.1f} s, {rate:,.0f} a second")
     if diagnosis.guessed:

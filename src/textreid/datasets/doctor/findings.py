@@ -36,6 +36,7 @@ class Rule:
     seconds: int = 0
 
 
+# In the order in which findings are printed, the worst first.
 RULES: dict[str, Rule] = {
     "counts": Rule(True, "splits without the published size", "see the verdicts above"),
     "absent": Rule(True, "images listed but absent", "unpack the archive of images again, wholly"),
@@ -161,6 +162,7 @@ def in_captions(table: CaptionTable) -> list[Finding]:
     """Find what a caption table alone tells."""
     useless = [f"{count} {status}" for status, count in table.rejected.items()]
     findings = [Finding("useless-captions", sum(table.rejected.values()), tuple(useless))] if useless else []
+    # Whole numbers in place of millions of pairs of strings.
     texts = table.captions.dictionary_encode()
     keys = table.image_index * len(texts.dictionary) + texts.indices.to_numpy()
     values, times = np.unique(keys, return_counts=True)
@@ -197,6 +199,8 @@ def in_pictures(survey: Survey, benchmark: Benchmark | None = None) -> list[Find
 
 def _look_alike(survey: Survey, people: Mapping[str, int], splits: Mapping[str, str]) -> list[str]:
     """Find pictures that nearly equal an earlier one; those of different people or splits come first, and say so."""
+    # One of each group of equal pictures, which are a finding already; pictures of one colour all have the same hash.
+    # Reversed, so that of equal ones the first is kept.
     shown = {picture.pixels: image for image, picture in reversed(survey.pictures.items()) if not picture.nothing}
     images = sorted(shown.values())
     cases: list[tuple[bool, str]] = []
@@ -204,6 +208,7 @@ def _look_alike(survey: Survey, people: Mapping[str, int], splits: Mapping[str, 
         one, other = images[early], images[late]
         owners = [f"{people[image]}, {splits[image]}" for image in (one, other) if image in people]
         differs = len(set(owners)) > 1
+        # False sorts before True: what contradicts the annotations comes first.
         cases.append((not differs, f"{other} ({owners[1]}) ~ {one} ({owners[0]})" if differs else f"{other} ~ {one}"))
     return [text for _, text in sorted(cases)]
 
