@@ -40,6 +40,7 @@ app = typer.Typer(
     name="textreid",
     help="Find a person in a pile of images by describing them in words, and train the models that do it.",
     add_completion=False,
+    # An error is one line, as `main` writes it; with --debug the traceback is Python's own.
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     # --no_cache and --Images have one meaning, and people try -h.
@@ -79,11 +80,14 @@ for name, group in (("captions", captions), ("templates", templates), ("cache", 
 def main() -> None:
     """Run the command line: an error is one line on stderr and exit code 1, or 2 where the usage is wrong."""
     _open_closed_streams()
+    # A choice of the user's own, by whichever of these names, is left alone.
     if not os.environ.keys() & _WAITING:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     arguments, debug = _take_debug(sys.argv[1:])
     try:
+        # Not standalone, or typer would write errors in its own way and end the process.
         code = app(args=arguments, prog_name="textreid", standalone_mode=False)
+        # Now, and not as Python ends: a full disk is to be told like any other error.
         sys.stdout.flush()
     except (TextReidError, typer.TyperException) as error:
         if debug:
@@ -123,6 +127,7 @@ def _say(line: str) -> None:
 
 def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
     """Take ``--debug`` out of the arguments wherever it stands before a ``--``."""
+    # Taken out by hand: typer would know it before the command only, and people write it at the end.
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = [argument for argument in arguments[:end] if argument != "--debug"]
     return options + arguments[end:], len(options) < end

@@ -17,13 +17,16 @@ def show(context: typer.Context, json: bool = typer.Option(False, "--json", help
     """
     if context.invoked_subcommand is not None:
         return
+    # Imported here, as in every command, what only this one needs: `textreid --help` answers in under half a second.
     from textreid.gallery.embedding_cache import FILE_NAME, CacheStatus, EmbeddingCache, cache_folder
 
     path = cache_folder() / FILE_NAME
     status = CacheStatus(path, 0, 0, 0, 0, 0)
+    # Not opened where there is none: that would create it.
     if path.is_file():
         with EmbeddingCache(path.parent) as opened:
             status = opened.status()
+    # The unit is in the name, for who reads the JSON.
     facts = {"bytes" if name == "size" else name: value for name, value in asdict(status).items()}
     facts["path"] = str(path)
     if json:

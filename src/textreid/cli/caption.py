@@ -27,6 +27,7 @@ def caption(
     limit: int | None = typer.Option(None, min=1, help="Only the first images; without it, the job goes on to all."),
     sample: int | None = typer.Option(None, min=1, help="Only a random sample of the images, drawn by --seed."),
     seed: int = typer.Option(0, min=0, help="Of the templates, the sampling of the MLLMs, and --sample."),
+    # --asks is what the option was called once.
     attempts: int = typer.Option(
         3, "--attempts", "--asks", min=1, help="How often a caption is asked for while cleaning rejects it."
     ),
@@ -84,5 +85,6 @@ def caption(
         return
     ray = {"address": ray_address, "workers": workers, "tensor_parallel": tensor_parallel}
     counts = plan.run(engine, ray, retry_failed)
+    # The folder, or the counts as JSON, is all that stdout gets: the next command can take it.
     typer.echo(counts.summary(plan.prices), err=True)
     typer.echo(dumps(counts.to_dict(plan.prices)) if as_json else out)

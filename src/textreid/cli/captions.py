@@ -44,6 +44,7 @@ def stats(
         before = sum(map(len, texts.values()))
         for column, text in _texts(corpus, by, alone=len(corpora) == 1):
             texts.setdefault(column, []).append(text)
+        # The smallest corpus sets the size: compared with an empty one, the others would be measured by nothing.
         if sum(map(len, texts.values())) == before:
             raise CaptionError(f"{corpus}: holds no usable caption")
     if once:
@@ -74,6 +75,7 @@ def clean(
 
     def judged() -> "Iterator[CaptionRow]":
         for row in caption_rows(table):
+            # What was rejected keeps its reason: the text of a failure is empty, and would be judged as such.
             if row.status != OK:
                 counts[row.status] += 1
                 yield row
@@ -160,6 +162,7 @@ def _texts(corpus: str, by: str, alone: bool) -> Iterator[tuple[str, str]]:
     from textreid.errors import CaptionError
 
     name, separator, rest = corpus.partition("=")
+    # A path may have a = of its own: whatever exists is a path.
     named = separator and not Path(corpus).exists()
     path = Path(rest if named else corpus)
     label = name if named else path.resolve().name
@@ -171,6 +174,7 @@ def _texts(corpus: str, by: str, alone: bool) -> Iterator[tuple[str, str]]:
     for row in caption_rows(path):
         if row.status == "ok":
             part = "" if by == "corpus" else getattr(row, by)
+            # Beside other corpora a column needs both names; alone, the part says enough.
             yield (part if alone and part else f"{label} {part}".strip()), row.caption
 
 

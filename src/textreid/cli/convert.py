@@ -39,6 +39,7 @@ def convert(
     --int8, whose loss is measured, printed and written into the card.
     """
     size = _parse_size(image_size)
+    # Before torch is imported, which takes some 2 s: options that contradict each other are told at once.
     _check_options(to, int8, measure, license_id)
     from textreid.models import load_model
 
@@ -94,6 +95,7 @@ def _export_onnx(model: "Model", out: Path, card: str, int8: bool, measure: Path
     if not int8:
         export_onnx(model, out, lambda _: card)
         return None
+    # The card tells the loss, the loss is measured on the exported graphs, and the folder is written once: a callback.
     found: list[Agreement] = []
     with TemporaryDirectory() as scratch:
         # A wrong folder is told before the export, which takes seconds.

@@ -45,5 +45,6 @@ def doctor(
     if manifest:
         diagnosis.manifest.write(manifest)
         typer.echo(f"manifest: {manifest}", err=True)
+    # Last, when all is printed and written: who runs it in a script stops here.
     if not diagnosis.healthy:
         raise typer.Exit(1)

@@ -40,6 +40,7 @@ def finetune(
     benchmark = benchmark or dataset
     if (benchmark is None) == (images is None) or (images is None) != (captions is None):
         raise ConfigError("give either --benchmark, or --images and --captions")
+    # Settings first: one that is mistyped is told before the benchmark is read.
     settings = _settings(model, config, assignments, out if resume else None)
     people, validation = None, None
     if benchmark or validate:
@@ -62,6 +63,7 @@ def finetune(
         data = captioned_images(images, captions)
     log = RunLog(out, tensorboard=tensorboard)
     train(settings, data, out, validation=validation, resume=resume, log=log)
+    # Of several processes that train together, one prints.
     if first_of_run():
         typer.echo(out / "model")
 

@@ -34,6 +34,7 @@ def inspect(
     inspection = inspect_image(model, image, texts, layer)
     stream = BytesIO()
     draw_inspection(inspection).save(stream, "PNG")
+    # Not with_suffix: a NAME with a dot in it would lose what follows the dot.
     written = [out.with_name(f"{out.name}{suffix}") for suffix in (".png", ".html")]
     write_bytes(written[0], stream.getvalue())
     write_text(written[1], to_html(inspection))

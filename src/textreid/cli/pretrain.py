@@ -60,6 +60,7 @@ def pretrain(
     from textreid.training.recipe import train
 
     data = captioned_images(images, captions)
+    # Once a run and from one process: a resumed run told it when it began.
     if first_of_run() and not resume:
         for note in list_images(images).notes():
             log.say(note)
@@ -78,11 +79,13 @@ def _settings(
     def apply(start: Config) -> Config:
         return (Config.load(file, start) if file else start).override(assignments)
 
+    # Made even if the run has its own: what it refuses is refused with --resume as well.
     fresh = apply(find_preset(preset or "tiny"))
     own = settings_of_run(resumed) if resumed else None
     if own is None:
         return fresh
     settings = apply(own)
+    # Only where a preset was asked for: without one nobody expects another's settings.
     others = settings.differences(fresh) if preset else []
     if others:
         more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""

@@ -52,6 +52,7 @@ def reproduce(
         return
     size = SCALES["quick" if quick else scale]
     plan = make_plan(find_experiment(name), size, out, range(seeds or size.seeds), _paths(data, size.drawn))
+    # At the paper's scale a row takes up to ten hours of a fast GPU (docs/reproduce.md): unasked, it is only printed.
     if run if run is not None else size.drawn:
         for reason in run_plan(plan, partial(_execute, context.find_root().command.main), _say):
             _say(f"left out: {reason}")
@@ -79,6 +80,7 @@ def _paths(data: list[str], drawn: bool) -> dict[str, Path]:
 
 def _execute(textreid: Callable[..., object], arguments: Sequence[str]) -> None:
     """Run another command in this process; what it prints on stdout is dropped, for its files say the same."""
+    # In this process: torch is imported once, and an error keeps its class and its one line.
     with redirect_stdout(StringIO()):
         textreid(list(arguments), prog_name="textreid", standalone_mode=False)
 
@@ -98,6 +100,7 @@ def _print(plan: "Plan") -> None:
         if planned.needs:
             typer.echo(f"# needs {planned.missing_options}")
         for step in planned.steps:
+            # Rows share steps, which run once (`Steps`).
             if step.makes not in shown:
                 shown.add(step.makes)
                 typer.echo(join(["textreid", *step.arguments]))

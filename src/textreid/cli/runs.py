@@ -31,6 +31,7 @@ def runs(
 
 def _plain(run: "RunSummary") -> dict[str, Any]:
     validations = {name: value._asdict() if (value := getattr(run, name)) else None for name in ("last", "best")}
+    # asdict leaves the named tuples of the validations as tuples, which JSON would write as lists without names.
     return {**asdict(run), "folder": str(run.folder), **validations}
 
 
@@ -60,6 +61,7 @@ def _table(found: "list[RunSummary]", differing: list[str]) -> "Table":
     ]
     notes = [f"{run.folder.name}: {run.remark}" for run in found if run.remark]
     for selected_on in dict.fromkeys(run.selected_on for run in found if run.selected_on):
+        # A note and not a column: it is a sentence, and mostly the same for all.
         chosen = [run.folder.name for run in found if run.selected_on == selected_on]
         notes.append(f"selected on {selected_on}: {', '.join(chosen)}")
     return Table("Runs", columns, [rows], notes, frozenset({0, 1}))

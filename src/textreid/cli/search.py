@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from textreid.gallery import SearchResult
     from textreid.gallery.indexing import Rejected
 
+# Of the images that were left out: a folder may hold thousands.
 _NAMED_AT_MOST = 5
 _STAGES = {"read": "read", "load": "load the model", "embed": "embed"}
 
@@ -98,6 +99,7 @@ class _Reported:
     def __call__(self, stage: str, done: int, total: int) -> None:
         self._progress.update(done, total, task=_STAGES[stage])
         if stage == "embed":
+            # The rate counts from here: reading the folder and loading the model come before.
             self._start = self._start if done else time.monotonic()
             self._embedded = done
 
@@ -124,6 +126,7 @@ def _name_rejected(rejected: "list[Rejected]", what: str) -> None:
 def _draw(result: "SearchResult", path: Path) -> None:
     from textreid.gallery.sheet import MAX_TILES, contact_sheet, save_contact_sheet
 
+    # The list may be longer than what a picture shows legibly.
     hits = result.hits[:MAX_TILES]
     if len(hits) < len(result.hits):
         _note(f"{path} shows the first {MAX_TILES} images")
@@ -139,6 +142,7 @@ def _print_json(result: "SearchResult") -> None:
         "model": result.model,
         "images": result.images,
         "rejected": [{"path": str(item.path), "reason": item.reason} for item in result.rejected],
+        # Six digits: a float32 has hardly more.
         "results": [{"rank": hit.rank, "score": round(hit.score, 6), "path": str(hit.path)} for hit in result.hits],
         "notes": [_printable(note) for note in result.notes],
     }

@@ -43,6 +43,7 @@ def discover(
     url = checked_url(url, "--llm")
     if not model:
         raise ConfigError("--llm: expected URL#MODEL, such as --llm http://localhost:8000/v1#Qwen/Qwen3-8B")
+    # Read before anything is sent: a table without static captions costs no call.
     shown = _static_sample(captions, sample, seed)
     chat = ChatModel(url, model, key_for("llm", url))
     typer.echo(f"captions, without pictures, go to {destination(url)}", err=True)
@@ -51,6 +52,7 @@ def discover(
     def tell(turn: str, count: int) -> None:
         for notice in chat.dialect.notices:
             typer.echo(f"from now on textreid {notice}", err=True)
+        # Each is told once.
         chat.dialect.notices.clear()
         typer.echo(f"turn {order[turn]} of {len(TURNS)}, {turn}: {count} templates", err=True)
 
@@ -68,6 +70,7 @@ def _static_sample(table: Path, count: int, seed: int) -> list[str]:
     from textreid.seeding import generator
 
     read = read_captions(table)
+    # Static captions only: those by templates would give back the templates that we have.
     static = [number for number, slot in enumerate(read.slots) if slot.endswith("/static")]
     rows = np.flatnonzero(np.isin(read.slot_index, static))
     if not len(rows):

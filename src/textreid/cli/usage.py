@@ -44,12 +44,14 @@ def explain(error: typer.TyperException, arguments: Sequence[str]) -> str:
         arguments: the command line, without the name of the program.
     """
     context = getattr(error, "ctx", None)
+    # Two words first: `textreid captions stats` before `textreid captions`, which has no example.
     begun = [" ".join(["textreid", *arguments[:words]]) for words in (2, 1)]
     command = context.command_path if context else next(filter(EXAMPLES.get, begun), "textreid")
     message = " ".join(error.format_message().split())
     if message.startswith("No such option") and context:
         known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
         option = str(getattr(error, "option_name", ""))
+        # --images for the argument IMAGES: the name of another option would be no help.
         places = [parameter.name for parameter in context.command.params if parameter.param_type_name == "argument"]
         if option.lstrip("-") in places:
             message = f"No such option: {option}; {option.lstrip('-').upper()} stands there without it"
@@ -68,6 +70,7 @@ def _unknown_option(option: str, known: Sequence[str], arguments: Sequence[str])
         single = _SINGLE_DASH.fullmatch(argument)
         if single and argument.startswith(option) and f"--{single[1]}" in known:
             return f"No such option: -{single[1]}; did you mean --{single[1]}?"
+    # An option as near as this is likelier meant than a setting.
     if "--set" in known and not get_close_matches(option, known, n=1, cutoff=0.75) and (setting := _setting(option)):
         return f"No such option: {option}; did you mean --set {setting}=VALUE?"
     hint = nearest_name(option, known) if option.startswith("--") else f"known: {', '.join(known)}"
@@ -84,6 +87,7 @@ def _setting(option: str) -> str:
         for section in dataclasses.fields(config)
         for setting in dataclasses.fields(getattr(config, section.name))
     }
+    # The short name that everybody uses is too far from the long one to be found by likeness.
     wanted = {"lr": "learning_rate"}.get(option.lstrip("-"), option.lstrip("-").replace("-", "_"))
     near = get_close_matches(wanted, names, n=1, cutoff=0.75)
     return names[near[0]] if near else ""
