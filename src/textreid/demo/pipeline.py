@@ -58,7 +58,7 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Where the demo's files are, and its figures as fractions of 1."""
+    """Files of the demo, and its figures as fractions of 1."""
 
     report: Path
     model: Path
@@ -100,7 +100,7 @@ def run_demo(out: Path, settings: DemoSettings | None = None, say: Say = print) 
 
 
 class _Clock:
-    """Announces each step and keeps how long it took."""
+    """Clock that announces each step and keeps how long it took."""
 
     def __init__(self, say: Say) -> None:
         self.timings: list[tuple[str, float]] = []

@@ -67,7 +67,7 @@ class MetricsRow:
 
 @dataclass(frozen=True)
 class DemoReport:
-    """Everything the page shows."""
+    """Contents of the page."""
 
     summary: str
     gallery: Sequence[tuple[str, Sequence[Path]]]  # (domain, pictures)

@@ -146,7 +146,7 @@ class Scale:
 
     @property
     def people(self) -> int:
-        """Drawn in each training domain."""
+        """Count the people who are drawn in each training domain."""
         # Two images of each, in two domains.
         return self.images // 4
 

@@ -96,7 +96,7 @@ def _plan_row(row: Row, scale: Scale, folder: Path, seed: int, data: Mapping[str
 
 @dataclass(frozen=True)
 class _Planner:
-    """Adds what makes a model, wherever its people come from."""
+    """Planner of the steps that make a model, wherever its people come from."""
 
     scale: Scale
     own: Path

@@ -102,7 +102,7 @@ class GivenData:
 
 
 class DrawnPeople:
-    """People of a program, other ones in every corpus of a seed; captioned by simulated MLLMs."""
+    """People whom a program draws, other ones in every corpus of a seed; captioned by simulated MLLMs."""
 
     def __init__(self, scale: Scale, folder: Path, seed: int, steps: Steps) -> None:
         self._scale, self._folder, self._seed, self._steps = scale, folder, seed, steps

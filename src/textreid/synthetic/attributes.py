@@ -74,7 +74,7 @@ class Person:
 
 @dataclass(frozen=True)
 class View:
-    """How one picture shows a person: decides which attributes a witness could have seen."""
+    """View of a person in one picture: decides which attributes a witness could have seen."""
 
     direction: Direction
     walking: bool

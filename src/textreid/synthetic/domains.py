@@ -21,7 +21,7 @@ class Domain:
 
 @dataclass(frozen=True)
 class _Kind:
-    """From what the cameras of a domain are drawn."""
+    """Ranges from which the cameras of a domain are drawn."""
 
     cameras: int
     heights: tuple[int, int]

@@ -36,7 +36,7 @@ _AMERICAN = (("grey", "gray"), ("Grey", "Gray"), ("colour", "color"), ("woollen"
 
 
 class Seen:
-    """What a view shows: truth that no witness could have seen is left out."""
+    """Parts of a person that a view shows: truth that no witness could have seen is left out."""
 
     def __init__(self, person: Person, view: View) -> None:
         head, not_back = view.head_visible, view.direction != "back"
@@ -54,7 +54,7 @@ class Seen:
 
 
 class Phrases:
-    """Draws noun phrases for one caption; a method's answer differs from call to call.
+    """Source of noun phrases for one caption; a method's answer differs from call to call.
 
     Args:
         person: what the speaker believes, which is the truth save for the fields in ``wrong``.

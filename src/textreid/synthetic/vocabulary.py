@@ -24,7 +24,7 @@ class Word(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the rules of ``vocabulary.toml`` ask about: a thing's colour and make, and who wears it how."""
+    """Properties that the rules of ``vocabulary.toml`` ask about: a thing's colour and make, and who wears it how."""
 
     colours: str
     gender: str

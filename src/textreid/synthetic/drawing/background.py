@@ -16,7 +16,7 @@ Behind = Literal["wall", "shops", "cars", "trees", "fence", "glass", "train"]
 
 @dataclass(frozen=True)
 class Place:
-    """What a camera looks at."""
+    """Place that a camera looks at."""
 
     ground: Ground
     ground_colour: RGB

@@ -31,7 +31,7 @@ class Material:
 
 
 class Canvas:
-    """Collects the drawn parts of one figure."""
+    """Pair of grey pictures that collects the drawn parts of one figure."""
 
     def __init__(self, width: int, height: int, light: float) -> None:
         # A byte is enough: among 1,500 drawn people none took more than 14 materials, and 0 is where nothing is drawn.

@@ -101,7 +101,7 @@ def appearance_of(person: Person, identity: int) -> Appearance:
 
 @dataclass
 class Figure:
-    """What the drawing functions share: who is drawn, in which pose, seen from where, on what."""
+    """State that the drawing functions share: who is drawn, in which pose, seen from where, on what."""
 
     person: Person
     look: Appearance
@@ -114,12 +114,12 @@ class Figure:
 
     @property
     def size(self) -> float:
-        """Pixels of one stature."""
+        """Return the pixels of one stature."""
         return self.view.size
 
     @property
     def facing(self) -> float:
-        """1 faces the camera, -1 turns the back, 0 is a side view."""
+        """Tell how far the camera is faced: 1 from the front, -1 from behind, 0 from the side."""
         return self.view.cos
 
     def at(self, lateral: float, forward: float, up: float) -> Point:

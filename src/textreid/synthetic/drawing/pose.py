@@ -30,7 +30,7 @@ def cosine(degrees: float) -> float:
 
 @dataclass
 class Projection:
-    """From the body's space to the picture: a yaw, a camera that looks down, weak perspective."""
+    """Projection of the body's space on the picture: a yaw, a camera that looks down, weak perspective."""
 
     yaw: float  # degrees; 0 faces the camera, 90 faces the right side of the picture
     pitch: float  # degrees the camera looks down
@@ -62,7 +62,7 @@ class Projection:
         return joint[0] * self.sin - joint[1] * self.cos
 
     def half_width(self, a: float, b: float) -> float:
-        """Halve the width in the picture, in statures, of a level ellipse with half-axes ``a`` (lateral), ``b``."""
+        """Return half the picture's width, in statures, of a level ellipse with half-axes ``a`` (lateral) and ``b``."""
         return math.sqrt((a * self.cos) ** 2 + (b * self.sin) ** 2)
 
 

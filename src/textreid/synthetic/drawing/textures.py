@@ -41,7 +41,7 @@ def grain() -> Field:
 
 @cache
 def cloth(texture: Texture, scale: int) -> Field:
-    """Change of light on a cloth; ``scale`` is the canvas height it is made for, in 128ths."""
+    """Make the change of light on a cloth; ``scale`` is the canvas height it is made for, in 128ths."""
     u = scale / 2
     layers: dict[Texture, tuple[tuple[float, Field], ...]] = {
         "folds": ((0.13, _folds(u, 10, 7)), (0.10, _folds(u, 24, 16))),
