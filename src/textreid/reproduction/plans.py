@@ -212,7 +212,6 @@ def run_plan(plan: Plan, execute: Execute, say: Say) -> list[str]:
 
 
 def _run_step(folder: Path, step: Step, execute: Execute, say: Say) -> None:
-    # The note is written before the command runs: what an interrupted command left can be told from another's results.
     note = folder / "steps" / ("-".join(step.makes.relative_to(folder).parts) + ".json")
     arguments = list(step.arguments)
     if note.exists() or step.makes.exists():
@@ -225,6 +224,7 @@ def _run_step(folder: Path, step: Step, execute: Execute, say: Say) -> None:
             )
     if step.makes.exists():
         return
+    # Before the command runs, so that what it leaves when it is interrupted is known for its own.
     write_json(note, {"arguments": arguments})
     # Only a training has to be told: `caption` goes on by itself, and the others begin again.
     resumed = ["--resume"] if step.run and (step.run / _CONFIG).is_file() else []

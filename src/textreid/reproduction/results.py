@@ -179,7 +179,7 @@ def _with_interval(values: Sequence[float]) -> str:
 
 def _paired(measured: Mapping[str, _Values], reference: Mapping[str, _Values]) -> str:
     """Write the mean difference of R1 over the seeds that both rows have, with its interval."""
-    # Rows of one seed share people and captions: the differences vary less than the figures do.
+    # Rows of one seed share people and captions: the differences are paired.
     differences = [measured[seed]["R1"] - reference[seed]["R1"] for seed in measured if seed in reference]
     if not differences:
         return ""

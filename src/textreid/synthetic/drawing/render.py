@@ -71,7 +71,7 @@ def _frame(height: int, direction: Direction, walking: bool, chance: Chance) -> 
     tall = 256 if height <= _FINE else 384
     aspect = chance.middle(0.32, 0.50) + (0.05 if direction in ("left", "right") and walking else 0.0)
     width = int(tall * aspect)
-    # One crop in ten is cut too tight, as those of a detector are: the feet or the crown are outside.
+    # One crop in ten is cut too tight, as those of a detector are: the feet or the crown may be outside.
     share = chance.between(1.0, 1.22) if chance.happens(0.10) else chance.middle(0.74, 1.0)
     top = chance.between(0.0, max(0.005, 1 - share)) if share < 1 else chance.between(-0.06, 0.02)
     x = width * (0.5 + chance.middle(-0.10, 0.10))
