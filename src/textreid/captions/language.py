@@ -91,7 +91,7 @@ def _is_known(word: str, misspelt: bool) -> bool:
 
 @cache
 def _english_words() -> frozenset[str]:
-    """Every English word that the vocabulary has: those that describers write, and those for readers."""
+    """Return every English word that the vocabulary has: those that describers write, and those for readers."""
     read = [reading(section) for section in ("colours", "same_colour", "things", "same_thing", "looks", "gender")]
     lists = [*all_texts(), *(text for section in read for entry in section.items() for text in entry)]
     lists += [text for part in ("captions", "queries") for name, text in reading(part).items() if name != "foreign"]
@@ -100,7 +100,7 @@ def _english_words() -> frozenset[str]:
 
 @cache
 def _foreign_words() -> tuple[frozenset[str], tuple[str, ...]]:
-    """Words of other languages, and how others begin that have several endings."""
+    """Return words of other languages, and how others begin that have several endings."""
     listed = reading("queries")["foreign"].split()
     words, stems = (word for word in listed if word[-1] != "-"), (word[:-1] for word in listed if word[-1] == "-")
     return known_words()["foreign"].union(words), tuple(stems)
@@ -108,7 +108,7 @@ def _foreign_words() -> tuple[frozenset[str], tuple[str, ...]]:
 
 @cache
 def _one_less() -> frozenset[str]:
-    """The longer English words, and what is left of them without one letter."""
+    """Return the longer English words, and what is left of them without one letter."""
     return frozenset().union(*(_shortened(word) for word in _english_words() if len(word) >= _LEAST_MISSPELT))
 
 

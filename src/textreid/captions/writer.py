@@ -216,9 +216,9 @@ class GrowingTable:
         # On the disk before the journal goes: a crash in between leaves both, and `__init__` removes the journal.
         with new_file(self.folder / part_name(self._part)) as partial:
             write_part(partial, (row for row, _ in _journal_rows(path) if row))
+        # Closed before it is removed: Windows cannot remove an open file.
         if self._journal:
             self._journal.close()
-        # Closed first: Windows cannot remove an open file.
         path.unlink()
         self._journal, self._rows, self._size = None, 0, 0
         self._part += 1

@@ -89,14 +89,14 @@ def near_equal(pictures: Sequence[Picture]) -> list[tuple[int, int]]:
     Exact up to some thousand pictures. Of more, hashes are sorted by each of their 16-bit parts in turn and compared
     with their neighbours, which finds all that differ in fewer than 8 bits unless thousands share a part.
     """
-    # Seven bits that differ lie in at most seven of the eight parts, so one part is equal, and sorting by it brings
-    # the two together.
     hashes = np.frombuffer(b"".join(picture.gradients for picture in pictures), np.uint8).reshape(-1, 16)
     # Of signs, the product counts the bits that agree less those that differ: one matrix product for a block.
     signs = np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
     first: dict[int, int] = {}
+    # Seven bits that differ lie in at most seven of the eight parts, so one part is equal, and sorting by it brings
+    # the two together.
     for part in hashes.reshape(-1, 8, 2).transpose(1, 0, 2) if len(hashes) > _BLOCK else hashes[None, :, :2]:
-        # `lexsort` sorts by its last key first: the first byte.
+        # `lexsort` sorts by its last key first, here the first byte.
         order = np.lexsort((part[:, 1], part[:, 0]))
         # Blocks overlap by half, so that neighbours of up to half a block meet in one of them.
         for start in range(0, max(1, len(order) - _BLOCK // 2), _BLOCK // 2):
