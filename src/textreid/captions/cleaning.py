@@ -29,7 +29,7 @@ _CURLY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '
 # -- wrappings: what stands around an answer -------------------------------------------------------------------------
 
 # Tags: <think> of DeepSeek-R1 and Qwen3. [THINK] is Magistral's, the triangles are Kimi-VL's, <unused94> and
-# <unused95> MedGemma's, channels gpt-oss's. `_THOUGHT_ENDS` must not capture: `split` would return what its groups hold.
+# <unused95> MedGemma's, channels gpt-oss's. `_THOUGHT_ENDS` must not capture: `split` would return the groups.
 _THINK = r"(?:\w+:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad)"
 _THOUGHT_ENDS = re.compile(
     rf"</{_THINK}>|\[/THINK\]|◁/think▷|<unused95>|<\|end_of_thought\|>"
