@@ -26,8 +26,8 @@ from arithmetic import TINY, finish
 from textreid.captions.table import CaptionRow, write_captions
 from textreid.presets import paper
 from textreid.runlog import RunLog
+from textreid.training.batch import Batch
 from textreid.training.dataset import captioned_images
-from textreid.training.loader import Batch
 from textreid.training.noise_table import EqualNoise
 from textreid.training.preparation import Run, prepare
 from textreid.training.recipe import training_steps

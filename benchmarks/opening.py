@@ -21,10 +21,11 @@ from typing import Any, TypeVar
 
 from textreid.captioning import caption
 from textreid.captions.table import CaptionRow, read_captions, write_captions
+from textreid.config import ModelConfig
 from textreid.models.tokenizer import TEXT_LENGTH, Tokenizer
 from textreid.synthetic import write_corpus
 from textreid.training.dataset import captioned_images
-from textreid.training.loader import ImageStore, tokenize
+from textreid.training.loader import ImageStore, TokenizedCaptions
 from textreid.training.noise_table import NoiseTable
 
 CAPTIONS = 4
@@ -73,8 +74,8 @@ def measure(folder: Path) -> dict[str, Any]:
 
     stage("start", lambda: None)
     data = stage("caption table", lambda: captioned_images(folder / "imgs", folder / "captions"))
-    tokens = stage("tokens", lambda: tokenize(data.captions, Tokenizer.clip()))
-    stage("sizes of images", lambda: ImageStore(folder / "imgs", data.images, 384, 128))
+    tokens = stage("tokens", lambda: TokenizedCaptions.encode(data.captions, Tokenizer.clip()))
+    stage("sizes of images", lambda: ImageStore(folder / "imgs", data.images, ModelConfig()))
     noise = stage("noise table", lambda: NoiseTable.create(folder / "noise.npy", len(data), TEXT_LENGTH, 0.15))
     stage("a copy of the noise table", lambda: noise.save(folder / "copy.npy"))
     return {"mean_tokens": round(float(tokens.lengths.mean()), 1), **found}

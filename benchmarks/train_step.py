@@ -40,16 +40,17 @@ from torch.nn import functional as F  # noqa: N812 (the usual name)
 
 from arithmetic import PAIRS, TINY, finish, matrix_peak, step_operations
 from textreid.captions.table import CaptionRow, write_captions
-from textreid.config import Config
+from textreid.config import Config, ModelConfig
 from textreid.presets import fast, paper
 from textreid.runlog import RunLog
 from textreid.training.augmentation import augment, draw_changes
+from textreid.training.batch import Batch
 from textreid.training.dataset import captioned_images
-from textreid.training.loader import Batch, ImageStore
+from textreid.training.loader import ImageStore
 from textreid.training.losses import sdm
 from textreid.training.masking import mask_tokens
 from textreid.training.noise_table import NoiseTable
-from textreid.training.preparation import Run, bring_together, prepare
+from textreid.training.preparation import Run, prepare, synchronize
 from textreid.training.recipe import training_steps
 
 WAYS = ("release", "pairs", "four")
@@ -91,7 +92,9 @@ def prepare_run(folder: Path, config: Config, name: str, options: argparse.Names
     data = captioned_images(folder / "imgs", folder / "captions")
     log = RunLog(folder / name, False)
     log.path.parent.mkdir(exist_ok=True)
-    return bring_together(prepare(config, data, log.path.parent, log), log)
+    run = prepare(config, data, log.path.parent, log)
+    run.loader.cache_images(run.config.training, log)
+    return synchronize(run)
 
 
 class Release:
@@ -255,7 +258,7 @@ def _through_processes(run: Run, folder: Path, pool: ProcessPoolExecutor) -> int
 
 
 def _read(root: Path, names: Sequence[str]) -> npt.NDArray[np.uint8]:
-    return ImageStore(root, names, 384, 128).read(np.arange(len(names)))[0]
+    return ImageStore(root, names, ModelConfig()).read(np.arange(len(names)))[0]
 
 
 def measure_table(folder: Path, options: argparse.Namespace) -> dict[str, object]:

@@ -3,15 +3,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
 
 from textreid.datasets.benchmarks import read_benchmark
 from textreid.datasets.records import Benchmark, Record
 from textreid.errors import DataError
 from textreid.evaluation.splits import Validation
-from textreid.training.dataset import Sampler, annotated_people, captioned_images, refuse_overlap
+from textreid.training.dataset import annotated_people, captioned_images
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -79,72 +77,6 @@ def test_one_identity_has_nothing_to_tell_apart() -> None:
         replace(data, images=("a",), labels=data.labels[:1], identities=0)
 
 
-IMAGE_INDEX = np.array([0, 1, 0, 2, 3, 3, 3, 1, 4, 0, 5])
-
-
-def test_pairs_are_seen_once_an_epoch() -> None:
-    sampler = Sampler(IMAGE_INDEX, batch_size=4, epoch_unit="pair", captions_per_image=1, seed=0)
-    draws = [sampler.draw(step) for step in range(sampler.steps_per_epoch)]
-    assert sorted(np.concatenate([draw.caption_index for draw in draws]).tolist()) == list(range(11))
-    assert [len(draw.caption_index) for draw in draws] == [3, 4, 4]
-    for draw in draws:
-        assert (IMAGE_INDEX[draw.caption_index] == draw.images[draw.image_index]).all()
-
-
-@pytest.mark.parametrize("captions", [1, 2, 5])
-def test_images_are_seen_once_an_epoch_with_captions_of_their_own(captions: int) -> None:
-    sampler = Sampler(IMAGE_INDEX, 4, "image", captions, seed=1)
-    assert (sampler.units, sampler.steps_per_epoch) == (6, 2)
-    draws = [sampler.draw(step) for step in range(2)]
-    assert sorted(np.concatenate([draw.images for draw in draws]).tolist()) == list(range(6))
-    drawn = np.concatenate([draw.caption_index for draw in draws])
-    assert len(set(drawn.tolist())) == len(drawn)
-    expected = np.minimum(np.bincount(IMAGE_INDEX), captions)
-    assert (np.bincount(IMAGE_INDEX[drawn]) == expected).all()
-    for draw in draws:
-        assert (IMAGE_INDEX[draw.caption_index] == draw.images[draw.image_index]).all()
-        assert (np.diff(draw.image_index) >= 0).all()
-
-
-def test_captions_are_drawn_evenly() -> None:
-    sampler = Sampler(np.repeat(np.arange(10), 4), 10, "image", 1, seed=2)
-    counts = np.bincount(np.concatenate([sampler.draw(step).caption_index for step in range(2000)]), minlength=40)
-    assert counts.sum() == 20_000
-    assert abs(counts / 2000 - 0.25).max() < 0.04  # four standard deviations
-
-
-@given(
-    index=st.lists(st.integers(0, 12), min_size=1, max_size=60),
-    batch=st.integers(2, 20),
-    seed=st.integers(0, 99),
-    unit=st.sampled_from(["pair", "image"]),
-)
-@settings(deadline=None, max_examples=50)
-def test_any_step_can_be_drawn_alone(index: list[int], batch: int, seed: int, unit: str) -> None:
-    image_index = np.unique(np.array(index), return_inverse=True)[1]
-    captions = 1 if unit == "pair" else 2
-
-    def make() -> Sampler:
-        return Sampler(image_index, batch, "pair" if unit == "pair" else "image", captions, seed)
-
-    straight = make()
-    draws = [straight.draw(step) for step in range(2 * straight.steps_per_epoch)]
-    sizes = {len(draw.images) for draw in draws}
-    assert max(sizes) <= batch
-    assert max(sizes) - min(sizes) <= 1
-    for step in reversed(range(len(draws))):
-        for found, expected in zip(make().draw(step), draws[step], strict=True):
-            assert (found == expected).all()
-
-
-def test_epochs_and_seeds_differ() -> None:
-    def order(seed: int, epoch: int) -> list[np.int64]:
-        return list(Sampler(np.arange(50), 50, "pair", 1, seed).draw(epoch).caption_index)
-
-    assert order(0, 0) != order(0, 1)
-    assert order(0, 0) != order(1, 0)
-
-
 def test_a_benchmark_of_several_splits_gives_its_training_split(
     make_people: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -163,13 +95,13 @@ def test_an_image_or_a_person_of_the_validation_set_is_refused(
     data = annotated_people(people(("a", 40, 2), ("b", 7, 1)))
     part = Validation(people((image, identity, 1)), "a street")
     with pytest.raises(DataError, match=rf"^{found} for one, are in the training set and in the validation set, a str"):
-        refuse_overlap(data, part)
-    refuse_overlap(data, Validation(people(("c", 9, 1)), "a street"))
+        data.refuse_overlap(part)
+    data.refuse_overlap(Validation(people(("c", 9, 1)), "a street"))
     # The same folder by another name, and images that nobody annotated.
     (tmp_path / "imgs").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "imgs")
     with pytest.raises(DataError, match=rf"^{found} for one"):
-        refuse_overlap(data, replace(part, part=replace(part.part, image_root=tmp_path / "link")))
+        data.refuse_overlap(replace(part, part=replace(part.part, image_root=tmp_path / "link")))
     if image == "a":
         with pytest.raises(DataError, match=rf"^{found} for one"):
-            refuse_overlap(replace(data, people=frozenset(), identities=0), part)
+            replace(data, people=frozenset(), identities=0).refuse_overlap(part)

@@ -3,21 +3,24 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from textreid.captions.table import CaptionTable, read_captions
+from textreid.captions.table import read_captions
+from textreid.config import ModelConfig, TrainingConfig
 from textreid.errors import CaptionError, DataError
 from textreid.images import read_image, to_pixels
 from textreid.models import Tokenizer
-from textreid.training import loader
-from textreid.training.dataset import Draw, Sampler
-from textreid.training.loader import Batch, ImageStore, Loader, TokenizedCaptions, should_cache, tokenize
+from textreid.training import captioned_images, loader
+from textreid.training.batch import Batch
+from textreid.training.dataset import Indices, TrainingSet
+from textreid.training.loader import Draw, ImageStore, Loader, Sampler, TokenizedCaptions, should_cache
 from textreid.training.processes import Processes
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 MakeCorpus = Callable[..., "Corpus"]
 CPU = torch.device("cpu")
+SMALL = ModelConfig(image_height=32, image_width=16)
 
 
 @pytest.fixture(scope="module")
@@ -33,44 +37,115 @@ def broken(make_corpus: MakeCorpus, tmp_path_factory: pytest.TempPathFactory) ->
     return make_corpus(tmp_path_factory.mktemp("broken"), images=200, broken=(130, 131))
 
 
-def table_and_store(corpus: "Corpus") -> tuple[CaptionTable, ImageStore]:
-    table = read_captions(corpus.captions)
-    return table, ImageStore(corpus.images, table.images, 32, 16)
+def make_sampler(image_index: Indices, size: int, unit: Any, captions_per_image: int, seed: int = 0) -> Sampler:
+    config = TrainingConfig(batch_size=size, epoch_unit=unit, captions_per_image=captions_per_image, seed=seed)
+    return Sampler(image_index, config)
 
 
-def make_loader(table: CaptionTable, store: ImageStore, size: int, captions_per_image: int) -> Loader:
-    sampler = Sampler(table.image_index, size, "image", captions_per_image, seed=0)
-    tokens = tokenize(table.captions, Tokenizer.clip())
-    return Loader(sampler, store, tokens, np.arange(len(table.images)), 0, Processes())
+def data_and_store(corpus: "Corpus") -> tuple[TrainingSet, ImageStore]:
+    data = captioned_images(corpus.images, corpus.captions)
+    return data, ImageStore(data.root, data.images, SMALL)
+
+
+def make_loader(data: TrainingSet, store: ImageStore, size: int, captions_per_image: int) -> Loader:
+    source = Loader(data, make_sampler(data.image_index, size, "image", captions_per_image), store, "", 0, Processes())
+    source.tokenize(Tokenizer.clip())
+    return source
 
 
 def all_batches(corpus: "Corpus", workers: int, cached: bool, start: int = 0, size: int = 32) -> list[Batch]:
-    table, store = table_and_store(corpus)
+    data, store = data_and_store(corpus)
     if cached:
         store.fill_cache(workers, lambda _: None)
-    source = make_loader(table, store, size, 2)
+    source = make_loader(data, store, size, 2)
     return list(source.batches(range(start, 2 * source.sampler.steps_per_epoch), workers, CPU))
+
+
+IMAGE_INDEX = np.array([0, 1, 0, 2, 3, 3, 3, 1, 4, 0, 5])
+
+
+def test_pairs_are_seen_once_an_epoch() -> None:
+    sampler = make_sampler(IMAGE_INDEX, 4, "pair", 1)
+    draws = [sampler.draw(step) for step in range(sampler.steps_per_epoch)]
+    assert sorted(np.concatenate([draw.caption_index for draw in draws]).tolist()) == list(range(11))
+    assert [len(draw.caption_index) for draw in draws] == [3, 4, 4]
+    for draw in draws:
+        assert (IMAGE_INDEX[draw.caption_index] == draw.images[draw.image_index]).all()
+
+
+@pytest.mark.parametrize("captions", [1, 2, 5])
+def test_images_are_seen_once_an_epoch_with_captions_of_their_own(captions: int) -> None:
+    sampler = make_sampler(IMAGE_INDEX, 4, "image", captions, seed=1)
+    assert (sampler.units, sampler.steps_per_epoch) == (6, 2)
+    draws = [sampler.draw(step) for step in range(2)]
+    assert sorted(np.concatenate([draw.images for draw in draws]).tolist()) == list(range(6))
+    drawn = np.concatenate([draw.caption_index for draw in draws])
+    assert len(set(drawn.tolist())) == len(drawn)
+    expected = np.minimum(np.bincount(IMAGE_INDEX), captions)
+    assert (np.bincount(IMAGE_INDEX[drawn]) == expected).all()
+    for draw in draws:
+        assert (IMAGE_INDEX[draw.caption_index] == draw.images[draw.image_index]).all()
+        assert (np.diff(draw.image_index) >= 0).all()
+
+
+def test_captions_are_drawn_evenly() -> None:
+    sampler = make_sampler(np.repeat(np.arange(10), 4), 10, "image", 1, seed=2)
+    counts = np.bincount(np.concatenate([sampler.draw(step).caption_index for step in range(2000)]), minlength=40)
+    assert counts.sum() == 20_000
+    assert abs(counts / 2000 - 0.25).max() < 0.04  # four standard deviations
+
+
+@given(
+    index=st.lists(st.integers(0, 12), min_size=1, max_size=60),
+    batch=st.integers(2, 20),
+    seed=st.integers(0, 99),
+    unit=st.sampled_from(["pair", "image"]),
+)
+@settings(deadline=None, max_examples=50)
+def test_any_step_can_be_drawn_alone(index: list[int], batch: int, seed: int, unit: str) -> None:
+    image_index = np.unique(np.array(index), return_inverse=True)[1]
+    captions = 1 if unit == "pair" else 2
+
+    def make() -> Sampler:
+        return make_sampler(image_index, batch, unit, captions, seed)
+
+    straight = make()
+    draws = [straight.draw(step) for step in range(2 * straight.steps_per_epoch)]
+    sizes = {len(draw.images) for draw in draws}
+    assert max(sizes) <= batch
+    assert max(sizes) - min(sizes) <= 1
+    for step in reversed(range(len(draws))):
+        for found, expected in zip(make().draw(step), draws[step], strict=True):
+            assert (found == expected).all()
+
+
+def test_epochs_and_seeds_differ() -> None:
+    def order(seed: int, epoch: int) -> list[np.int64]:
+        return list(make_sampler(np.arange(50), 50, "pair", 1, seed).draw(epoch).caption_index)
+
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
 
 
 def test_token_rows_equal_the_tokenizer(corpus: "Corpus", monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "_CHUNK", 7)
-    table, _ = table_and_store(corpus)
+    data, _ = data_and_store(corpus)
     tokenizer = Tokenizer.clip(text_length=10)
-    tokens = tokenize(table.captions, tokenizer)
+    tokens = TokenizedCaptions.encode(data.captions, tokenizer)
     assert tokens.tokens.dtype == np.uint16
     pairs = np.array([119, 0, 7, 6, 13, 14, 0])
     ids, lengths = tokens.rows(pairs)
-    expected = tokenizer.encode([table.caption(int(pair)) for pair in pairs])
+    expected = tokenizer.encode([str(data.captions[pair]) for pair in pairs.tolist()])
     assert (ids == expected.ids).all()
     assert (lengths == expected.lengths).all()
-    assert tokens.truncated == tokenizer.encode(table.captions.to_pylist()).truncated > 0
+    assert tokens.truncated == tokenizer.encode(data.captions.to_pylist()).truncated > 0
 
 
 def test_a_caption_without_a_word_is_refused(corpus: "Corpus") -> None:
-    table, _ = table_and_store(corpus)
+    data, _ = data_and_store(corpus)
     tokenizer = Tokenizer.clip(text_length=2)
     with pytest.raises(CaptionError, match="has no word to learn from"):
-        tokenize(table.captions, tokenizer)
+        TokenizedCaptions.encode(data.captions, tokenizer)
 
 
 @pytest.mark.parametrize(("workers", "cached"), [(0, False), (1, False), (3, False), (0, True), (2, True)])
@@ -85,14 +160,14 @@ def test_threads_and_cache_change_nothing(broken: "Corpus", workers: int, cached
 
 
 def test_a_batch_holds_the_images_of_its_captions(corpus: "Corpus") -> None:
-    table, _ = table_and_store(corpus)
+    data, _ = data_and_store(corpus)
     seen = 0
     for batch in all_batches(corpus, 2, False):
         for image, label in zip(batch.pixels, batch.images.tolist(), strict=True):
-            expected = to_pixels(read_image(corpus.images / table.images[label]), 32, 16)
+            expected = to_pixels(read_image(corpus.images / data.images[label]), 32, 16)
             assert (image.numpy() == expected).all()
             seen += 1
-        assert (table.image_index[batch.caption_index] == batch.images[batch.image_index]).all()
+        assert (data.image_index[batch.caption_index] == batch.images[batch.image_index]).all()
         assert (batch.labels.numpy() == batch.images).all()
         ends = batch.lengths - 1
         assert batch.is_word.sum(1).tolist() == (ends - 1).tolist()
@@ -109,8 +184,8 @@ def test_batches_go_on_from_any_step(corpus: "Corpus") -> None:
 
 
 def test_unreadable_images_leave_with_their_captions_and_are_named(broken: "Corpus") -> None:
-    table, store = table_and_store(broken)
-    source = make_loader(table, store, 64, 2)
+    data, store = data_and_store(broken)
+    source = make_loader(data, store, 64, 2)
     found = list(source.batches(range(source.sampler.steps_per_epoch), 2, CPU))
     assert sorted(store.quarantined) == [130, 131]
     assert "0130.png: " in store.quarantined[130]
@@ -121,7 +196,7 @@ def test_unreadable_images_leave_with_their_captions_and_are_named(broken: "Corp
 
 def test_a_batch_of_unreadable_images_is_empty(broken: "Corpus") -> None:
     for cached in (False, True):
-        _, store = table_and_store(broken)
+        _, store = data_and_store(broken)
         if cached:
             store.fill_cache(2, lambda _: None)
         pixels, readable = store.read(np.array([130, 131]))
@@ -138,12 +213,12 @@ def test_more_than_one_in_a_hundred_fails(make_corpus: MakeCorpus, tmp_path: Pat
 
 def test_a_wrong_image_folder_fails_at_once(corpus: "Corpus", tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"0000\.png: no such file; check the image folder"):
-        ImageStore(tmp_path, read_captions(corpus.captions).images, 32, 16)
+        ImageStore(tmp_path, read_captions(corpus.captions).images, SMALL)
 
 
 def test_images_are_read_ahead_of_the_step_that_needs_them(corpus: "Corpus", monkeypatch: pytest.MonkeyPatch) -> None:
-    table, store = table_and_store(corpus)
-    source = make_loader(table, store, 10, 1)
+    data, store = data_and_store(corpus)
+    source = make_loader(data, store, 10, 1)
     third_read = threading.Event()
     reads = itertools.count(1)
     reading = store.read
@@ -160,8 +235,8 @@ def test_images_are_read_ahead_of_the_step_that_needs_them(corpus: "Corpus", mon
 
 
 def test_stopping_early_leaves_no_work_behind(corpus: "Corpus", monkeypatch: pytest.MonkeyPatch) -> None:
-    table, store = table_and_store(corpus)
-    source = make_loader(table, store, 4, 1)
+    data, store = data_and_store(corpus)
+    source = make_loader(data, store, 4, 1)
     reads = 0
     reading = store.read
 
@@ -210,9 +285,11 @@ def test_the_micro_batches_of_all_processes_are_the_batch(
         own = one.slice_of(images)
         store = _NoImages(readable)
         pixels = np.zeros((int(readable[own].sum()), 3, 2, 2), np.uint8)
+        data: Any = SimpleNamespace(labels=np.arange(images))
         sampler: Any = None
-        source = Loader(sampler, store, tokens, np.arange(images), size, one)
-        batch = source._assemble(loader._Reading(draw, pixels, readable[own]))
+        source = Loader(data, sampler, store, "", size, one)
+        source.captions = tokens
+        batch = source._assemble(draw, pixels, readable[own])
         parts = batch.micro_batches()
         assert all(len(part.pixels) <= size for part in parts if size)
         fits.add(batch.fits)
@@ -257,7 +334,7 @@ class _NoImages(ImageStore):
 def test_composed_and_decomposed_names_are_the_same_image(tmp_path: Path, named: str, there: str) -> None:
     # A table made on one system, images unpacked on another.
     Image.new("RGB", (40, 80), (200, 30, 30)).save(tmp_path / there)
-    store = ImageStore(tmp_path, [named], 32, 16)
+    store = ImageStore(tmp_path, [named], SMALL)
     assert store.names == (there,)
     assert store.sizes[0] > 0
     assert store.quarantined == {}

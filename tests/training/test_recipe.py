@@ -16,7 +16,7 @@ from textreid.errors import ArtifactError, DataError, TextReidError
 from textreid.models import Model, Tokenizer, load_model
 from textreid.runlog import RunLog, read_records
 from textreid.training import captioned_images
-from textreid.training.loader import MicroBatch
+from textreid.training.batch import MicroBatch
 from textreid.training.network import Outputs, TrainedNetwork
 from textreid.training.optimizer import learning_rate
 from textreid.training.preparation import Run, prepare

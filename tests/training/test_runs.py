@@ -1,4 +1,4 @@
-"""Runs side by side, whole and damaged."""
+"""What records say: runs side by side, whole and damaged; whether one learns; which model is kept."""
 
 import json
 import shutil
@@ -12,10 +12,10 @@ from tests.training.conftest import Validating, train_on
 from textreid.artifacts import locked
 from textreid.cli import main
 from textreid.config import Config
-from textreid.errors import DataError
+from textreid.errors import ConfigError, DataError
 from textreid.models import Model
 from textreid.runlog import RunLog
-from textreid.training.runs import differing_settings, summarize_runs
+from textreid.training.runs import Selection, diagnose, differing_settings, summarize_runs
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -150,3 +150,96 @@ def test_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     (found,) = json.loads(printed)
     assert (code, found["state"], found["best"]) == (0, "complete", {"step": 4, "epoch": 1.0, "score": 0.4})
     assert found["settings"]["training.epochs"] == 2
+
+
+START = {"event": "start", "step": 0, "chance_levels": {"itc": 10.35}}
+
+
+def losses_of(*losses: float, start: dict[str, Any] | None = START, part: str = "itc") -> list[dict[str, Any]]:
+    trained = [{"event": "train", "step": step, "loss": loss, part: loss} for step, loss in enumerate(losses, start=1)]
+    return [*([start] if start else []), *trained, {"event": "validation", "step": len(losses), "R1": 0.0}]
+
+
+def test_a_loss_that_stays_where_everything_looks_alike_is_named() -> None:
+    flat = "nothing learned: the itc loss is 10.350, and 10.350 is that of a model to which everything looks alike"
+    assert diagnose(losses_of(10.56, 10.36, *[10.35] * 18)) == flat
+    assert diagnose(losses_of(10.56, 10.36, 5.0, *[10.35] * 18)) == flat  # it was better once: no matter
+
+
+@pytest.mark.parametrize("losses", [(10.5, 10.0), (10.5, 9.0, 8.0), (10.5, *[7.0] * 30, 10.5), (10.5,), ()])
+def test_a_loss_that_fell_or_hardly_began_is_not(losses: tuple[float, ...]) -> None:
+    assert diagnose(losses_of(*losses)) == ""
+
+
+def test_the_sum_must_fall_whatever_the_losses_are() -> None:
+    risen = "the loss has not fallen: 2.000 at first, 2.100 now"
+    assert diagnose(losses_of(2.0, 1.5, 2.1)) == risen
+    assert diagnose(losses_of(2.0, 1.5, 2.1, start=None)) == risen
+    assert diagnose(losses_of(2.0, 1.5, 2.1, start={"event": "start", "step": 0}, part="mlm")) == risen
+
+
+def test_the_end_is_the_last_tenth() -> None:
+    assert diagnose(losses_of(*[5.0] * 18, 5.9, 4.0)) == ""
+    assert diagnose(losses_of(*[5.0] * 18, 6.1, 4.0)).startswith("the loss has not fallen: 5.000 at first, 5.050 now")
+
+
+def test_diagnoses_older_logs() -> None:
+    older = {"event": "start", "step": 0, "uninformed_losses": {"itc": 10.35}}
+    assert diagnose(losses_of(10.56, *[10.35] * 18, start=older)).startswith("nothing learned")
+
+
+X = "the validation split of X"
+RECORDS = [
+    {"event": "start", "step": 0},
+    {"event": "validation", "validation_set": X, "step": 0, "epoch": 0.0, "R1": 0.9},
+    {"event": "validation", "validation_set": X, "step": 4, "epoch": 1.0, "R1": 0.25},
+    {"event": "train", "step": 5, "loss": 1.0},
+    {"event": "validation", "validation_set": X, "step": 8, "epoch": 2.0, "R1": 0.5},
+    {"event": "validation", "validation_set": X, "step": 12, "epoch": 3.0, "R1": 0.5},
+    {"event": "validation", "validation_set": X, "step": 16, "epoch": 4.0, "R1": 0.375},
+]
+
+
+def test_keeps_the_first_of_the_best_epochs_but_never_the_model_it_started_from() -> None:
+    selection = Selection.from_records("validation", X, RECORDS)
+    assert selection.kept_step == 8
+    assert selection.describe() == "R1 0.375 after epoch 4, the last; best 0.5 after epoch 2"
+    assert selection.selected_on() == "the validation split of X (R1)"
+    assert not selection.offer(20, 5.0, {"R1": 0.5})
+    assert selection.offer(24, 6.0, {"R1": 0.75})
+    assert selection.describe() == "R1 0.75 after epoch 6, the last and best"
+
+
+def test_the_last_is_kept_whatever_was_measured() -> None:
+    selection = Selection.from_records("last", X, RECORDS)
+    assert selection.kept_step is None
+    assert selection.best is not None
+    assert selection.best.step == 8
+    assert selection.selected_on() == "nothing: the last step; watched: the validation split of X"
+    assert Selection("last", None).selected_on() == "nothing: the last step"
+    assert Selection("last", None).describe() == ""
+
+
+def test_needs_r1_to_choose_by() -> None:
+    assert not Selection("last", "X").offer(4, 1.0, {"loss": 1.0})
+    with pytest.raises(ConfigError, match=r"training\.select: validation, but the figures of it hold no R1"):
+        Selection("validation", "X").offer(4, 1.0, {"loss": 1.0})
+
+
+def test_names_every_set_that_was_watched_and_compares_only_figures_of_the_present_one() -> None:
+    other = {"event": "validation", "validation_set": "the TEST split of Y", "step": 12, "epoch": 3.0, "R1": 0.125}
+    selection = Selection.from_records("last", None, [*RECORDS[:3], other])
+    assert selection.selected_on() == f"nothing: the last step; watched: {X}, the TEST split of Y"
+    assert selection.describe() == "R1 0.125 after epoch 3, the last and best"
+    again = Selection.from_records("last", X, [*RECORDS[:3], other])
+    assert again.describe() == "R1 0.25 after epoch 1, the last and best"
+    again.offer(16, 4.0, {"R1": 0.5})
+    assert again.selected_on() == selection.selected_on()
+
+
+def test_selects_from_older_logs() -> None:
+    without = [{name: value for name, value in record.items() if name != "validation_set"} for record in RECORDS]
+    assert Selection.from_records("validation", X, without) == Selection.from_records("validation", X, RECORDS)
+    assert Selection.from_records("last", None, without).selected_on() == "nothing: the last step"
+    renamed = [{**record, "watched": X} if record["event"] == "validation" else record for record in without]
+    assert Selection.from_records("last", None, renamed) == Selection.from_records("last", None, RECORDS)

@@ -1,6 +1,6 @@
 """Losses, masking, the noise table, checkpoints, and the recipe that puts them together.
 
-Names are listed in ``__init__.pyi``; a module is imported when one of them is used: the noise table needs no
+Names are listed in ``__init__.pyi``; a module is imported when one of them is used: to read a training set needs no
 torch, the recipe needs everything.
 """
 

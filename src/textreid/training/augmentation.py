@@ -6,16 +6,14 @@ colour and noise as a camera would add them, and erasing last.
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the usual name)
 from torch import Tensor
 
 from textreid.config import AugmentationConfig, ModelConfig
-
-if TYPE_CHECKING:
-    from textreid.training.loader import Batch
+from textreid.training.batch import Batch
 
 _LUMA = (0.299, 0.587, 0.114)
 _ERASE_ASPECTS = (0.3, 3.3)  # of random erasing as published (Zhong et al. 2020)
@@ -23,7 +21,7 @@ _ERASE_TRIES = 10
 
 
 class Changes(NamedTuple):
-    """What happens to each of ``B`` images: random numbers in [0, 1), drawn once and used as often as needed.
+    """Changes of each of ``B`` images: random numbers in [0, 1), drawn once and used as often as needed.
 
     A change that the settings leave out has no columns.
     """
@@ -40,9 +38,7 @@ class Changes(NamedTuple):
         return type(self)(*(draws[images] for draws in self))
 
 
-def augment_batch(
-    batch: "Batch", config: AugmentationConfig, model: ModelConfig, generator: torch.Generator
-) -> "Batch":
+def augment_batch(batch: Batch, config: AugmentationConfig, model: ModelConfig, generator: torch.Generator) -> Batch:
     """Change the images of a batch at random, and normalise them for a model; other processes draw the same changes."""
     changes = draw_changes(len(batch.images), config, generator).of(batch.own_images)
     return replace(batch, pixels=augment(batch.pixels, config, changes, model.pixel_mean, model.pixel_std))
@@ -102,7 +98,7 @@ def augment(
 
 
 def _per_channel(values: tuple[float, float, float], images: Tensor) -> Tensor:
-    """Three numbers as (3, 1, 1) on the device of the images, which a copy from the CPU would wait for."""
+    """Shape three numbers as (3, 1, 1) on the device of the images, which a copy from the CPU would wait for."""
     return torch.stack([images.new_full((1, 1), value) for value in values])
 
 
@@ -117,7 +113,7 @@ def _move(images: Tensor, config: AugmentationConfig, draws: Tensor) -> Tensor:
 
 
 def _resampling(size: int, zoom: Tensor, shift: Tensor, direction: Tensor) -> Tensor:
-    """Matrices (B, size, size) that interpolate linearly; whole shifts without zoom copy pixels exactly."""
+    """Make matrices (B, size, size) that interpolate linearly; whole shifts without zoom copy pixels exactly."""
     positions = torch.arange(size, device=zoom.device)
     centre = (size - 1) / 2
     sources = (positions - centre) * (direction / zoom)[:, None] + centre + shift[:, None]
@@ -153,7 +149,7 @@ def _recolour(images: Tensor, strength: float, draws: Tensor) -> Tensor:
 
 
 def _grain(images: Tensor, seeds: Tensor) -> Tensor:
-    """Normal noise for every value of images (B, 3, H, W), by the seed of each."""
+    """Draw normal noise for every value of images (B, 3, H, W), by the seed of each."""
     generator = torch.Generator(images.device)
     noise = torch.empty_like(images)
     for row, seed in zip(noise, seeds.tolist(), strict=True):

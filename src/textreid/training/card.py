@@ -1,4 +1,4 @@
-"""What a run tells of itself: at its start, of what it leaves out, and on the card of its model."""
+"""Records and lines of the start of a run and of the images it leaves out, and the card of its model."""
 
 from pathlib import Path
 from typing import Any
@@ -7,20 +7,21 @@ import torch
 
 from textreid.config import OptimizerConfig
 from textreid.runlog import ABOUT, LEFT_OUT, RunLog, read_records
-from textreid.training.dataset import TrainingSet
-from textreid.training.diagnosis import diagnose
 from textreid.training.loader import ImageStore
 from textreid.training.losses import chance_levels
 from textreid.training.preparation import Run
-from textreid.training.selection import validations
+from textreid.training.runs import diagnose, validations
 from textreid.version import __version__, source_commit
 
 _NAMED = 3  # images that are left out are named one by one up to this number
 
 
-def introduce(run: Run, data: TrainingSet, log: RunLog) -> None:
+def log_start(run: Run, log: RunLog) -> None:
     """Say and record where the run computes, what it trains and on how much, and what it cannot use."""
-    parameters = {name: _count_parameters(part) for name, part in run.network.named_children()}
+    data = run.loader.data
+    parameters = {
+        name: sum(parameter.numel() for parameter in part.parameters()) for name, part in run.network.named_children()
+    }
     # What chance reaches depends on the size of a batch and its positives: the first step stands for all.
     draw = run.loader.sampler.draw(0)
     labels = torch.from_numpy(data.labels[draw.images])
@@ -71,11 +72,7 @@ def _describe_start(run: Run, facts: dict[str, Any]) -> str:
     return "; ".join(notes)
 
 
-def _count_parameters(network: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def tell_left_out(images: ImageStore, step: int, log: RunLog) -> None:
+def log_left_out(images: ImageStore, step: int, log: RunLog) -> None:
     """Say and record which images were found unusable since this was told last, and why."""
     found = images.newly_quarantined()
     if not found:

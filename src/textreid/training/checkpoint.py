@@ -8,7 +8,7 @@ of processes: another number adds up in another order.
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from textreid.artifacts import MANIFEST, new_folder, read_json, read_manifest, write_json
+from textreid.artifacts import LOCK, locked, new_folder, read_json, read_manifest, write_json
 from textreid.config import Config, ModelConfig
-from textreid.errors import ArtifactError, ResumeError
+from textreid.errors import ArtifactError, ConfigError, ResumeError
 from textreid.models import DualEncoder, Tokenizer
+from textreid.models.device import Device
+from textreid.runlog import RunLog
+from textreid.training.loader import Loader
 from textreid.training.network import ENCODER, TrainedNetwork, is_of_head
-from textreid.training.noise_table import NoiseTable
+from textreid.training.noise_table import NOISE_TABLE, NoiseTable
+from textreid.training.processes import Processes
+from textreid.training.runs import whole_checkpoints
 
 _KIND, _FORMAT_VERSION = "checkpoint", 3
 _WEIGHTS, _OPTIMIZER, _TOTALS = "weights.safetensors", "optimizer.safetensors", "totals.safetensors"
-_TOKENIZER, _NOISE, _STATE = "tokenizer.json", "noise.npy", "state.json"
+_TOKENIZER, _STATE = "tokenizer.json", "state.json"
 _HARMLESS = frozenset(  # settings that may change between the parts of a run: weights stay as they are, up to rounding
     f"training.{name}"
     for name in (
@@ -39,7 +44,7 @@ _HARMLESS = frozenset(  # settings that may change between the parts of a run: w
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that must be the same for a run to be continued."""
+    """Settings, data and machine of a run, which must be the same for it to be continued."""
 
     config: dict[str, Any]
     data: str
@@ -49,12 +54,64 @@ class Identity:
 
 
 class Checkpoints:
-    """The checkpoints of the run in ``folder``, of which the newest ``keep`` stay."""
+    """The checkpoints of the run in ``folder``, and what must be the same for the run to go on from them.
 
-    def __init__(self, folder: Path, keep: int, identity: Identity) -> None:
+    Raises:
+        ConfigError: another process has other settings or data than the first.
+    """
+
+    def __init__(
+        self, folder: Path, config: Config, loader: Loader, compute: Device, validation_set: str | None
+    ) -> None:
+        settings = config.to_dict()
+        # The tokenizer decides on the size of the vocabulary, and the data on the loss of identities.
+        del settings["model"]["vocabulary_size"]
+        if not loader.data.identities:
+            del settings["losses"]["id"]
         self._folder = folder
-        self._keep = keep
-        self.identity = identity
+        self._keep = config.training.keep_checkpoints
+        self.identity = Identity(
+            config=settings,
+            data=loader.fingerprint,
+            validation_set=validation_set if config.training.select == "validation" else None,
+            compute=f"{compute.device.type}, {compute.dtype}",
+            processes=loader.processes.count,
+        )
+        _refuse_others(self.identity, loader.processes)
+
+    def open(self, resume: bool, log: RunLog, stack: ExitStack | None = None) -> "Checkpoint | None":
+        """Take the folder for a run; returns the checkpoint to go on from, up to which the log is kept.
+
+        Args:
+            resume: whether there must be a run in it, or must not.
+            log: of the run.
+            stack: holds the lock of the folder; without it, the folder is not locked.
+
+        Raises:
+            ArtifactError: the folder holds something, and the run is a new one.
+            ResumeError: there is nothing to resume; another process trains here; or as `newest`.
+        """
+        self._refuse_folder(resume)
+        if stack:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            busy = "another process trains here; wait until it is done, or choose another folder"
+            stack.enter_context(locked(self._folder, busy))
+            self._refuse_folder(resume)  # it may have come to be, and been given back, in between
+        found = self.newest() if resume else None
+        if resume and found is None:
+            log.say(f"{self._folder}: stopped before its first checkpoint; starts from the beginning")
+        # Later steps are taken again and would be in the log twice.
+        log.keep_until(found.step if found else -1)
+        return found
+
+    def _refuse_folder(self, resume: bool) -> None:
+        """Raise an error where a new run finds something, or one that shall go on finds none."""
+        out = self._folder
+        if resume and not (out / "config.json").is_file():
+            raise ResumeError(f"{out}: no run to resume; start it without --resume")
+        # A lock is not a run: it may be left of one that was refused.
+        if not resume and out.exists() and (not out.is_dir() or any(path.name != LOCK for path in out.iterdir())):
+            raise ArtifactError(f"{out}: exists already; continue it with --resume, or choose another folder")
 
     def save(
         self, step: int, network: TrainedNetwork, optimizer: torch.optim.Optimizer, tokenizer: Tokenizer,
@@ -75,12 +132,12 @@ class Checkpoints:
                 raise ArtifactError(f"{path}: cannot be written: {error}") from error
             tokenizer.save(partial / _TOKENIZER)
             if isinstance(noise, NoiseTable):
-                noise.save(partial / _NOISE)
+                noise.save(partial / NOISE_TABLE)
             scaler = network.scaler.state_dict()  # empty but under fp16
             write_json(partial / _STATE, {"step": step, **asdict(self.identity), "scaler": scaler})
             _flush(partial)
         # Only now that the new one is whole: if the disk is full, nothing is lost.
-        for old in self._paths()[: -self._keep]:
+        for old in whole_checkpoints(self._folder)[: -self._keep]:
             if kept_step is None or old != self._path(kept_step):
                 shutil.rmtree(old)
         return path
@@ -94,7 +151,7 @@ class Checkpoints:
         """
         for partial in self._folder.glob(".step-*"):
             shutil.rmtree(partial)
-        paths = self._paths()
+        paths = whole_checkpoints(self._folder)
         if not paths:
             return None
         try:
@@ -118,16 +175,15 @@ class Checkpoints:
         # Zeros in front, because checkpoints are found in the order of their names.
         return self._folder / f"step-{step:08}"
 
-    def _paths(self) -> list[Path]:
-        return whole_checkpoints(self._folder)
-
     def _refuse_other_run(self, path: Path, state: dict[str, Any]) -> None:
         was = Config.from_dict(state["config"]).to_dict()  # under the names that settings have today
+        # How often it validates matters to a run that chooses its model by that.
+        matters = {"training.validate_every"} if self.identity.validation_set else set()
         differing = [
             f"{section}.{name} was {was[section][name]!r}, is {value!r}"
             for section, values in self.identity.config.items()
             for name, value in values.items()
-            if f"{section}.{name}" not in self._harmless() and was[section][name] != value
+            if f"{section}.{name}" not in _HARMLESS - matters and was[section][name] != value
         ]
         if state["data"] != self.identity.data:
             differing.append("the captions or images are others")
@@ -150,10 +206,6 @@ class Checkpoints:
             *([f"training.micro_batch {now} in place of {was}"] if was != now else []),
         )
 
-    def _harmless(self) -> frozenset[str]:
-        """List the settings that may change; how often it validates matters to a run that chooses by validation."""
-        return _HARMLESS if self.identity.validation_set is None else _HARMLESS - {"training.validate_every"}
-
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -167,10 +219,6 @@ class Checkpoint:
     def tokenizer(self) -> Tokenizer:
         """Read the tokenizer of the run."""
         return Tokenizer.load(self.path / _TOKENIZER)
-
-    def noise(self, working: Path, captions: int, text_length: int) -> NoiseTable:
-        """Copy the noise table to ``working`` and open it."""
-        return NoiseTable.restore(working, self.path / _NOISE, captions, text_length)
 
     def restore(self, network: TrainedNetwork, optimizer: torch.optim.Optimizer) -> Tensor:
         """Load weights and optimiser state in place; returns the running totals of the log.
@@ -215,9 +263,16 @@ class Checkpoint:
             raise ArtifactError(f"{self.path}: damaged, or of another model: {error}") from error
 
 
-def whole_checkpoints(run: Path) -> list[Path]:
-    """List the folders of the whole checkpoints of a run, oldest first."""
-    return sorted(path for path in run.glob("step-*") if (path / MANIFEST).is_file())
+def _refuse_others(identity: Identity, processes: Processes) -> None:
+    """Raise ConfigError if a process has other settings or data than the first."""
+    first, *others = processes.all_gather_object(asdict(identity))
+    for rank, other in enumerate(others, 1):
+        differing = [name for name, value in first.items() if other[name] != value]
+        if differing:
+            raise ConfigError(
+                f"process {rank} has another {' and '.join(differing)} than process 0: "
+                "every machine needs the same command, images and captions"
+            )
 
 
 def _flush(folder: Path) -> None:

@@ -1,9 +1,9 @@
-"""What a run trains on: images, their captions, which images show the same, and the order in which steps draw them."""
+"""What a run trains on: images, their captions, and which images show the same."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,6 @@ from textreid.errors import DataError, check_path, check_type
 Indices = npt.NDArray[np.int64]
 
 _LOST_CAPTIONS = frozenset({"empty", "no-words", "not-unicode"})
-_ORDER, _CAPTIONS = 0, 1  # separate streams of random numbers
 
 
 class Validation(Protocol):
@@ -78,6 +77,24 @@ class TrainingSet:
 
     def __len__(self) -> int:
         return len(self.image_index)
+
+    def refuse_overlap(self, validation: Validation) -> None:
+        """Compare the images and the people with those of a validation set.
+
+        Raises:
+            DataError: some are in both: figures would be those of a model that has seen them.
+        """
+        root = self.root.resolve()
+        images = set(validation.images)
+        shared = [f"{root}/{name}" for name in self.images if f"{root}/{name}" in images]
+        people = sorted(self.people.intersection(validation.people))
+        if shared or people:
+            found = (len(shared), "images", shared[0]) if shared else (len(people), "people", people[0][1])
+            raise DataError(
+                f"{found[0]} {found[1]}, {found[2]} for one, are in the training set and in the validation set, "
+                f"{validation.name}; validate on others, or take them out of the training set "
+                "(textreid.evaluation.splits.split_for_training)"
+            )
 
 
 def captioned_images(images: Path | str, captions: Path | str) -> TrainingSet:
@@ -143,97 +160,3 @@ def annotated_people(benchmark: Benchmark) -> TrainingSet:
         fingerprint=fingerprint([[record.image, code, list(record.captions)] for record, code in described]),
         people=frozenset((str(benchmark.image_root.resolve()), record.identity) for record in benchmark.records),
     )
-
-
-def refuse_overlap(data: TrainingSet, validation: Validation) -> None:
-    """Compare the images and the people of a training set with those of a validation set.
-
-    Raises:
-        DataError: some are in both: figures would be those of a model that has seen them.
-    """
-    root = data.root.resolve()
-    images = set(validation.images)
-    shared = [f"{root}/{name}" for name in data.images if f"{root}/{name}" in images]
-    people = sorted(data.people.intersection(validation.people))
-    if shared or people:
-        found = (len(shared), "images", shared[0]) if shared else (len(people), "people", people[0][1])
-        raise DataError(
-            f"{found[0]} {found[1]}, {found[2]} for one, are in the training set and in the validation set, "
-            f"{validation.name}; validate on others, or take them out of the training set "
-            "(textreid.evaluation.splits.split_for_training)"
-        )
-
-
-class Draw(NamedTuple):
-    """What one step trains on: ``B`` images and ``T`` of their captions."""
-
-    images: Indices  # (B,) indices of images
-    caption_index: Indices  # (T,) indices of captions
-    image_index: Indices  # (T,) which of the B images each caption belongs to, ascending
-
-
-class Sampler:
-    """Order of an epoch, in batches whose sizes differ by at most one: a pure function of the seed and the step.
-
-    So a run can go on from any step.
-    Under ``pair`` an epoch sees every (image, caption) pair once. Under ``image`` it sees every image once, each with
-    ``captions_per_image`` of its captions (all, if it has fewer), drawn anew per epoch without replacement.
-    """
-
-    def __init__(
-        self,
-        image_index: Indices,
-        batch_size: int,
-        epoch_unit: Literal["pair", "image"],
-        captions_per_image: int,
-        seed: int,
-    ) -> None:
-        self._image_index = image_index  # (N,) image of each caption
-        # Other kinds of sort order equal values differently on different CPUs, and so would the draws.
-        self._by_image = np.argsort(image_index, kind="stable")  # captions, grouped by image
-        self._images, self._starts, self._counts = np.unique(
-            image_index[self._by_image], return_index=True, return_counts=True
-        )
-        self._batch_size = batch_size
-        self._epoch_unit = epoch_unit
-        self._captions_per_image = captions_per_image
-        self._seed = seed
-        self._order: tuple[int, Indices] = (-1, np.empty(0, dtype=np.int64))
-
-    @property
-    def units(self) -> int:
-        """Pairs or images an epoch sees."""
-        return len(self._image_index) if self._epoch_unit == "pair" else len(self._images)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches an epoch is cut into."""
-        return -(-self.units // self._batch_size)
-
-    def draw(self, step: int) -> Draw:
-        """Draw what step ``step`` (from 0) trains on."""
-        epoch, batch = divmod(step, self.steps_per_epoch)
-        # Equal parts and no short rest: a small last batch would have few negatives to contrast with.
-        low, high = (self.units * edge // self.steps_per_epoch for edge in (batch, batch + 1))
-        drawn = self._epoch_order(epoch)[low:high]
-        if self._epoch_unit == "pair":
-            return Draw(self._image_index[drawn], drawn, np.arange(len(drawn)))
-        return self._draw_captions(drawn, np.random.default_rng((self._seed, step, _CAPTIONS)))
-
-    def _epoch_order(self, epoch: int) -> Indices:
-        # All steps of an epoch share one permutation, which would take too long to draw for each of them.
-        if self._order[0] != epoch:
-            rng = np.random.default_rng((self._seed, epoch, _ORDER))
-            self._order = (epoch, rng.permutation(self.units))
-        return self._order[1]
-
-    def _draw_captions(self, drawn: Indices, rng: np.random.Generator) -> Draw:
-        """Draw captions of the images at positions ``drawn`` in the list of distinct images."""
-        counts = self._counts[drawn]
-        image_index = np.repeat(np.arange(len(drawn)), counts)
-        rank = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # 0, 1, … within each image
-        candidates = self._by_image[self._starts[drawn][image_index] + rank]
-        # Shuffle the captions within each image, then keep the first few of each.
-        shuffled = np.lexsort((rng.random(len(image_index)), image_index))
-        kept = shuffled[rank < self._captions_per_image]
-        return Draw(self._images[drawn], candidates[kept], image_index[kept])

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from textreid.config import LossConfig
-from textreid.training.loader import Batch, MicroBatch
+from textreid.training.batch import Batch, MicroBatch
 from textreid.training.losses import contrastive_losses, id_loss, known_labels, mlm
 from textreid.training.masking import MaskedTokens, WordScorer
 from textreid.training.network import Outputs, TrainedNetwork

@@ -1,10 +1,12 @@
-"""Batches: tokenised captions in compact arrays, and images decoded ahead of the step that needs them."""
+"""From a training set to batches: which images and captions a step draws, their tokens and their pixels.
+
+Captions are tokenised once, into compact arrays; images are decoded ahead of the step that needs them.
+"""
 
 import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -12,123 +14,89 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from torch import Tensor
 
-from textreid.errors import CaptionError, DataError, ImageError
-from textreid.images import Interpolation, map_ahead, read_pixels
+from textreid.artifacts import fingerprint
+from textreid.config import Config, ModelConfig, TrainingConfig
+from textreid.errors import CaptionError, ConfigError, DataError, ImageError
+from textreid.images import map_ahead, read_pixels
 from textreid.listing import name_on_disk
-from textreid.models.device import to_device
 from textreid.models.tokenizer import Tokenizer
-from textreid.training.dataset import Draw, Indices, Sampler
-from textreid.training.processes import Processes
+from textreid.runlog import RunLog
+from textreid.training.batch import Batch
+from textreid.training.dataset import Indices, TrainingSet
+from textreid.training.optimizer import warmup_steps
+from textreid.training.processes import Processes, local_processes
 
 UNREADABLE_SHARE = 0.01  # of the images; above it a run fails
+_ORDER, _CAPTIONS = 0, 1  # streams of random numbers of the sampler, apart from that of the steps
 _CHUNK = 20_000  # captions tokenised at once
 _CACHE_SHARE = 4  # "auto" caches images that take up to 1 / this of the free memory
 _MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
-class MicroBatch(NamedTuple):
-    """Neighbours in a batch: ``b`` images and all of their ``t`` captions.
+class Draw(NamedTuple):
+    """What one step trains on: ``B`` images and ``T`` of their captions."""
 
-    Attributes:
-        images, captions: where they stand among the B images and the T captions of the batch.
-        pixels: (b, 3, H, W).
-        ids: (t, L) of the captions as they are written, unmasked.
-        lengths: (t,) on the CPU.
-        image_index: (t,) position of each caption's image among these b.
-        is_word: (t, L).
+    images: Indices  # (B,) indices of images
+    caption_index: Indices  # (T,) indices of captions
+    image_index: Indices  # (T,) which of the B images each caption belongs to, ascending
+
+
+class Sampler:
+    """Order of an epoch, in batches whose sizes differ by at most one: a pure function of the seed and the step.
+
+    So a run can go on from any step.
+    Under ``pair`` an epoch sees every (image, caption) pair once. Under ``image`` it sees every image once, each with
+    ``captions_per_image`` of its captions (all, if it has fewer), drawn anew per epoch without replacement.
     """
 
-    images: slice
-    captions: slice
-    pixels: Tensor
-    ids: Tensor
-    lengths: Tensor
-    image_index: Tensor
-    is_word: Tensor
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one step trains on, from the loader to the losses: ``B`` images and ``T`` captions of up to ``L`` tokens.
-
-    Every process knows the captions of the whole batch, and has the pixels of its own share of the images.
-
-    Attributes:
-        pixels: (b, 3, H, W) of this process' b images: uint8 as they are read, float32 once they are augmented.
-        first: position of the first of these b among the B.
-        shares: (processes,) how many images each process has; their sum is B.
-        images: (B,) index of each image in the training set.
-        labels: (B,) images with equal labels show the same.
-        image_index: (T,) position in the batch of each caption's image, ascending.
-        caption_index: (T,) index of each caption in the training set.
-        caption_edges: (B + 1,) the captions of image ``i`` are those from ``caption_edges[i]`` up to the next edge.
-        ids: (T, L) token ids, padded with 0.
-        is_word: (T, L) true for tokens other than start, end and padding.
-        lengths: (T,) tokens, start and end included; on the CPU, so that sizes never wait for a device.
-        micro_size: images that a process takes in one pass; 0 for its whole share.
-        processes: of the run.
-    """
-
-    pixels: Tensor
-    first: int
-    shares: Indices
-    images: Indices
-    labels: Tensor
-    image_index: Tensor
-    caption_index: Indices
-    caption_edges: Indices
-    ids: Tensor
-    is_word: Tensor
-    lengths: Tensor
-    micro_size: int
-    processes: Processes
-
-    def to(self, device: torch.device) -> Self:
-        """Return the batch with its tensors on ``device``, all but ``lengths``."""
-        return replace(
-            self,
-            pixels=to_device(self.pixels, device),
-            labels=to_device(self.labels, device),
-            image_index=to_device(self.image_index, device),
-            ids=to_device(self.ids, device),
-            is_word=to_device(self.is_word, device),
+    def __init__(self, image_index: Indices, config: TrainingConfig) -> None:
+        self._image_index = image_index  # (N,) image of each caption
+        # Other kinds of sort order equal values differently on different CPUs, and so would the draws.
+        self._by_image = np.argsort(image_index, kind="stable")  # captions, grouped by image
+        self._images, self._starts, self._counts = np.unique(
+            image_index[self._by_image], return_index=True, return_counts=True
         )
+        self._config = config
+        self._order: tuple[int, Indices] = (-1, np.empty(0, dtype=np.int64))
 
     @property
-    def own_images(self) -> slice:
-        """The images of this process, among the B."""
-        return slice(self.first, self.first + len(self.pixels))
+    def units(self) -> int:
+        """Pairs or images an epoch sees."""
+        return len(self._image_index) if self._config.epoch_unit == "pair" else len(self._images)
 
     @property
-    def fits(self) -> bool:
-        """Tell whether every process takes its share in one pass: processes that wait for each other must agree."""
-        return not self.micro_size or int(self.shares.max()) <= self.micro_size
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch is cut into."""
+        return -(-self.units // self._config.batch_size)
 
-    def micro_batches(self) -> list[MicroBatch]:
-        """Cut this process' share into what it takes in one pass each; at least one, maybe of nothing."""
-        own = self.own_images
-        size = self.micro_size or max(1, len(self.pixels))
-        # A process without images takes part all the same: the others wait for its gradients.
-        starts = range(own.start, own.stop, size) or [own.start]
-        return [self._micro_batch(start, min(start + size, own.stop)) for start in starts]
+    def draw(self, step: int) -> Draw:
+        """Draw what step ``step`` (from 0) trains on."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        # Equal parts and no short rest: a small last batch would have few negatives to contrast with.
+        low, high = (self.units * edge // self.steps_per_epoch for edge in (batch, batch + 1))
+        drawn = self._epoch_order(epoch)[low:high]
+        if self._config.epoch_unit == "pair":
+            return Draw(self._image_index[drawn], drawn, np.arange(len(drawn)))
+        return self._draw_captions(drawn, np.random.default_rng((self._config.seed, step, _CAPTIONS)))
 
-    def _micro_batch(self, low: int, high: int) -> MicroBatch:
-        images, captions = slice(low, high), slice(*self.caption_edges[[low, high]].tolist())
-        return MicroBatch(
-            images, captions, self.pixels[low - self.first : high - self.first], self.ids[captions],
-            self.lengths[captions], self.image_index[captions] - low, self.is_word[captions],
-        )  # fmt: skip
+    def _epoch_order(self, epoch: int) -> Indices:
+        # All steps of an epoch share one permutation, which would take too long to draw for each of them.
+        if self._order[0] != epoch:
+            rng = np.random.default_rng((self._config.seed, epoch, _ORDER))
+            self._order = (epoch, rng.permutation(self.units))
+        return self._order[1]
 
-    def gather_images(self, rows: Tensor) -> Tensor:
-        """Return the rows (B, ...) of all processes' images, of the ``rows`` (b, ...) of this process."""
-        return self.processes.all_gather(rows, self.shares.tolist())
-
-    def gather_captions(self, rows: Tensor) -> Tensor:
-        """Return the rows (T, ...) of all processes' captions, of the ``rows`` (t, ...) of this process."""
-        ends = self.caption_edges[np.cumsum(self.shares)]
-        return self.processes.all_gather(rows, np.diff(ends, prepend=0).tolist())
+    def _draw_captions(self, drawn: Indices, rng: np.random.Generator) -> Draw:
+        """Draw captions of the images at positions ``drawn`` in the list of distinct images."""
+        counts = self._counts[drawn]
+        image_index = np.repeat(np.arange(len(drawn)), counts)
+        rank = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # 0, 1, … within each image
+        candidates = self._by_image[self._starts[drawn][image_index] + rank]
+        # Shuffle the captions within each image, then keep the first few of each.
+        shuffled = np.lexsort((rng.random(len(image_index)), image_index))
+        kept = shuffled[rank < self._config.captions_per_image]
+        return Draw(self._images[drawn], candidates[kept], image_index[kept])
 
 
 @dataclass(frozen=True)
@@ -154,28 +122,28 @@ class TokenizedCaptions:
         ids[not_padding] = self.tokens[(self.offsets[captions][:, None] + columns)[not_padding]]
         return ids, lengths
 
+    @classmethod
+    def encode(cls, captions: pa.LargeStringArray, tokenizer: Tokenizer) -> Self:
+        """Encode Arrow strings, in bounded memory.
 
-def tokenize(captions: pa.LargeStringArray, tokenizer: Tokenizer) -> TokenizedCaptions:
-    """Encode Arrow strings, in bounded memory.
-
-    Raises:
-        CaptionError: a caption has no token.
-    """
-    # The 49,408 ids of CLIP fit into 16 bits, a quarter of what int64 takes for millions of captions.
-    small = np.uint16 if tokenizer.vocabulary_size <= 1 << 16 else np.uint32
-    parts: list[npt.NDArray[np.unsignedinteger]] = []
-    lengths: list[Indices] = []
-    truncated = 0
-    for start in range(0, len(captions), _CHUNK):
-        batch = tokenizer.encode(captions.slice(start, _CHUNK).to_pylist())
-        wordless = np.flatnonzero(batch.lengths <= 2)  # only start and end
-        if wordless.size:
-            raise CaptionError(f"caption {str(captions[start + int(wordless[0])])!r} has no word to learn from")
-        parts.append(batch.ids[np.arange(batch.ids.shape[1]) < batch.lengths[:, None]].astype(small))
-        lengths.append(batch.lengths)
-        truncated += batch.truncated
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
-    return TokenizedCaptions(np.concatenate(parts), offsets, truncated)
+        Raises:
+            CaptionError: a caption has no token.
+        """
+        # The 49,408 ids of CLIP fit into 16 bits, a quarter of what int64 takes for millions of captions.
+        small = np.uint16 if tokenizer.vocabulary_size <= 1 << 16 else np.uint32
+        parts: list[npt.NDArray[np.unsignedinteger]] = []
+        lengths: list[Indices] = []
+        truncated = 0
+        for start in range(0, len(captions), _CHUNK):
+            batch = tokenizer.encode(captions.slice(start, _CHUNK).to_pylist())
+            wordless = np.flatnonzero(batch.lengths <= 2)  # only start and end
+            if wordless.size:
+                raise CaptionError(f"caption {str(captions[start + int(wordless[0])])!r} has no word to learn from")
+            parts.append(batch.ids[np.arange(batch.ids.shape[1]) < batch.lengths[:, None]].astype(small))
+            lengths.append(batch.lengths)
+            truncated += batch.truncated
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+        return cls(np.concatenate(parts), offsets, truncated)
 
 
 class ImageStore:
@@ -190,32 +158,18 @@ class ImageStore:
         DataError: more than 1 % of the images are missing.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        names: Sequence[str],
-        height: int,
-        width: int,
-        interpolation: Interpolation = "bicubic",
-        reduced_decoding: bool = True,
-    ) -> None:
-        self.sizes = [_file_size(root / name) for name in names]
-        self.names = tuple(
-            name if size >= 0 else name_on_disk(root, name) for name, size in zip(names, self.sizes, strict=True)
-        )
+    def __init__(self, root: Path, names: Sequence[str], config: ModelConfig) -> None:
+        found = [_find(root, name) for name in names]
+        self.names, self.sizes = tuple(name for name, _ in found), [size for _, size in found]
         self.quarantined: dict[int, str] = {}
-        self._told: set[int] = set()
+        self._logged: set[int] = set()
         self._root = root
-        self._shape = (3, height, width)
-        self._read_pixels = partial(
-            read_pixels, height=height, width=width, interpolation=interpolation, reduced_decoding=reduced_decoding
-        )
+        self._config = config
+        self._shape = (3, config.image_height, config.image_width)
         self._cache: npt.NDArray[np.uint8] | None = None
-        for index, (given, found) in enumerate(zip(names, self.names, strict=True)):
-            if found != given:
-                self.sizes[index] = _file_size(root / found)
-            if self.sizes[index] < 0:
-                self.quarantine(index, f"{root / self.names[index]}: no such file")
+        for index, (name, size) in enumerate(found):
+            if size < 0:
+                self.quarantine(index, f"{root / name}: no such file")
 
     @property
     def bytes_decoded(self) -> int:
@@ -257,7 +211,10 @@ class ImageStore:
         if index in self.quarantined:
             return None
         try:
-            return self._read_pixels(self._root / self.names[index])
+            return read_pixels(
+                self._root / self.names[index], *self._shape[1:], self._config.interpolation,
+                reduced_decoding=self._config.reduced_decoding,
+            )  # fmt: skip
         except ImageError as error:
             self.quarantine(index, str(error))
             return None
@@ -279,8 +236,8 @@ class ImageStore:
     def newly_quarantined(self) -> dict[str, str]:
         """Return what is wrong, by name, with the images that were quarantined since this was asked last."""
         # A copy, because threads that read ahead may add to it meanwhile.
-        found = {index: reason for index, reason in list(self.quarantined.items()) if index not in self._told}
-        self._told.update(found)
+        found = {index: reason for index, reason in list(self.quarantined.items()) if index not in self._logged}
+        self._logged.update(found)
         return {self.names[index]: reason for index, reason in found.items()}
 
     def restore_quarantine(self, reasons: dict[str, str]) -> None:
@@ -288,14 +245,17 @@ class ImageStore:
         for index, name in enumerate(self.names if reasons else ()):
             if name in reasons:
                 self.quarantine(index, reasons[name])
-                self._told.add(index)
+                self._logged.add(index)
 
 
-def _file_size(path: Path) -> int:
+def _find(root: Path, name: str) -> tuple[str, int]:
+    """Return the name that an image has on disk, and the size of its file in bytes; -1 where it is missing."""
     try:
-        return path.stat().st_size
+        return name, (root / name).stat().st_size
     except OSError:
-        return -1
+        # Only now: nearly all names are as given, and another look at a million files takes seconds.
+        path = root / (found := name_on_disk(root, name))
+        return found, path.stat().st_size if path.exists() else -1
 
 
 def should_cache(choice: Literal["auto", "on", "off"], needed: int) -> bool:
@@ -317,48 +277,98 @@ def _free_memory() -> int:
         return 0
 
 
-class _Reading(NamedTuple):
-    draw: Draw
-    pixels: npt.NDArray[np.uint8]  # of this process' images that are readable
-    readable: npt.NDArray[np.bool_]  # which of this process' images are
+def _refuse_unfit(config: Config, sampler: Sampler, identities: int, processes: int) -> None:
+    """Raise ConfigError with every setting that does not fit the data."""
+    training, found = config.training, []
+    steps = training.epochs * sampler.steps_per_epoch
+    if training.batch_size > sampler.units:
+        found.append(
+            f"training.batch_size: {training.batch_size}, but an epoch has only {sampler.units} "
+            f"{training.epoch_unit}s; set it to {sampler.units} or less"
+        )
+    if training.batch_size < processes:
+        found.append(f"training.batch_size: {training.batch_size}, but {processes} processes share it")
+    if (warmup := warmup_steps(config.optimizer, sampler.steps_per_epoch)) >= steps:
+        cause = "min_warmup_steps" if warmup == config.optimizer.min_warmup_steps else "warmup_epochs"
+        found.append(
+            f"optimizer.{cause}: a warm-up of {warmup} steps leaves nothing of the {steps} of this run; "
+            f"raise training.epochs above {warmup // sampler.steps_per_epoch}, or lower it"
+        )
+    if config.losses.weights().keys() == {"id"} and not identities:
+        found.append("losses.id: the only loss, but the data has no identities; set losses.sdm=1")
+    if found:
+        raise ConfigError("; ".join(found))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Loader:
-    """Source of the batches of a run.
+    """Source of the batches of a run: a training set, made ready.
 
     Attributes:
+        data: the training set.
         sampler: draws the images and captions of each step.
-        images: their pixels.
-        captions: their tokens.
-        labels: (I,) of all images of the training set.
+        images: pixels of its images.
+        fingerprint: equal for equal captions, labels and image files.
+        captions: tokens of its captions, from `tokenize` on.
         micro_size: as a `Batch` has it.
         processes: of the run.
     """
 
+    data: TrainingSet
     sampler: Sampler
     images: ImageStore
-    captions: TokenizedCaptions
-    labels: Indices
+    fingerprint: str
     micro_size: int
     processes: Processes
+    captions: TokenizedCaptions = field(init=False)
+
+    @classmethod
+    def from_data(cls, data: TrainingSet, config: Config, processes: Processes) -> Self:
+        """Prepare the order of ``data`` and find its image files.
+
+        Raises:
+            ConfigError: settings do not fit the data.
+            DataError: more than 1 % of the images are missing.
+        """
+        sampler = Sampler(data.image_index, config.training)
+        _refuse_unfit(config, sampler, data.identities, processes.count)
+        images = ImageStore(data.root, data.images, config.model)
+        # Names and sizes stand for the contents of image files, which would take long to read.
+        whole = fingerprint([data.fingerprint, list(images.names), images.sizes])
+        return cls(data, sampler, images, whole, config.training.micro_batch, processes)
+
+    def tokenize(self, tokenizer: Tokenizer) -> None:
+        """Encode the captions; raises CaptionError if one has no token."""
+        self.captions = TokenizedCaptions.encode(self.data.captions, tokenizer)
+
+    def cache_images(self, config: TrainingConfig, log: RunLog) -> None:
+        """Read all images once and keep them, if the memory allows.
+
+        Raises:
+            DataError: more than 1 % of the images are unreadable.
+        """
+        # Each process on this machine keeps a cache of its own.
+        if should_cache(config.cache_images, self.images.bytes_decoded * local_processes()):
+            with log.progress("read images", len(self.images.names), unit="images"):
+                self.images.fill_cache(config.workers, log.advance)
 
     def batches(self, steps: range, workers: int, device: torch.device) -> Generator[Batch]:
         """Yield the batches of ``steps`` on ``device``; ``workers`` threads read images ahead of their use."""
         draws = map(self.sampler.draw, steps)
         # Closed with this generator, so that no thread reads on after a stop.
         with closing(map_ahead(self._read, draws, workers, workers + 1)) as readings:
-            for reading in readings:
-                yield self._assemble(reading).to(device)
+            for draw, pixels, readable in readings:
+                yield self._assemble(draw, pixels, readable).to(device)
 
-    def _read(self, draw: Draw) -> _Reading:
-        return _Reading(draw, *self.images.read(draw.images[self.processes.slice_of(len(draw.images))]))
+    def _read(self, draw: Draw) -> tuple[Draw, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        return draw, *self.images.read(draw.images[self.processes.slice_of(len(draw.images))])
 
-    def _assemble(self, reading: _Reading) -> Batch:
-        draw, processes = reading.draw, self.processes
+    def _assemble(self, draw: Draw, pixels: npt.NDArray[np.uint8], own_readable: npt.NDArray[np.bool_]) -> Batch:
+        """Make the batch of a draw, from the pixels of this process' images and whether each could be read."""
+        processes = self.processes
         # A process knows of its own share only and votes true on the rest; what all vote for stays.
         readable = np.ones(len(draw.images), dtype=bool)
-        readable[processes.slice_of(len(readable))] = reading.readable
+        readable[processes.slice_of(len(readable))] = own_readable
         readable = processes.all_true(readable)
         for index in draw.images[~readable].tolist():
             self.images.quarantine(index, f"{self.images.names[index]}: another process could not read it")
@@ -371,11 +381,11 @@ class Loader:
         shares = np.array([int(readable[part].sum()) for part in processes.slices_of(len(readable))])
         images = draw.images[readable]
         return Batch(
-            pixels=torch.from_numpy(reading.pixels),
+            pixels=torch.from_numpy(pixels),
             first=int(shares[: processes.rank].sum()),
             shares=shares,
             images=images,
-            labels=torch.from_numpy(self.labels[images]),
+            labels=torch.from_numpy(self.data.labels[images]),
             image_index=torch.from_numpy(image_index),
             caption_index=caption_index,
             # searchsorted needs `image_index` to ascend, as `Draw` has it.

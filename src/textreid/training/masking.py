@@ -5,15 +5,14 @@ A *word* is a token other than start, end and padding; ``is_word`` (B, T) is tru
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the usual name)
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from textreid.training.loader import MicroBatch
-    from textreid.training.network import Outputs, TrainedNetwork
+from textreid.training.batch import MicroBatch
+from textreid.training.network import Outputs, TrainedNetwork
 
 _KEEP_SHARE, _RANDOM_SHARE = 0.1, 0.1  # of the chosen tokens; the others become the mask token
 _BISECTIONS = 50
@@ -36,7 +35,7 @@ class WordScorer(Protocol):
     It is asked once for each micro-batch, between its forward pass and the change of the weights.
     """
 
-    def noise(self, network: "TrainedNetwork", batch: "MicroBatch", outputs: "Outputs") -> Tensor:
+    def noise(self, network: TrainedNetwork, batch: MicroBatch, outputs: Outputs) -> Tensor:
         """Return the noise (t, L) of each word of the full captions, float32; 0 where there is no word.
 
         Args:
@@ -59,7 +58,7 @@ class PatchScorer:
     layer: int
 
     @torch.no_grad()
-    def noise(self, network: "TrainedNetwork", batch: "MicroBatch", outputs: "Outputs") -> Tensor:
+    def noise(self, network: TrainedNetwork, batch: MicroBatch, outputs: Outputs) -> Tensor:
         """Compare the full captions, encoded up to the layer, with the patches that the forward pass has left."""
         if not len(batch.ids):
             return batch.is_word.float()

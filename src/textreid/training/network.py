@@ -1,12 +1,13 @@
 """What a run trains: the dual encoder, and the heads that its losses need and the exported model does without."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from textreid.config import LossConfig
-from textreid.models import DualEncoder
+from textreid.config import Config, LossConfig
+from textreid.models import DualEncoder, initialize
 from textreid.models.device import Device
 
 ENCODER = "encoder."  # begins the name of every parameter that is not a head's
@@ -89,6 +90,17 @@ class TrainedNetwork(nn.Module):
         length, index, word = ids.new_tensor([3]), ids.new_tensor([0]), torch.tensor([[False, True, False]])
         outputs: Outputs = self(blank, ids, length, index, word.to(pixels.device))
         return Outputs(*(rows[:0] for rows in outputs))
+
+
+def build_network(config: Config, identities: int, compute: Device, from_weights: bool) -> TrainedNetwork:
+    """Build the network of a run on the CPU; without ``from_weights`` at random, to be given its weights later."""
+    model, training = config.model, config.training
+    encoder = initialize(model if from_weights else replace(model, weights=None), training.seed)
+    if training.activation_checkpointing:
+        encoder.recompute_layers()
+    if training.compile:
+        encoder.compile_layers()
+    return TrainedNetwork(encoder, config.losses, identities, training.seed, config.masking.layer, compute)
 
 
 def is_of_head(parameter: str) -> bool:

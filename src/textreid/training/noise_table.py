@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,13 @@ import torch
 from numpy.lib.format import open_memmap, write_array_header_1_0
 from torch import Tensor
 
+from textreid.config import MaskingConfig
 from textreid.errors import ArtifactError, TextReidError
 from textreid.models.device import AsyncCopy, to_device
+from textreid.training.batch import Batch
+from textreid.training.masking import PatchScorer, WordScorer
 
-if TYPE_CHECKING:
-    from textreid.training.loader import Batch
-
+NOISE_TABLE = "noise.npy"  # in the run folder, and in each checkpoint
 BINS = 50  # of a histogram over [0, 1]
 _BLOCK_ROWS = 1 << 16
 
@@ -33,12 +34,12 @@ class NoiseTable:
         self._values = values
         self._waiting: tuple[npt.NDArray[np.int64], AsyncCopy] | None = None
 
-    def probabilities(self, batch: "Batch") -> Tensor:
+    def probabilities(self, batch: Batch) -> Tensor:
         """Return the probabilities (T, L) of a batch, as `update` set them when its captions were met last."""
         values = torch.from_numpy(self.read(batch.caption_index, batch.ids.shape[1]))
         return to_device(batch.processes.broadcast(values), batch.ids.device)
 
-    def update(self, batch: "Batch", probabilities: Tensor) -> None:
+    def update(self, batch: Batch, probabilities: Tensor) -> None:
         """Set the probabilities (T, L) with which the captions of a batch are masked when they are met next."""
         self.write(batch.caption_index, probabilities)
 
@@ -145,11 +146,11 @@ class NoiseTable:
 class RemoteNoiseTable:
     """Stand-in for the `NoiseTable` of the first process in the others: it has the values told, and keeps none."""
 
-    def probabilities(self, batch: "Batch") -> Tensor:
+    def probabilities(self, batch: Batch) -> Tensor:
         """Return the probabilities (T, L) that the first process reads."""
         return to_device(batch.processes.broadcast(torch.empty(batch.ids.shape)), batch.ids.device)
 
-    def update(self, batch: "Batch", probabilities: Tensor) -> None:
+    def update(self, batch: Batch, probabilities: Tensor) -> None:
         """Do nothing: the first process has the same probabilities."""
 
 
@@ -159,9 +160,32 @@ class EqualNoise:
 
     probability: float
 
-    def probabilities(self, batch: "Batch") -> Tensor:
+    def probabilities(self, batch: Batch) -> Tensor:
         """Return the one probability, (T, L)."""
         return torch.full(batch.ids.shape, self.probability, device=batch.ids.device)
 
-    def update(self, batch: "Batch", probabilities: Tensor) -> None:
+    def update(self, batch: Batch, probabilities: Tensor) -> None:
         """Do nothing: the next epoch masks as this one."""
+
+
+def open_noise(
+    config: MaskingConfig, folder: Path, checkpoint: Path | None, captions: int, text_length: int, first: bool
+) -> tuple[NoiseTable | RemoteNoiseTable | EqualNoise, WordScorer | None]:
+    """Open the masking probabilities, and choose what scores the words: all that depends on the method of masking.
+
+    Args:
+        config: method, probability, layer.
+        folder: of the run, in which the table lies.
+        checkpoint: folder of the checkpoint that the run goes on from.
+        captions: of the training set.
+        text_length: the most tokens of a caption.
+        first: whether this process is the one that reads and writes the folder.
+    """
+    if config.method != "nam":
+        return EqualNoise(config.probability if config.method == "em" else 0.0), None
+    scorer, path = PatchScorer(config.layer), folder / NOISE_TABLE
+    if not first:
+        return RemoteNoiseTable(), scorer
+    if checkpoint:
+        return NoiseTable.restore(path, checkpoint / NOISE_TABLE, captions, text_length), scorer
+    return NoiseTable.create(path, captions, text_length, config.probability), scorer

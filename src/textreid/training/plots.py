@@ -1,6 +1,6 @@
 """Pictures of a run, drawn from its ``metrics.jsonl`` and nothing else."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from textreid.config import LOSSES
 from textreid.reporting.figures import COLOURS, new_figure, save_figure, style_axes
 from textreid.runlog import ABOUT, NOISE, read_records
-from textreid.training.diagnosis import chance_levels_of
+from textreid.training.runs import Records, chance_levels_of
 
-Records = Sequence[dict[str, Any]]
 _FEW = 30  # points that are marked one by one
 _FLATTEST = 0.1  # of its largest value: the least that an axis of losses spans, so that a flat loss looks flat
 _SELECTING = "R1"
@@ -47,7 +46,7 @@ def plot_run(metrics: Path) -> list[Path]:
 
 
 def _draw_losses(axes: Axes, records: Records) -> bool:
-    """The sum, its parts where there are several, and what each would be for a network that knows nothing."""
+    """Draw the sum, its parts where there are several, and what each would be for a network that knows nothing."""
     trained = _of(records, "train")
     parts = [name for name in LOSSES if any(name in record for record in trained)]
     names = ["loss", *parts] if len(parts) > 1 else ["loss"]
@@ -89,7 +88,7 @@ def _draw_mask_rate(axes: Axes, records: Records) -> bool:
 
 
 def _draw_noise(axes: Axes, records: Records) -> bool:
-    """A column an epoch: how the masking probabilities of all words are spread."""
+    """Draw a column an epoch: how the masking probabilities of all words are spread."""
     noted = _of(records, NOISE)
     if not noted:
         return False
@@ -112,12 +111,12 @@ def _draw_noise(axes: Axes, records: Records) -> bool:
 
 
 def _highest(counts: "np.ndarray[tuple[int, int], np.dtype[np.int64]]") -> int:
-    """The last bin that holds at least one word in a thousand in some epoch."""
+    """Find the last bin that holds at least one word in a thousand in some epoch."""
     return int(np.flatnonzero((counts >= 1e-3 * counts.sum(axis=0)).any(axis=1)).max())
 
 
 def _draw_validation(axes: Axes, records: Records) -> bool:
-    """Every figure, and the best of the one that can select the model."""
+    """Draw every figure, and the best of the one that can select the model."""
     validated = _of(records, "validation")
     names = dict.fromkeys(name for record in validated for name in record if name not in ABOUT)
     for name in names:
@@ -142,12 +141,12 @@ def _of(records: Iterable[dict[str, Any]], event: str) -> list[dict[str, Any]]:
 
 
 def _points(records: Records, name: str) -> list[tuple[int, float]]:
-    """(step, value) of a figure, where it was measured."""
+    """List (step, value) of a figure, where it was measured."""
     return [(record["step"], record[name]) for record in records if name in record]
 
 
 def _finish(axes: Axes, label: str, records: Records) -> None:
-    """What all curves over steps have in common: epochs above, a legend beside them if there are several."""
+    """Add what all curves over steps have in common: epochs above, a legend beside them if there are several."""
     axes.set(xlabel="step", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(axes.get_legend_handles_labels()[0]) > 1:

@@ -1,33 +1,78 @@
 """From settings and data to everything the training loop works on."""
 
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from textreid.artifacts import LOCK, fingerprint, locked, write_json
-from textreid.config import Config
-from textreid.errors import ArtifactError, ConfigError, ResumeError
-from textreid.models import Model, Tokenizer, initialize, load_model
+from textreid.artifacts import write_json
+from textreid.config import Config, ModelConfig
+from textreid.errors import ConfigError, TextReidError
+from textreid.models import Model, Tokenizer, load_model
 from textreid.models.device import Device, choose_device, refuse_to_compile
 from textreid.models.folder import training_text_of
 from textreid.runlog import LEFT_OUT, RunLog, read_records
-from textreid.training.checkpoint import Checkpoint, Checkpoints, Identity
-from textreid.training.dataset import Sampler, TrainingSet
-from textreid.training.diagnosis import Meters
-from textreid.training.loader import ImageStore, Loader, should_cache, tokenize
-from textreid.training.masking import PatchScorer, WordScorer
-from textreid.training.network import TrainedNetwork
-from textreid.training.noise_table import EqualNoise, NoiseTable, RemoteNoiseTable
-from textreid.training.optimizer import make_optimizer, warmup_steps
-from textreid.training.processes import Processes, local_processes, own_gpu
-from textreid.training.selection import Selection
+from textreid.training.checkpoint import Checkpoint, Checkpoints
+from textreid.training.dataset import TrainingSet
+from textreid.training.loader import Loader
+from textreid.training.masking import WordScorer
+from textreid.training.network import TrainedNetwork, build_network
+from textreid.training.noise_table import EqualNoise, NoiseTable, RemoteNoiseTable, open_noise
+from textreid.training.optimizer import make_optimizer
+from textreid.training.processes import Processes, own_gpu
+from textreid.training.runs import Selection
 
-_NOISE = "noise.npy"
 _DRAWS = 2  # stream of random numbers of the steps, apart from those of the sampler
+
+
+class Meters:
+    """Means of figures over the steps since the last line of the log.
+
+    Attributes:
+        names: of the figures.
+        sums: (names + 1,) of each figure, and of the steps; part of a checkpoint, so that the lines of the log
+            survive an interruption.
+    """
+
+    def __init__(self, names: Sequence[str], device: torch.device) -> None:
+        self.names = tuple(names)
+        self.sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=device)
+        self._images = 0
+        self._since = time.monotonic()
+
+    def add(self, figures: Mapping[str, Tensor], images: int) -> None:
+        """Add the figures of one step over ``images``, without waiting for the device; others than `names` are left."""
+        values = [figures[name].detach().double() for name in self.names]
+        self.sums += torch.stack([*values, torch.ones_like(values[0])])
+        self._images += images
+
+    def check(self, step: int) -> None:
+        """Raise TextReidError if a figure was not finite."""
+        # A sum stays NaN or infinite once a figure was, so that no step has to wait for a check of its own.
+        if not bool(self.sums.isfinite().all()):
+            raise TextReidError(
+                f"the loss is no longer finite at step {step}; lower optimizer.learning_rate "
+                "or set optimizer.clip_norm, and start again"
+            )
+
+    def take(self) -> dict[str, float]:
+        """Return the means, and images per second; begins anew."""
+        *sums, steps = self.sums.tolist()
+        means = {name: value / steps for name, value in zip(self.names, sums, strict=True)}
+        means["images_per_second"] = round(self._images / (time.monotonic() - self._since), 1)
+        self.sums.zero_()
+        self.restart_clock()
+        return means
+
+    def restart_clock(self) -> None:
+        """Leave what went before (an evaluation, a checkpoint) out of the images per second."""
+        self._images, self._since = 0, time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -35,7 +80,7 @@ class Run:
     """A run that is ready to take step ``start`` (from 0).
 
     Attributes:
-        folder: of the first process.
+        folder: of the run; only the first process reads and writes it.
         config: as it is used: without a loss that the data cannot serve.
         compute: device and precision.
         model: what is exported: the network's encoder with its tokenizer.
@@ -121,7 +166,7 @@ def prepare(
     validation_set: str | None = None,
     resume: bool = False,
     processes: Processes | None = None,
-    held: ExitStack | None = None,
+    stack: ExitStack | None = None,
 ) -> Run:
     """Read the data, build or restore the network; arguments and errors are those of `textreid.training.recipe.train`.
 
@@ -130,54 +175,57 @@ def prepare(
     Args:
         validation_set: its name; None where nothing will be validated.
         processes: of the run; alone when None.
-        held: keeps the lock of ``out``; without it, the folder is not locked.
+        stack: holds the lock of ``out``; without it, the folder is not locked.
     """
     processes = processes or Processes()
     if resume:  # without a shared disk, the other processes cannot read what the run was started with
         config = Config.from_dict(processes.all_gather_object(config.to_dict())[0])
     training = config.training
-    sampler = Sampler(
-        data.image_index, training.batch_size, training.epoch_unit, training.captions_per_image, training.seed
-    )
-    _refuse_unfit(config, data, sampler, validation_set, processes)
+    if training.select == "validation" and validation_set is None:
+        raise ConfigError(
+            "training.select: validation, but there is no validation set; give one, or set training.select=last"
+        )
+    loader = Loader.from_data(data, config, processes)
     compute = choose_device(training.precision, own_gpu())
     if training.compile:
         refuse_to_compile(compute.device)
-    model = config.model
-    images = ImageStore(
-        data.root, data.images, model.image_height, model.image_width, model.interpolation, model.reduced_decoding
+    checkpoints = Checkpoints(out, config, loader, compute, validation_set)
+    found, tokenizer, training_text, records = processes.on_rank0(
+        lambda: _open(config, loader, checkpoints, resume, log, stack)
     )
-    identity = _identify(config, data, images, compute, validation_set, processes)
-    _refuse_other_starts(processes, identity)
-    checkpoints = Checkpoints(out, training.keep_checkpoints, identity)
-    folder, found, tokenizer, records = processes.on_rank0(
-        lambda: _open(config, data, out, resume, checkpoints, log, held)
-    )
-    images.restore_quarantine(
+    loader.images.restore_quarantine(
         {name: why for record in records if record["event"] == LEFT_OUT for name, why in record["images"].items()}
     )
-    used = _as_used(config, data, tokenizer)
-    network = _build_network(used, data.identities, compute, found, processes).to(compute.device)
+    loader.tokenize(tokenizer)
+    used = replace(
+        config,
+        model=replace(config.model, vocabulary_size=tokenizer.vocabulary_size),
+        losses=config.losses if loader.data.identities else replace(config.losses, id=0.0),
+    )
+    # A checkpoint has its own weights: those that the run began with need not be at hand any more.
+    from_weights = processes.is_first and not found
+    network = build_network(used, loader.data.identities, compute, from_weights).to(compute.device)
     optimizer = make_optimizer(network, used.optimizer)
-    captions = tokenize(data.captions, tokenizer)
-    noise, scorer = _open_noise(used, out, found, len(data), tokenizer.text_length, processes)
-    meters = Meters(_figures(used, scorer), compute.device)
+    noise, scorer = open_noise(
+        used.masking, out, found.path if found else None, len(loader.data), tokenizer.text_length, processes.is_first
+    )
+    meters = Meters(("loss", *used.losses.weights(), "mask_rate", *(("noise",) if scorer else ())), compute.device)
     if found and found.scaler:
         network.scaler.load_state_dict(found.scaler)
-    # The others may not see the folder; `bring_together` sends them the weights and the moments.
+    # The others may not see the folder; `synchronize` sends them the weights and the moments.
     if processes.is_first:
         if found:
             meters.sums.copy_(found.restore(network, optimizer))
         write_json(out / "config.json", used.to_dict())
     return Run(
-        folder=Path(folder),
+        folder=out,
         config=used,
         compute=compute,
-        model=Model(network.encoder, tokenizer, training_text=_training_text(config, data, records)),
+        model=Model(network.encoder, tokenizer, training_text=training_text),
         network=network,
         ddp=network,
         optimizer=optimizer,
-        loader=Loader(sampler, images, captions, data.labels, training.micro_batch, processes),
+        loader=loader,
         noise=noise,
         scorer=scorer,
         meters=meters,
@@ -191,13 +239,8 @@ def prepare(
     )
 
 
-def bring_together(run: Run, log: RunLog) -> Run:
-    """Read the images that fit the memory, then bring all processes to the state of the first."""
-    images, training = run.loader.images, run.config.training
-    # Each process on this machine keeps a cache of its own.
-    if should_cache(training.cache_images, images.bytes_decoded * local_processes()):
-        with log.progress("read images", len(images.names), unit="images"):
-            images.fill_cache(training.workers, log.advance)
+def synchronize(run: Run) -> Run:
+    """Bring all processes to the state of the first, and join them for gradients."""
     run.processes.all_gather_object(None)  # some have read their data earlier
     run.processes.broadcast_moments(run.optimizer)
     ddp = run.processes.wrap(run.network)
@@ -212,141 +255,25 @@ def bring_together(run: Run, log: RunLog) -> Run:
     return replace(run, ddp=ddp)
 
 
-def _identify(
-    config: Config,
-    data: TrainingSet,
-    images: ImageStore,
-    compute: Device,
-    validation_set: str | None,
-    processes: Processes,
-) -> Identity:
-    # The tokenizer decides on the size of the vocabulary, and the data on the loss of identities: see `_as_used`.
-    settings = config.to_dict()
-    del settings["model"]["vocabulary_size"]
-    if not data.identities:
-        del settings["losses"]["id"]
-    return Identity(
-        config=settings,
-        # Names and sizes stand for the contents of image files, which would take long to read.
-        data=fingerprint([data.fingerprint, list(images.names), images.sizes]),
-        validation_set=validation_set if config.training.select == "validation" else None,
-        compute=f"{compute.device.type}, {compute.dtype}",
-        processes=processes.count,
-    )
-
-
-def _refuse_other_starts(processes: Processes, identity: Identity) -> None:
-    """Raise ConfigError if a process has other settings or data than the first."""
-    first, *others = processes.all_gather_object(asdict(identity))
-    for rank, other in enumerate(others, 1):
-        differing = [name for name, value in first.items() if other[name] != value]
-        if differing:
-            raise ConfigError(
-                f"process {rank} has another {' and '.join(differing)} than process 0: "
-                "every machine needs the same command, images and captions"
-            )
-
-
-def _build_network(
-    config: Config, identities: int, compute: Device, found: Checkpoint | None, processes: Processes
-) -> TrainedNetwork:
-    # A checkpoint has its own weights: those that the run began with need not be at hand any more.
-    elsewhere = found or not processes.is_first
-    model = replace(config.model, weights=None) if elsewhere else config.model
-    encoder = initialize(model, config.training.seed)
-    if config.training.activation_checkpointing:
-        encoder.recompute_layers()
-    if config.training.compile:
-        encoder.compile_layers()
-    return TrainedNetwork(encoder, config.losses, identities, config.training.seed, config.masking.layer, compute)
-
-
-def _refuse_unfit(
-    config: Config, data: TrainingSet, sampler: Sampler, validation_set: str | None, processes: Processes
-) -> None:
-    """Raise ConfigError with every setting that does not fit the data."""
-    training, found = config.training, []
-    steps = training.epochs * sampler.steps_per_epoch
-    if training.batch_size > sampler.units:
-        found.append(
-            f"training.batch_size: {training.batch_size}, but an epoch has only {sampler.units} "
-            f"{training.epoch_unit}s; set it to {sampler.units} or less"
-        )
-    if training.batch_size < processes.count:
-        found.append(f"training.batch_size: {training.batch_size}, but {processes.count} processes share it")
-    if (warmup := warmup_steps(config.optimizer, sampler.steps_per_epoch)) >= steps:
-        cause = "min_warmup_steps" if warmup == config.optimizer.min_warmup_steps else "warmup_epochs"
-        found.append(
-            f"optimizer.{cause}: a warm-up of {warmup} steps leaves nothing of the {steps} of this run; "
-            f"raise training.epochs above {warmup // sampler.steps_per_epoch}, or lower it"
-        )
-    if config.losses.weights().keys() == {"id"} and not data.identities:
-        found.append("losses.id: the only loss, but the data has no identities; set losses.sdm=1")
-    if training.select == "validation" and validation_set is None:
-        found.append(
-            "training.select: validation, but there is no validation set; give one, or set training.select=last"
-        )
-    if found:
-        raise ConfigError("; ".join(found))
-
-
-def _as_used(config: Config, data: TrainingSet, tokenizer: Tokenizer) -> Config:
-    """Return the settings with the tokenizer's vocabulary; without identities, without the loss that needs them."""
-    return replace(
-        config,
-        model=replace(config.model, vocabulary_size=tokenizer.vocabulary_size),
-        losses=config.losses if data.identities else replace(config.losses, id=0.0),
-    )
-
-
-def _figures(config: Config, scorer: WordScorer | None) -> tuple[str, ...]:
-    """Name what a step measures."""
-    return ("loss", *config.losses.weights(), "mask_rate", *(("noise",) if scorer else ()))
-
-
 def _open(
-    config: Config,
-    data: TrainingSet,
-    out: Path,
-    resume: bool,
-    checkpoints: Checkpoints,
-    log: RunLog,
-    held: ExitStack | None,
-) -> tuple[str, Checkpoint | None, Tokenizer, list[dict[str, Any]]]:
-    """Return the folder, the checkpoint to go on from, the tokenizer, and the records of the log up to there."""
-    _refuse_folder(out, resume)
-    if held:
-        out.mkdir(parents=True, exist_ok=True)
-        held.enter_context(locked(out, "another process trains here; wait until it is done, or choose another folder"))
-        _refuse_folder(out, resume)  # it may have come to be, and been given back, in between
-    found = checkpoints.newest() if resume else None
-    if resume and found is None:
-        log.say(f"{out}: stopped before its first checkpoint; starts from the beginning")
-    tokenizer = found.tokenizer() if found else _make_tokenizer(config, data)
-    # Later steps are taken again and would be in the log twice.
-    log.keep_until(found.step if found else -1)
-    return str(out), found, tokenizer, read_records(log.path) if found else []
+    config: Config, loader: Loader, checkpoints: Checkpoints, resume: bool, log: RunLog, stack: ExitStack | None
+) -> tuple[Checkpoint | None, Tokenizer, tuple[str, ...] | None, list[dict[str, Any]]]:
+    """Return the checkpoint to go on from, the tokenizer, what it has learned from, and the records up to there."""
+    found = checkpoints.open(resume, log, stack)
+    tokenizer = found.tokenizer() if found else _make_tokenizer(config.model, loader.data.captions)
+    records = read_records(log.path) if found else []
+    return found, tokenizer, _training_text(config, loader.data.sources, records), records
 
 
-def _refuse_folder(out: Path, resume: bool) -> None:
-    """Raise an error where a new run finds something, or one that shall go on finds none."""
-    if resume and not (out / "config.json").is_file():
-        raise ResumeError(f"{out}: no run to resume; start it without --resume")
-    # A lock is not a run: it may be left of one that was refused.
-    if not resume and out.exists() and (not out.is_dir() or any(path.name != LOCK for path in out.iterdir())):
-        raise ArtifactError(f"{out}: exists already; continue it with --resume, or choose another folder")
-
-
-def _make_tokenizer(config: Config, data: TrainingSet) -> Tokenizer:
-    model = config.model
+def _make_tokenizer(model: ModelConfig, captions: Iterable[object]) -> Tokenizer:
     if model.tokenizer == "clip":
         return Tokenizer.clip(model.text_length)
     if model.weights is not None:
         return load_model(model.weights).tokenizer.shortened(model.text_length)
-    return Tokenizer.learn(map(str, data.captions), model.vocabulary_size, model.text_length)
+    return Tokenizer.learn(map(str, captions), model.vocabulary_size, model.text_length)
 
 
-def _training_text(config: Config, data: TrainingSet, records: list[dict[str, Any]]) -> tuple[str, ...] | None:
+def _training_text(config: Config, sources: tuple[str, ...], records: list[dict[str, Any]]) -> tuple[str, ...] | None:
     """Name what the starting weights learned from, and who wrote the captions; None where the former is not known.
 
     A run that goes on has it in its log: the weights it began with need not be at hand any more.
@@ -355,18 +282,4 @@ def _training_text(config: Config, data: TrainingSet, records: list[dict[str, An
         if record["event"] == "start":
             return None if record["training_text"] is None else tuple(record["training_text"])
     before = training_text_of(config.model.weights)
-    return None if before is None else tuple(dict.fromkeys([*before, *data.sources]))
-
-
-def _open_noise(
-    config: Config, out: Path, found: Checkpoint | None, captions: int, length: int, processes: Processes
-) -> tuple[NoiseTable | RemoteNoiseTable | EqualNoise, WordScorer | None]:
-    """Open the masking probabilities, and choose what scores the words: all that depends on the method of masking."""
-    masking = config.masking
-    if masking.method != "nam":
-        return EqualNoise(masking.probability if masking.method == "em" else 0.0), None
-    if not processes.is_first:
-        return RemoteNoiseTable(), PatchScorer(masking.layer)
-    if found:
-        return found.noise(out / _NOISE, captions, length), PatchScorer(masking.layer)
-    return NoiseTable.create(out / _NOISE, captions, length, masking.probability), PatchScorer(masking.layer)
+    return None if before is None else tuple(dict.fromkeys([*before, *sources]))

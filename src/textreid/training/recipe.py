@@ -14,17 +14,17 @@ from textreid.interrupt import StopRequest
 from textreid.models import Model
 from textreid.runlog import NOISE, NoLog, RunLog, read_records
 from textreid.training.augmentation import augment_batch
-from textreid.training.card import introduce, tell_left_out, write_card
-from textreid.training.dataset import TrainingSet, Validation, refuse_overlap
-from textreid.training.diagnosis import ADVICE, diagnose
+from textreid.training.batch import Batch
+from textreid.training.card import log_left_out, log_start, write_card
+from textreid.training.dataset import TrainingSet, Validation
 from textreid.training.gradcache import forward_backward
-from textreid.training.loader import Batch
 from textreid.training.masking import mask_tokens, masking_probabilities
 from textreid.training.noise_table import NoiseTable
 from textreid.training.optimizer import learning_rate, optimizer_step, warmup_steps
 from textreid.training.plots import plot_run
-from textreid.training.preparation import Run, bring_together, prepare
+from textreid.training.preparation import Run, prepare, synchronize
 from textreid.training.processes import processes_of_run
+from textreid.training.runs import ADVICE, diagnose
 
 _STOPPING = "stopping after this step; once more stops at once and loses what came after the last checkpoint"
 
@@ -74,15 +74,16 @@ def train(
     if validation is not None and not hasattr(validation, "measure"):
         raise ArgumentError(f"validation: expected one of textreid.evaluation.splits, not {in_short(validation)}")
     config, out = config.checked(), Path(out)
-    with processes_of_run(config.training.timeout) as processes, ExitStack() as held:
+    with processes_of_run(config.training.timeout) as processes, ExitStack() as stack:
         log = (log or RunLog(out)) if processes.is_first else NoLog(out)
         if validation:
-            refuse_overlap(data, validation)
+            data.refuse_overlap(validation)
         name = validation.name if validation else None
-        run = prepare(config, data, out, log, validation_set=name, resume=resume, processes=processes, held=held)
-        introduce(run, data, log)
-        run = bring_together(run, log)
-        tell_left_out(run.loader.images, run.start, log)
+        run = prepare(config, data, out, log, validation_set=name, resume=resume, processes=processes, stack=stack)
+        log_start(run, log)
+        run.loader.cache_images(run.config.training, log)
+        run = synchronize(run)
+        log_left_out(run.loader.images, run.start, log)
         batches = run.loader.batches(range(run.start, run.steps), config.training.workers, run.compute.device)
         reached = run.start
         with (
@@ -158,7 +159,7 @@ def _evaluate_and_save_alone(
     """Validate, note what ends with an epoch, write a checkpoint where it is time or the model is the best so far."""
     # Before the checkpoint: the selection says which of the old ones must stay.
     best = _validate(run, validation, step, log) if validation else False
-    tell_left_out(run.loader.images, step, log)
+    log_left_out(run.loader.images, step, log)
     if ending:
         _end_epoch(run, step, log)
     if saving or best:
