@@ -35,7 +35,7 @@ _MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 class Draw(NamedTuple):
-    """What one step trains on: ``B`` images and ``T`` of their captions."""
+    """Indices that one step draws: ``B`` images and ``T`` of their captions."""
 
     images: Indices  # (B,) indices of images
     caption_index: Indices  # (T,) indices of captions
