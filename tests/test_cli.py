@@ -5,12 +5,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO
 
 import pytest
 import typer
 
 from textreid import __version__
+from textreid.captions.table import CaptionRow, write_captions
 from textreid.cli.app import app
 from textreid.cli.usage import EXAMPLES
 
@@ -93,8 +95,15 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str]) -> None:
         ("search q --images . --to 3", "No such option: --to; did you mean --top?"),
         ("search q -images .", "No such option: -images; did you mean --images?"),
         ("search q -images=.", "No such option: -images; did you mean --images?"),
-        ("search q --gallery .", "No such option: --gallery; known: --images, --top, "),
-        ("search q -n 3 --images .", "No such option: -n; known: --images, --top, "),
+        ("search q --gallery .", "No such option: --gallery; did you mean --images?"),
+        ("search q --folder .", "No such option: --folder; did you mean --images?"),
+        ("search q -n 3 --images .", "No such option: -n; did you mean --top?"),
+        ("search q -x 3 --images .", "No such option: -x; known: --images, --top, "),
+        ("search q --images . --output f.png", "No such option: --output; did you mean --sheet?"),
+        ("search q --images . --format json", "No such option: --format; did you mean --json?"),
+        ("evaluate --model tiny", "No such option: --model; MODELS stands there without it"),
+        ("caption . --model describe", "No such option: --model; did you mean --mllm?"),
+        ("synthesize p --people 3", "No such option: --people; did you mean --identities?"),
         ("search q --images . --top", "Option '--top' requires an argument."),
         ("search q", "Missing option '--images'."),
         ("caption --images . --out x", "No such option: --images; IMAGES stands there without it"),
@@ -131,7 +140,34 @@ def test_every_command_has_an_example_that_it_can_read() -> None:
     assert "Example: textreid search" in textreid("search", "-h").stdout
 
 
+def test_a_group_without_its_command_names_those_it_has() -> None:
+    assert "a command is missing; known: list, discover." in textreid("templates").stderr
+    assert "did you mean 'textreid cache clear'?" in textreid("cache", "--clear").stderr
+
+
+@pytest.mark.parametrize("line", ["runs {}", "doctor {}", "evaluate --benchmark mine={}", "search a {} --images ."])
+def test_a_path_that_the_system_refuses_is_one_line(line: str) -> None:
+    result = textreid(*line.format("a" * 300).split())
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert result.stderr.endswith(": File name too long\n")
+    assert "Traceback" in textreid(*line.format("a" * 300).split(), "--debug").stderr
+
+
+def test_letters_that_the_output_does_not_have_do_not_stop_it(tmp_path: Path) -> None:
+    said = ["a man in red", "a tall woman with a bag", "someone in blue shorts", "a boy who runs"]
+    rows = [CaptionRow(f"{n}.jpg", "a/static", said[n % 4], "a", "static", "", "", 0) for n in range(24)]
+    write_captions(tmp_path / "table", rows)
+    arguments = ["captions", "stats", str(tmp_path / "table")]
+    assert "±" in textreid(*arguments).stdout
+    environment = {**ENVIRONMENT, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    plain = subprocess.run([*COMMAND, *arguments], capture_output=True, check=True, env=environment)
+    assert plain.stdout.isascii()
+    assert plain.stderr == b""
+
+
 def test_what_has_one_meaning_is_taken() -> None:
+    assert textreid("help", "search").stdout == textreid("search", "--help").stdout
+    assert textreid("version").stdout == textreid("--version").stdout
     assert textreid("cache", "-h").stdout == textreid("cache", "--help").stdout
     expected = textreid("search", "a red jacket", "--images", "/nowhere", "--no-cache")
     assert expected.stderr.startswith("textreid: /nowhere: ")

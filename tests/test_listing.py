@@ -7,7 +7,7 @@ import pytest
 
 from textreid.errors import DataError
 from textreid.images import read_suffixes
-from textreid.listing import list_images
+from textreid.listing import list_images, name_on_disk
 
 
 def test_images_are_listed_in_order_without_hidden_ones(tmp_path: Path) -> None:
@@ -46,6 +46,11 @@ def test_images_are_listed_in_order_without_hidden_ones(tmp_path: Path) -> None:
         ("desktop.ini", "desktop.ini"),
         (".DS_Store", ".DS_Store"),
         (".cache/a.jpg", "hidden"),
+        ("FOUND.000/a.jpg", "FOUND.000"),
+        ("~snapshot/a.jpg", "~snapshot"),
+        ("Network Trash Folder/a.jpg", "Network Trash Folder"),
+        ("Previews.lrdata/a.jpg", "*.lrdata"),
+        ("a.jpg~", "*~"),
     ],
 )
 def test_by_products_of_other_programs_are_skipped_and_counted(name: str, kind: str, tmp_path: Path) -> None:
@@ -119,3 +124,24 @@ def test_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file.jpg").write_bytes(b"")
     with pytest.raises(DataError, match="cannot be listed: Not a directory"):
         list_images(tmp_path / "file.jpg")
+
+
+def test_a_suffix_that_is_no_word_leaves_the_format_to_the_content(tmp_path: Path) -> None:
+    jpeg, text = b"\xff\xd8\xff\xe0", b"no picture"
+    pictures = ["a", "b.jpg_large", "c.jpg.1", "d.jpg!d", "e.0001"]
+    for name in pictures:
+        (tmp_path / name).write_bytes(jpeg)
+    for name in ("README", "f.part", "notes.1"):
+        (tmp_path / name).write_bytes(jpeg if name == "f.part" else text)
+    os.mkfifo(tmp_path / "pipe")
+    assert [path.name for path in list_images(tmp_path).images] == pictures
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may enter every folder")
+def test_a_name_in_a_folder_that_nobody_may_enter_is_not_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o444)
+    assert name_on_disk(tmp_path, "closed/a.jpg") == "closed/a.jpg"
+
+
+def test_a_name_that_no_system_takes_is_not_on_disk(tmp_path: Path) -> None:
+    assert name_on_disk(tmp_path, "é" * 300) == "é" * 300

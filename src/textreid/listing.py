@@ -1,6 +1,7 @@
 """The image files of a folder, and what else there was: every entry is listed, counted or named with a reason."""
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
@@ -15,8 +16,13 @@ _NOT_READ += ".psd .raf .raw .rw2 .svg .svgz .tga .webm .wmv .xcf"
 _OTHER_SUFFIXES = HEIF_SUFFIXES | frozenset(_NOT_READ.split())
 # In small letters. Synology, QNAP, macOS, Windows, file systems and photo programs put these beside pictures.
 _LEFT_BEHIND = "@eadir @tmp @recycle @recently-snapshot #recycle #snapshot @__thumb .@__thumb __macosx lost+found "
-_LEFT_BEHIND += "$recycle.bin recycler thumbs.db ehthumbs.db desktop.ini .ds_store .git .picasaoriginals .thumbnails"
-_BY_PRODUCTS = frozenset(_LEFT_BEHIND.split()) | {"system volume information"}
+_LEFT_BEHIND += "$recycle.bin recycler thumbs.db ehthumbs.db desktop.ini .ds_store .git .picasaoriginals .thumbnails "
+_LEFT_BEHIND += "@sharebin @synologydrive found.000 ~snapshot"
+_WITH_SPACES = ("system volume information", "network trash folder", "temporary items")
+_BY_PRODUCTS = frozenset(_LEFT_BEHIND.split()) | frozenset(_WITH_SPACES)
+# How files of the formats that are read begin: a suffix that is no word (of `curl`, of a download's second copy) tells
+# nothing of the format.
+_BEGINNINGS = re.compile(rb"(?s)\xff\xd8\xff|\x89PNG\r\n|GIF8|II\*\0|MM\0\*|RIFF....WEBP|....ftyp(?:avif|hei|mif1)")
 _NAMED = 5  # odd entries spelled out
 
 
@@ -25,7 +31,7 @@ class ImageListing:
     """The image files below a folder, and what else there was.
 
     Attributes:
-        images: those that can be tried, told by their suffix, sorted.
+        images: those that can be tried, told by their suffix, or by their beginning where that is no word; sorted.
         other_formats: number of pictures and videos of each suffix that is not read.
         by_products: number of files and folders of each kind that other programs left, which are not looked into.
         odd: (path, reason) of what could not be followed: a folder without permission, a broken link, a socket.
@@ -41,9 +47,9 @@ class ImageListing:
         lines = []
         if self.other_formats:
             advice = "" if self.other_formats.keys().isdisjoint(HEIF_SUFFIXES) else f"; {HEIF_ADVICE}"
-            lines.append(f"not read: {_counted(self.other_formats)}{advice}")
+            lines.append(f"not read: {counted(self.other_formats)}{advice}")
         if self.by_products:
-            lines.append(f"left out, made by other programs or hidden: {_counted(self.by_products)}")
+            lines.append(f"left out, made by other programs or hidden: {counted(self.by_products)}")
         named = [f"left out: {path}: {reason}" for path, reason in self.odd[:_NAMED]]
         more = len(self.odd) - _NAMED
         return [*lines, *named, *([f"left out: {more:,} more that cannot be followed"] if more > 0 else [])]
@@ -55,7 +61,8 @@ def name_on_disk(root: Path, name: str) -> str:
     Returns ``name`` itself where it is there, or no form of it is.
     """
     forms = [name] if name.isascii() else [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
-    return next((form for form in forms if (root / form).exists()), name)
+    # Unlike Path.exists, it says no of what nobody may look at, and of a name that is too long.
+    return next((form for form in forms if os.path.exists(root / form)), name)  # noqa: PTH110
 
 
 def list_images(folder: Path) -> ImageListing:
@@ -105,9 +112,16 @@ def _list_entry(entry: os.DirEntry[str], found: ImageListing) -> bool:
                 found.odd.append((Path(entry.path), "a broken link" if entry.is_symlink() else "not a file"))
         elif suffix in _OTHER_SUFFIXES:
             found.other_formats[suffix] += 1
+        elif not suffix[1:].isalpha() and entry.is_file() and _begins_as_image(entry.path):
+            found.images.append(Path(entry.path))
     except OSError as error:  # a link that leads back to itself
         found.odd.append((Path(entry.path), error.strerror or str(error)))
     return False
+
+
+def _begins_as_image(path: str) -> bool:
+    with open(path, "rb") as stream:  # noqa: PTH123
+        return _BEGINNINGS.match(stream.read(16)) is not None
 
 
 def by_product(name: str) -> str:
@@ -116,8 +130,11 @@ def by_product(name: str) -> str:
         return "._*"
     if name.lower() in _BY_PRODUCTS:
         return name
+    if name.endswith(("~", ".lrdata")):  # a copy that an editor kept; previews of Lightroom
+        return "*~" if name.endswith("~") else "*.lrdata"
     return "hidden" if name.startswith(".") else ""
 
 
-def _counted(numbers: Counter[str]) -> str:
+def counted(numbers: Counter[str]) -> str:
+    """Write numbers with their names, the greatest first."""
     return ", ".join(f"{count:,} {name}" for name, count in sorted(numbers.items(), key=lambda item: (-item[1], item)))

@@ -51,7 +51,11 @@ def test_doctor_of_a_sick_one(run: Run, tmp_path: Path) -> None:
     assert error == (
         f"textreid: people/imgs: has no reid_raw.json, but {tmp_path.resolve()}/people has; give that folder\n"
     )
-    assert run("doctor", "people", "--benchmark", "market")[0] == 2
+    assert run("doctor", "people", "--benchmark", "cuhk-pedse")[0] == 2
+    for arguments in (["people", "--benchmark", "mine"], ["--benchmark", "mine=people"]):  # any label, as of evaluate
+        assert run("doctor", *arguments)[0] == 0
+    assert run("doctor", "people", "--benchmark", "mine=people")[0] == 0
+    assert "two places to look at" in run("doctor", "people", "--benchmark", "mine=others")[2]
     assert run("doctor", "--benchmark", "generic=people")[0] == 0
     assert run("doctor")[0] == 2
 
@@ -82,4 +86,7 @@ def test_unpack_says_what_was_left_out_and_how_to_mend_it(run: Run, tmp_path: Pa
     lines = error.splitlines()
     assert lines[0].startswith("left out, scattered: the files of a sample do not stand next to each other")
     assert lines[0].endswith("the first: x.tar: 1 (scattered)")
-    assert lines[1] == "left out, no-captions: neither a caption nor a person; the first: x.tar: 1 (no-captions)"
+    assert lines[1] == (
+        "left out, no-captions: neither a caption (in KEY.txt, or as caption or captions in KEY.json) nor a person; "
+        "the first: x.tar: 1 (no-captions)"
+    )

@@ -189,8 +189,19 @@ def test_a_compressed_shard_is_refused(compression: str, tmp_path: Path) -> None
 
 def test_what_is_no_tar_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n" * 20)
-    with pytest.raises(AnnotationError, match=r"x\.tar: damaged or cut off after 0 samples"):
+    with pytest.raises(AnnotationError, match=r"x\.tar: not a tar file, whatever its name"):
         unpack_shards([tmp_path / "x.tar"], tmp_path / "out")
+    (tmp_path / "x.tar").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(1024))
+    with pytest.raises(AnnotationError, match=r"x\.tar: is compressed"):
+        unpack_shards([tmp_path / "x.tar"], tmp_path / "out")
+
+
+def test_what_other_programs_left_in_a_shard_is_skipped_and_counted(tmp_path: Path) -> None:
+    left = {f"{place}{name}": jpeg(1) for place in ("@eaDir/", "x/__MACOSX/") for name in ("0.jpg", "0.txt")}
+    path = shard(tmp_path / "x.tar", {"./._0.jpg": b"x", **left, "./0.jpg": jpeg(0), "./0.txt": "a man"})
+    unpacked = unpack_shards([path], tmp_path / "out")
+    assert (unpacked.samples, unpacked.left_out) == (1, {})
+    assert unpacked.by_products == {"@eaDir": 2, "__MACOSX": 2, "._*": 1}
 
 
 def test_all_samples_name_people_or_none_does(tmp_path: Path) -> None:

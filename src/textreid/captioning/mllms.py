@@ -116,16 +116,17 @@ def _read(specification: str) -> CaptionerSpec:
     name, equals, target = specification.partition("=")
     if not equals:
         # A backend that needs no name of its own gives its name; a URL does not, for it may hold anything.
-        name, target = specification.partition(":")[0], specification
+        name, target = specification.partition(":")[0].lower(), specification
     if not _NAME.fullmatch(name) or (target.startswith(("http://", "https://")) and not equals):
         # What stands there may hold a secret, so it is not repeated.
         raise ConfigError(f"--mllm: no name of letters, digits, '.', '_' and '-' before '='; expected {_FORMS}")
-    backend, _, model = target.partition(":")
+    backend, colon, model = target.partition(":")
+    backend = backend.lower()
     match backend:
-        case "describe" if target == backend:
+        case "describe" if not colon:
             return CaptionerSpec(name, backend, backend)
         case "simulated":
-            return CaptionerSpec(name, backend, target)
+            return CaptionerSpec(name, backend, target.lower())
         case "transformers" | "vllm" if model:
             return CaptionerSpec(name, backend, model)
     # The model stands behind "#", which no URL of an API has, and may itself hold slashes and colons.

@@ -1,6 +1,7 @@
 """The ``textreid`` command: the story its help tells, and what an error looks like."""
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -96,12 +97,8 @@ def main() -> None:
             _say(" ".join(str(error).split()) if isinstance(error, TextReidError) else explain(error, arguments))
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.filename is not None or error.errno not in _OUTPUT_FAILS:
+        if (debug and error.filename is not None) or not _say_os_error(error):
             raise
-        if error.errno != errno.EPIPE:  # whoever closed a pipe wants to hear nothing
-            _say(f"the output cannot be written: {error.strerror}")
-        for number in (1, 2):  # or Python would try again when it ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -118,6 +115,24 @@ def _open_closed_streams() -> None:
     if sys.stdout is None:
         _say("standard output is closed; nothing was done: send it somewhere, as in `textreid … > /dev/null`")
         sys.exit(1)
+    # What a terminal or pipe has no letter for becomes a question mark, and a file name keeps its bytes.
+    errors = "surrogateescape" if sys.stdout.encoding.lower() == "utf-8" else "replace"
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=errors)
+
+
+def _say_os_error(error: OSError) -> bool:
+    """Say in one line what the system refused: a path that is too long or closed, an output that is full."""
+    if error.filename is not None:
+        _say(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        return True
+    if error.errno not in _OUTPUT_FAILS:
+        return False
+    if error.errno != errno.EPIPE:  # whoever closed a pipe wants to hear nothing
+        _say(f"the output cannot be written: {error.strerror}")
+    for number in (1, 2):  # or Python would try again when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return True
 
 
 def _say(line: str) -> None:
@@ -126,8 +141,10 @@ def _say(line: str) -> None:
 
 
 def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
-    """Take ``--debug`` out of the arguments wherever it stands before a ``--``."""
+    """Take ``--debug`` out of the arguments wherever it stands before a ``--``; make ``help`` the option it means."""
     # Taken out by hand: typer would know it before the command only, and people write it at the end.
     end = arguments.index("--") if "--" in arguments else len(arguments)
     options = [argument for argument in arguments[:end] if argument != "--debug"]
+    if options[:1] in (["help"], ["version"]):  # as other programs have it, and nothing else is called so
+        options = [*options[1:], f"--{options[0]}"]
     return options + arguments[end:], len(options) < end

@@ -14,7 +14,7 @@ def doctor(
         None, help="A benchmark, a table of annotations, a caption table, or a folder of images.", show_default=False
     ),
     benchmark: str | None = typer.Option(
-        None, metavar="NAME[=PATH]", help="cuhk-pedes, icfg-pedes, rstpreid or generic; else told from the files."
+        None, metavar="NAME[=PATH]", help="cuhk-pedes, icfg-pedes, rstpreid, or any name for your own."
     ),
     images: Path | None = typer.Option(None, metavar="FOLDER", help="The image root of a caption table."),
     manifest: Path | None = typer.Option(
@@ -29,9 +29,11 @@ def doctor(
     """
     from textreid.datasets.doctor.examination import diagnosis_tables, examine
 
-    if path is None and benchmark:  # as other commands take it
+    if benchmark:  # as other commands take it
         benchmark, _, rest = benchmark.partition("=")
-        path = Path(rest) if rest else None
+        if path and rest and Path(rest) != path:
+            raise ConfigError(f"two places to look at, {path} and {rest}; give one, as --benchmark {benchmark}={rest}")
+        path = path or (Path(rest) if rest else None)
     if path is None:
         raise ConfigError("nothing to examine; give a folder or a table, as textreid doctor FOLDER")
     with Progress("decode") as progress:

@@ -24,6 +24,7 @@ def unpack(
     Samples that cannot be used are left out, and the reason is told with a way to mend it.
     """
     from textreid.datasets.shards import REASONS, list_shards, unpack_shards
+    from textreid.listing import counted
 
     found = [shard for pattern in shards for shard in list_shards(pattern)]
     unpacked = unpack_shards(found, out, writer, max_rejected)
@@ -31,6 +32,8 @@ def unpack(
     if json:
         return
     # Only on stderr: the remedy is for who wrote the shards, while the counts on stdout are for programs too.
+    if unpacked.by_products:
+        typer.echo(f"left out, made by other programs or hidden: {counted(unpacked.by_products)}", err=True)
     for reason, remedy in REASONS.items():
         if reason in unpacked.left_out:
             first = next(example for example in unpacked.examples if example.endswith(f"({reason})"))

@@ -7,8 +7,6 @@ from difflib import get_close_matches
 
 import typer
 
-from textreid.errors import nearest_name
-
 # A line for each command, complete and in the order of its options' help; tests parse every one.
 EXAMPLES = {
     "textreid synthesize": "textreid synthesize people --domain street --identities 1000",
@@ -33,6 +31,19 @@ EXAMPLES = {
     "textreid templates discover": "textreid templates discover --llm URL#MODEL --captions captions --out templates",
     "textreid cache clear": "textreid cache clear --older-than 30",
 }  # fmt: skip
+# What people call an option that no spelling leads to; the first that the command has is meant.
+_MEANT = {
+    **dict.fromkeys(("folder", "dir", "directory", "gallery", "input", "i"), ("images",)),
+    **dict.fromkeys(("output", "output-dir", "dest", "o"), ("out", "sheet", "report")),
+    **dict.fromkeys(("k", "n", "topk", "top-k", "limit", "count"), ("top", "limit")),
+    **dict.fromkeys(("checkpoint", "weights", "m"), ("model", "models", "source")),
+    **dict.fromkeys(("people", "persons", "ids"), ("identities",)),
+    **dict.fromkeys(("data", "test", "val"), ("benchmark", "validate")),
+    **dict.fromkeys(("text", "prompt", "sentence", "q"), ("query",)),
+    "format": ("to", "as", "json"),
+    "model": ("models", "mllm", "source"),
+}
+_ALIKE = 0.5  # of two names without their dashes
 _SINGLE_DASH = re.compile(r"-([a-z][\w-]+)(=.*)?")
 
 
@@ -47,17 +58,23 @@ def explain(error: typer.TyperException, arguments: Sequence[str]) -> str:
     # Two words first: `textreid captions stats` before `textreid captions`, which has no example.
     begun = [" ".join(["textreid", *arguments[:words]]) for words in (2, 1)]
     command = context.command_path if context else next(filter(EXAMPLES.get, begun), "textreid")
-    message = " ".join(error.format_message().split())
+    message = " ".join(error.format_message().split()).strip(".") or "a command is missing"
     if message.startswith("No such option") and context:
         known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
         option = str(getattr(error, "option_name", ""))
         # --images for the argument IMAGES: the name of another option would be no help.
         places = [parameter.name for parameter in context.command.params if parameter.param_type_name == "argument"]
-        if option.lstrip("-") in places:
-            message = f"No such option: {option}; {option.lstrip('-').upper()} stands there without it"
+        plain = option.lstrip("-")
+        meant = next((name for name in (plain, *_MEANT.get(plain, ())) if name in places or f"--{name}" in known), "")
+        if plain in getattr(context.command, "commands", {}):
+            message = f"No such option: {option}; did you mean '{command} {plain}'?"
+        elif meant in places:
+            message = f"No such option: {option}; {meant.upper()} stands there without it"
+        elif meant and not any(argument.startswith(f"-{meant}") for argument in arguments):
+            message = f"No such option: {option}; did you mean --{meant}?"
         else:
             message = _unknown_option(option, [*known, "--help"], arguments)
-    if message.startswith("No such command") and context and "Did you mean" not in message:
+    if message.startswith(("No such command", "a command is")) and context and "Did you mean" not in message:
         message = f"{message.rstrip('.')}; known: {', '.join(context.command.list_commands(context))}"
     example = f", or write: {EXAMPLES[command]}" if command in EXAMPLES else ""
     end = "" if message.endswith("?") else "."
@@ -73,7 +90,8 @@ def _unknown_option(option: str, known: Sequence[str], arguments: Sequence[str])
     # An option as near as this is likelier meant than a setting.
     if "--set" in known and not get_close_matches(option, known, n=1, cutoff=0.75) and (setting := _setting(option)):
         return f"No such option: {option}; did you mean --set {setting}=VALUE?"
-    hint = nearest_name(option, known) if option.startswith("--") else f"known: {', '.join(known)}"
+    near = get_close_matches(option.lstrip("-"), [name[2:] for name in known], n=1, cutoff=_ALIKE)
+    hint = f"did you mean --{near[0]}?" if near and option.startswith("--") else f"known: {', '.join(known)}"
     return f"No such option: {option}; {hint}"
 
 

@@ -31,8 +31,8 @@ LARGEST_MEMBER = 64 << 20  # bytes; a crop has some thousand
 
 # POSIX ends a tar file with two blocks of zeros; GNU tar adds more of them.
 _END_BYTES = 1024
-# gzip, bzip2, xz.
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
+# gzip, bzip2, xz, zstd, zip.
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\3\4")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -44,9 +44,9 @@ REASONS = {
     "number the samples through",
     "dots": "WebDataset ends a key at the first dot of the file name, which makes one sample of pictures with further "
     "dots; rename them, as cam1.0001.jpg to cam1_0001.jpg",
-    "no-image": "no picture among the files of the sample",
-    "no-captions": "neither a caption nor a person",
-    "not-text": "a caption that is not UTF-8, or not a text",
+    "no-image": "no picture among the files of the sample; its files have one folder and one name before the first dot",
+    "no-captions": "neither a caption (in KEY.txt, or as caption or captions in KEY.json) nor a person",
+    "not-text": "a caption that is not UTF-8 (iconv -f cp1252 -t utf-8 writes it so), or not a text",
     "not-json": "a .json that cannot be read, or has a field twice",
     "bad-annotation": "an identity that is not a whole number from 0, or a split that is not a name",
     "bad-name": "a key that leaves the folder or cannot be stored",
@@ -70,7 +70,7 @@ class Sample:
 class Unpacked:
     """What an unpacking did: samples that were written, and those left out by reason, with some examples.
 
-    The reasons are the keys of `REASONS`.
+    The reasons are the keys of `REASONS`. Members that other programs left are no samples; they are counted by kind.
     """
 
     samples: int = 0
@@ -78,6 +78,7 @@ class Unpacked:
     annotated: bool = False
     left_out: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
+    by_products: Counter[str] = field(default_factory=Counter)
 
     def advice(self) -> str:
         """Say what each reason means, broken rules of WebDataset first."""
@@ -194,7 +195,7 @@ def _samples(shard: Path, unpacked: Unpacked) -> Iterator[Sample]:
         # A stream never seeks, and a member must be read before the next one is asked for: so `parts` is a list.
         with tarfile.open(shard, "r|") as tar:
             # macOS' tar writes a ._NAME beside each file; read, they would all be one sample without a key.
-            files = (member for member in tar if member.isfile() and not by_product(member.name.rpartition("/")[2]))
+            files = (member for member in tar if member.isfile() and not _left_behind(member.name, unpacked))
             # WebDataset makes a sample of neighbours with one key, and so does this.
             for key, members in groupby(files, lambda member: _key(member.name)):
                 parts = [(_suffix(member.name), _content(tar, member)) for member in members]
@@ -208,6 +209,14 @@ def _samples(shard: Path, unpacked: Unpacked) -> Iterator[Sample]:
         raise AnnotationError(
             f"{shard}: damaged or cut off after {len(seen)} samples: {error}; fetch it again"
         ) from error
+
+
+def _left_behind(name: str, unpacked: Unpacked) -> bool:
+    """Tell whether another program left this member, or the folder that it is in; such a member is counted."""
+    kinds = (by_product(part) for part in name.split("/") if part not in (".", ".."))
+    left_behind = next(filter(None, kinds), "")
+    unpacked.by_products.update([left_behind] if left_behind else [])
+    return bool(left_behind)
 
 
 def _check_order(key: str, suffixes: Sequence[str], seen: dict[str, set[str]]) -> None:
@@ -229,13 +238,24 @@ def _check_order(key: str, suffixes: Sequence[str], seen: dict[str, set[str]]) -
 def _check_end(shard: Path) -> None:
     """Refuse a tar file that does not end with zeros: `tarfile` takes one that was cut between members for whole."""
     with shard.open("rb") as stream:
-        if stream.read(6).startswith(_COMPRESSED):
+        head = stream.read(tarfile.BLOCKSIZE)
+        if head.startswith(_COMPRESSED):
             raise AnnotationError(
                 f"{shard}: is compressed; decompress it first (the images in it are compressed already)"
             )
+        if any(head) and not _is_header(head):
+            raise AnnotationError(f"{shard}: not a tar file, whatever its name; fetch it again")
         stream.seek(max(0, shard.stat().st_size - _END_BYTES))
         if any(stream.read()):
             raise tarfile.ReadError("has no end mark")
+
+
+def _is_header(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def _key(name: str) -> str:

@@ -100,19 +100,20 @@ def examine(
 
     Args:
         path: what to examine.
-        form: of a benchmark, as `read_benchmark` knows it; None: told from the names of the files. A folder in
-            CUHK-PEDES form is then taken for one's own, whose size nobody published.
+        form: of a benchmark, or a label of one's own, as `read_benchmark` takes it; None: told from the names of the
+            files. A folder in CUHK-PEDES form is then taken for one's own, whose size nobody published.
         images: the image root of a caption table; without it only the captions are examined.
         progress: called as images are decoded.
 
     Raises:
-        ConfigError: no such form.
+        ConfigError: the form is a slip of the name of a benchmark.
         AnnotationError: the annotations cannot be read at all.
         CaptionError: the caption table cannot be read.
         DataError: there is nothing here that could be examined; says what to do with shards and released files.
     """
-    if form is not None and form not in FORMS:
-        raise ConfigError(f"benchmark {form!r}: no such benchmark; {nearest_name(form, FORMS)}")
+    slip = nearest_name(form, PUBLISHED) if form and form.lower().replace("_", "-") not in FORMS else ""
+    if slip.startswith("did you mean"):  # as a label it would be compared with no published size, in silence
+        raise ConfigError(f"benchmark {form!r}: no such benchmark; {slip}")
     if form is None and is_table(path):
         return _examine_table(path, images, progress)
     if images is not None:
@@ -194,7 +195,8 @@ def _diagnosis(
 
 
 def _refuse_what_must_be_imported(path: Path) -> None:
-    if path.suffix == ".tar" or (path.is_dir() and any(path.glob("*.tar"))):
+    # A backup beside pictures is no reason to refuse them.
+    if path.suffix == ".tar" or (path.is_dir() and any(path.glob("*.tar")) and not list_images(path).images):
         raise DataError(f"{path}: shards are unpacked first: textreid unpack {path} --out FOLDER")
     # A folder of released captions has no images: without this, the error would be that there are none.
     released = sorted(path.glob("T[sd]-*.json")) if path.is_dir() else []
