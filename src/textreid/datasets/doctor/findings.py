@@ -60,7 +60,9 @@ RULES: dict[str, Rule] = {
         True, "captions that are empty or say nothing", "they are left out; write them or delete them", 30
     ),
     "blank": Rule(
-        False, "pictures that show nothing: one colour, or noise", "leave them out: what is said of them is invented"
+        False,
+        "pictures that show nothing: one colour, noise, a pattern",
+        "leave them out: what is said of them is invented",
     ),
     "cut": Rule(False, "pictures whose files lack their end", "none, or get them again: the end is made up"),
     "not-read": Rule(
