@@ -282,3 +282,12 @@ def test_a_new_file_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
         partial.write_bytes(b"half" * (1 // 0))
     assert path.read_bytes() == b"old"
     assert [file.name for file in path.parent.iterdir()] == ["table.parquet"]
+
+
+def test_a_device_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ArtifactError, match=r"pipe: is no file, and would be replaced by one"):
+        write_text(tmp_path / "pipe", "x")
+    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(ArtifactError, match=r"/dev/null: is no file"):
+        write_text(Path("/dev/null"), "x")

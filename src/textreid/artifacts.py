@@ -29,8 +29,10 @@ def new_file(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path`` that takes its place, flushed to disk, when the block ends without an error.
 
     Raises:
-        ArtifactError: the disk is full, or the folder is missing or read-only.
+        ArtifactError: the disk is full, or the folder is missing or read-only; or there is a device or a folder.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - a closed folder is told below
+        raise ArtifactError(f"{path}: is no file, and would be replaced by one; give the name of a file")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -127,6 +127,16 @@ def nearest_name(name: str, known: Iterable[str], prefix: str = "") -> str:
     return f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(names)}"
 
 
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """Say what is wrong with a text that is not UTF-8, and how to write it so."""
+    wide = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
+    spreadsheet = "utf-16" if wide else "cp1252"  # what spreadsheets and older programs write
+    return (
+        f"not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8: "
+        f"iconv -f {spreadsheet} -t utf-8 OLD > NEW"
+    )
+
+
 def check_type(name: str, value: object, kinds: type | tuple[type, ...], expected: str) -> None:
     """Refuse an argument of a wrong type in the words of a person.
 

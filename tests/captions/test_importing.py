@@ -470,3 +470,14 @@ def test_exports_that_cannot_be_made(tmp_path: Path, table: Path) -> None:
     write_captions(tmp_path / "human", [CaptionRow("a.jpg", "human/static-2", "A man.", "human", "static", "", "", 0)])
     with pytest.raises(CaptionError, match="slot 'human/static-2' has no name in the released form"):
         export_captions(tmp_path / "human", tmp_path / "other", "released")
+
+
+def test_tables_that_lie_quietly_or_are_not_utf8_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image,caption,Caption\n1.jpg,a man,a woman\n")
+    with pytest.raises(CaptionError, match="two columns or fields are called 'caption'"):
+        import_captions([Source(tmp_path / "a.csv", "human")], tmp_path / "out")
+    import_captions([Source(tmp_path / "a.csv", "human", caption_field="Caption")], tmp_path / "out")
+    for name, text in (("b.csv", "image,caption\n1.jpg,un café"), ("b.json", '{"1.jpg": "un café"}')):
+        (tmp_path / name).write_bytes(text.encode("cp1252"))
+        with pytest.raises(CaptionError, match=r"not UTF-8 text: .* iconv -f cp1252 -t utf-8 OLD > NEW"):
+            import_captions([Source(tmp_path / name, "human")], tmp_path / "other")

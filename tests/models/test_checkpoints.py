@@ -401,3 +401,15 @@ def test_pictures_are_resized_as_those_who_wrote_the_weights_did(weights: Weight
         assert note in report_of(model).notes
     with pytest.raises(ModelError, match=r"model\.interpolation: expected one of bicubic, bilinear, got 1"):
         load_model(other)
+
+
+def test_builtin_things_and_numbers_of_an_average_beside_it_are_left_unread(weights: Weights, tmp_path: Path) -> None:
+    average = {"n_averaged": torch.tensor(5)} | {f"module.{name}": value for name, value in weights.items()}
+    content = {"state_dict": average, "seen": frozenset({1}), "span": range(3)}
+    torch.save(content, tmp_path / "m.pt")
+    model = load_model(tmp_path / "m.pt", activation="gelu")
+    assert_same_features(model, weights, "gelu")
+    assert set(report_of(model).ignored) == {"logit_scale", "n_averaged", "seen", "span"}
+    torch.save(weights, tmp_path / "m.pt", pickle_protocol=4)
+    with pytest.raises(ModelError, match="another pickle protocol than 2"):
+        load_model(tmp_path / "m.pt")

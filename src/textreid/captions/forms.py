@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textreid.captions.json_stream import Repeating, json_entries, kind_of, open_text
-from textreid.errors import CaptionError
+from textreid.errors import CaptionError, not_utf8
 
 # file_path is of CUHK-PEDES and ICFG-PEDES, img_path of RSTPReid, file_name of COCO and of `datasets`' image folders,
 # image_name of Flickr30k, __key__ of WebDataset. image_id is last: in COCO it is a number that points to a name.
@@ -147,6 +147,8 @@ def _table_rows(path: Path, fields: Fields) -> Iterator[Entry]:
                 if len(row) != len(names):
                     raise CaptionError(f"{path}: row {number} has {len(row)} values under {len(names)} columns")
                 yield Entry(row[image], [row[column] for column in captions if row[column]])
+    except UnicodeDecodeError as error:
+        raise CaptionError(f"{path}: {not_utf8(error)}") from error
     except (OSError, EOFError, UnicodeError, csv.Error) as error:
         raise CaptionError(f"{path}: cannot be read as a table: {error}") from error
 
@@ -235,10 +237,14 @@ class _Names:
     def __init__(self, path: Path, names: Iterable[str]) -> None:
         self._path, self._names = path, list(names)
 
-    def of(self, *names: str) -> list[str]:
-        """Return those of ``names`` that are there; raises CaptionError for one that is there twice."""
+    def of(self, *names: str, exact: Sequence[str] = ()) -> list[str]:
+        """Return those of ``names`` that are there; raises CaptionError for one that is there twice.
+
+        "Caption" beside "caption" may be the one that is meant, unless the user wrote the name: it is ``exact``.
+        """
         for name in names:
-            if self._names.count(name) > 1:
+            alike = [own for own in self._names if str(own).strip().lower() == name]
+            if self._names.count(name) > 1 or (name not in exact and len(alike) > 1):
                 raise CaptionError(
                     f"{self._path}: two columns or fields are called {name!r}, and either may be meant; rename one"
                 )
@@ -248,7 +254,7 @@ class _Names:
 
     def pick(self, what: str, wanted: str | None, known: tuple[str, ...]) -> str:
         """Return the name ``wanted``, or the first of ``known``; raises CaptionError where it is not there."""
-        found = self.of(*((wanted,) if wanted else known))
+        found = self.of(wanted, exact=(wanted,)) if wanted else self.of(*known)
         if not found:
             raise CaptionError(
                 f"{self._path}: no field {wanted or ' or '.join(known)} for the {what}; there are: "

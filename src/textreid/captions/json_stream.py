@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NoReturn, TextIO, cast
 
-from textreid.errors import CaptionError
+from textreid.errors import CaptionError, not_utf8
 
 # Each block that is read on begins the entry anew, so a quote that is never closed would take time squared.
 LONGEST_ENTRY = 16 << 20  # characters
@@ -77,7 +77,7 @@ def json_entries(path: Path) -> Iterator[tuple[str | int, Any]]:
     except (OSError, EOFError) as error:
         raise CaptionError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except UnicodeDecodeError as error:
-        raise CaptionError(f"{path}: not UTF-8 text: {error.reason}") from error
+        raise CaptionError(f"{path}: {not_utf8(error)}") from error
 
 
 def _has_lines(path: Path) -> bool:

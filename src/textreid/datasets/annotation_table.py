@@ -13,7 +13,7 @@ from typing import Any
 
 from textreid.datasets.entries import MISSING, Annotations, Entry, fields_of, kind, listed, to_benchmark, twice
 from textreid.datasets.records import Benchmark
-from textreid.errors import AnnotationError
+from textreid.errors import AnnotationError, not_utf8
 
 COLUMNS = Entry("image", "identity", "caption", "split")
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -41,7 +41,7 @@ def read_annotation_table(source: Path, max_rejected: float) -> Benchmark:
     except OSError as error:
         raise AnnotationError(f"{source}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise AnnotationError(f"{source}: not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise AnnotationError(f"{source}: {not_utf8(error)}") from error
     if not numbered:
         raise AnnotationError(f"{source}: the table has no rows")
     annotations = Annotations(

@@ -7,7 +7,7 @@ from typing import Any
 
 from textreid.datasets.entries import MISSING, Annotations, Entry, fields_of, kind, listed, to_benchmark
 from textreid.datasets.records import Benchmark
-from textreid.errors import AnnotationError
+from textreid.errors import AnnotationError, not_utf8
 
 IMAGES = "imgs"
 
@@ -92,7 +92,7 @@ def _read_entries(source: Path) -> list[dict[str, Any]]:
     except json.JSONDecodeError as error:
         raise AnnotationError(f"{source}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from error
     except UnicodeDecodeError as error:
-        raise AnnotationError(f"{source}: not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise AnnotationError(f"{source}: {not_utf8(error)}") from error
     except RecursionError as error:
         raise AnnotationError(f"{source}: nested too deeply; expected a list of entries, one an image") from error
     except ValueError as error:

@@ -114,9 +114,11 @@ def _read_pickle(path: Path, mmap: bool) -> object:
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         except pickle.UnpicklingError as error:
             asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-            if not asked or not _HARMLESS.fullmatch(asked[1]) or len(unread) == _HARMLESS_AT_MOST:
+            # torch leaves the module out where it is the builtins.
+            wanted = (asked[1] if "." in asked[1] else f"builtins.{asked[1]}") if asked else ""
+            if not _HARMLESS.fullmatch(wanted) or len(unread) == _HARMLESS_AT_MOST:
                 raise
-            module, _, name = asked[1].rpartition(".")
+            module, _, name = wanted.rpartition(".")
             unread.append(type(name, (_Unread,), {"__module__": module}))
 
 
@@ -176,6 +178,8 @@ def _kind_of_archive(path: Path) -> tuple[str, str]:
 def _wish(error: pickle.UnpicklingError) -> str:
     asked = re.search(r"GLOBAL ([\w.]+)", str(error))
     wish = f"it asks for {asked[1]}" if asked else str(error).strip().split("\n")[0]
+    if "Unsupported operand" in str(error):
+        wish = "it is written with another pickle protocol than 2, the only one that torch reads so"
     return f"{wish}. Where you trust it, save its state dict alone, as safetensors"
 
 

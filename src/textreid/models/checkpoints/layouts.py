@@ -41,6 +41,7 @@ _IGNORED = {
     r"logit_scale": "temperature of CLIP's own loss; no part of the features",
     r"(.*\.)?position_ids": "a counter; positions are taken in order",
     r"(text\.)?attn_mask": "the causal mask; it is made anew",
+    r"n_averaged|num_updates|decay": "a number of an average of weights",
     r"input_resolution|context_length|vocab_size": "a number that the shapes tell as well",
 }
 _HEADS = {
