@@ -13,8 +13,8 @@ from PIL import Image
 _Planes = npt.NDArray[np.float32]
 
 # Set so that none is told to show nothing of 659 photographs of pedestrians and 3,005 drawn ones (five places, night
-# among them, and 1,000 before a plain wall), nor of a sample of them dimmed to 0.3, overexposed 1.8 times, in fog, out of
-# focus, moved, compressed with quality 8 and 3, or enlarged from 8 x 20 pixels.
+# among them, and 1,000 before a plain wall), nor of a sample of them dimmed to 0.3, overexposed 1.8 times, in fog, out
+# of focus, moved, compressed with quality 8 and 3, or enlarged from 8 x 20 pixels.
 _SLIVER = 16  # one side this many times the other; a person standing has at most 5
 _FLAT_LEVELS, _FLAT_SHARE = 12, 0.99
 _EVEN_LEVELS = 8  # range of the cells up to which a flat picture is not looked at further: noise alone makes that
