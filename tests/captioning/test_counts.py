@@ -153,3 +153,12 @@ def test_a_damaged_record_is_named(text: str, tmp_path: Path) -> None:
     write_text(tmp_path / USAGE, text)
     with pytest.raises(ArtifactError, match=r"usage\.json: "):
         read_usage(tmp_path)
+
+
+def test_what_a_person_should_look_at_is_told_while_the_job_runs() -> None:
+    counts = JobCounts(60)
+    counts.start(images=60, images_done=0)
+    counts.saved([row() for _ in range(23)], image_done=True)
+    assert "look at" not in counts.line({})
+    counts.saved([row()], image_done=True)
+    assert counts.line({}).endswith("look at qwen: it says the same of every image; does it see them?")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from textreid.errors import ArgumentError, ArtifactError, CaptionError, ConfigError, DataError, ModelError
+from textreid.errors import ArgumentError, ArtifactError, CaptionError, ConfigError, DataError, ImageError, ModelError
 from textreid.gallery import EmbeddingCache, SearchResult, cache_folder
 from textreid.gallery.search import NOT_ENGLISH, search as search_folder
 from textreid.images import read_image
@@ -243,6 +243,22 @@ def test_a_file_that_changes_while_it_is_read_is_left_out_once(
     monkeypatch.undo()
     result, work = search(folder, cache=False)
     assert (result.images, work["embed"]) == (5, 5)
+
+
+def test_a_disk_that_does_not_answer_costs_a_picture_one_search(
+    search: Search, make_crops: MakeCrops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_crops(5)
+
+    def hang(path: Path, at_least: tuple[int, int]) -> Image.Image:
+        if path.name == "3.png":
+            raise ImageError(f"{path}: cannot be read: Stale file handle")
+        return read_image(path, at_least=at_least)
+
+    monkeypatch.setattr("textreid.gallery.encoder.read_image", hang)
+    assert [r.reason for r in search(folder)[0].rejected] == ["cannot be read: Stale file handle"]
+    monkeypatch.undo()
+    assert search(folder)[0].images == 5
 
 
 def test_folders_that_hold_nothing(search: Search, tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ class JobCounts:
         parts += [f"{self.rejected.total()} rejected ({_listed(self.rejected)})"] if self.rejected else []
         parts += [f"{self.failures.total()} failed ({_listed(self.failures)})"] if self.failures else []
         parts += [f"at the moment {self.trouble}"] if self.trouble else []
-        return ", ".join(parts)
+        return ", ".join([*parts, *self._oddities()])
 
     def summary(self, prices: Mapping[str, Price]) -> str:
         """Return what to show at the end."""

@@ -26,6 +26,7 @@ _THREADS = 4
 _AHEAD = 2 * BATCH_SIZE  # pictures decoded before they are embedded
 
 _CHANGED = "changed while it was read"
+_OF_THE_MOMENT = (_CHANGED, "cannot be read")  # of a file, not of its content: a network disk may answer next time
 _SHOWS_NOTHING = "shows nothing: "  # how the reason begins why a picture that can be read is left out
 
 Report = Callable[[str, int, int], None]  # "read", "load" (the model) or "embed"; how many are done; of how many
@@ -210,7 +211,9 @@ def _embed(
                 features = encoder.encode_pixels(np.stack(list(pixels.values())))
                 cache.store_vectors(encoder.space, dict(zip(pixels, features, strict=True)))
             unreadable |= refused
-            cache.store_unreadable(__version__, {d: why for d, why in refused.items() if why != _CHANGED})
+            cache.store_unreadable(
+                __version__, {d: why for d, why in refused.items() if not why.startswith(_OF_THE_MOMENT)}
+            )
             report("embed", begin + len(batch), len(todo))
 
 
