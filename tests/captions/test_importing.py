@@ -481,3 +481,14 @@ def test_tables_that_lie_quietly_or_are_not_utf8_are_refused_with_the_way_out(tm
         (tmp_path / name).write_bytes(text.encode("cp1252"))
         with pytest.raises(CaptionError, match=r"not UTF-8 text: .* iconv -f cp1252 -t utf-8 OLD > NEW"):
             import_captions([Source(tmp_path / name, "human")], tmp_path / "other")
+
+
+@pytest.mark.parametrize("order", [("images", "annotations"), ("annotations", "images")])
+def test_the_lists_of_coco_may_be_long_and_stand_in_any_order(order: tuple[str, str], tmp_path: Path) -> None:
+    lists: dict[str, list[dict[str, Any]]] = {
+        "images": [{"id": n, "file_name": f"{n}.jpg", "padding": "x" * 3_000_000} for n in range(6)],
+        "annotations": [{"id": n, "image_id": n, "caption": f"a man, {n}"} for n in range(6)],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps({"info": {}, **{name: lists[name] for name in order}}))
+    assert import_captions([Source(tmp_path / "coco.json", "human")], tmp_path / "out").rows == 6
+    assert [row.image for row in caption_rows(tmp_path / "out")] == [f"{n}.jpg" for n in range(6)]

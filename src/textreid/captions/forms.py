@@ -99,25 +99,34 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def _json_form(path: Path, fields: Fields) -> Iterator[Entry]:
-    names: dict[Any, Any] = {}  # of images by id, as COCO has them
-    for key, value in json_entries(path):
+    names: dict[Any, Any] | None = None  # of images by id, as COCO has them, before the captions or after them
+    for key, value in json_entries(path, _LISTS):
         if key in _ABOUT:
             continue
         if isinstance(key, str) and isinstance(value, str):
             yield Entry(key, (value,), keyed=True)
         elif key in _LISTS and isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
             for each in value:
-                if key == "images" and "id" in each and not any(name in each for name in CAPTION_FIELDS):
-                    names[each["id"]] = _path_in(each)
-                else:
+                if not _only_names(key, each):
+                    if names is None and key == "annotations":
+                        names = _names_of_images(path)
                     entry = _object_entry(path, each, fields)
-                    yield entry._replace(image=names.get(entry.image, entry.image))
+                    yield entry._replace(image=(names or {}).get(entry.image, entry.image))
         elif isinstance(value, dict):
             yield _object_entry(path, value, fields, key if isinstance(key, str) else None)
         elif isinstance(key, str):
             yield Entry(key, _joined([value]), keyed=True)
         else:
             raise CaptionError(f"{path}: entry {key} is not an object with an image's path and its captions")
+
+
+def _only_names(key: str | int, item: dict[str, Any]) -> bool:
+    return key == "images" and "id" in item and not any(name in item for name in CAPTION_FIELDS)
+
+
+def _names_of_images(path: Path) -> dict[Any, Any]:
+    items = ((key, item) for key, value in json_entries(path, _LISTS) if key == "images" for item in value)
+    return {item["id"]: _path_in(item) for key, item in items if isinstance(item, dict) and _only_names(key, item)}
 
 
 def _object_entry(path: Path, value: dict[str, Any], fields: Fields, key: str | None = None) -> Entry:

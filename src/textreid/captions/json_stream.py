@@ -4,7 +4,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NoReturn, TextIO, cast
@@ -58,11 +58,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
-def json_entries(path: Path) -> Iterator[tuple[str | int, Any]]:
+def json_entries(path: Path, item_by_item: Collection[str] = ()) -> Iterator[tuple[str | int, Any]]:
     """Yield key and value of each entry of the object, or position and value of each item of the list, in ``path``.
 
     Of JSON Lines (by the suffix, or a first line that is a whole object with others below it), each line is an item.
-    Equal keys are all yielded.
+    Equal keys are all yielded, and so is a list of an ``item_by_item`` key: as many lists of one item.
 
     Raises:
         CaptionError: the file cannot be read, is not UTF-8 or not JSON, holds neither an object nor a list, or has
@@ -73,7 +73,7 @@ def json_entries(path: Path) -> Iterator[tuple[str | int, Any]]:
             if _has_lines(path):
                 yield from _json_lines(path, stream)
             else:
-                yield from _Scanner(path, stream).entries()
+                yield from _Scanner(path, stream, item_by_item).entries()
     except (OSError, EOFError) as error:
         raise CaptionError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except UnicodeDecodeError as error:
@@ -108,8 +108,8 @@ def _json_lines(path: Path, stream: TextIO) -> Iterator[tuple[int, Any]]:
 
 
 class _Scanner:
-    def __init__(self, path: Path, stream: TextIO) -> None:
-        self._path, self._stream = path, stream
+    def __init__(self, path: Path, stream: TextIO, item_by_item: Collection[str] = ()) -> None:
+        self._path, self._stream, self._item_by_item = path, stream, item_by_item
         self._text, self._at = "", 0
         self._passed = 0  # characters that `_text` no longer holds
         self._entries = 0
@@ -124,7 +124,7 @@ class _Scanner:
             self._at += 1
         else:
             while True:
-                yield self._entry(opening)
+                yield from self._entry(opening)
                 self._entries += 1
                 sign = self._sign()
                 if sign not in (",", closing):
@@ -135,18 +135,30 @@ class _Scanner:
         if self._sign():
             self._refuse("more text after the end")
 
-    def _entry(self, opening: str) -> tuple[str | int, Any]:
+    def _entry(self, opening: str) -> Iterator[tuple[str | int, Any]]:
         if opening == "[":
             self._sign()
-            return self._entries, self._value()
+            yield self._entries, self._value()
+            return
         if self._sign() != '"':
             self._refuse("expected a key in double quotes")
         key = self._value()
         if self._sign() != ":":
             self._refuse("expected ':' after a key")
         self._at += 1
-        self._sign()
-        return key, self._value()
+        if self._sign() == "[" and key in self._item_by_item:
+            yield from ((key, [item]) for item in self._items())
+        else:
+            yield key, self._value()
+
+    def _items(self) -> Iterator[Any]:
+        self._at += 1
+        while self._sign() != "]":
+            yield self._value()
+            if self._sign() not in (",", "]"):
+                self._refuse("expected ',' or ']'")
+            self._at += self._sign() == ","
+        self._at += 1
 
     def _sign(self) -> str:
         """Return the next character that is not white space, which stays; empty at the end of the file."""
