@@ -3,8 +3,8 @@
 500 drawn crops, every sentence about them a query, and 50 frames of each kind that shows nobody: blank (one colour
 under a camera's noise), noise (static, fine and coarse), near-empty (a gradient, a corner of walls, a time stamp on a
 wall) and background (the place of a drawn camera before anybody walked in). Of each kind: how many a search leaves
-out by name, and the share of queries with one of the others in the first ten; "ranked" is the same if none were left
-out.
+out by name, how many of the others it says seem to show nobody, and the share of queries with one of the others in
+the first ten; then the same by plain cosines, and if none were left out either.
 
     python benchmarks/nothing.py                 # the bundled model; two minutes on two cores
     python benchmarks/nothing.py --identities 20 --frames 10
@@ -62,22 +62,34 @@ def main() -> None:
         vectors = np.stack([encoder.encode_query(query)[0] for query in queries])
         with EmbeddingCache() as cache:
             index = index_folder(crops, encoder, cache)
-        scores = vectors @ index.features[index.rows].T  # (queries, images)
+        features = index.features[index.rows]
+        cosines = vectors @ features.T  # (queries, images)
         kinds = np.array([_kind(path) for path in index.paths])
-        people = scores[:, kinds == ""]
+        scores, seem_empty = cosines, np.zeros(len(features), np.bool_)
+        if encoder.presence:
+            log_odds = encoder.presence.log_odds(features)
+            scores, seem_empty = cosines - encoder.presence.losses(log_odds), log_odds < encoder.presence.threshold
+        by_cosine, people = cosines[:, kinds == ""], scores[:, kinds == ""]
         found = {}
         for kind in KINDS:
             left_out = [one.path for one in index.rejected if _kind(one.path) == kind]
-            ranked = scores[:, kinds == kind]
-            everything = np.concatenate([ranked, vectors @ _encode(encoder, left_out).T], axis=1)
+            plain = cosines[:, kinds == kind]
+            everything = np.concatenate([plain, vectors @ _encode(encoder, left_out).T], axis=1)
             found[kind] = {
                 "frames": options.frames,
                 "left_out": len(left_out),
-                "queries_with_one_in_the_first_ten": round(share_above(ranked, people), 4),
-                "if_ranked": round(share_above(everything, people), 4),
+                "seem_empty": int(seem_empty[kinds == kind].sum()),
+                "queries_with_one_in_the_first_ten": round(share_above(scores[:, kinds == kind], people), 4),
+                "by_cosine": round(share_above(plain, by_cosine), 4),
+                "by_cosine_if_none_left_out": round(share_above(everything, by_cosine), 4),
             }
-        lost = sum(_kind(one.path) == "" for one in index.rejected)
-        print(json.dumps({"crops": people.shape[1], "crops_lost": lost, "queries": len(queries), **found}, indent=2))
+        of_people = {
+            "crops": people.shape[1],
+            "crops_left_out": sum(_kind(one.path) == "" for one in index.rejected),
+            "crops_seem_empty": int(seem_empty[kinds == ""].sum()),
+            "queries": len(queries),
+        }
+        print(json.dumps({**of_people, **found}, indent=2))
 
 
 def share_above(frames: npt.NDArray[np.float32], people: npt.NDArray[np.float32]) -> float:

@@ -1,5 +1,7 @@
 """Make the bundled model: render people, caption them with simulated MLLMs, pretrain with NAM, evaluate, package.
 
+The package gets a presence.json too, by recipes/presence.py.
+
     python recipes/bundled_model.py --work runs/bundled                 # everything
     python recipes/bundled_model.py --work runs/bundled --resume        # go on after an interruption
 
@@ -12,6 +14,7 @@ import shutil
 import time
 from pathlib import Path
 
+from presence import make_presence
 from textreid.captioning import caption
 from textreid.config import Config
 from textreid.datasets.benchmarks import read_benchmark
@@ -76,6 +79,7 @@ def main() -> None:
     print(describe_noise(captions_with_noise(captions, run)))
     shutil.rmtree(BUNDLED, ignore_errors=True)
     load_model(run / "model").save(BUNDLED, card=(run / "model" / "card.md").read_text(), dtype="float16")
+    make_presence(BUNDLED, workers=options.workers)
     print(f"packaged: {BUNDLED}")
 
 

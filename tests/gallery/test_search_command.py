@@ -71,7 +71,7 @@ def test_json_is_one_object_on_stdout(search: Search, crops: Path, model_folder:
     answer = json.loads(search("--json", "--top", "2").stdout)
     assert list(answer) == ["query", "unread", "model", "images", "rejected", "results", "notes"]
     assert (answer["query"], answer["model"], answer["images"]) == (QUERY, str(model_folder), 4)
-    assert [list(hit) for hit in answer["results"]] == [["rank", "score", "path"]] * 2
+    assert [list(hit) for hit in answer["results"]] == [["rank", "score", "path", "seems_empty"]] * 2
     assert Path(answer["results"][0]["path"]).parent == crops
 
 

@@ -143,7 +143,15 @@ def _print_json(result: "SearchResult") -> None:
         "images": result.images,
         "rejected": [{"path": str(item.path), "reason": item.reason} for item in result.rejected],
         # Six digits: a float32 has hardly more.
-        "results": [{"rank": hit.rank, "score": round(hit.score, 6), "path": str(hit.path)} for hit in result.hits],
+        "results": [
+            {
+                "rank": hit.rank,
+                "score": round(hit.score, 6),
+                "path": str(hit.path),
+                "seems_empty": hit.seems_empty,
+            }
+            for hit in result.hits
+        ],
         "notes": [_printable(note) for note in result.notes],
     }
     # ASCII: a file name that is not UTF-8 survives, escaped.

@@ -24,6 +24,7 @@ class GalleryEncoder:
         name: of the model, as it was asked for.
         spaces: names of the vectors that may answer, the preferred first: of a model in one precision. Those of images
             are comparable within one space; a query is near enough to both precisions of its model.
+        presence: tells of vectors of images which seem to show nobody; None where the model has no such file.
     """
 
     def __init__(self, model: "str | Path | Model | None" = None, precision: "Precision" = "auto") -> None:
@@ -54,6 +55,8 @@ class GalleryEncoder:
         else:
             raise ArgumentError(f"model: expected a name, a folder or a model, not {model!r}")
         exact, rounded = self._queries.fingerprint, f"{self._queries.fingerprint} bf16"
+        presence = self._queries.presence  # of another model, if this one was changed since it was loaded
+        self.presence = presence if presence and presence.fingerprint == exact else None
         self.spaces = {"fp32": (exact,), "bf16": (rounded,), "auto": (rounded, exact)}[self._precision]
 
     def encode_query(self, query: str) -> tuple[npt.NDArray[np.float32], str]:

@@ -26,13 +26,16 @@ class Hit:
 
     Attributes:
         rank: 1 is the best.
-        score: cosine similarity of image and query. It ranks the images of one search; it is not a probability.
+        score: cosine similarity of image and query, less what the image loses because it rather shows nobody. It ranks
+            the images of one search; it is not a probability.
         path: of the image file.
+        seems_empty: whether it seems to show nobody, if the model can tell (docs/checkpoints.md).
     """
 
     rank: int
     score: float
     path: Path
+    seems_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class SearchResult:
         images: how many were ranked.
         rejected: image files that could not be read, or show nothing.
         hits: best first; images with equal scores are ordered by path.
-        notes: lines for the user: on the query, the cache, and what was left out when the folder was listed.
+        notes: lines for the user: on the query, the cache, what was left out when the folder was listed, and how many
+            images seem to show nobody.
     """
 
     query: str
@@ -111,7 +115,19 @@ def search(
             cache = stack.enter_context(opened)
         index = index_folder(Path(folder), encoder, cache, report)
     # Scores are of contents, not of files: copies of one picture get exactly the same.
-    scores = (index.features @ vector)[index.rows]
+    scores, empty = index.features @ vector, np.zeros(len(index.features), np.bool_)
+    if encoder.presence:
+        log_odds = encoder.presence.log_odds(index.features)
+        scores = scores - encoder.presence.losses(log_odds)
+        empty = log_odds < encoder.presence.threshold
+    scores, empty = scores[index.rows], empty[index.rows]
     order = np.argsort(-scores, kind="stable")[:top]
-    hits = tuple(Hit(rank, float(scores[i]), index.path(i)) for rank, i in enumerate(order, start=1))
-    return SearchResult(query, unread, encoder.name, len(index.paths), index.rejected, hits, (*notes, *index.notes))
+    hits = tuple(Hit(rank, float(scores[i]), index.path(i), bool(empty[i])) for rank, i in enumerate(order, start=1))
+    notes += [*index.notes, *_note_empty(int(empty.sum()))]
+    return SearchResult(query, unread, encoder.name, len(index.paths), index.rejected, hits, tuple(notes))
+
+
+def _note_empty(count: int) -> list[str]:
+    if not count:
+        return []
+    return [f"{count:,} {'image seems' if count == 1 else 'images seem'} to show nobody: ranked low"]

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from textreid.artifacts import MANIFEST, read_json, read_manifest
+from textreid.artifacts import MANIFEST, read_json, read_manifest, write_json
 from textreid.config import ModelConfig
 from textreid.errors import ConfigError, ModelError
+from textreid.models.presence import PRESENCE, Presence
 from textreid.models.tokenizer import Tokenizer
 
 KIND, FORMAT_VERSION = "model", 1
@@ -28,6 +29,7 @@ class ModelFolder(NamedTuple):
     fingerprint: str
     selected_on: str | None
     training_text: tuple[str, ...] | None
+    presence: Presence | None  # where the manifest lists it
 
 
 def open_folder(path: Path) -> ModelFolder:
@@ -47,7 +49,26 @@ def open_folder(path: Path) -> ModelFolder:
         raise ModelError(f"{path / CONFIG}: {error}") from error
     tokenizer = Tokenizer.load(path / TOKENIZER)
     check_tokenizer(tokenizer, config, str(path))
-    return ModelFolder(path, config, tokenizer, fingerprint, manifest.get("selected_on"), _training_text(manifest))
+    listed = PRESENCE in manifest.get("files", {})
+    presence = Presence.read(path / PRESENCE, fingerprint, config.embedding_dim) if listed else None
+    texts = _training_text(manifest)
+    return ModelFolder(path, config, tokenizer, fingerprint, manifest.get("selected_on"), texts, presence)
+
+
+def add_presence(folder: Path, presence: Presence) -> None:
+    """Put the file into a model folder, in place of one that is there, and list it in the manifest.
+
+    Until that is done the folder is one without the file: what is not listed is not read.
+
+    Raises:
+        ArtifactError: it is no such folder, or cannot be written.
+    """
+    manifest = read_manifest(folder, KIND, FORMAT_VERSION)
+    files = {name: size for name, size in manifest["files"].items() if name != PRESENCE}
+    write_json(folder / MANIFEST, {**manifest, "files": files})
+    presence.write(folder / PRESENCE)
+    files[PRESENCE] = (folder / PRESENCE).stat().st_size
+    write_json(folder / MANIFEST, {**manifest, "files": dict(sorted(files.items()))})
 
 
 def training_text_of(weights: Path | str | None) -> tuple[str, ...] | None:

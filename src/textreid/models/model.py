@@ -26,6 +26,7 @@ from textreid.models.checkpoints.report import KeyReport
 from textreid.models.device import Precision, choose_device, map_on_cores, to_device
 from textreid.models.dual_encoder import DualEncoder
 from textreid.models.folder import CARD, CONFIG, FORMAT_VERSION, KIND, TOKENIZER, WEIGHTS, check_tokenizer
+from textreid.models.presence import PRESENCE, Presence
 from textreid.models.tokenizer import Tokenizer
 
 Picture = str | PathLike[str] | Image.Image
@@ -56,6 +57,8 @@ class Model:
             started from); None where it was not recorded.
         precision: of the features, ``"fp32"`` or ``"bf16"``.
         report: what became of each tensor of the file it was loaded from; None where it was not loaded.
+        presence: tells of features of images which seem to show nobody, as long as the model has its fingerprint;
+            None where the folder it was loaded from has no such file.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Model:
         training_text: tuple[str, ...] | None = None,
         precision: Precision = "fp32",
         report: KeyReport | None = None,
+        presence: Presence | None = None,
     ) -> None:
         """Put a network to use.
 
@@ -76,6 +80,7 @@ class Model:
             training_text: the attribute.
             precision: what to compute in; ``"auto"`` is bf16 where the device multiplies it, else fp32.
             report: the attribute.
+            presence: the attribute.
 
         Raises:
             ModelError: tokenizer and network do not fit each other.
@@ -88,6 +93,7 @@ class Model:
         self.selected_on = selected_on
         self.training_text = training_text
         self.report = report
+        self.presence = presence
         self._fingerprinted: tuple[list[Any], str] | None = None  # versions of the tensors, and theirs
         rounded = choose_device(precision, str(self.device)).dtype == torch.bfloat16
         self.precision: Literal["fp32", "bf16"] = "bf16" if rounded else "fp32"
@@ -206,7 +212,7 @@ class Model:
     def save(
         self, path: Path | str, card: str, dtype: Literal["float32", "float16"] = "float32", replace: bool = False
     ) -> None:
-        """Write the model folder, whole or not at all.
+        """Write the model folder, whole or not at all; with `presence`, if what is written has its fingerprint.
 
         Args:
             path: the folder.
@@ -239,6 +245,8 @@ class Model:
             write_bytes(folder / WEIGHTS, save(state))
             self.tokenizer.save(folder / TOKENIZER)
             write_text(folder / CARD, card)
+            if self.presence and self.presence.fingerprint == mark:
+                self.presence.write(folder / PRESENCE)
 
     def _encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> list[torch.Tensor]:
         """Encode in parts, to features (n, D) of length 1 on the device; a GPU may still be computing them."""

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from textreid.config import NORM_EPSILON, ModelConfig
 from textreid.errors import ModelError, check_list
 from textreid.models.folder import WEIGHTS, check_shapes, open_folder, text_tower_shapes
+from textreid.models.presence import Presence
 from textreid.models.tokenizer import Tokenizer
 
 Array = npt.NDArray[np.float32]
@@ -27,14 +28,21 @@ class QueryEncoder:
         config: the configuration of the model.
         tokenizer: the model's.
         fingerprint: the model's; features of images are comparable if made by a model with the same one.
+        presence: tells of features of images which seem to show nobody; None where the folder has no such file.
     """
 
     def __init__(
-        self, config: ModelConfig, tokenizer: Tokenizer, weights: Mapping[str, Array], fingerprint: str
+        self,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        weights: Mapping[str, Array],
+        fingerprint: str,
+        presence: Presence | None = None,
     ) -> None:
         self.config = config
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint
+        self.presence = presence
         self._weights = weights
 
     @classmethod
@@ -55,7 +63,7 @@ class QueryEncoder:
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{file}: cannot be read: {error}") from error
         check_shapes({name: w.shape for name, w in weights.items()}, text_tower_shapes(opened.config), str(file))
-        return cls(opened.config, opened.tokenizer, weights, opened.fingerprint)
+        return cls(opened.config, opened.tokenizer, weights, opened.fingerprint, opened.presence)
 
     def encode_texts(self, texts: Sequence[str]) -> Array:
         """Encode N sentences: (N, D) float32 features, each of length 1.

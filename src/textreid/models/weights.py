@@ -94,7 +94,8 @@ def load_model(
     )
     source = _fit(source, wanted)
     texts = training_text_of("tiny" if name_or_path is None else name_or_path)
-    return Model(_build(source).to(place), source.tokenizer, source.selected_on, texts, precision, source.report)
+    encoder = _build(source).to(place)
+    return Model(encoder, source.tokenizer, source.selected_on, texts, precision, source.report, source.presence)
 
 
 def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:
@@ -185,7 +186,7 @@ def _read_own(path: Path) -> Source:
     copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in weights.items()}
     loaded = {name: (name,) for name in weights}
     report = KeyReport(str(path), "model folder of textreid", loaded, notes=(resize_note(folder.config),))
-    return Source(folder.config, folder.tokenizer, copies, report, folder.selected_on)
+    return Source(folder.config, folder.tokenizer, copies, report, folder.selected_on, folder.presence)
 
 
 def _build(source: Source) -> DualEncoder:

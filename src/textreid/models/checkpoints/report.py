@@ -7,6 +7,7 @@ from typing import NamedTuple, Self
 import torch
 
 from textreid.config import ModelConfig
+from textreid.models.presence import Presence
 from textreid.models.tokenizer import Tokenizer
 
 _NAMED_AT_MOST = 4  # ignored tensors in the summary
@@ -66,6 +67,7 @@ class Source(NamedTuple):
     weights: dict[str, torch.Tensor]
     report: KeyReport
     selected_on: str | None = None
+    presence: Presence | None = None
 
 
 def resize_note(config: ModelConfig) -> str:
