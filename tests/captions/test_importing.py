@@ -492,3 +492,14 @@ def test_the_lists_of_coco_may_be_long_and_stand_in_any_order(order: tuple[str, 
     (tmp_path / "coco.json").write_text(json.dumps({"info": {}, **{name: lists[name] for name in order}}))
     assert import_captions([Source(tmp_path / "coco.json", "human")], tmp_path / "out").rows == 6
     assert [row.image for row in caption_rows(tmp_path / "out")] == [f"{n}.jpg" for n in range(6)]
+
+
+@pytest.mark.parametrize("name", ["results.token", "captions.txt"])
+def test_numbered_captions_without_a_header(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text('1.jpg#0\ta man, in "red" .\n1.jpg#1\ta person .\n2.jpg#0\ta woman .\n')
+    assert import_captions([Source(tmp_path / name, "human")], tmp_path / "out").rows == 3
+    found = [(row.image, row.slot, row.caption) for row in caption_rows(tmp_path / "out")]
+    assert found[:2] == [("1.jpg", "human/static", 'a man, in "red" .'), ("1.jpg", "human/static-2", "a person .")]
+    (tmp_path / name).write_text("1.jpg#0\ta man\nno image\n")
+    with pytest.raises(CaptionError, match="line 2: expected IMAGE#NUMBER"):
+        import_captions([Source(tmp_path / name, "human")], tmp_path / "other")

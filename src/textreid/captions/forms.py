@@ -6,6 +6,7 @@ Memory holds one entry, or one block of rows, however long the file is.
 import csv
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ _ABOUT = ("info", "licenses", "categories", "dataset", "version", "type")  # and
 SLOT_FIELD = "slot"
 # With images of 10 kB embedded, a block takes 40 MB.
 _ROWS = 4096
+_NUMBERED = re.compile(r"([^\t]+\.\w+)#\d+\t(.*)")  # a line of Flickr30k: image#number, tab, caption; no header
 
 
 class Entry(NamedTuple):
@@ -77,7 +79,7 @@ def read_entries(path: Path, fields: Fields, with_content: bool = False) -> Iter
     for file in _files_of(path) if path.is_dir() else [path]:
         if file.suffix in (".parquet", ".arrow"):
             yield from _columns(file, fields, with_content)
-        elif kind_of(file) in (".csv", ".tsv", ".txt"):
+        elif kind_of(file) in (".csv", ".tsv", ".txt", ".token"):
             yield from _table_rows(file, fields)
         else:
             yield from _json_form(file, fields)
@@ -145,6 +147,9 @@ def _table_rows(path: Path, fields: Fields) -> Iterator[Entry]:
     try:
         with open_text(path) as stream:
             header = stream.readline()
+            if _NUMBERED.match(header):
+                yield from _numbered(path, chain([header], stream))
+                return
             # Excel writes semicolons where the comma is the decimal sign; Flickr30k has bars with spaces behind them.
             comma = max(",;\t|", key=header.count)
             names = next(csv.reader([header], delimiter=comma, skipinitialspace=True), [])
@@ -160,6 +165,14 @@ def _table_rows(path: Path, fields: Fields) -> Iterator[Entry]:
         raise CaptionError(f"{path}: {not_utf8(error)}") from error
     except (OSError, EOFError, UnicodeError, csv.Error) as error:
         raise CaptionError(f"{path}: cannot be read as a table: {error}") from error
+
+
+def _numbered(path: Path, lines: Iterable[str]) -> Iterator[Entry]:
+    for number, line in enumerate(lines, 1):
+        found = _NUMBERED.fullmatch(line.rstrip("\r\n"))
+        if not found:
+            raise CaptionError(f"{path}, line {number}: expected IMAGE#NUMBER, a tab and a caption")
+        yield Entry(found[1], (found[2],))
 
 
 def _columns(path: Path, fields: Fields, with_content: bool) -> Iterator[Entry]:
