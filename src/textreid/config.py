@@ -21,6 +21,7 @@ CLIP_PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 NORM_EPSILON = 1e-5  # of every layer norm of CLIP
 LOSSES = ("sdm", "itc", "cmpm", "id", "mlm")
+_TRUNK_PATCH = 16
 _LARGEST = 1e300  # a whole number above it has no place in a float
 _FORMER_NAMES = {  # as they stand in the files of older runs
     "optimizer.head_rate": "head_lr_multiplier",
@@ -42,7 +43,8 @@ class ModelConfig:
     image_height: int = _within(384, 8)
     image_width: int = _within(128, 8)
     patch_size: int = _within(16, 1)
-    stem: Literal["patch", "convolutional"] = "patch"
+    stem: Literal["patch", "convolutional", "efficientnet-lite0"] = "patch"
+    trunk_weights: str | None = None  # of EfficientNet-Lite0 where training starts: its published file; None is random
     vision_width: int = _within(768, 8)
     vision_layers: int = _within(12, 1)
     vision_heads: int = _within(12, 1)
@@ -94,6 +96,17 @@ class ModelConfig:
             found.append(f"model.pixel_std: {self.pixel_std} must be above 0, pixels are divided by it")
         if self.stem == "convolutional" and self.patch_size & (self.patch_size - 1):
             found.append(f"model.patch_size: {self.patch_size} is not a power of two, as a convolutional stem needs")
+        if self.stem == "efficientnet-lite0":
+            # Maps at 1/32 of the pixels are part of it, and positions stand 16 pixels apart.
+            if self.patch_size != _TRUNK_PATCH:
+                found.append(f"model.patch_size: {self.patch_size}, but the stem efficientnet-lite0 has {_TRUNK_PATCH}")
+            found += [
+                f"model.{side}: {pixels} is not a multiple of {2 * _TRUNK_PATCH}, as the stem efficientnet-lite0 needs"
+                for side, pixels in (("image_height", self.image_height), ("image_width", self.image_width))
+                if pixels % (2 * _TRUNK_PATCH)
+            ]
+        elif self.trunk_weights:
+            found.append(f"model.trunk_weights: the stem {self.stem} has no trunk; set model.stem=efficientnet-lite0")
         return found
 
 

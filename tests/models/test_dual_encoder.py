@@ -169,7 +169,7 @@ def test_the_paper_model_has_the_published_shape() -> None:
 
 
 def test_patches_are_in_reading_order(config: ModelConfig) -> None:
-    for stem in ("patch", "convolutional"):
+    for stem in ("patch", "convolutional"):  # a trunk sees far beyond a patch
         embeddings = DualEncoder(replace(config, stem=stem)).vision_model.embeddings
         pixels = torch.rand(1, 3, 64, 32)
         changed = pixels.clone()
@@ -316,7 +316,7 @@ def test_text_tokens_stop_at_the_layer(config: ModelConfig) -> None:
     assert ran == [1]
 
 
-@pytest.mark.parametrize("stem", ["patch", "convolutional"])
+@pytest.mark.parametrize("stem", ["patch", "convolutional", "efficientnet-lite0"])
 def test_every_parameter_gets_a_gradient(config: ModelConfig, stem: Any) -> None:
     encoder = initialize(replace(config, stem=stem), seed=1)
     ids, lengths = texts(config)

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from textreid.config import NORM_EPSILON, ModelConfig
 from textreid.models.blocks import Encoder, Packing
+from textreid.models.trunk import TrunkEmbedding
 
 _DRAWING = {nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_}
 _GROUP = 16  # channels of the stem that are normalised together
@@ -226,7 +227,7 @@ class _VisionEmbeddings(nn.Module):
         width, patch = config.vision_width, config.patch_size
         self.class_embedding = nn.Parameter(torch.empty(width))
         nn.init.normal_(self.class_embedding, std=width**-0.5)
-        self.patch_embedding = _convolutions(width, patch) if config.stem == "convolutional" else _patches(width, patch)
+        self.patch_embedding = _STEMS[config.stem](width, patch)
         self.position_embedding = nn.Embedding(1 + math.prod(config.grid), width)
         nn.init.normal_(self.position_embedding.weight, std=width**-0.5)
 
@@ -276,3 +277,14 @@ def _convolutions(width: int, patch: int) -> nn.Module:
         ]
         channels = wider
     return nn.Sequential(*layers, nn.Conv2d(channels, width, kernel_size=1))
+
+
+def _trunk(width: int, _: int) -> nn.Module:
+    return TrunkEmbedding(width)
+
+
+_STEMS: dict[str, Callable[[int, int], nn.Module]] = {
+    "patch": _patches,
+    "convolutional": _convolutions,
+    "efficientnet-lite0": _trunk,
+}

@@ -293,7 +293,7 @@ class Model:
 def _fingerprint(state: dict[str, torch.Tensor], config: ModelConfig, tokenizer: Tokenizer) -> str:
     # What training started from does not change what the model computes; and a model keeps the fingerprint that it had
     # before a setting was introduced.
-    kept = {name for name, usual in _NEWER.items() if getattr(config, name) == usual} | {"weights"}
+    kept = {name for name, usual in _NEWER.items() if getattr(config, name) == usual} | {"weights", "trunk_weights"}
     shape = {name: value for name, value in asdict(config).items() if name not in kept}
     digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
     digest.update(tokenizer.to_json().encode())

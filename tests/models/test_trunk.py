@@ -1,0 +1,120 @@
+"""The pretrained trunk: what it computes, the reading of its published file, and models that have it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tests.models.reference_efficientnet import Reference
+
+from textreid.config import ModelConfig
+from textreid.errors import ConfigError, ModelError
+from textreid.models import Model, Tokenizer, initialize, load_model
+from textreid.models.trunk import TRUNK, TrunkEmbedding, read_trunk
+
+MAPS = (4, 10, 15)  # the last blocks at the strides 8, 16 and 32
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    torch.manual_seed(4)
+    return Reference().eval()
+
+
+@pytest.fixture(scope="module")
+def published(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("published") / "efficientnet-lite0-57934424.pth"
+    torch.save(reference.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def with_trunk(config: ModelConfig) -> ModelConfig:
+    return replace(config, stem="efficientnet-lite0")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("height", "width"), [(64, 32), (192, 96)])
+def test_it_computes_what_the_published_network_computes(
+    reference: Reference, published: Path, height: int, width: int
+) -> None:
+    embedding = TrunkEmbedding(24)
+    embedding.load_state_dict(
+        embedding.state_dict()
+        | {f"trunk.{name.removeprefix(TRUNK)}": tensor for name, tensor in read_trunk(published).items()}
+    )
+    pixels = torch.randn(2, 3, height, width)
+    expected = reference.maps(pixels)
+    for found, block in zip(embedding.trunk(pixels), MAPS, strict=True):
+        torch.testing.assert_close(found, expected[block], rtol=1e-4, atol=1e-4)
+    assert embedding(pixels).shape == (2, 24, height // 16, width // 16)
+
+
+def test_training_starts_from_the_published_trunk(with_trunk: ModelConfig, published: Path) -> None:
+    encoder = initialize(replace(with_trunk, trunk_weights=str(published)), seed=1)
+    other = initialize(with_trunk, seed=1)
+    trunk = read_trunk(published)
+    for name, tensor in encoder.state_dict().items():
+        assert torch.equal(tensor, trunk.get(name, other.state_dict()[name])), name
+    assert set(trunk) == {name for name in other.state_dict() if name.startswith(TRUNK)}
+
+
+def test_a_random_trunk_neither_dies_nor_explodes() -> None:
+    torch.manual_seed(0)
+    for found in TrunkEmbedding(24).trunk(torch.randn(4, 3, 64, 32)):
+        assert 0.05 < found.std() < 20
+
+
+def test_a_model_with_a_trunk_is_saved_and_read(with_trunk: ModelConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    model = Model(initialize(replace(with_trunk), seed=3), tokenizer)
+    model.save(tmp_path / "model", "# A model for tests\n")
+    again = load_model(tmp_path / "model")
+    assert again.fingerprint == model.fingerprint
+    assert again.config.stem == "efficientnet-lite0"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, "_blocks.3._bn1.bias is missing"),
+        ({"_blocks.3._depthwise_conv.weight": torch.zeros(2, 1, 3, 3)}, "_blocks.3._depthwise_conv.weight is"),
+    ],
+)
+def test_other_weights_are_refused(reference: Reference, tmp_path: Path, change: dict, message: str) -> None:
+    state = reference.state_dict() | change
+    if not change:
+        del state["_blocks.3._bn1.bias"]
+    else:
+        state["_blocks.3._bn1.weight"] = torch.ones(2)
+        state["_blocks.3._bn1.running_var"] = torch.ones(2)
+        state["_blocks.3._bn1.running_mean"] = torch.ones(2)
+        state["_blocks.3._bn1.bias"] = torch.ones(2)
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(ModelError, match=message):
+        read_trunk(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", b"PK\x03\x04 cut off"])
+def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "damaged.pth").write_bytes(content)
+    with pytest.raises(ModelError, match=r"damaged\.pth"):
+        read_trunk(tmp_path / "damaged.pth")
+    with pytest.raises(ModelError, match=r"missing\.pth"):
+        read_trunk(tmp_path / "missing.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patch_size": 8}, "model.patch_size: 8"),
+        ({"image_height": 80}, "model.image_height: 80 is not a multiple of 32"),
+        ({"stem": "patch", "trunk_weights": "x.pth"}, "model.trunk_weights: the stem patch has no trunk"),
+    ],
+)
+def test_settings_that_do_not_fit(with_trunk: ModelConfig, change: dict, message: str) -> None:
+    values = {
+        name: getattr(replace(with_trunk, **change), name)
+        for name in ("stem", "patch_size", "image_height", "image_width", "trunk_weights")
+    }
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig.from_dict(values)
