@@ -154,6 +154,7 @@ class OptimizerConfig:
     clip_norm: float = _within(0.0, 0.0)  # 0: gradients are not clipped
     head_lr_multiplier: float = _within(5.0, 0.0)  # times learning_rate: the new layers of the id and mlm losses
     bias_lr_multiplier: float = _within(1.0, 0.0)  # times learning_rate: the biases of the towers
+    trunk_lr_multiplier: float = _within(1.0, 0.0)  # times learning_rate: a stem's trunk; 0 leaves it as it is
     decay_biases: bool = True
 
 

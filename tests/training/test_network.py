@@ -6,6 +6,7 @@ import torch
 from textreid.config import Config
 from textreid.models import DualEncoder
 from textreid.models.device import Device
+from textreid.models.trunk import TRUNK
 from textreid.training.losses import id_loss, mlm
 from textreid.training.network import CrossModalHead, Outputs, TrainedNetwork
 from textreid.training.optimizer import make_optimizer, optimizer_step
@@ -139,6 +140,18 @@ def test_all_parameters_are_one_group_in_pretraining(small_config: MakeConfig) -
     config = small_config()
     groups = make_optimizer(build(config), config.optimizer).param_groups
     assert [group["factor"] for group in groups] == [1.0]
+
+
+def test_a_trunk_learns_at_a_rate_of_its_own_or_stays(small_config: MakeConfig) -> None:
+    size = ("model.image_height=32", "model.image_width=32", "model.patch_size=16", "model.stem=efficientnet-lite0")
+    config = small_config(*size, "optimizer.trunk_lr_multiplier=0.1")
+    groups = make_optimizer(build(config), config.optimizer).param_groups
+    assert sorted(group["factor"] for group in groups) == [0.1, 1.0]
+
+    network = build(config)
+    make_optimizer(network, small_config("optimizer.trunk_lr_multiplier=0").optimizer)
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert frozen == {name for name, _ in network.named_parameters() if TRUNK in name} != set()
 
 
 @pytest.fixture

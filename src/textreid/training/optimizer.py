@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from textreid.config import OptimizerConfig
+from textreid.models.trunk import TRUNK
 from textreid.training.network import TrainedNetwork, is_of_head
 
 
@@ -13,14 +14,19 @@ def make_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.O
     """Build Adam, whose weights and moments stay float32.
 
     Each group has a ``factor``: the rate of a step is multiplied by it. Parameters of heads learn
-    ``head_lr_multiplier`` times as fast, biases of the towers ``bias_lr_multiplier`` times; no bias decays unless
-    ``decay_biases``.
+    ``head_lr_multiplier`` times as fast, biases of the towers ``bias_lr_multiplier`` times, the trunk of a stem
+    ``trunk_lr_multiplier`` times; at 0 it needs no gradient. No bias decays unless ``decay_biases``.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         bias = name.endswith("bias")
+        trunk = TRUNK in name
+        if trunk and not config.trunk_lr_multiplier:
+            parameter.requires_grad_(False)
+            continue
         # The rate of a head holds for its biases too.
         factor = config.head_lr_multiplier if is_of_head(name) else config.bias_lr_multiplier if bias else 1.0
+        factor *= config.trunk_lr_multiplier if trunk else 1.0
         decay = 0.0 if bias and not config.decay_biases else config.weight_decay
         groups.setdefault((factor, decay), []).append(parameter)
     # Adam as in the release, not AdamW: decay is part of the gradient and goes through the moments.
