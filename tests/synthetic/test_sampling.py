@@ -73,6 +73,14 @@ def test_domains_dress_differently() -> None:
     assert cases["station"] > 2.5 * max(count for name, count in cases.items() if name != "station")
 
 
+def test_sober_people_are_not_told_apart_by_colour() -> None:
+    def commonest(name: str) -> int:
+        people = (sample_person(DOMAINS[name], generator("sober", i)) for i in range(800))
+        return Counter((person.upper_colour, person.lower_colour) for person in people).most_common(1)[0][1]
+
+    assert commonest("plaza") > 1.5 * commonest("street")
+
+
 def test_a_person_survives_json(crowd: list[Person]) -> None:
     assert all(Person.from_dict(person.to_dict()) == person for person in crowd[:200])
 

@@ -11,7 +11,7 @@ def synthesize(
     out: Path = typer.Argument(help="Folder to write; must not exist."),
     # The names are those of DOMAINS, written out: to import them takes numpy and Pillow, which `textreid --help` cannot
     # wait for.
-    domain: str = typer.Option("street", help="Set of cameras: street, campus, mall, station or night."),
+    domain: str = typer.Option("street", help="Set of cameras: street, campus, mall, station, night, plaza or lobby."),
     identities: int = typer.Option(200, min=1, help="Number of people."),
     images: int = typer.Option(4, min=1, help="Crops of each person, from different cameras."),
     seed: int = typer.Option(0, min=0, help="Equal seeds give equal pictures."),

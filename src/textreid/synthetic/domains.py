@@ -17,6 +17,7 @@ class Domain:
     warmth: float  # share of people dressed for warm weather
     luggage: float  # share of people with a suitcase
     women: float
+    sober: float  # share of people in dark everyday colours, whom colours alone do not tell apart
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class _Kind:
     warmth: float
     luggage: float
     women: float
+    sober: float = 0.0
+    contrast: tuple[float, float] = (0.8, 1.15)
+    haze: float = 0.16
+    quality: tuple[int, int] = (45, 93)
+    upscaled: tuple[float, float] = (0.1, 0.5)
 
 
 _KINDS: dict[str, _Kind] = {
@@ -72,6 +78,21 @@ _KINDS: dict[str, _Kind] = {
         warm_cast=0.08, exposure=(0.55, 0.85), saturation=(0.5, 0.85), noise=(3, 7), blur=(0.5, 1.5), sun=(0.1, 0.5),
         warmth=0.25, luggage=0.04, women=0.44,
     ),
+    # Good cameras near by: what is small, such as bags and hair, shows; and most people dress alike.
+    "plaza": _Kind(
+        cameras=8, heights=(100, 250), pitch=(4, 24), horizon=(0.0, 0.7),
+        grounds=("asphalt", "paving", "grass"), behinds=("shops", "cars", "wall", "trees"),
+        warm_cast=0.0, exposure=(0.85, 1.15), saturation=(0.75, 1.05), noise=(0.5, 3), blur=(0.1, 0.5), sun=(0.0, 0.8),
+        warmth=0.4, luggage=0.02, women=0.48, sober=0.6,
+        contrast=(0.9, 1.25), haze=0.08, quality=(70, 97), upscaled=(0.05, 0.2),
+    ),
+    "lobby": _Kind(
+        cameras=8, heights=(110, 256), pitch=(4, 28), horizon=(-0.2, 0.6),
+        grounds=("tiles", "polished", "paving"), behinds=("glass", "wall", "fence", "shops"),
+        warm_cast=0.02, exposure=(0.8, 1.15), saturation=(0.7, 1.1), noise=(0.5, 3), blur=(0.1, 0.5), sun=(0.0, 0.4),
+        warmth=0.3, luggage=0.04, women=0.5, sober=0.6,
+        contrast=(0.9, 1.25), haze=0.08, quality=(70, 97), upscaled=(0.05, 0.2),
+    ),
 }  # fmt: skip
 
 
@@ -91,15 +112,15 @@ def _camera(kind: _Kind, chance: Chance) -> Camera:
         pitch=(max(0.0, pitch - 4), pitch + 4),
         gains=(1 + warm, 1 + tint * 0.6, 1 - warm),
         exposure=chance.between(*kind.exposure),
-        contrast=chance.between(0.8, 1.15),
+        contrast=chance.between(*kind.contrast),
         saturation=chance.between(*kind.saturation),
         # The product is mostly near 0: few lenses are dull.
-        haze=chance.between(0.0, 0.16) * chance.unit(),
+        haze=chance.between(0.0, kind.haze) * chance.unit(),
         blur=chance.between(*kind.blur),
         noise=chance.between(*kind.noise),
-        quality=chance.whole(45, 93),
+        quality=chance.whole(*kind.quality),
         sharpen=chance.between(0.0, 1.6) if chance.happens(0.5) else 0.0,
-        upscaled=chance.between(0.1, 0.5),
+        upscaled=chance.between(*kind.upscaled),
         sun=chance.between(*kind.sun),
         light=chance.between(-1.0, 1.0),
         place=make_place(chance.pick(kind.grounds), chance.pick(kind.behinds), horizon, chance.unit(), chance),
@@ -109,7 +130,7 @@ def _camera(kind: _Kind, chance: Chance) -> Camera:
 def _domain(name: str, kind: _Kind) -> Domain:
     # By name and number: a new domain or a further camera leaves all others as they are.
     cameras = tuple(_camera(kind, Chance.of("camera", name, index)) for index in range(kind.cameras))
-    return Domain(name, cameras, kind.warmth, kind.luggage, kind.women)
+    return Domain(name, cameras, kind.warmth, kind.luggage, kind.women, kind.sober)
 
 
 DOMAINS: Mapping[str, Domain] = {name: _domain(name, kind) for name, kind in _KINDS.items()}

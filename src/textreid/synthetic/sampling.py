@@ -1,6 +1,7 @@
 """Who passes by: attributes drawn from street frequencies, mixed with uniform draws so that nothing is too rare."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar, get_args
 
 import numpy as np
@@ -35,6 +36,16 @@ _SHOES: dict[a.Colour, float] = {
     "orange": 1, "yellow": 1, "olive": 0.5, "green": 1, "teal": 0.5, "light blue": 1, "blue": 3, "navy": 2,
     "purple": 0.5, "pink": 2,
 }  # fmt: skip
+_SOBER_UPPER: dict[a.Colour, float] = {
+    "black": 40, "charcoal": 10, "grey": 16, "navy": 12, "white": 12, "beige": 4, "brown": 3, "red": 3,
+}  # fmt: skip
+_SOBER_LOWER: dict[a.Colour, float] = {
+    "black": 55, "charcoal": 8, "grey": 12, "navy": 10, "beige": 8, "brown": 4, "olive": 3,
+}  # fmt: skip
+_SOBER_SHOES: dict[a.Colour, float] = {"black": 50, "white": 25, "grey": 10, "brown": 8, "red": 4, "blue": 3}
+_SOBER_BAG: dict[a.Colour, float] = {
+    "black": 50, "brown": 12, "grey": 10, "white": 7, "red": 6, "blue": 5, "navy": 5, "pink": 3, "green": 2,
+}  # fmt: skip
 
 
 def sample_person(domain: Domain, rng: np.random.Generator) -> a.Person:
@@ -59,7 +70,7 @@ def sample_person(domain: Domain, rng: np.random.Generator) -> a.Person:
     # Drawn for those without a scarf too: what is drawn after it is the same for both.
     scarf = _colour(_DARK, chance)
     headwear = _headwear(woman, warm, upper, chance)
-    return a.Person(
+    person = a.Person(
         gender=gender,
         skin=chance.weighted({"light": 0.62, "medium": 0.22, "dark": 0.16}),
         build=chance.weighted({"slim": 0.32, "average": 0.46, "heavy": 0.22}),
@@ -84,6 +95,24 @@ def sample_person(domain: Domain, rng: np.random.Generator) -> a.Person:
         scarf_colour=scarf if chance.happens(0.05 if warm else 0.17) else None,
         held=chance.weighted({"nothing": 0.74, "phone": 0.12, "umbrella": 0.04, "papers": 0.05, "bottle": 0.05}),
         held_colour=_colour(_DARK, chance),
+    )
+    return _soberly(person, chance) if domain.sober and chance.happens(domain.sober) else person
+
+
+def _soberly(person: a.Person, chance: Chance) -> a.Person:
+    """Dress the person in dark everyday colours, and leave what they wear and carry as it is."""
+    in_dress = "dress" in (person.upper, person.lower)
+    upper = person.upper_colour if in_dress else chance.weighted(_SOBER_UPPER)
+    lower = person.lower_colour if in_dress or person.lower == "jeans" else chance.weighted(_SOBER_LOWER)
+    return replace(
+        person,
+        upper_colour=upper,
+        upper_second_colour=_other(upper, chance),
+        headwear_colour=upper if person.headwear == "hood" else person.headwear_colour,
+        lower_colour=lower,
+        shoes_colour=chance.weighted(_SOBER_SHOES),
+        bag_colour=chance.weighted(_SOBER_BAG),
+        hair_colour="black" if chance.happens(0.7) else person.hair_colour,
     )
 
 

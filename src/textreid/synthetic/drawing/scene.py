@@ -18,6 +18,8 @@ from textreid.synthetic.sampling import sample_person
 
 # Drawn once per process, in about a second, and pasted from then on: to draw and shade a person is about half of
 # the work of a crop.
+# By name: the crowd, and with it every picture, would change with each domain that is added.
+_CROWD_FROM = ("campus", "mall", "night", "station", "street")
 _CROWD = 48
 _TALL, _WIDE, _STATURE = 176, 96, 160.0
 
@@ -125,8 +127,7 @@ def _add_bystander(
 @cache
 def _crowd() -> tuple[Image.Image, ...]:
     """Draw people to stand about, once per process: RGBA pictures."""
-    names = sorted(DOMAINS)
-    return tuple(_bystander(names[i % len(names)], i) for i in range(_CROWD))
+    return tuple(_bystander(_CROWD_FROM[i % len(_CROWD_FROM)], i) for i in range(_CROWD))
 
 
 def _bystander(domain: str, number: int) -> Image.Image:
