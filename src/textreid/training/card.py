@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from textreid.config import OptimizerConfig
+from textreid.config import ModelConfig, OptimizerConfig
 from textreid.runlog import ABOUT, LEFT_OUT, RunLog, read_records
 from textreid.training.loader import ImageStore
 from textreid.training.losses import chance_levels
@@ -108,7 +108,7 @@ def write_card(run: Run, metrics: Path) -> str:
         f"| made by | textreid {start['version']}, commit {start['commit'] or 'unknown'} |",
         f"| parameters | {start['parameters']:,} |",
         f"| image, patch | {model.image_height} by {model.image_width}, {model.patch_size} |",
-        f"| weights at the start | {model.weights or 'random'} |",
+        f"| weights at the start | {_starting_weights(model)} |",
         f"| images, captions | {start['images']:,}, {start['captions']:,} ({start['captions_rejected']:,} rejected) |",
         f"| captions by | {', '.join(start['sources'])} |",
         f"| identities | {start['identities']:,} |" if start["identities"] else "| identities | unknown |",
@@ -134,6 +134,11 @@ def write_card(run: Run, metrics: Path) -> str:
             for name, value in figures.items()
         ]
     return "\n".join(lines) + "\n"
+
+
+def _starting_weights(model: ModelConfig) -> str:
+    trunk = f"; trunk of {Path(model.trunk_weights).name}" if model.trunk_weights else ""
+    return (model.weights or "random") + trunk
 
 
 def _warmup(config: OptimizerConfig) -> str:

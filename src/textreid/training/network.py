@@ -95,7 +95,7 @@ class TrainedNetwork(nn.Module):
 def build_network(config: Config, identities: int, compute: Device, from_weights: bool) -> TrainedNetwork:
     """Build the network of a run on the CPU; without ``from_weights`` at random, to be given its weights later."""
     model, training = config.model, config.training
-    encoder = initialize(model if from_weights else replace(model, weights=None), training.seed)
+    encoder = initialize(model if from_weights else replace(model, weights=None, trunk_weights=None), training.seed)
     if training.activation_checkpointing:
         encoder.recompute_layers()
     if training.compile:
