@@ -69,6 +69,16 @@ def test_a_random_model_is_the_same(random_model: Model, random_folder: Path, pi
     assert exported.encode_images([]).shape == exported.encode_texts([]).shape == (0, 20)
 
 
+def test_a_model_with_a_trunk_is_the_same(
+    config: ModelConfig, tokenizer: Tokenizer, pictures: list[Image.Image], tmp_path: Path
+) -> None:
+    model = Model(initialize(replace(config, stem="efficientnet-lite0"), seed=5), tokenizer)
+    export_onnx(model, tmp_path / "trunk", card)
+    assert (
+        np.abs(OnnxModel.load(tmp_path / "trunk").encode_images(pictures) - model.encode_images(pictures)).max() < 1e-4
+    )
+
+
 def test_the_bundled_model_is_the_same(bundled_folder: Path, pictures: list[Image.Image]) -> None:
     model, exported = textreid.load_model(), OnnxModel.load(bundled_folder)
     images, texts = model.encode_images(pictures), model.encode_texts(SENTENCES)

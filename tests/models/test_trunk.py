@@ -15,19 +15,6 @@ from textreid.models.trunk import TRUNK, TrunkEmbedding, read_trunk
 MAPS = (4, 10, 15)  # the last blocks at the strides 8, 16 and 32
 
 
-@pytest.fixture(scope="module")
-def reference() -> Reference:
-    torch.manual_seed(4)
-    return Reference().eval()
-
-
-@pytest.fixture(scope="module")
-def published(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("published") / "efficientnet-lite0-57934424.pth"
-    torch.save(reference.state_dict(), path)
-    return path
-
-
 @pytest.fixture
 def with_trunk(config: ModelConfig) -> ModelConfig:
     return replace(config, stem="efficientnet-lite0")
@@ -36,24 +23,24 @@ def with_trunk(config: ModelConfig) -> ModelConfig:
 @torch.no_grad()
 @pytest.mark.parametrize(("height", "width"), [(64, 32), (192, 96)])
 def test_it_computes_what_the_published_network_computes(
-    reference: Reference, published: Path, height: int, width: int
+    reference_trunk: Reference, published_trunk: Path, height: int, width: int
 ) -> None:
     embedding = TrunkEmbedding(24)
     embedding.load_state_dict(
         embedding.state_dict()
-        | {f"trunk.{name.removeprefix(TRUNK)}": tensor for name, tensor in read_trunk(published).items()}
+        | {f"trunk.{name.removeprefix(TRUNK)}": tensor for name, tensor in read_trunk(published_trunk).items()}
     )
     pixels = torch.randn(2, 3, height, width)
-    expected = reference.maps(pixels)
+    expected = reference_trunk.maps(pixels)
     for found, block in zip(embedding.trunk(pixels), MAPS, strict=True):
         torch.testing.assert_close(found, expected[block], rtol=1e-4, atol=1e-4)
     assert embedding(pixels).shape == (2, 24, height // 16, width // 16)
 
 
-def test_training_starts_from_the_published_trunk(with_trunk: ModelConfig, published: Path) -> None:
-    encoder = initialize(replace(with_trunk, trunk_weights=str(published)), seed=1)
+def test_training_starts_from_the_published_trunk(with_trunk: ModelConfig, published_trunk: Path) -> None:
+    encoder = initialize(replace(with_trunk, trunk_weights=str(published_trunk)), seed=1)
     other = initialize(with_trunk, seed=1)
-    trunk = read_trunk(published)
+    trunk = read_trunk(published_trunk)
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, trunk.get(name, other.state_dict()[name])), name
     assert set(trunk) == {name for name in other.state_dict() if name.startswith(TRUNK)}
@@ -66,9 +53,9 @@ def test_a_random_trunk_neither_dies_nor_explodes() -> None:
 
 
 def test_a_model_with_a_trunk_is_saved_and_read(
-    with_trunk: ModelConfig, published: Path, tokenizer: Tokenizer, tmp_path: Path
+    with_trunk: ModelConfig, published_trunk: Path, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    model = Model(initialize(replace(with_trunk, trunk_weights=str(published)), seed=3), tokenizer)
+    model = Model(initialize(replace(with_trunk, trunk_weights=str(published_trunk)), seed=3), tokenizer)
     model.save(tmp_path / "model", "# A model for tests\n")
     again = load_model(tmp_path / "model")
     assert again.fingerprint == model.fingerprint
@@ -82,8 +69,8 @@ def test_a_model_with_a_trunk_is_saved_and_read(
         ({"_blocks.3._depthwise_conv.weight": torch.zeros(2, 1, 3, 3)}, "_blocks.3._depthwise_conv.weight is"),
     ],
 )
-def test_other_weights_are_refused(reference: Reference, tmp_path: Path, change: dict, message: str) -> None:
-    state = reference.state_dict() | change
+def test_other_weights_are_refused(reference_trunk: Reference, tmp_path: Path, change: dict, message: str) -> None:
+    state = reference_trunk.state_dict() | change
     if not change:
         del state["_blocks.3._bn1.bias"]
     else:

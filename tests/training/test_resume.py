@@ -23,6 +23,7 @@ from textreid.artifacts import is_locked
 from textreid.config import Config
 from textreid.errors import ArtifactError, ResumeError, RunStoppedError
 from textreid.models import Model, load_model
+from textreid.models.trunk import read_trunk
 from textreid.presets import settings_of_run
 from textreid.runlog import RunLog, read_records
 from textreid.training import captioned_images, train as train_data
@@ -474,3 +475,23 @@ def test_a_run_in_another_thread_leaves_signals_alone() -> None:
     thread.join()
     assert seen == ["False"]
     assert signal.getsignal(signal.SIGINT) is former
+
+
+def test_a_run_with_a_frozen_trunk_goes_on_too(
+    small_config: MakeConfig, corpus: "Corpus", published_trunk: Path, tmp_path: Path
+) -> None:
+    trunk = tmp_path / "efficientnet-lite0-57934424.pth"
+    shutil.copy(published_trunk, trunk)
+    config = small_config(
+        *SETTINGS, "model.image_height=32", "model.image_width=32", "model.patch_size=16",
+        "model.stem=efficientnet-lite0", f"model.trunk_weights={trunk}", "optimizer.trunk_lr_multiplier=0",
+    )  # fmt: skip
+    whole = train(config, corpus, tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train(config, corpus, tmp_path / "run", EventfulLog(tmp_path / "run", 8, kill))
+    expected = read_trunk(trunk)
+    trunk.unlink()  # a checkpoint has its weights
+    resumed = train(config, corpus, tmp_path / "run", resume=True)
+    assert resumed.fingerprint == whole.fingerprint
+    found = resumed.encoder.state_dict()
+    assert all(np.array_equal(found[name], weights) for name, weights in expected.items())

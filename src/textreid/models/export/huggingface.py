@@ -41,13 +41,13 @@ def export_huggingface(
         replace: whether a folder at ``path`` may be replaced.
 
     Raises:
-        ModelError: the model has a convolutional stem, which transformers' CLIP lacks.
+        ModelError: the model's stem is another than CLIP's, which transformers' CLIP lacks.
         ArtifactError: ``path`` exists, or cannot be written.
     """
     config = model.config
     if config.stem != "patch":
         raise ModelError(
-            "transformers' CLIP has no convolutional stem, so that this model cannot be stored in its format; "
+            f"transformers' CLIP has no {config.stem} stem, so that this model cannot be stored in its format; "
             "convert it to onnx or to a model folder"
         )
     state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.encoder.state_dict().items()}
