@@ -130,11 +130,9 @@ def test_a_changed_picture_is_embedded_again(search: Search, make_crops: MakeCro
 def test_a_change_that_keeps_size_and_date_is_seen(search: Search, tmp_path: Path) -> None:
     folder = tmp_path / "crops"
     folder.mkdir()
-    for name, colour in (("a", "red"), ("b", "blue")):
-        squares = Image.fromarray(np.random.default_rng(0).integers(0, 2, (8, 4), np.uint8) * 255)
-        picture = Image.new("RGB", (24, 56), "white")
-        picture.paste(colour, (0, 0), squares.resize((24, 56), Image.Resampling.NEAREST))
-        picture.save(folder / f"{name}.bmp")
+    for name, seed in (("a", 0), ("b", 1)):
+        blocks = np.random.default_rng(seed).integers(0, 256, (8, 4, 3), np.uint8)
+        Image.fromarray(blocks).resize((24, 56), Image.Resampling.NEAREST).save(folder / f"{name}.bmp")
     before, _ = search(folder)
     status = (folder / "a.bmp").stat()
     (folder / "a.bmp").write_bytes((folder / "b.bmp").read_bytes())
