@@ -59,7 +59,7 @@ class FileStamp:
 
     size: int
     mtime_ns: int
-    ctime_ns: int
+    ctime_ns: int  # which no program can set back, as copies with dates and `os.utime` do with the other
 
     @classmethod
     def of(cls, path: bytes | Path) -> Self:
@@ -92,6 +92,7 @@ def cache_folder() -> Path:
         base = os.environ.get("XDG_CACHE_HOME", "")
         if Path(base).is_absolute():  # the XDG specification: a relative path is to be ignored
             return Path(base) / "textreid"
+        # Of an empty HOME, `Path.home` would make the root of the disk.
         home = Path.home() if os.environ.get("HOME", "unset") else Path()
     except RuntimeError:  # a container may run as a user that the machine does not know
         home = Path()
@@ -159,6 +160,7 @@ class EmbeddingCache:
             rows = self._database.execute(
                 "SELECT path, size, mtime_ns, ctime_ns, digest FROM files WHERE path >= ? AND path < ?", _range(folder)
             )
+            # Inside: a cursor reads as it is asked, and finds only then what is damaged.
             return {path: (FileStamp(*stamp), digest) for path, *stamp, digest in rows}
 
     def remember_files(self, files: Mapping[bytes, tuple[FileStamp, bytes]]) -> None:
@@ -184,12 +186,14 @@ class EmbeddingCache:
         import numpy as np
 
         with self._reported():
+            # Not a join: that gives copies of a picture once each, and DISTINCT would sort all vectors.
             rows = self._database.execute(
                 "SELECT digest, vector FROM embeddings WHERE model = ? "
                 "AND digest IN (SELECT digest FROM files WHERE path >= ? AND path < ?)",
                 (model, *_range(folder)),
             ).fetchall()
         values = np.frombuffer(b"".join(vector for _, vector in rows), "<f4")
+        # numpy cannot tell what -1 stands for where there is nothing.
         return [digest for digest, _ in rows], values.reshape(len(rows), -1 if rows else 0)
 
     def store_vectors(self, model: str, vectors: "Mapping[bytes, npt.NDArray[np.float32]]") -> None:
@@ -235,6 +239,7 @@ class EmbeddingCache:
         """Delete every embedding computed more than ``older_than_days`` ago, for good; returns how many there were."""
         limit = int(time.time() - older_than_days * _SECONDS_A_DAY)
         with self._transaction():
+            # "<=", because seconds are whole: of 0 days, what was stored in this second goes too.
             deleted = self._database.execute("DELETE FROM embeddings WHERE created <= ?", (limit,)).rowcount
             self._database.execute("DELETE FROM unreadable WHERE created <= ?", (limit,))
             self._database.execute(
@@ -242,17 +247,21 @@ class EmbeddingCache:
                 "AND digest NOT IN (SELECT digest FROM unreadable)"
             )
         with self._reported():
-            # The log and the free pages still hold what was deleted.
+            # The log and the free pages still hold what was deleted. VACUUM is refused inside a transaction, and writes
+            # the new database into the log: only then is that emptied into the file.
             self._database.execute("VACUUM")
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return deleted
 
     def _prepare(self) -> None:
         execute = self._database.execute
+        # `forget_files` does not VACUUM: without this, some builds of SQLite leave in the file what it deleted.
         execute("PRAGMA secure_delete = ON")
         execute("BEGIN IMMEDIATE")  # fails at once where the file may be read but not written
+        # In one transaction: of two processes that meet an empty file, one makes the tables, and one finds them.
         identity = (execute("PRAGMA application_id").fetchone()[0], execute("PRAGMA user_version").fetchone()[0])
         if identity == (0, 0) and not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            # Not `executescript`, which first commits the transaction that is open.
             for statement in _SCHEMA.split(";")[:-1]:
                 execute(statement)
             execute(f"PRAGMA application_id = {_APPLICATION_ID}")
@@ -267,7 +276,9 @@ class EmbeddingCache:
                 f"TEXTREID_CACHE to another folder"
             )
         execute("COMMIT")
+        # After the check: this would write to a database of others too; and SQLite refuses it in a transaction.
         execute("PRAGMA journal_mode = WAL")
+        # A power cut may undo the newest batches, which can be computed again, but damages nothing.
         execute("PRAGMA synchronous = NORMAL")
 
     @contextlib.contextmanager

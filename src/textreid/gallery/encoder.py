@@ -54,6 +54,7 @@ class GalleryEncoder:
             self._queries = self._model = model
         else:
             raise ArgumentError(f"model: expected a name, a folder or a model, not {model!r}")
+        # The fingerprint is of the weights, whatever precision computes with them: the space has to say which.
         exact, rounded = self._queries.fingerprint, f"{self._queries.fingerprint} bf16"
         presence = self._queries.presence  # of another model, if this one was changed since it was loaded
         self.presence = presence if presence and presence.fingerprint == exact else None
@@ -86,6 +87,7 @@ class GalleryEncoder:
     def load(self) -> "Model":
         """Load the image side, and torch with it, unless it is loaded."""
         if self._model is None:
+            # Here, because importing torch takes 1.3 s, and a whole search that needs none 0.5 s (docs/benchmarks.md).
             from textreid.models import load_model
 
             self._model = load_model(self._source, precision=self._precision)

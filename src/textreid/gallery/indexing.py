@@ -86,6 +86,7 @@ def index_folder(
     """
     real = Path(os.path.realpath(folder))
     listing = list_images(real)
+    # As bytes: SQLite refuses the text that Python makes of a name that is not UTF-8.
     images = {os.fsencode(path): path for path in listing.images}
     if not images:
         looked_for = f"looked for {', '.join(sorted(read_suffixes()))}"
@@ -93,7 +94,7 @@ def index_folder(
     rejected: dict[bytes, str] = {}
     files = _identify(images, real, cache, rejected, report or _silent)
     unreadable = cache.unreadable(__version__, real)
-    # One file for each content: a duplicate is embedded once.
+    # One file for each content: a duplicate is embedded once. Reversed, because the last to be put in stays: the first.
     first = {files[name][1]: name for name in reversed(images) if name in files}
     usable = first.keys() - unreadable.keys()
     for space in encoder.spaces:
@@ -103,8 +104,10 @@ def index_folder(
     else:  # no space has all of them: only now is the model needed
         report = report or _silent
         report("load", 0, 1)
+        # `space` loads the model: only that knows in which precision it computes here.
         digests, _ = cache.vectors(encoder.space, real)
         report("load", 1, 1)
+        # Sorted: a set has another order in each process, and the last bit of a vector depends on its place in a batch.
         missing = sorted(first[digest] for digest in usable.difference(digests))
         todo = [(files[name][1], images[name], files[name][0]) for name in missing]
         _embed(todo, encoder, cache, unreadable, report)
@@ -159,6 +162,7 @@ def _identify(
     with closing(results):
         for begin in range(0, len(changed), _HASHED_AT_ONCE):
             new = {}
+            # The list first: zip sees its end before it takes a result, which would be the first of the next round.
             for name, result in zip(changed[begin : begin + _HASHED_AT_ONCE], results, strict=False):
                 if isinstance(result, str):
                     rejected[name] = result
@@ -167,6 +171,7 @@ def _identify(
             cache.remember_files(new)
             files |= new
             report("read", min(begin + _HASHED_AT_ONCE, len(changed)), len(changed))
+    # Last, when new names are known: the content of a renamed file would be of no file before, and lose its vector.
     if gone := before.keys() - images.keys():
         cache.forget_files(gone)
     return files
@@ -174,6 +179,7 @@ def _identify(
 
 def _stamp_and_digest(path: Path) -> tuple[FileStamp, bytes] | str:
     try:
+        # The stamp first: if the file changes while it is read, that is an old one, and the next search reads again.
         return FileStamp.of(path), bytes.fromhex(file_digest(path))
     except OSError as error:
         return error.strerror or str(error)

@@ -106,6 +106,7 @@ def search(
     if top < 1:
         raise ConfigError(f"top: expected at least 1, got {top}")
     encoder = GalleryEncoder(model, precision)
+    # Before the folder: a query that is refused must not first cost the embedding of its images.
     vector, unread = encoder.encode_query(query)
     notes = [] if reads_as_english(query) else [NOT_ENGLISH]
     with ExitStack() as stack:
@@ -121,6 +122,7 @@ def search(
         scores = scores - encoder.presence.losses(log_odds)
         empty = log_odds < encoder.presence.threshold
     scores, empty = scores[index.rows], empty[index.rows]
+    # Stable, and of the negative: an ascending order, turned round, puts equal scores in the reverse order of paths.
     order = np.argsort(-scores, kind="stable")[:top]
     hits = tuple(Hit(rank, float(scores[i]), index.path(i), bool(empty[i])) for rank, i in enumerate(order, start=1))
     notes += [*index.notes, *_note_empty(int(empty.sum()))]

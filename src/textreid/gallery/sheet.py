@@ -88,6 +88,7 @@ def save_contact_sheet(sheet: Image.Image, path: Path) -> None:
 def _read(path: Path) -> Image.Image | None:
     largest = (_TILE_WIDTH, round(_TILE_WIDTH * _TALLEST))
     try:
+        # Height first, as models have it; Pillow has width first.
         picture = read_image(path, at_least=largest[::-1])
     except ImageError:
         return None
@@ -109,6 +110,7 @@ def _panel(picture: Image.Image | None, height: int) -> Image.Image:
 
 
 def _rounded(width: int, height: int, corner: int, oversampling: int = 4) -> Image.Image:
+    # Pillow draws edges hard: they are drawn larger, and averaged.
     mask = Image.new("L", (width * oversampling, height * oversampling))
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, mask.width - 1, mask.height - 1), corner * oversampling, "white")
     return mask.resize((width, height), Image.Resampling.BOX)
