@@ -243,6 +243,25 @@ def test_a_file_that_changes_while_it_is_read_is_left_out_once(
     assert (result.images, work["embed"]) == (5, 5)
 
 
+def test_a_file_that_is_deleted_while_it_is_read_is_left_out(
+    search: Search, make_crops: MakeCrops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_crops(5)
+
+    def delete(path: Path, at_least: tuple[int, int]) -> Image.Image:
+        picture = read_image(path, at_least=at_least)
+        if path.name == "3.png":
+            path.unlink()
+        return picture
+
+    monkeypatch.setattr("textreid.gallery.encoder.read_image", delete)
+    result, _ = search(folder)
+    assert [(r.path.name, r.reason) for r in result.rejected] == [("3.png", "changed while it was read")]
+    monkeypatch.undo()
+    result, work = search(folder)
+    assert (result.images, result.rejected, work) == (4, (), {})
+
+
 def test_a_disk_that_does_not_answer_costs_a_picture_one_search(
     search: Search, make_crops: MakeCrops, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,10 +196,12 @@ def _embed(
         _, path, stamp = file
         try:
             decoded = encoder.decode(path)
+            # The vector belongs to the content that was hashed, so a file that changed since then has none.
+            return decoded if FileStamp.of(path) == stamp else _CHANGED
         except ImageError as error:
             return str(error).removeprefix(f"{path}: ")
-        # The vector belongs to the content that was hashed, so a file that changed since then has none.
-        return decoded if FileStamp.of(path) == stamp else _CHANGED
+        except OSError:  # it was deleted since it was decoded
+            return _CHANGED
 
     report("embed", 0, len(todo))
     with closing(map_ahead(decode, todo, _THREADS, _AHEAD)) as results:
