@@ -15,6 +15,7 @@ from hypothesis import given, strategies as st
 from textreid.errors import ArtifactError
 from textreid.gallery.embedding_cache import (
     FILE_NAME,
+    CachePlaceError,
     EmbeddingCache,
     FileStamp,
     cache_folder,
@@ -190,35 +191,47 @@ def test_a_foreign_database_is_left_alone(folder: Path) -> None:
     assert (folder / FILE_NAME).read_bytes() == before
 
 
-def test_a_full_disk_is_an_error_that_says_what_to_do(folder: Path) -> None:
+def test_a_disk_that_becomes_full_leaves_the_cache_in_memory(folder: Path) -> None:
     code = """
-import resource, signal, sys, numpy as np
+import resource, sys, numpy as np
 from pathlib import Path
 from textreid.gallery import EmbeddingCache
+from textreid.gallery.embedding_cache import FileStamp
 cache = EmbeddingCache(Path(sys.argv[1]))
+cache.remember_files({b"/x/a": (FileStamp(1, 2, 3), b"first"), b"/x/b": (FileStamp(1, 2, 3), b"second")})
 cache.store_vectors("m", {b"first": np.ones(4, np.float32)})
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+print(cache.problem)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-cache.store_vectors("m", {b"second": np.ones(1_000_000, np.float32)})
+cache.store_vectors("n", {b"second": np.ones(1_000_000, np.float32)})
+cache.forget_files([b"/x/nothing"])
+for model in "mn":
+    print(*cache.vectors(model, Path("/x"))[0])
+print(cache.path, cache.problem)
 """
     command = [sys.executable, "-c", code, str(folder)]
-    last = subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()[-1]
-    assert last.startswith(f"textreid.errors.ArtifactError: {folder / FILE_NAME}: the embedding cache cannot be used")
-    assert "--no-cache" in last
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[:3] == ["", "b'first'", "b'second'"]
+    assert lines[3].startswith(f"None embeddings are not kept: {folder}: the embedding cache cannot be used: ")
+    assert lines[3].endswith("; make room there, or set TEXTREID_CACHE to another folder")
     with EmbeddingCache(folder) as cache:
-        assert cache.status().embeddings == 1
+        assert (cache.status().embeddings, cache.status().files) == (1, 2)
 
 
-def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OSError, match=r"Not a directory|File exists"):
-        EmbeddingCache(tmp_path / "file" / "cache")
+    for place in (tmp_path / "file", tmp_path / "file" / "cache"):
+        with pytest.raises(CachePlaceError, match=rf"^{place}: .*(Not a directory|File exists)"):
+            EmbeddingCache(place)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.parametrize(("folder_mode", "file_mode"), [(0o777, 0o444), (0o755, 0o666)])
-def test_a_cache_that_cannot_be_written_is_a_permission_error(folder: Path, folder_mode: int, file_mode: int) -> None:
+def test_a_cache_that_cannot_be_written_is_read(
+    folder: Path, folder_mode: int, file_mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTREID_CACHE", str(folder))
     with EmbeddingCache(folder) as cache:
+        cache.remember_files({b"/x/a": (STAMP, A)})
         cache.store_vectors("m", VECTORS)
     for parent in folder.parents:
         if not parent.stat().st_mode & 0o001:  # only its owner may pass
@@ -228,8 +241,13 @@ def test_a_cache_that_cannot_be_written_is_a_permission_error(folder: Path, fold
     os.seteuid(65534)
     try:
         assert (folder / FILE_NAME).stat().st_size > 0
-        with pytest.raises(PermissionError):
+        with pytest.raises(CachePlaceError, match=f"^{folder}: "):
             EmbeddingCache(folder)
+        copy, problem = open_cache()
+        with copy:
+            assert copy.vectors("m", Path("/x"))[0] == [A]
+            copy.store_vectors("m", {C: VECTORS[A]})
+        assert problem.startswith(f"embeddings are not kept: {folder}: ")
     finally:
         os.seteuid(0)
 

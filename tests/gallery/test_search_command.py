@@ -3,11 +3,12 @@
 import json
 import os
 import pty
+import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,65 @@ def test_a_cache_that_cannot_be_written_is_done_without(search: Search, tmp_path
     result = search(TEXTREID_CACHE=place)
     assert (result.returncode, result.stdout) == (0, search().stdout)
     assert result.stderr.startswith(f"embeddings are not kept: {place}: ")
+
+
+@pytest.mark.parametrize("limit", [0, 60_000])
+def test_a_full_disk_costs_no_answer(limit: int, make_crops: MakeCrops, model_folder: Path, tmp_path: Path) -> None:
+    arguments = ("search", QUERY, "--images", make_crops(150), "--model", model_folder, "--top", "150")
+    expected = textreid(*arguments, "--no-cache").stdout
+    place = tmp_path / "cache"
+    command = [*COMMAND, *map(str, arguments)]
+    for _ in range(2):
+        result = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "TEXTREID_CACHE": str(place)},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )
+        assert (result.returncode, result.stdout) == (0, expected)
+        notes = [line for line in result.stderr.splitlines() if "embedded" not in line]
+        assert len(notes) == 1
+        assert notes[0].startswith(f"embeddings are not kept: {place}: ")
+        assert "set TEXTREID_CACHE" in notes[0]
+    assert textreid(*arguments, TEXTREID_CACHE=str(place)).stdout == expected
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """A function that mounts a disk with such options."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options: str) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("no disk may be mounted here")
+        return place
+
+    yield mount
+    subprocess.run(["umount", str(place)], capture_output=True, check=False)  # noqa: S607
+
+
+@pytest.mark.parametrize("size", [4, 40, 100])
+def test_a_small_or_read_only_disk_costs_no_answer(
+    size: int, small_disk: Callable[[str], Path], make_crops: MakeCrops, model_folder: Path
+) -> None:
+    place = small_disk(f"size={size}k") / "cache"
+    arguments = ("search", QUERY, "--images", make_crops(150), "--model", model_folder, "--top", "150")
+    expected = textreid(*arguments, "--no-cache").stdout
+    for mode in ("rw", "rw", "ro"):
+        small_disk(f"remount,{mode}")
+        result = textreid(*arguments, TEXTREID_CACHE=str(place))
+        assert (result.returncode, result.stdout) == (0, expected)
+        notes = [line for line in result.stderr.splitlines() if "embedded" not in line]
+        assert len(notes) == 1
+        assert notes[0].startswith(f"embeddings are not kept: {place}: ")
+    for command in (["cache"], ["cache", "clear"], ["cache", "clear", "--older-than", "0"]):
+        result = textreid(*command, TEXTREID_CACHE=str(place))
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+        assert result.stderr.startswith(f"textreid: {place}: ")
 
 
 def test_no_cache_leaves_nothing(search: Search, tmp_path: Path) -> None:

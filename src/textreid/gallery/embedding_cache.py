@@ -6,13 +6,15 @@ those of the last look is therefore taken to have the content it had then.
 
 The database holds paths and vectors of pictures of people: only its owner may read it, a picture that left its
 folder is forgotten at the next search there, and `EmbeddingCache.clear` deletes for good.
+
+A disk that takes no more costs nobody an answer: the search goes on with a copy of the cache in memory, and says so.
 """
 
 import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -27,7 +29,17 @@ FILE_NAME = "embeddings.sqlite3"
 _APPLICATION_ID = 0x74726964  # "trid", in the header of the file
 _FORMAT_VERSION = 2  # 1 ranked pictures that show nothing: what it computed is dropped
 _BUSY_SECONDS = 60.0
+_NOT_KEPT = "embeddings are not kept: "
 _SECONDS_A_DAY = 86_400
+# What SQLite says of a place and not of what is in it: full, over a quota, read-only, locked for too long, failing.
+_OF_THE_PLACE = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_PROTOCOL,
+}
 _SCHEMA = """
 CREATE TABLE files (
     path BLOB PRIMARY KEY,       -- as the file system spells it, absolute
@@ -101,8 +113,12 @@ def cache_folder() -> Path:
     return home / ".cache" / "textreid"
 
 
+class CachePlaceError(ArtifactError):
+    """The folder of a cache cannot be made or written, or takes no more."""
+
+
 def open_cache() -> "tuple[EmbeddingCache, str]":
-    """Open the user's cache; where there is none, one in memory, and the reason in one line.
+    """Open the user's cache; where that cannot be written, a copy in memory, and the reason in one line.
 
     Raises:
         ArtifactError: the file is damaged, foreign, or of another version of textreid.
@@ -110,33 +126,40 @@ def open_cache() -> "tuple[EmbeddingCache, str]":
     try:
         folder = cache_folder()
     except ArtifactError as error:
-        return EmbeddingCache(), f"embeddings are not kept: {error}"
+        return EmbeddingCache(), f"{_NOT_KEPT}{error}"
     try:
         return EmbeddingCache(folder), ""
-    except OSError as error:
-        return EmbeddingCache(), f"embeddings are not kept: {folder}: {error.strerror or error}"
+    except CachePlaceError as error:
+        return _copy_in_memory(folder / FILE_NAME), f"{_NOT_KEPT}{error}"
 
 
 class EmbeddingCache:
     """A table of vectors keyed by content digest and model fingerprint; a context manager that closes itself.
 
-    Several processes may use one cache at once. Every method raises `ArtifactError`, which names the file, when the
-    database is damaged, locked for a minute, or cannot grow.
+    Several processes may use one cache at once. When its disk takes no more, what follows is kept in memory only.
+    Every method raises `ArtifactError`, which names the file, when the database is damaged or cannot be read.
+
+    Attributes:
+        path: of the database; None of one in memory.
+        problem: why embeddings are no longer kept on disk, in one line, or nothing.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         """Open the cache in ``folder``, created when missing; None keeps everything in memory.
 
         Raises:
-            PermissionError, OSError: the folder cannot be made or written.
+            CachePlaceError: the folder cannot be made or written, or its disk is full.
             ArtifactError: the file is damaged, foreign, or of another version of textreid.
         """
         self.path = folder / FILE_NAME if folder else None
+        self.problem = ""
         if self.path:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        # Autocommit: transactions are begun in sight, by `_transaction`.
-        self._database = sqlite3.connect(self.path or ":memory:", timeout=_BUSY_SECONDS, isolation_level=None)
+            try:
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            except OSError as error:
+                raise _place_error(self.path, error.strerror or str(error)) from error
+        self._database = _connect(self.path or ":memory:")
         try:
             with self._reported():
                 self._prepare()
@@ -165,18 +188,14 @@ class EmbeddingCache:
 
     def remember_files(self, files: Mapping[bytes, tuple[FileStamp, bytes]]) -> None:
         """Store the stamp and digest of files, by absolute path."""
-        with self._transaction():
-            self._database.executemany(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
-                ((path, s.size, s.mtime_ns, s.ctime_ns, digest) for path, (s, digest) in files.items()),
-            )
+        rows = [(path, s.size, s.mtime_ns, s.ctime_ns, digest) for path, (s, digest) in files.items()]
+        self._store("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)", rows)
 
     def forget_files(self, paths: Iterable[bytes]) -> None:
         """Drop files that are gone, and what was stored of contents that no file has any more."""
-        with self._transaction():
-            self._database.executemany("DELETE FROM files WHERE path = ?", ((path,) for path in paths))
-            for table in ("embeddings", "unreadable"):
-                self._database.execute(f"DELETE FROM {table} WHERE digest NOT IN (SELECT digest FROM files)")  # noqa: S608
+        self._store("DELETE FROM files WHERE path = ?", [(path,) for path in paths])
+        for table in ("embeddings", "unreadable"):
+            self._store(f"DELETE FROM {table} WHERE digest NOT IN (SELECT digest FROM files)", [()])  # noqa: S608
 
     def vectors(self, model: str, folder: Path) -> "tuple[list[bytes], npt.NDArray[np.float32]]":
         """Read digests (N) and vectors (N, D) of the contents below ``folder`` embedded in the space ``model``.
@@ -197,13 +216,10 @@ class EmbeddingCache:
         return [digest for digest, _ in rows], values.reshape(len(rows), -1 if rows else 0)
 
     def store_vectors(self, model: str, vectors: "Mapping[bytes, npt.NDArray[np.float32]]") -> None:
-        """Store vectors by content digest; on disk when this returns."""
+        """Store vectors by content digest; on disk when this returns, unless `problem` says why not."""
         now = int(time.time())
-        with self._transaction():
-            self._database.executemany(
-                "INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?)",
-                ((model, digest, vector.astype("<f4").tobytes(), now) for digest, vector in vectors.items()),
-            )
+        rows = [(model, digest, vector.astype("<f4").tobytes(), now) for digest, vector in vectors.items()]
+        self._store("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?)", rows)
 
     def unreadable(self, version: str, folder: Path) -> dict[bytes, str]:
         """Read digest and reason of the contents below ``folder`` that this version of textreid left out."""
@@ -218,11 +234,8 @@ class EmbeddingCache:
     def store_unreadable(self, version: str, reasons: Mapping[bytes, str]) -> None:
         """Remember contents that cannot be used, so that they are not tried at each search."""
         now = int(time.time())
-        with self._transaction():
-            self._database.executemany(
-                "INSERT OR REPLACE INTO unreadable VALUES (?, ?, ?, ?)",
-                ((digest, version, reason, now) for digest, reason in reasons.items()),
-            )
+        rows = [(digest, version, reason, now) for digest, reason in reasons.items()]
+        self._store("INSERT OR REPLACE INTO unreadable VALUES (?, ?, ?, ?)", rows)
 
     def status(self) -> CacheStatus:
         """Count what is stored."""
@@ -280,6 +293,21 @@ class EmbeddingCache:
         execute("PRAGMA journal_mode = WAL")
         # A power cut may undo the newest batches, which can be computed again, but damages nothing.
         execute("PRAGMA synchronous = NORMAL")
+        execute("BEGIN IMMEDIATE")  # the first look makes the file that processes share: a full disk refuses it here
+        execute("COMMIT")
+
+    def _store(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Run a statement for each row, all or none; in memory from now on where the disk refuses."""
+        try:
+            with self._transaction():
+                self._database.executemany(statement, rows)
+        except CachePlaceError as error:
+            with self._reported():
+                memory = _connect(":memory:")
+                self._database.backup(memory)
+            self._database.close()
+            self._database, self.path, self.problem = memory, None, f"{_NOT_KEPT}{error}"
+            self._store(statement, rows)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -287,18 +315,19 @@ class EmbeddingCache:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                if self._database.in_transaction:  # a full disk may have ended it
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.OperationalError as error:
-            if "readonly" in str(error) or "unable to open" in str(error):
-                raise PermissionError(f"{self.path}: cannot be written") from error
+            if self.path and error.sqlite_errorcode & 0xFF in _OF_THE_PLACE:
+                raise _place_error(self.path, str(error)) from error
             raise ArtifactError(
                 f"{self.path}: the embedding cache cannot be used: {error}; search with --no-cache, or set "
                 f"TEXTREID_CACHE to another folder"
@@ -322,6 +351,32 @@ def remove_cache(folder: Path) -> int:
             freed += file.stat().st_size
             file.unlink()
     return freed
+
+
+def _connect(path: Path | str, uri: bool = False) -> sqlite3.Connection:
+    # Autocommit: transactions are begun in sight, by `_transaction`.
+    return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, uri=uri)
+
+
+def _copy_in_memory(path: Path) -> EmbeddingCache:
+    """Copy the cache that cannot be written, so that what is in it need not be computed again."""
+    # As its other users see it; or, where nobody has it open and nobody can open it so, as the file alone.
+    for way in ("mode=ro", "immutable=1"):
+        cache = EmbeddingCache()
+        with contextlib.suppress(sqlite3.Error, ArtifactError):
+            with contextlib.closing(_connect(f"{path.absolute().as_uri()}?{way}", uri=True)) as source:
+                source.backup(cache._database)
+            cache._prepare()
+            return cache
+        cache.close()
+    return EmbeddingCache()
+
+
+def _place_error(path: Path, reason: str) -> CachePlaceError:
+    return CachePlaceError(
+        f"{path.parent}: the embedding cache cannot be used: {reason}; make room there, or set TEXTREID_CACHE to "
+        f"another folder"
+    )
 
 
 def _database_files(path: Path) -> list[Path]:

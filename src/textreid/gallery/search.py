@@ -115,6 +115,7 @@ def search(
             notes += [problem] if problem else []
             cache = stack.enter_context(opened)
         index = index_folder(Path(folder), encoder, cache, report)
+        notes += [cache.problem] if cache.problem else []
     # Scores are of contents, not of files: copies of one picture get exactly the same.
     scores, empty = index.features @ vector, np.zeros(len(index.features), np.bool_)
     if encoder.presence:
