@@ -7,7 +7,7 @@ from textreid.synthetic.drawing.figure import Figure
 
 
 def draw_backpack(figure: Figure) -> None:
-    """Draw the block on the back; from the front only its edges beside the trunk."""
+    """Draw the block on the back; from the front only its edges beside the torso."""
     if figure.person.bag != "backpack":
         return
     look, s = figure.look, figure.size
@@ -65,7 +65,7 @@ def draw_straps(figure: Figure) -> None:
             ]
             points = [figure.surface(up, a, extra) for up, a in zip((0.838, 0.76, 0.66, 0.55), angles, strict=True)]
             figure.canvas.line(points, max(1.4, 0.012 * s), look.bag, 0.9)
-        # On the far side of the body the trunk hides it.
+        # On the far side of the body the torso hides it.
         if figure.view.away((side * 0.1, 0.0, 0.5)) < 0.05:
             x, y = figure.at(side * (figure.body.slice(0.5)[0] + 0.03), -0.005, 0.50)
             _bag(figure, x, y, 0.062 + 0.03 * look.cut[13], 0.05, look.bag)

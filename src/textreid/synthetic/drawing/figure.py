@@ -131,9 +131,9 @@ class Figure:
         return replace(self.look.skin, part=part)
 
     def surface(self, up: float, angle: float, pad: float = 0.0) -> Point:
-        """Return the pixel of the trunk's surface at a height and an angle from straight ahead (positive: to the left).
+        """Return the pixel of the torso's surface at a height and an angle from straight ahead (positive: to the left).
 
-        Angles that the camera cannot see slide to the nearest edge of the trunk.
+        Angles that the camera cannot see slide to the nearest edge of the torso.
         """
         turned = (angle + self.view.yaw + 180) % 360 - 180
         angle += max(-90.0, min(90.0, turned)) - turned
@@ -141,7 +141,7 @@ class Figure:
         return self.view.place(((a + pad) * sine(angle), (b + pad) * cosine(angle), up))
 
     def seen(self, angle: float) -> bool:
-        """Tell whether the trunk's surface at ``angle`` is turned to the camera."""
+        """Tell whether the torso's surface at ``angle`` is turned to the camera."""
         return cosine(angle + self.view.yaw) > 0
 
     def pixels(self, joints: tuple[Joint, ...]) -> list[Point]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from textreid.synthetic.drawing.canvas import Material, Point
 from textreid.synthetic.drawing.figure import Figure
 from textreid.synthetic.drawing.pose import Joint
-from textreid.synthetic.drawing.trunk import draw_skirt, hem_height, pad, shadow_under
+from textreid.synthetic.drawing.torso import draw_skirt, hem_height, pad, shadow_under
 
 # -- legs ------------------------------------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ def draw_arm(figure: Figure, side: int) -> None:
         canvas.ribbon(points, bare, figure.skin("upper"), level)
     if person.sleeve == "sleeveless":
         return
-    # Sleeve and trunk have one colour: without a dark line between them they would be one shape.
+    # Sleeve and torso have one colour: without a dark line between them they would be one shape.
     edge = [(x - 0.9 * (r + extra) * s * _inward(figure, side), y) for x, y in points[:3]]
     canvas.crease(edge, s * 0.012, 0.62)
     radii = [(v + extra) * s for v in (r * 1.06, r, r * 0.86, r * 0.8, r * 0.66)]
@@ -170,7 +170,7 @@ def draw_arm(figure: Figure, side: int) -> None:
 
 
 def _cap(figure: Figure, points: list[Point], radii: list[float], cover: Material, level: float) -> None:
-    """Round the sleeve over the shoulder so that it runs into the trunk, and close its cuff."""
+    """Round the sleeve over the shoulder so that it runs into the torso, and close its cuff."""
     (x, y), r = points[0], radii[0]
     inward = max(-1.0, min(1.0, (figure.view.x - x) / (0.05 * figure.size)))
     figure.canvas.ellipse(x + inward * r * 0.12, y, r, r * 0.95, cover, level * 1.06)

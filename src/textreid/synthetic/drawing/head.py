@@ -13,9 +13,9 @@ def _skull(figure: Figure) -> tuple[float, float, float, float]:
 
 
 def draw_hair_behind(figure: Figure) -> None:
-    """Draw long hair that falls behind the shoulders, before the trunk hides it."""
+    """Draw long hair that falls behind the shoulders, before the torso hides it."""
     person = figure.person
-    # From behind, long hair lies over the clothes: `draw_hair_in_front` draws it after the trunk.
+    # From behind, long hair lies over the clothes: `draw_hair_in_front` draws it after the torso.
     if figure.facing < -0.2 or person.hair_length not in ("long", "shoulder-length") or _covered(figure):
         return
     x, y, a, b = _skull(figure)

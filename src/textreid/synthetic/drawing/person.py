@@ -5,7 +5,7 @@ import numpy.typing as npt
 from PIL import ImageFilter
 
 from textreid.seeding import Chance
-from textreid.synthetic.drawing import accessories, garments, head, textures, trunk
+from textreid.synthetic.drawing import accessories, garments, head, textures, torso
 from textreid.synthetic.drawing.figure import Figure
 
 _STATURE = 230.0  # pixels for which blur and texture sizes are stated
@@ -18,7 +18,7 @@ def draw_figure(figure: Figure) -> None:
     """Draw everything from far to near."""
     # A case stands beside or behind its owner: whatever overlaps it lies in front.
     accessories.draw_suitcase(figure)
-    # From the front the trunk has to hide most of a backpack; from behind it lies over the trunk and the straps.
+    # From the front the torso has to hide most of a backpack; from behind it lies over the torso and the straps.
     if figure.facing > -0.15:
         accessories.draw_backpack(figure)
     order = sorted((0, 1), key=lambda side: -figure.view.away(figure.body.arms[side][1]))
@@ -28,7 +28,7 @@ def draw_figure(figure: Figure) -> None:
         accessories.draw_in_hand(figure, side)
     head.draw_hair_behind(figure)
     garments.draw_legs(figure)
-    trunk.draw_trunk(figure)
+    torso.draw_torso(figure)
     head.draw_head(figure)
     accessories.draw_scarf(figure)
     accessories.draw_straps(figure)

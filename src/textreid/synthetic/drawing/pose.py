@@ -79,7 +79,7 @@ class Body:
     arms: list[tuple[Joint, Joint, Joint]] = field(default_factory=list)  # shoulder, elbow, wrist; right then left
 
     def slice(self, up: float) -> tuple[float, float]:
-        """Return half-width and half-depth of the trunk at a height."""
+        """Return half-width and half-depth of the torso at a height."""
         rows = self.slices
         if up >= rows[0][0]:
             return rows[0][1:]
@@ -142,7 +142,7 @@ def pick_yaw(direction: Direction, chance: Chance) -> float:
 
 
 def _stand_on_ground(body: Body) -> None:
-    # The hips stay, because the trunk is drawn at fixed heights: the legs reach for the ground that bent knees left.
+    # The hips stay, because the torso is drawn at fixed heights: the legs reach for the ground that bent knees left.
     drop = min(leg[2][2] for leg in body.legs) - 0.042
     body.legs = [
         ((hip[0], hip[1], hip[2]), (knee[0], knee[1], knee[2] - drop * 0.7), (ankle[0], ankle[1], ankle[2] - drop))

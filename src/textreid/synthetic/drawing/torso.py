@@ -1,4 +1,4 @@
-"""The upper garment on the trunk: its fall, opening, collar, folds and hem."""
+"""The upper garment on the torso: its fall, opening, collar, folds and hem."""
 
 from textreid.synthetic.drawing.canvas import Material, Point
 from textreid.synthetic.drawing.figure import Figure
@@ -37,7 +37,7 @@ def pad(figure: Figure) -> float:
     return _PAD[figure.person.upper] * (0.7 + 0.6 * figure.look.cut[1])
 
 
-def draw_trunk(figure: Figure) -> None:
+def draw_torso(figure: Figure) -> None:
     """Draw the upper garment, from the neck to its hem, with collar, opening and pattern."""
     look, person = figure.look, figure.person
     whole = hem_height(figure)
@@ -65,7 +65,7 @@ def draw_trunk(figure: Figure) -> None:
 
 
 def _axis(figure: Figure, hem: float) -> tuple[list[Point], list[float]]:
-    """Find axis and half-widths of the trunk, so that it can be drawn like a limb."""
+    """Find axis and half-widths of the torso, so that it can be drawn like a limb."""
     extra = pad(figure)
     rows = [0.846, 0.832, 0.815, 0.77, 0.70, 0.615, 0.53]
     points, radii = [], []
