@@ -1,4 +1,4 @@
-"""Caption tables: written, read, imported, exported, cleaned, selected and measured.
+"""Caption tables: written, read, imported, exported, selected and measured; captions cleaned and rejected by rules.
 
 Names are listed in ``__init__.pyi``; a module is imported when one of them is used.
 """

@@ -1,4 +1,4 @@
-"""Which captions are fit for training: wrappings to take off, then rules by name, each a pure function of the text.
+"""Which captions are rejected, and why: wrappings to take off, then rules by name, each a pure function of the text.
 
 The release of Tan et al. 2024 swaps a caption that contains ``description]`` or ``<`` for another one, silently. Here
 every rejected answer keeps its text and gets the name of the rule as its status, so that rules can be counted,

@@ -1,4 +1,4 @@
-"""Ranking, metrics, the protocol and its report.
+"""The metrics of a ranking, the protocol, and its report.
 
 Names are listed in ``__init__.pyi``; a module is imported when one of them is used.
 """

@@ -1,4 +1,4 @@
-"""A folder of photographs that can be searched by description.
+"""A folder of photographs that can be searched by description: what is left out of it, embedded, scored and ranked.
 
 Names are listed in ``__init__.pyi``; a module is imported when one of them is used: the cache needs neither
 numpy nor Pillow.

@@ -1,4 +1,4 @@
-"""The dual encoder, its tokenizer, and weights in and out.
+"""The dual encoder, its tokenizer, weights in and out, and what tells from features that a picture shows nobody.
 
 Names are listed in ``__init__.pyi``; a module is imported when one of them is used: the tokenizer and the query
 encoder need no torch.

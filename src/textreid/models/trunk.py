@@ -1,7 +1,8 @@
 """EfficientNet-Lite0 in place of the patch projection: convolutions that have seen ImageNet's photographs.
 
 The network is that of Tan & Le (2019), in the variant of TensorFlow's TPU repository (2020) without squeeze-and-excite
-and with ReLU6. Its batch norms are folded into the convolutions, so that it keeps no running statistics.
+and with ReLU6. `read_trunk` reads its published weights where training starts; a trained model has them among its own.
+Batch norms are folded into the convolutions, so that the network keeps no running statistics.
 """
 
 import math

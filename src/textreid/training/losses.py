@@ -74,7 +74,7 @@ def sdm(
         ValueError: the shapes do not fit together.
     """
     logits, same = _compare(image_features, text_features, labels, text_labels, temperature)
-    # Rows are images in the first term (image to text) and texts in the second.
+    # Eq. 7: rows are images in the first term (image to text) and texts in the second.
     return _kl_to_targets(logits, same) + _kl_to_targets(logits.T, same.T)
 
 

@@ -1,7 +1,7 @@
 """Noise-Aware Masking: words that nothing in the image resembles are hidden from the loss more often.
 
-Pure functions (Tan et al. 2024, §3.3). Shapes: ``B`` captions of ``T`` tokens, ``M`` image patches, ``D`` dimensions.
-A *word* is a token other than start, end and padding; ``is_word`` (B, T) is true for words.
+Pure functions (Tan et al. 2024, §3.3, Eq. 1-4). Shapes: ``B`` captions of ``T`` tokens, ``M`` image patches, ``D``
+dimensions. A *word* is a token other than start, end and padding; ``is_word`` (B, T) is true for words.
 """
 
 from dataclasses import dataclass
@@ -82,8 +82,8 @@ def noise_levels(text_tokens: Tensor, patch_tokens: Tensor, is_word: Tensor) -> 
     with torch.autocast(text_tokens.device.type, enabled=False):
         words = F.normalize(text_tokens.float(), dim=2)
         patches = F.normalize(patch_tokens.float(), dim=2)
-        best = torch.bmm(words, patches.transpose(1, 2)).amax(dim=2)
-    return torch.where(is_word, 1 - best, 0.0)
+        best = torch.bmm(words, patches.transpose(1, 2)).amax(dim=2)  # over the patches, of S, Eq. 1
+    return torch.where(is_word, 1 - best, 0.0)  # r, Eq. 2
 
 
 def masking_probabilities(noise: Tensor, is_word: Tensor, p: float = 0.15, exact_mean: bool = False) -> Tensor:
@@ -104,7 +104,7 @@ def masking_probabilities(noise: Tensor, is_word: Tensor, p: float = 0.15, exact
     noise = noise.float()
     words = is_word.sum(dim=1, keepdim=True).clamp(min=1)
     mean = torch.where(is_word, noise, 0.0).sum(dim=1, keepdim=True) / words
-    shifted = noise - mean + p
+    shifted = noise - mean + p  # r', Eq. 3-4
     if exact_mean:
         shifted = shifted + _shift_to_mean(shifted, is_word, words, p)
     return torch.where(is_word, shifted.clamp(0, 1), 0.0)

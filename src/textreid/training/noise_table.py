@@ -1,4 +1,4 @@
-"""Masking probabilities of every word of every caption, one dense half-precision table on disk."""
+"""Masking probabilities (Eq. 3-4) of every word of every caption, one dense half-precision table on disk."""
 
 import shutil
 from dataclasses import dataclass
