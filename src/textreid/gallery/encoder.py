@@ -87,7 +87,6 @@ class GalleryEncoder:
     def load(self) -> "Model":
         """Load the image side, and torch with it, unless it is loaded."""
         if self._model is None:
-            # Here, because importing torch takes 1.3 s, and a whole search that needs none 0.5 s (docs/benchmarks.md).
             from textreid.models import load_model
 
             self._model = load_model(self._source, precision=self._precision)

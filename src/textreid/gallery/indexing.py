@@ -104,7 +104,6 @@ def index_folder(
     else:  # no space has all of them: only now is the model needed
         report = report or _silent
         report("load", 0, 1)
-        # `space` loads the model: only that knows in which precision it computes here.
         digests, _ = cache.vectors(encoder.space, real)
         report("load", 1, 1)
         # Sorted: a set has another order in each process, and the last bit of a vector depends on its place in a batch.

@@ -88,7 +88,6 @@ def save_contact_sheet(sheet: Image.Image, path: Path) -> None:
 def _read(path: Path) -> Image.Image | None:
     largest = (_TILE_WIDTH, round(_TILE_WIDTH * _TALLEST))
     try:
-        # Height first, as models have it; Pillow has width first.
         picture = read_image(path, at_least=largest[::-1])
     except ImageError:
         return None
