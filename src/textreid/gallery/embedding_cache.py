@@ -216,7 +216,7 @@ class EmbeddingCache:
         return [digest for digest, _ in rows], values.reshape(len(rows), -1 if rows else 0)
 
     def store_vectors(self, model: str, vectors: "Mapping[bytes, npt.NDArray[np.float32]]") -> None:
-        """Store vectors by content digest; on disk when this returns, unless `problem` says why not."""
+        """Store vectors by content digest: a process that is killed keeps them, unless `problem` says why not."""
         now = int(time.time())
         rows = [(model, digest, vector.astype("<f4").tobytes(), now) for digest, vector in vectors.items()]
         self._store("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?, ?)", rows)
