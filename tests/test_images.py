@@ -179,10 +179,10 @@ def test_metadata_does_not_hide_a_gigantic_picture(tmp_path: Path) -> None:
         *(("JPEG", {}, cut) for cut in (1, 2, 3, 8, 20)),
         *(("JPEG", {"progressive": True}, cut) for cut in (1, 2)),
         *(("JPEG", {"subsampling": 0, "quality": 95}, cut) for cut in (2, 20)),
-        *(("PNG", {}, cut) for cut in (1, 2, 12, 20)),
+        *(("PNG", {}, cut) for cut in (1, 2, 12, 20, 24, 30)),
         *(("WEBP", {}, cut) for cut in (1, 2)),
         *(("BMP", {}, cut) for cut in (1, 2, 20)),
-        *(("GIF", {}, cut) for cut in (1, 2, 3)),
+        *(("GIF", {}, cut) for cut in (1, 2, 3, 30, 700)),
         *(("TIFF", {}, cut) for cut in (1, 20)),
         *(("PPM", {}, cut) for cut in (1, 20)),
     ],
@@ -200,6 +200,59 @@ def test_a_picture_that_lacks_only_its_end_is_used(
     assert (difference > 0).mean() <= 0.05
     if kind in ("JPEG", "BMP"):  # the others may be whole but for a mark that says so
         assert lacks_its_end(picture)
+
+
+def grainy() -> Image.Image:
+    """A picture whose files are as long as those of photographs: smooth ones lie in a few bytes."""
+    noise = np.random.default_rng(0).integers(0, 40, (192, 96, 3), np.uint8)
+    return Image.fromarray(np.asarray(scene(96, 192)) // 2 + noise)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "I;16"])
+@pytest.mark.parametrize("cut", [24, 0.03])
+def test_a_png_of_any_mode_is_completed(mode: str, cut: float, tmp_path: Path) -> None:
+    image = Image.fromarray(np.asarray(grainy().convert("L")).astype(np.uint16) * 257)
+    image = image if mode == "I;16" else grainy().convert(mode)
+    content = encoded(image, "PNG")
+    whole, path = tmp_path / "whole", tmp_path / "cut.png"
+    whole.write_bytes(content)
+    path.write_bytes(content[: -(cut if cut > 1 else int(cut * len(content)))])  # type: ignore[misc]
+    picture = read_image(path)
+    equal = (np.asarray(picture) == np.asarray(read_image(whole))).all(axis=(1, 2))
+    assert lacks_its_end(picture)
+    assert equal[: int(0.94 * len(equal))].all()
+
+
+def test_a_damaged_middle_is_not_taken_for_a_missing_end(tmp_path: Path) -> None:
+    content = bytearray(encoded(grainy().resize((300, 500), Image.Resampling.NEAREST), "PNG", compress_level=0))
+    assert content.count(b"IDAT") > 2
+    content[1000] ^= 0xFF
+    path = tmp_path / "damaged.png"
+    path.write_bytes(content[:-30])
+    with pytest.raises(ImageError, match=r"damaged\.png"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "cut"),
+    [
+        ("PNG", {}, 0.1),
+        ("WEBP", {}, 0.2),
+        ("AVIF", {}, 0.1),
+        ("JPEG2000", {}, 2),
+        ("BMP", {}, 0.2),
+        *(("TIFF", {"compression": "tiff_lzw"}, cut) for cut in (1, 24, 200, 0.5)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_file_that_was_cut_short_is_called_so(
+    kind: str, options: dict[str, object], cut: float, tmp_path: Path
+) -> None:
+    content = encoded(grainy(), kind, **options)
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(content[: -(cut if cut >= 1 else int(cut * len(content)))])  # type: ignore[misc]
+    with pytest.raises(ImageError, match=rf"cut\.jpg: cut short: {path.stat().st_size:,} bytes, and its parts reach"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000"])

@@ -4,13 +4,17 @@ Decoding touches no global state of Pillow, so that any number of threads may re
 """
 
 import base64
+import ctypes
 import importlib.util
 import io
 import os
 import stat
+import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -20,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
 
+from textreid.cut_files import CUT_SHARE, completed, missing_end, without_metadata
 from textreid.errors import ImageError
 
 Interpolation = Literal["bicubic", "bilinear"]
@@ -50,10 +55,7 @@ _UPRIGHT = {
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _ORIENTATION = 0x0112
 _CUT = "lacks its end"  # key in the info of a picture
-_CUT_SHARE = 0.05  # of the pixels, which a file that is used may leave unknown
 _MENDED_BYTES = 256 << 20  # of a file that is tried a second time
-# What PNG needs to show its pixels as Pillow does; text, profiles and times are not among it.
-_PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
 _SWAPPED = 5  # from this orientation on, height and width change places
 
 
@@ -84,9 +86,12 @@ def read_image(source: str | os.PathLike[str] | Image.Image, at_least: tuple[int
             try:
                 return _decode(_identify(stream, name), name, at_least)
             except _DamagedError as error:
-                picture = _mend(stream, name, at_least)
+                stream.seek(0)
+                content = stream.read(_MENDED_BYTES + 1)
+                picture = _mend(content, name, at_least) if len(content) <= _MENDED_BYTES else None
                 if picture is None:
-                    raise ImageError(str(error)) from error.__cause__
+                    cut = missing_end(content)
+                    raise ImageError(f"{name}: {cut}" if cut else str(error)) from error.__cause__
                 return picture
     except OSError as error:
         raise ImageError(f"{name}: cannot be read: {error.strerror or error}") from error
@@ -103,6 +108,21 @@ def read_suffixes() -> frozenset[str]:
 def lacks_its_end(picture: Image.Image) -> bool:
     """Tell whether the file that `read_image` made this picture of was cut short by so little that it could be used."""
     return bool(picture.info.get(_CUT))
+
+
+def silence_decoders() -> None:
+    """Keep off standard error what Pillow and libtiff say there of damaged files, in the whole of this process.
+
+    For the command line, which names such files itself.
+    """
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+    # Pillow does not pass on libtiff's own switch, and has a copy of it under some name.
+    with suppress(OSError, AttributeError):
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape")
+        for library in {line.split(maxsplit=5)[-1] for line in maps.splitlines() if "/libtiff" in line}:
+            ctypes.CDLL(library).TIFFSetErrorHandler(None)
+            ctypes.CDLL(library).TIFFSetWarningHandler(None)
 
 
 def read_pixels(
@@ -145,19 +165,23 @@ class _DamagedError(ImageError):
     """Error of a decoder, which a second look may mend."""
 
 
-def _mend(stream: IO[bytes], name: str, at_least: tuple[int, int] | None) -> Image.Image | None:
+def _mend(content: bytes, name: str, at_least: tuple[int, int] | None) -> Image.Image | None:
     """Decode a damaged file without its metadata, or with its end made up where that changes few pixels.
 
     What a decoder makes of a cut file does not tell how much it had to invent. So the end is made up in two ways:
-    the pixels that differ are those that the file does not have.
+    the pixels that differ are those that the file does not have. The end of a PNG or a GIF tells its pixels itself.
     """
-    stream.seek(0)
-    content = stream.read(_MENDED_BYTES + 1)
-    if len(content) > _MENDED_BYTES:
-        return None
     try:
         if content.startswith(b"\x89PNG"):
-            return _decode(_identify(io.BytesIO(_without_metadata(content)), name), name, at_least)
+            with suppress(_DamagedError):
+                return _decode(_identify(io.BytesIO(without_metadata(content)), name), name, at_least)
+        if content.startswith((b"\x89PNG", b"GIF8")):
+            whole = completed(content, MAX_PIXELS)
+            if whole is None:
+                return None
+            picture = _decode(_identify(io.BytesIO(whole), name), name, at_least)
+            picture.info[_CUT] = True
+            return picture
         length = max(4096, len(content) // 16)
         ends = [bytes([fill]) * length for fill in (0, 0x55)]
         if content.startswith(b"\xff\xd8"):  # a JPEG without its end mark shows what it has, and grey
@@ -167,21 +191,10 @@ def _mend(stream: IO[bytes], name: str, at_least: tuple[int, int] | None) -> Ima
     except _DamagedError:
         return None
     unknown = (np.asarray(first) != np.asarray(second)).any(axis=-1).mean()
-    if unknown > _CUT_SHARE:
+    if unknown > CUT_SHARE:
         return None
     first.info[_CUT] = True
     return first
-
-
-def _without_metadata(png: bytes) -> bytes:
-    """Keep the chunks of a PNG that its pixels need."""
-    kept, place = [png[:8]], 8
-    while place + 12 <= len(png):
-        end = place + 12 + int.from_bytes(png[place : place + 4], "big")
-        if png[place + 4 : place + 8] in _PNG_CHUNKS:
-            kept.append(png[place:end])
-        place = end
-    return b"".join(kept)
 
 
 def _identify(stream: IO[bytes], name: str) -> Image.Image:

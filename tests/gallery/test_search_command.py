@@ -117,6 +117,34 @@ def test_unreadable_images_are_named_on_stderr(crops: Path, model_folder: Path, 
     assert len(json.loads(again.stdout)["rejected"]) == 7
 
 
+def test_pictures_that_lack_their_end_are_named_at_each_search(crops: Path, model_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(crops, folder)
+    noise = Image.merge("RGB", [Image.effect_noise((4, 8), 90) for _ in range(3)]).resize((96, 192))
+    for name, options, cut in (
+        *((f"cut{number}.png", {}, 30 + number) for number in range(4)),
+        ("cut.tif", {"compression": "tiff_lzw"}, 1000),
+    ):
+        noise.save(folder / name, **options)
+        (folder / name).write_bytes((folder / name).read_bytes()[:-cut])
+    noise.save(folder / "damaged.tif", compression="tiff_lzw")
+    content = bytearray((folder / "damaged.tif").read_bytes())
+    content[600:900] = b"\xff" * 300  # libtiff would write of it to standard error
+    (folder / "damaged.tif").write_bytes(content)
+    for _ in range(2):
+        result = textreid("search", QUERY, "--images", folder, "--model", model_folder)
+        notes = [line for line in result.stderr.splitlines() if not line.startswith("embedded")]
+        assert (result.returncode, result.stdout.count("\n")) == (0, 8)
+        assert notes[:2] == [
+            "4 images lack their end, ranked by what is there: cut0.png, cut1.png, cut2.png, …",
+            "2 images could not be used:",
+        ]
+        assert len(notes) == 4
+        assert notes[2].startswith(f"  {folder}/cut.tif: cut short: ")
+    facts = json.loads(textreid("cache", "--json").stdout)
+    assert (facts["embeddings"], facts["unreadable"]) == (8, 2)
+
+
 def test_pictures_that_show_nothing_are_named_and_counted(crops: Path, model_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
     shutil.copytree(crops, folder)

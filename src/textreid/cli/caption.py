@@ -72,7 +72,9 @@ def caption(
     from textreid.captioning.mllms import CaptionerOptions
     from textreid.captioning.plan import plan_captions
     from textreid.captioning.requests import Settings
+    from textreid.images import silence_decoders
 
+    silence_decoders()
     fields = read_fields(field) if field else None
     plan = plan_captions(
         images, out, mllm, slots=[slot.strip().lower() for slot in slots.split(",")], templates=templates,

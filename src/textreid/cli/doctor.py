@@ -28,6 +28,7 @@ def doctor(
     annotations and captions contradict.
     """
     from textreid.datasets.doctor.examination import diagnosis_tables, examine
+    from textreid.images import silence_decoders
 
     if benchmark:  # as other commands take it
         benchmark, _, rest = benchmark.partition("=")
@@ -36,6 +37,7 @@ def doctor(
         path = path or (Path(rest) if rest else None)
     if path is None:
         raise ConfigError("nothing to examine; give a folder or a table, as textreid doctor FOLDER")
+    silence_decoders()
     with Progress("decode") as progress:
         diagnosis = examine(path, benchmark, images, progress.update)
     if json:

@@ -61,7 +61,9 @@ def evaluate(
     # Before any model is loaded: a wrong folder is told without waiting for torch, whose import takes some 2 s.
     parts = _parts([*benchmarks, *dataset], split, max_rejected)
     from textreid.evaluation.report import Measures, compare, report_tables, write_report
+    from textreid.images import silence_decoders
 
+    silence_decoders()
     measures = Measures(image_to_text, words, failures, max_rejected, swaps)
     with Progress("encode") as progress:
 

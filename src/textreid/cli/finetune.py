@@ -53,10 +53,12 @@ def finetune(
         if validate:
             validation = validation_of(read_named(validate))
 
+    from textreid.images import silence_decoders
     from textreid.runlog import RunLog, first_of_run
     from textreid.training.dataset import annotated_people, captioned_images
     from textreid.training.recipe import train
 
+    silence_decoders()
     if people:
         data = annotated_people(people)
     elif images and captions:

@@ -39,9 +39,11 @@ def pretrain(
     ),
 ) -> None:
     """Train a model on captioned images, with Noise-Aware Masking."""
+    from textreid.images import silence_decoders
     from textreid.listing import list_images
     from textreid.runlog import RunLog, first_of_run
 
+    silence_decoders()
     log = RunLog(out, tensorboard=tensorboard)
     if masking:
         assignments = [*assignments, f"masking.method={masking}"]

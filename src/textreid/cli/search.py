@@ -47,7 +47,9 @@ def search(
     from textreid.gallery import open_cache
     from textreid.gallery.embedding_cache import EmbeddingCache
     from textreid.gallery.search import search as search_folder
+    from textreid.images import silence_decoders
 
+    silence_decoders()
     cache, problem = (EmbeddingCache(), "") if no_cache else open_cache()
     if problem:  # told before the work that will not be kept
         _note(problem)

@@ -232,7 +232,7 @@ class EmbeddingCache:
             return dict(rows.fetchall())
 
     def store_unreadable(self, version: str, reasons: Mapping[bytes, str]) -> None:
-        """Remember contents that cannot be used, so that they are not tried at each search."""
+        """Remember contents that cannot be used, or only in part, so that they are not tried at each search."""
         now = int(time.time())
         rows = [(digest, version, reason, now) for digest, reason in reasons.items()]
         self._store("INSERT OR REPLACE INTO unreadable VALUES (?, ?, ?, ?)", rows)
@@ -242,7 +242,8 @@ class EmbeddingCache:
         with self._reported():
             files, embeddings, models, unreadable = self._database.execute(
                 "SELECT (SELECT count(*) FROM files), (SELECT count(*) FROM embeddings), "
-                "(SELECT count(DISTINCT model) FROM embeddings), (SELECT count(*) FROM unreadable)"
+                "(SELECT count(DISTINCT model) FROM embeddings), "
+                "(SELECT count(*) FROM unreadable WHERE digest NOT IN (SELECT digest FROM embeddings))"
             ).fetchone()
         path = self.path or Path(":memory:")
         size = sum(file.stat().st_size for file in _database_files(path) if file.is_file())

@@ -15,7 +15,7 @@ from textreid.emptiness import shows_nothing
 from textreid.errors import DataError, ImageError
 from textreid.gallery.embedding_cache import EmbeddingCache, FileStamp
 from textreid.gallery.encoder import GalleryEncoder
-from textreid.images import SMALLEST, map_ahead, read_suffixes
+from textreid.images import SMALLEST, lacks_its_end, map_ahead, read_suffixes
 from textreid.listing import list_images
 from textreid.version import __version__
 
@@ -28,6 +28,9 @@ _AHEAD = 2 * BATCH_SIZE  # pictures decoded before they are embedded
 _CHANGED = "changed while it was read"
 _OF_THE_MOMENT = (_CHANGED, "cannot be read")  # of a file, not of its content: a network disk may answer next time
 _SHOWS_NOTHING = "shows nothing: "  # how the reason begins why a picture that can be read is left out
+
+_LACKS_END = "lacks its end"  # stands in the cache for a version of textreid: vectors outlive versions too
+_NAMED_AT_MOST = 3
 
 Report = Callable[[str, int, int], None]  # "read", "load" (the model) or "embed"; how many are done; of how many
 
@@ -56,7 +59,7 @@ class FolderIndex:
         rows: (N,) the row of ``features`` that belongs to each path; files of equal content share one.
         features: (M, D) float32, each of length 1.
         rejected: the images that could not be read, or show nothing.
-        notes: lines on what was left out when the folder was listed.
+        notes: lines on what was left out when the folder was listed, and on images that lack their end.
     """
 
     folder: Path
@@ -121,9 +124,17 @@ def index_folder(
     _check_rejected(folder, refused, len(images))
     used = [name for name in images if name not in rejected]
     rows = np.array([row_of[files[name][1]] for name in used], np.int64)
-    return FolderIndex(
-        folder, real, tuple(images[name] for name in used), rows, features, refused, tuple(listing.notes())
-    )
+    cut = cache.unreadable(_LACKS_END, real)
+    notes = (*listing.notes(), *_note_cut([images[name].name for name in used if files[name][1] in cut]))
+    return FolderIndex(folder, real, tuple(images[name] for name in used), rows, features, refused, notes)
+
+
+def _note_cut(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    more = ", …" if len(names) > _NAMED_AT_MOST else ""
+    which = "image lacks its" if len(names) == 1 else "images lack their"
+    return [f"{len(names):,} {which} end, ranked by what is there: {', '.join(names[:_NAMED_AT_MOST])}{more}"]
 
 
 def _check_rejected(folder: Path, rejected: Sequence[Rejected], images: int) -> None:
@@ -207,6 +218,7 @@ def _embed(
         for begin in range(0, len(todo), BATCH_SIZE):
             batch = [digest for digest, _, _ in todo[begin : begin + BATCH_SIZE]]
             pixels, refused = {}, {}
+            cut: dict[bytes, str] = {}
             for digest, result in zip(batch, results, strict=False):
                 # Judged here and not by the threads: its many short steps hold the interpreter, and the model waits.
                 reason = result if isinstance(result, str) else _why_empty(result[1])
@@ -214,6 +226,8 @@ def _embed(
                     refused[digest] = reason
                 else:
                     pixels[digest] = result[0]
+                    cut |= {digest: _LACKS_END} if lacks_its_end(result[1]) else {}
+            cache.store_unreadable(_LACKS_END, cut)
             if pixels:
                 features = encoder.encode_pixels(np.stack(list(pixels.values())))
                 cache.store_vectors(encoder.space, dict(zip(pixels, features, strict=True)))
