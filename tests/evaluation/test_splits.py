@@ -1,13 +1,16 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from textreid.datasets.records import Benchmark, Record
 from textreid.errors import AnnotationError
-from textreid.evaluation.splits import chosen_on_test, split_for_training, split_of, validation
+from textreid.evaluation.splits import Validation, chosen_on_test, split_for_training, split_of, validation
+from textreid.images import read_image
 
 
 def benchmark(*splits: str) -> Benchmark:
@@ -83,6 +86,23 @@ class Dull:
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         return np.ones((len(texts), 2), np.float32)
+
+
+def test_a_validation_tells_the_share_of_images_that_it_could_not_read(tmp_path: Path) -> None:
+    class Reading(Dull):
+        def encode_images(self, images: Sequence[Path]) -> npt.NDArray[np.float32]:
+            for path in images:
+                read_image(path)
+            return super().encode_images(images)
+
+    part = validation(benchmark("val")).part
+    for record in part.records:
+        (tmp_path / record.image).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 40)).save(tmp_path / record.image)
+    whole = Validation(replace(part, image_root=tmp_path), "whole")
+    assert "unreadable" not in whole.measure(Reading())
+    (tmp_path / part.records[0].image).write_bytes(b"")
+    assert whole.measure(Reading())["unreadable"] == pytest.approx(1 / len(part.records))
 
 
 def test_a_validation_computes_neither_fingerprint_nor_intervals(monkeypatch: pytest.MonkeyPatch) -> None:

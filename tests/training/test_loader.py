@@ -212,7 +212,9 @@ def test_more_than_one_in_a_hundred_fails(make_corpus: MakeCorpus, tmp_path: Pat
 
 
 def test_a_wrong_image_folder_fails_at_once(corpus: "Corpus", tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"0000\.png: no such file; check the image folder"):
+    with pytest.raises(
+        DataError, match=r"0000\.png: cannot be read: No such file or directory; check the image folder"
+    ):
         ImageStore(tmp_path, read_captions(corpus.captions).images, SMALL)
 
 
@@ -325,9 +327,22 @@ class _NoImages(ImageStore):
 
     def __init__(self, readable: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> None:
         self.names = tuple(map(str, range(len(readable))))
+        self.quarantined = {}
 
     def quarantine(self, index: int, reason: str) -> None:
         pass
+
+
+def test_names_that_cannot_be_looked_at_cost_one_image(make_corpus: MakeCorpus, tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path, images=300)
+    (corpus.images / "loop.png").symlink_to("loop.png")
+    names = [f"{number:04}.png" for number in range(297)]
+    reasons = {"x" * 300: "File name too long", "0297.png/in.png": "Not a directory", "loop.png": "levels of symbolic"}
+    store = ImageStore(corpus.images, [*names, *reasons], SMALL)
+    assert sorted(store.quarantined) == [297, 298, 299]
+    for found, expected in zip(store.newly_quarantined().values(), reasons.values(), strict=True):
+        assert "cannot be read: " in found
+        assert expected in found
 
 
 @pytest.mark.parametrize(("named", "there"), [("n\u00fc.png", "nu\u0308.png"), ("nu\u0308.png", "n\u00fc.png")])

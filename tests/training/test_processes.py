@@ -74,6 +74,21 @@ def runs(
     return root
 
 
+def test_the_reason_comes_from_the_process_that_read_the_image(
+    small_config: MakeConfig, make_corpus: Callable[..., "Corpus"], tmp_path: Path
+) -> None:
+    # Each process reads half of each batch, and all four fall into one half in one of sixteen orders.
+    broken = (3, 120, 250, 377)
+    make_corpus(tmp_path / "corpus", images=400, broken=broken)
+    config = small_config("training.epochs=1", "training.cache_images=off", "training.workers=0")
+    run_together(2, train, config, tmp_path, tmp_path / "run")
+    noted = [record["images"] for record in read_records(tmp_path / "run" / "metrics.jsonl") if "images" in record]
+    found = {name: reason for images in noted if isinstance(images, dict) for name, reason in images.items()}
+    assert sorted(found) == [f"{number:04}.png" for number in broken]
+    for name, reason in found.items():
+        assert reason.startswith(f"{tmp_path / 'corpus' / 'imgs' / name}: cut short: ")
+
+
 def trained(out: Path) -> list[dict[str, Any]]:
     return [record for record in read_records(out / "metrics.jsonl") if record["event"] == "train"]
 

@@ -46,10 +46,15 @@ class Validation:
         return frozenset((root, record.identity) for record in self.part.records)
 
     def measure(self, model: Encoder) -> Mapping[str, float]:
-        """Compute R1, R5, R10, mAP and mINP of text to image, as fractions of 1; no intervals and no fingerprint."""
+        """Compute R1, R5, R10, mAP and mINP of text to image, as fractions of 1; no intervals and no fingerprint.
+
+        Where images cannot be read, also their share, as ``unreadable``: the figures are those without them.
+        """
         encoded = encode_split(model, self.part)
         images, texts = encoded.image_features, encoded.text_features
-        return retrieval_metrics(texts, images, encoded.caption_ids, encoded.image_ids).scores()
+        scores = retrieval_metrics(texts, images, encoded.caption_ids, encoded.image_ids).scores()
+        unreadable = 1 - len(encoded.records) / len(self.part.records)
+        return {**scores, "unreadable": unreadable} if unreadable else scores
 
 
 def split_for_training(

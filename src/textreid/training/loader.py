@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -151,11 +152,8 @@ class ImageStore:
 
     Attributes:
         names: image paths relative to the root.
-        sizes: file size of each in bytes, -1 for one that is missing.
+        sizes: file size of each in bytes, -1 for one that cannot be looked at.
         quarantined: what is wrong, by index of the image; grows as images are read.
-
-    Raises:
-        DataError: more than 1 % of the images are missing.
     """
 
     def __init__(self, root: Path, names: Sequence[str], config: ModelConfig) -> None:
@@ -167,9 +165,8 @@ class ImageStore:
         self._config = config
         self._shape = (3, config.image_height, config.image_width)
         self._cache: npt.NDArray[np.uint8] | None = None
-        for index, (name, size) in enumerate(found):
-            if size < 0:
-                self.quarantine(index, f"{root / name}: no such file")
+        for index in np.flatnonzero(np.array(self.sizes) < 0).tolist():
+            self._decode(index)  # which says why it cannot be read
 
     @property
     def bytes_decoded(self) -> int:
@@ -249,13 +246,13 @@ class ImageStore:
 
 
 def _find(root: Path, name: str) -> tuple[str, int]:
-    """Return the name that an image has on disk, and the size of its file in bytes; -1 where it is missing."""
+    """Return the name that an image has on disk, and the size of its file in bytes; -1 where it has none to see."""
     try:
         return name, (root / name).stat().st_size
     except OSError:
         # Only now: nearly all names are as given, and another look at a million files takes seconds.
-        path = root / (found := name_on_disk(root, name))
-        return found, path.stat().st_size if path.exists() else -1
+        found = name_on_disk(root, name)
+        return found, (root / found).stat().st_size if found != name else -1
 
 
 def should_cache(choice: Literal["auto", "on", "off"], needed: int) -> bool:
@@ -321,6 +318,7 @@ class Loader:
     micro_size: int
     processes: Processes
     captions: TokenizedCaptions = field(init=False)
+    _lost: set[int] = field(init=False, default_factory=set)  # images that all processes know to be unreadable
 
     @classmethod
     def from_data(cls, data: TrainingSet, config: Config, processes: Processes) -> Self:
@@ -370,8 +368,11 @@ class Loader:
         readable = np.ones(len(draw.images), dtype=bool)
         readable[processes.slice_of(len(readable))] = own_readable
         readable = processes.all_true(readable)
-        for index in draw.images[~readable].tolist():
-            self.images.quarantine(index, f"{self.images.names[index]}: another process could not read it")
+        if new := set(draw.images[~readable].tolist()) - self._lost:  # the same ones in every process
+            own = [(index, reason) for index, reason in list(self.images.quarantined.items()) if index in new]
+            for index, reason in chain.from_iterable(processes.all_gather_object(own)):
+                self.images.quarantine(index, reason)
+            self._lost |= new
         kept = readable[draw.image_index]
         # Where each image stands once the unreadable before it are gone.
         position = np.cumsum(readable) - 1
