@@ -1,7 +1,9 @@
 """Captions come in from the forms of others and go out again, unchanged; what does not fit is named."""
 
 import gzip
+import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -427,6 +429,22 @@ def table(tmp_path: Path) -> Path:
     rows.append(CaptionRow("cam/rejected.jpg", "qwen/static", "I'm sorry.", "qwen", "static", "", "", 0, "refusal"))
     write_captions(tmp_path / "table", rows)
     return tmp_path / "table"
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_folders_whose_names_are_not_utf8_are_written_and_read(tmp_path: Path, table: Path, suffix: str) -> None:
+    folder = tmp_path / os.fsdecode(b"m\xfcller")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    (file,) = export_captions(table, folder / "out", "datasets")
+    if suffix == ".arrow":
+        stream_file(tmp_path / "made.arrow", pq.read_table(io.BytesIO(file.read_bytes())))
+        file.unlink()
+        (tmp_path / "made.arrow").rename(folder / "out" / "data" / "data-00000-of-00001.arrow")
+    import_captions([Source(folder / "out", "any")], folder / "back")
+    assert contents(folder / "back") == contents(table)
 
 
 @pytest.mark.parametrize("form", FORMS)

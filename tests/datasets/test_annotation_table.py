@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,18 @@ def write(table: Path, rows: list[dict[str, Any]]) -> Path:
         writer.writerows(rows)
         table.write_text(stream.getvalue(), encoding="utf-8", newline="")
     return table
+
+
+def test_a_parquet_table_in_a_folder_whose_name_is_not_utf8_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"m\xfcller")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    rows = [{"image": "a.jpg", "identity": 1, "caption": "a man", "split": "test"}]
+    write(tmp_path / "table.parquet", rows).rename(folder / "table.parquet")
+    (folder / "a.jpg").touch()
+    assert [record.image for record in read_benchmark("generic", folder / "table.parquet").records] == ["a.jpg"]
 
 
 def refusal(table: Path) -> str:

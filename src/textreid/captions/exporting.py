@@ -1,6 +1,7 @@
 """A caption table in the forms that other programs read. Only usable captions are written."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -100,7 +101,11 @@ def _datasets(table: CaptionTable, out: Path) -> list[Path]:
     path = out / "data" / "train-00000-of-00001.parquet"
     path.parent.mkdir()
     schema = pa.schema([(name, pa.string()) for name in ("image", "slot", "caption")])
-    with new_file(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+    with (
+        new_file(path) as partial,
+        pa.OSFile(os.fsencode(partial), "wb") as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
         for start in range(0, len(table), _BLOCK):
             rows = list(_texts(table, np.arange(start, min(start + _BLOCK, len(table)))))
             columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]

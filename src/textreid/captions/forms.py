@@ -4,6 +4,7 @@ Memory holds one entry, or one block of rows, however long the file is.
 """
 
 import csv
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -214,7 +215,7 @@ def _batches(path: Path, fields: Fields, with_content: bool) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     if path.suffix == ".parquet":
-        with pq.ParquetFile(path) as parquet:
+        with pa.OSFile(os.fsencode(path)) as file, pq.ParquetFile(file) as parquet:
             schema = parquet.schema_arrow
             chosen = _chosen(path, fields, schema)
             image = schema.field(chosen[0]).type
@@ -224,7 +225,7 @@ def _batches(path: Path, fields: Fields, with_content: bool) -> Iterator[Any]:
             for batch in parquet.iter_batches(_ROWS, columns=leaves):
                 yield batch.select(chosen)
         return
-    with pa.memory_map(str(path)) as mapped:
+    with pa.memory_map(os.fsencode(path)) as mapped:
         try:
             # `datasets` writes Arrow's stream form; the file form, which others write, has the same suffix.
             reader = pa.ipc.open_stream(mapped)

@@ -5,6 +5,7 @@ table is a folder with ``part-00000.parquet``, ``part-00001.parquet``, ... in on
 that is written last. A *slot* names who was asked and how (``"qwen/static"``); an image has at most one caption a slot.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -125,7 +126,8 @@ def write_part(path: Path, rows: Iterable[CaptionRow]) -> dict[str, int]:
     statuses: Counter[str] = Counter()
     first_row = 0
     remaining = iter(rows)
-    with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
+    # By its bytes: pyarrow takes a path for UTF-8, and a folder may have another name.
+    with pa.OSFile(os.fsencode(path), "wb") as file, pq.ParquetWriter(file, _SCHEMA, compression="zstd") as writer:
         while block := list(islice(remaining, _BLOCK_ROWS)):
             columns = zip(*map(values_of, block), strict=True)
             table = pa.Table.from_arrays(
@@ -146,10 +148,11 @@ def read_part(path: Path, columns: Sequence[str] = COLUMNS) -> pa.Table:
         CaptionError: it is damaged, or its columns are not those of a caption table.
     """
     try:
-        part = pq.ParquetFile(path)
-        if not part.schema_arrow.equals(_SCHEMA):
-            raise CaptionError(f"{path}: its columns are not those of a caption table: {part.schema_arrow.names}")
-        return part.read(list(columns))
+        with pa.OSFile(os.fsencode(path)) as file:
+            part = pq.ParquetFile(file)
+            if not part.schema_arrow.equals(_SCHEMA):
+                raise CaptionError(f"{path}: its columns are not those of a caption table: {part.schema_arrow.names}")
+            return part.read(list(columns))
     except (pa.ArrowException, OSError) as error:
         raise CaptionError(f"{path}: cannot be read as Parquet: {error}") from error
 

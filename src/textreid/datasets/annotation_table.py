@@ -7,6 +7,7 @@ empty. Image paths are relative to the folder that the table lies in.
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def _parquet_rows(source: Path) -> _Rows:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(source) as table:
+        with pa.OSFile(os.fsencode(source)) as file, pq.ParquetFile(file) as table:
             _check_columns(source, table.schema_arrow.names)
             rows = table.read(list(COLUMNS)).to_pylist()
     except pa.ArrowException as error:
