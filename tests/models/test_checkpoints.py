@@ -330,6 +330,9 @@ SHAPES: dict[str, Shape] = {
         {n.replace("visual.", "module.visual._orig_mod."): t for n, t in w.items()}, [],
     ),
     "one set of weights under two names": lambda w: ({"state_dict": w, "model": dict(w)}, ["model"]),
+    "equal copies under two names": lambda w: (
+        {"state_dict": w, "model_ema": {n: t.clone() for n, t in w.items()}}, ["model_ema"],
+    ),
     "parameters, with gradients": lambda w: ({n: torch.nn.Parameter(t.clone()) for n, t in w.items()}, []),
     "a stray tensor with such a name": lambda w: (
         {"model": w, "ema": {"visual.proj": torch.ones(2)}}, ["ema"],

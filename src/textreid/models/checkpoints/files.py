@@ -191,6 +191,11 @@ class _Candidate(NamedTuple):
     size: int  # tensors of the image tower
     tensors: dict[str, torch.Tensor]  # of the whole mapping
 
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Its own tensors, by their names without the prefix."""
+        return {n.removeprefix(self.prefix): t for n, t in self.tensors.items() if n.startswith(self.prefix)}
+
     def __str__(self) -> str:
         """Tell the place as a reader of the file finds it."""
         names = f"names with {self.prefix}" if self.prefix else "names as they are"
@@ -229,14 +234,21 @@ def _candidates(mappings: Mapping[Place, dict[str, torch.Tensor]]) -> list[_Cand
         for prefix, size in clip_prefixes(tensors).items()
     ]
     largest = max((one.size for one in found), default=0)
-    different: dict[frozenset[int], _Candidate] = {}
+    different: list[_Candidate] = []
     for one in found:
         # A moving average has as many tensors as the model, a stray one or a head has few.
-        if 2 * one.size >= largest:
-            # By their memory: the same model under two keys is one, its copy in other memory is another.
-            weights = frozenset(t.data_ptr() for name, t in one.tensors.items() if name.startswith(one.prefix))
-            different.setdefault(weights, one)
-    return list(different.values())
+        if 2 * one.size >= largest and not any(_are_equal(one.weights, other.weights) for other in different):
+            different.append(one)
+    return different
+
+
+def _are_equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    # The same memory needs no look at the values, and may have other names: a module that two others hold.
+    if {tensor.data_ptr() for tensor in one.values()} == {tensor.data_ptr() for tensor in other.values()}:
+        return True
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype and torch.equal(one[name], other[name]) for name in one
+    )
 
 
 def _mappings(content: object, place: Place = ()) -> Iterator[tuple[Place, dict[str, torch.Tensor]]]:
