@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from textreid.captions.table import CaptionRow, write_captions
 from textreid.datasets.benchmarks import read_benchmark
-from textreid.datasets.records import Benchmark, Record
+from textreid.datasets.records import Benchmark, Record, Rejection
 from textreid.errors import DataError
 from textreid.evaluation.splits import Validation
 from textreid.training.dataset import annotated_people, captioned_images
@@ -53,6 +54,27 @@ def test_images_of_a_caption_table_stand_for_themselves(corpus: "Corpus") -> Non
     assert data.identities == 0
     assert data.labels.tolist() == list(range(60))
     assert data.sources == ("m",)
+
+
+def test_images_that_were_left_out_as_the_data_was_read_are_counted(tmp_path: Path) -> None:
+    rejected = (
+        Rejection(0, "a", "train", "empty"),  # it has other captions
+        Rejection(2, "lost", "train", "empty"),
+        Rejection(2, "lost", "train", "no-words"),
+        Rejection(3, "gone", "train", "absent"),
+        Rejection(4, "quiet", "train", "no-captions"),  # it came without any
+    )
+    data = annotated_people(replace(people(("a", 1, 1), ("b", 2, 1), ("lost", 3, 0)), rejected=rejected))
+    assert (data.images, data.rejected, data.images_lost) == (("a", "b"), 3, 2)
+    rows = [
+        CaptionRow(image, slot, "a man", "m", "static", "", "", 0, status)
+        for image, slot, status in [
+            ("a.png", "m/0", "ok"), ("a.png", "m/1", "refusal"), ("b.png", "m/0", "ok"), ("c.png", "m/0", "refusal"),
+        ]
+    ]  # fmt: skip
+    write_captions(tmp_path / "captions", rows)
+    data = captioned_images(tmp_path, tmp_path / "captions")
+    assert (data.images, data.rejected, data.images_lost) == (("a.png", "b.png"), 2, 1)
 
 
 def test_the_fingerprint_sees_paths_captions_and_identities() -> None:

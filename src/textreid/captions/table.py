@@ -86,6 +86,7 @@ class CaptionTable:
         captions: (N,) Arrow strings, in the order of the table.
         rejected: number of captions left out, by status.
         fingerprint: equal for tables with equal parts.
+        images_lost: number of images all of whose captions were left out.
     """
 
     images: tuple[str, ...]
@@ -95,6 +96,7 @@ class CaptionTable:
     captions: pa.LargeStringArray
     rejected: dict[str, int]
     fingerprint: str
+    images_lost: int = 0
 
     def __len__(self) -> int:
         return len(self.image_index)
@@ -232,7 +234,7 @@ def read_captions(folder: Path | str) -> CaptionTable:
     return CaptionTable(
         images, image_index, slots, slot_index,
         pa.chunked_array([c for column in captions for c in column.chunks], pa.large_string()).combine_chunks(),
-        rejected, fingerprint(list(digests.values())),
+        rejected, fingerprint(list(digests.values())), len(keys.images) - len(images),
     )  # fmt: skip
 
 

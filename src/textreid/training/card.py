@@ -39,6 +39,7 @@ def log_start(run: Run, log: RunLog) -> None:
         "images": len(data.images),
         "captions": len(data),
         "captions_rejected": data.rejected,
+        "images_lost": data.images_lost,
         "captions_cut": run.loader.captions.truncated,
         "identities": data.identities,
         "sources": list(data.sources),
@@ -62,6 +63,8 @@ def _describe_start(run: Run, facts: dict[str, Any]) -> str:
     notes = [", ".join(parts), ", ".join(amounts)]
     if facts["captions_rejected"]:
         notes.append(f"{facts['captions_rejected']:,} captions rejected")
+    if facts["images_lost"]:
+        notes.append(f"left out for want of a usable caption or a file: {facts['images_lost']:,} images")
     if facts["captions_cut"]:
         notes.append(f"{facts['captions_cut']:,} captions cut after {run.model.tokenizer.text_length} tokens")
     if run.losses_left_out:

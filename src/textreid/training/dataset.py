@@ -53,6 +53,7 @@ class TrainingSet:
         people: the known identities, by the absolute folder of the images and the number that they are annotated with.
         sources: who wrote the captions: names of MLLMs, or of the data set that people annotated.
         rejected: captions that were left out when the data was read.
+        images_lost: images that were left out then, because they have no usable caption or are not there.
         fingerprint: equal for equal paths, captions and labels; says nothing about the contents of image files.
 
     Raises:
@@ -69,6 +70,7 @@ class TrainingSet:
     rejected: int
     fingerprint: str
     people: frozenset[tuple[str, int]] = frozenset()
+    images_lost: int = 0
 
     def __post_init__(self) -> None:
         if len(np.unique(self.labels)) < 2:
@@ -123,6 +125,7 @@ def captioned_images(images: Path | str, captions: Path | str) -> TrainingSet:
         sources=tuple(dict.fromkeys(slot.split("/")[0] for slot in table.slots)),
         rejected=sum(table.rejected.values()),
         fingerprint=table.fingerprint,
+        images_lost=table.images_lost,
     )
 
 
@@ -148,6 +151,7 @@ def annotated_people(benchmark: Benchmark) -> TrainingSet:
     ]
     if not described:
         raise DataError(f"{benchmark.name}: no image has a caption to train on")
+    lost = {rejection.image for rejection in benchmark.rejected if rejection.reason in {*_LOST_CAPTIONS, "absent"}}
     return TrainingSet(
         root=benchmark.image_root,
         images=tuple(record.image for record, _ in described),
@@ -159,4 +163,5 @@ def annotated_people(benchmark: Benchmark) -> TrainingSet:
         rejected=sum(rejection.reason in _LOST_CAPTIONS for rejection in benchmark.rejected),
         fingerprint=fingerprint([[record.image, code, list(record.captions)] for record, code in described]),
         people=frozenset((str(benchmark.image_root.resolve()), record.identity) for record in benchmark.records),
+        images_lost=len(lost - {record.image for record, _ in described}),
     )
