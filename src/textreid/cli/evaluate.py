@@ -26,7 +26,7 @@ def evaluate(
     models: list[str] = typer.Argument(
         None,
         metavar="[MODEL]...",
-        help="Model folders, names on the hub, or tiny (the default, bundled).",
+        help="Model folders, names on the hub, or small (the default) and tiny, which are bundled.",
         show_default=False,
     ),
     benchmarks: list[str] = typer.Option(
@@ -62,6 +62,7 @@ def evaluate(
     parts = _parts([*benchmarks, *dataset], split, max_rejected)
     from textreid.evaluation.report import Measures, compare, report_tables, write_report
     from textreid.images import silence_decoders
+    from textreid.models.folder import DEFAULT
 
     silence_decoders()
     measures = Measures(image_to_text, words, failures, max_rejected, swaps)
@@ -70,7 +71,7 @@ def evaluate(
         def watch(model: str, benchmark: str) -> "Callable[[int, int], None]":
             return partial(progress.update, task=f"{model} on {benchmark}")
 
-        found = compare(_candidates(models or ["tiny"], baseline), parts, measures, watch)
+        found = compare(_candidates(models or [DEFAULT], baseline), parts, measures, watch)
     if report:
         write_report(report, found)
     if json:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    model: str = typer.Argument(help="A run folder, finished or not; a model folder; tiny; CLIP on the hub."),
+    model: str = typer.Argument(
+        help="A run folder, finished or not; a model folder; small or tiny, which are bundled; CLIP on the hub."
+    ),
     image: Path = typer.Option(..., metavar="FILE", help="The picture."),
     captions: Path | None = typer.Option(None, metavar="FOLDER", help="A caption table that has captions of it."),
     caption: list[str] = typer.Option([], metavar="TEXT", help="A caption of your own; any number."),

@@ -9,7 +9,7 @@ from PIL import Image
 
 from textreid.errors import ArgumentError, CaptionError, ConfigError, nearest_name
 from textreid.images import read_image, to_pixels
-from textreid.models.folder import BUNDLED, is_model_folder
+from textreid.models.folder import BUNDLED, DEFAULT, is_model_folder
 from textreid.models.query_encoder import QueryEncoder
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class GalleryEncoder:
         self._model: Model | None = None
         self._queries: QueryEncoder | Model
         if model is None or isinstance(model, str | Path):
-            self.name = BUNDLED.name if model is None else str(model)
-            self._source = BUNDLED if self.name == BUNDLED.name else model
+            self.name = DEFAULT if model is None else str(model)
+            self._source = BUNDLED.get(self.name, model)
             if self._source and is_model_folder(Path(self._source)):
                 self._queries = QueryEncoder.load(self._source)
             else:

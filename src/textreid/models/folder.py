@@ -13,7 +13,8 @@ from textreid.models.tokenizer import Tokenizer
 KIND, FORMAT_VERSION = "model", 1
 REPOSITORY_KIND, REPOSITORY_VERSION = "hugging face repository", 1  # in transformers' format, read as such
 CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "card.md"
-BUNDLED = Path(__file__).parent / "bundled" / "tiny"
+BUNDLED = {name: Path(__file__).parent / "bundled" / name for name in ("small", "tiny")}
+DEFAULT = "small"  # of the bundled models: where none is named
 
 _NAMED_AT_MOST = 3  # tensors in an error message
 
@@ -82,7 +83,7 @@ def training_text_of(weights: Path | str | None) -> tuple[str, ...] | None:
     """
     if weights is None:
         return ()
-    path = BUNDLED if weights == "tiny" else Path(weights)
+    path = BUNDLED.get(str(weights), Path(weights))
     if is_model_folder(path):
         return open_folder(path).training_text
     if (path / MANIFEST).is_file():

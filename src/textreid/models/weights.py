@@ -21,6 +21,7 @@ from textreid.models.device import Precision, choose_device
 from textreid.models.dual_encoder import DualEncoder
 from textreid.models.folder import (
     BUNDLED,
+    DEFAULT,
     TOKENIZER,
     WEIGHTS,
     check_shapes,
@@ -28,6 +29,7 @@ from textreid.models.folder import (
     open_folder,
     training_text_of,
 )
+from textreid.models.known import ALIASES
 from textreid.models.model import Model
 from textreid.models.positions import resize_positions
 from textreid.models.trunk import read_trunk
@@ -61,12 +63,13 @@ def load_model(
     >>> import textreid
     >>> model = textreid.load_model()  # the bundled one
     >>> model.config.image_height, model.config.image_width, model.config.embedding_dim
-    (128, 64, 256)
+    (192, 96, 256)
 
     Args:
-        name_or_path: None or ``"tiny"`` for the bundled model; a model folder; a file or folder with a CLIP, as
-            OpenAI, open_clip, Hugging Face or the IRRA family store it (docs/checkpoints.md); or else the name of one
-            on the Hugging Face hub, such as ``"openai/clip-vit-base-patch16"``.
+        name_or_path: None or ``"small"`` for the bundled model, ``"tiny"`` for the older one; ``"clip"`` for
+            OpenAI's ViT-B/16 on the Hugging Face hub; a model folder; a file or folder with a CLIP, as OpenAI,
+            open_clip, Hugging Face or the IRRA family store it (docs/checkpoints.md); or else the name of one on the
+            hub, such as ``"openai/clip-vit-base-patch16"``.
         image_size: (height, width) in pixels that images shall be resized to in place of the model's own; its
             position table is interpolated, which is logged.
         device: where it encodes, as torch names it (``"cpu"``, ``"cuda:1"``); None is the GPU if torch sees one.
@@ -99,7 +102,7 @@ def load_model(
         activation=activation or source.config.activation,
     )
     source = _fit(source, wanted)
-    texts = training_text_of("tiny" if name_or_path is None else name_or_path)
+    texts = training_text_of(DEFAULT if name_or_path is None else name_or_path)
     encoder = _build(source).to(place)
     return Model(encoder, source.tokenizer, source.selected_on, texts, precision, source.report, source.presence)
 
@@ -126,11 +129,12 @@ def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:
 
 
 def _read(name_or_path: str | Path | None, activation: Activation | None) -> Source:
-    if name_or_path is None or name_or_path == "tiny":
-        if not BUNDLED.is_dir():
+    name = DEFAULT if name_or_path is None else ALIASES.get(str(name_or_path), name_or_path)
+    if bundled := BUNDLED.get(str(name)):
+        if not bundled.is_dir():
             raise ModelError("this build of textreid has no bundled model; give the path of a model folder")
-        return _read_own(BUNDLED)
-    path = Path(name_or_path)
+        return _read_own(bundled)
+    path = Path(name)
     if is_model_folder(path):
         return _read_own(path)
     if path.is_file() and path.name == WEIGHTS and (path.parent / MANIFEST).is_file():
@@ -138,9 +142,9 @@ def _read(name_or_path: str | Path | None, activation: Activation | None) -> Sou
     # First: a folder of this name is meant rather than a model of the hub.
     if path.exists():
         source = read_clip(path, activation)
-    elif isinstance(name_or_path, str) and _HUB_NAME.fullmatch(name_or_path):
-        source = read_clip(_download(name_or_path), activation)
-        source = source._replace(report=replace(source.report, source=name_or_path))
+    elif isinstance(name, str) and _HUB_NAME.fullmatch(name):
+        source = read_clip(_download(name), activation)
+        source = source._replace(report=replace(source.report, source=name))
     else:
         raise ModelError(f"{path}: no such file or folder")
     _LOG.info("%s", source.report.summary)
