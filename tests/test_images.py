@@ -216,7 +216,7 @@ def test_a_png_of_any_mode_is_completed(mode: str, cut: float, tmp_path: Path) -
     content = encoded(image, "PNG")
     whole, path = tmp_path / "whole", tmp_path / "cut.png"
     whole.write_bytes(content)
-    path.write_bytes(content[: -(cut if cut > 1 else int(cut * len(content)))])  # type: ignore[misc]
+    path.write_bytes(content[: -(cut if cut > 1 else int(cut * len(content)))])  # type: ignore[index, misc, unused-ignore]
     picture = read_image(path)
     equal = (np.asarray(picture) == np.asarray(read_image(whole))).all(axis=(1, 2))
     assert lacks_its_end(picture)
@@ -250,7 +250,7 @@ def test_a_file_that_was_cut_short_is_called_so(
 ) -> None:
     content = encoded(grainy(), kind, **options)
     path = tmp_path / "cut.jpg"
-    path.write_bytes(content[: -(cut if cut >= 1 else int(cut * len(content)))])  # type: ignore[misc]
+    path.write_bytes(content[: -(cut if cut >= 1 else int(cut * len(content)))])  # type: ignore[index, misc, unused-ignore]
     with pytest.raises(ImageError, match=rf"cut\.jpg: cut short: {path.stat().st_size:,} bytes, and its parts reach"):
         read_image(path)
 

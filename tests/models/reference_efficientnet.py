@@ -36,8 +36,8 @@ class Reference(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.normal_(module.bias, std=0.2)
-                nn.init.normal_(module.running_mean, std=0.2)
-                nn.init.uniform_(module.running_var, 0.3, 1.5)
+                module.running_mean = torch.randn(module.num_features) * 0.2
+                module.running_var = torch.rand(module.num_features) * 1.2 + 0.3
 
     def maps(self, pixels: torch.Tensor) -> list[torch.Tensor]:
         """Compute the output of every block."""
@@ -63,7 +63,7 @@ class _MBConv(nn.Module):
         self.skips = stride == 1 and inner == outer
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        hidden = pixels
+        hidden: torch.Tensor = pixels
         if hasattr(self, "_expand_conv"):
             hidden = torch.clamp(self._bn0(self._expand_conv(hidden)), 0, 6)
         hidden = torch.clamp(self._bn1(_same(self._depthwise_conv, hidden)), 0, 6)
@@ -79,4 +79,5 @@ def _same(convolution: nn.Conv2d, pixels: torch.Tensor) -> torch.Tensor:
     ):
         total = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
         pads += [total // 2, total - total // 2]
-    return convolution(nn.functional.pad(pixels, pads))
+    found: torch.Tensor = convolution(nn.functional.pad(pixels, pads))
+    return found

@@ -15,7 +15,7 @@ def test_they_are_small_and_say_what_they_are() -> None:
     for name, folder in BUNDLED.items():
         card = (folder / "card.md").read_text(encoding="utf-8")
         assert "What it cannot do" in card
-        assert textreid.load_model(name).selected_on.startswith("nothing: the last step")
+        assert str(textreid.load_model(name).selected_on).startswith("nothing: the last step")
     assert textreid.load_model().fingerprint == textreid.load_model(DEFAULT).fingerprint
 
 

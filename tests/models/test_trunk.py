@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,7 +70,9 @@ def test_a_model_with_a_trunk_is_saved_and_read(
         ({"_blocks.3._depthwise_conv.weight": torch.zeros(2, 1, 3, 3)}, "_blocks.3._depthwise_conv.weight is"),
     ],
 )
-def test_other_weights_are_refused(reference_trunk: Reference, tmp_path: Path, change: dict, message: str) -> None:
+def test_other_weights_are_refused(
+    reference_trunk: Reference, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     state = reference_trunk.state_dict() | change
     if not change:
         del state["_blocks.3._bn1.bias"]
@@ -100,7 +103,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
         ({"stem": "patch", "trunk_weights": "x.pth"}, "model.trunk_weights: the stem patch has no trunk"),
     ],
 )
-def test_settings_that_do_not_fit(with_trunk: ModelConfig, change: dict, message: str) -> None:
+def test_settings_that_do_not_fit(with_trunk: ModelConfig, change: dict[str, Any], message: str) -> None:
     values = {
         name: getattr(replace(with_trunk, **change), name)
         for name in ("stem", "patch_size", "image_height", "image_width", "trunk_weights")
