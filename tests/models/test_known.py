@@ -7,7 +7,7 @@ from tests.test_cli import textreid as command
 
 from textreid.errors import DownloadError
 from textreid.models import load_model
-from textreid.models.folder import BUNDLED, DEFAULT
+from textreid.models.folder import BUNDLED, DEFAULT, training_text_of
 from textreid.models.known import ALIASES, KNOWN
 
 
@@ -22,6 +22,10 @@ def test_a_short_name_stands_for_one_on_the_hub(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     with pytest.raises(DownloadError, match=ALIASES["clip"]):
         load_model("clip")
+
+
+def test_a_short_name_has_learned_from_what_the_full_one_has() -> None:
+    assert training_text_of("clip") == training_text_of(ALIASES["clip"]) == (ALIASES["clip"],)
 
 
 def test_the_command_lists_them() -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from textreid.artifacts import MANIFEST, read_json, read_manifest, write_json
 from textreid.config import ModelConfig
 from textreid.errors import ConfigError, ModelError
+from textreid.models.known import full_name
 from textreid.models.presence import PRESENCE, Presence
 from textreid.models.tokenizer import Tokenizer
 
@@ -83,6 +84,7 @@ def training_text_of(weights: Path | str | None) -> tuple[str, ...] | None:
     """
     if weights is None:
         return ()
+    weights = full_name(weights)
     path = BUNDLED.get(str(weights), Path(weights))
     if is_model_folder(path):
         return open_folder(path).training_text

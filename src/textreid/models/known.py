@@ -1,5 +1,6 @@
 """Models that are known to load: where each comes from, what it was trained on, how good it was found to be."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -25,6 +26,12 @@ class KnownModel(NamedTuple):
 
 
 ALIASES = {"clip": "openai/clip-vit-base-patch16"}
+
+
+def full_name(name_or_path: str | Path) -> str | Path:
+    """Write out a short name of `ALIASES`; give back any other name or path as it is."""
+    return ALIASES.get(str(name_or_path), name_or_path)
+
 
 KNOWN = (
     KnownModel(

@@ -29,7 +29,7 @@ from textreid.models.folder import (
     open_folder,
     training_text_of,
 )
-from textreid.models.known import ALIASES
+from textreid.models.known import full_name
 from textreid.models.model import Model
 from textreid.models.positions import resize_positions
 from textreid.models.trunk import read_trunk
@@ -129,7 +129,7 @@ def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:
 
 
 def _read(name_or_path: str | Path | None, activation: Activation | None) -> Source:
-    name = DEFAULT if name_or_path is None else ALIASES.get(str(name_or_path), name_or_path)
+    name = DEFAULT if name_or_path is None else full_name(name_or_path)
     if bundled := BUNDLED.get(str(name)):
         if not bundled.is_dir():
             raise ModelError("this build of textreid has no bundled model; give the path of a model folder")
