@@ -25,7 +25,8 @@ from textreid.config import ModelConfig
 from textreid.models.tokenizer import TEXT_LENGTH, Tokenizer
 from textreid.synthetic import write_corpus
 from textreid.training.dataset import captioned_images
-from textreid.training.loader import ImageStore, TokenizedCaptions
+from textreid.training.image_store import ImageStore
+from textreid.training.loader import TokenizedCaptions
 from textreid.training.noise_table import NoiseTable
 
 CAPTIONS = 4

@@ -32,7 +32,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -46,7 +45,7 @@ from textreid.runlog import RunLog
 from textreid.training.augmentation import augment, draw_changes
 from textreid.training.batch import Batch
 from textreid.training.dataset import captioned_images
-from textreid.training.loader import ImageStore
+from textreid.training.image_store import ImageStore, Pixels
 from textreid.training.losses import sdm
 from textreid.training.masking import mask_tokens
 from textreid.training.noise_table import NoiseTable
@@ -257,7 +256,7 @@ def _through_processes(run: Run, folder: Path, pool: ProcessPoolExecutor) -> int
     return sum(len(pixels) for pixels in pool.map(partial(_read, folder / "imgs"), portions))
 
 
-def _read(root: Path, names: Sequence[str]) -> npt.NDArray[np.uint8]:
+def _read(root: Path, names: Sequence[str]) -> Pixels:
     return ImageStore(root, names, ModelConfig()).read(np.arange(len(names)))[0]
 
 

@@ -44,7 +44,7 @@ class ModelConfig:
     image_width: int = _within(128, 8)
     patch_size: int = _within(16, 1)
     stem: Literal["patch", "convolutional", "efficientnet-lite0"] = "patch"
-    trunk_weights: str | None = None  # of EfficientNet-Lite0 where training starts: its published file; None is random
+    trunk_weights: str | None = None  # of EfficientNet-Lite0 where training starts: its file, or a model with one
     vision_width: int = _within(768, 8)
     vision_layers: int = _within(12, 1)
     vision_heads: int = _within(12, 1)
@@ -112,9 +112,12 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class MaskingConfig:
-    """Noise-Aware Masking (Tan et al. 2024, §3.3). ``em`` masks every word alike; ``none`` masks nothing."""
+    """Noise-Aware Masking (Tan et al. 2024, §3.3). ``em`` masks every word alike; ``none`` masks nothing.
 
-    method: Literal["nam", "em", "none"] = "nam"
+    ``oracle`` masks the words that a simulated captioner knows to be wrong: a bound for experiments.
+    """
+
+    method: Literal["nam", "em", "none", "oracle"] = "nam"
     probability: float = _within(0.15, 0.0, 1.0)
     layer: int = _within(10, 1)  # of both towers, counted from 1
     exact_mean: bool = False
@@ -193,7 +196,8 @@ class TrainingConfig:
     select: Literal["last", "validation"] = "last"  # the model that is kept: the last, or the best R1 on validation
     workers: int = _within(2, 0)  # threads of a process that read images ahead
     timeout: int = _within(45, 1)  # seconds after which a process that gives no answer counts as hung
-    cache_images: Literal["auto", "on", "off"] = "auto"  # keep decoded images in memory; auto: if they fit a quarter
+    # Keep decoded images in memory; auto: if they fit a quarter; maps: what a frozen trunk makes of them, unchanged.
+    cache_images: Literal["auto", "on", "off", "maps"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -309,9 +313,9 @@ class Config:
             found.append(f"masking.layer: {masking.layer}, but the shallower tower has {layers} layers")
         if not self.losses.weights():
             found.append("losses: every weight is 0, nothing would be learned")
-        if self.losses.mlm and (masking.method == "none" or not masking.probability):
+        if self.losses.mlm and (masking.method in {"none", "oracle"} or not masking.probability):
             found.append(
-                "losses.mlm: predicts masked words, but masking.method is none or masking.probability 0; "
+                f"losses.mlm: predicts masked words, but masking.method is {masking.method} or masking.probability 0; "
                 "set masking.method=em and masking.probability=0.15"
             )
         if self.training.epoch_unit == "pair" and self.training.captions_per_image > 1:

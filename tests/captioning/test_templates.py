@@ -71,6 +71,17 @@ def test_reads_a_text_file(tmp_path: Path) -> None:
     }
 
 
+def test_general_ones_are_short_unless_a_file_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = read_templates(Path("general"))
+    assert len(found) > 10
+    assert max(len(template.text.split()) for template in found.values()) < 10
+    (tmp_path / "general").write_text("A [gender] in [upper] and [lower].\n")
+    assert [template.pattern for template in read_templates(Path("general")).values()] == [
+        "A [gender] in [upper] and [lower]."
+    ]
+
+
 def test_reads_a_toml_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(

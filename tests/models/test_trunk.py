@@ -11,7 +11,7 @@ from tests.models.reference_efficientnet import Reference
 from textreid.config import ModelConfig
 from textreid.errors import ConfigError, ModelError
 from textreid.models import Model, Tokenizer, initialize, load_model
-from textreid.models.trunk import TRUNK, TrunkEmbedding, read_trunk
+from textreid.models.trunk import MAP_CHANNELS, TRUNK, TrunkEmbedding, read_trunk
 
 MAPS = (4, 10, 15)  # the last blocks at the strides 8, 16 and 32
 
@@ -45,6 +45,24 @@ def test_training_starts_from_the_published_trunk(with_trunk: ModelConfig, publi
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, trunk.get(name, other.state_dict()[name])), name
     assert set(trunk) == {name for name in other.state_dict() if name.startswith(TRUNK)}
+
+
+@torch.no_grad()
+def test_maps_are_embedded_as_their_pixels_are() -> None:
+    torch.manual_seed(0)
+    embedding, pixels = TrunkEmbedding(24), torch.randn(3, 3, 64, 32)
+    maps = embedding.maps(pixels)
+    assert maps.shape == (3, MAP_CHANNELS, 4, 2)
+    torch.testing.assert_close(embedding(maps), embedding(pixels))
+
+
+def test_a_trunk_may_come_from_a_model_that_has_one(with_trunk: ModelConfig) -> None:
+    encoder = initialize(replace(with_trunk, trunk_weights="small"), seed=1)
+    bundled, other = load_model("small").encoder.state_dict(), initialize(with_trunk, seed=1).state_dict()
+    for name, tensor in encoder.state_dict().items():
+        assert torch.equal(tensor, (bundled if name.startswith(TRUNK) else other)[name]), name
+    with pytest.raises(ModelError, match="tiny: this model has no trunk to begin with"):
+        initialize(replace(with_trunk, trunk_weights="tiny"))
 
 
 def test_a_random_trunk_neither_dies_nor_explodes() -> None:

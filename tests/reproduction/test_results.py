@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from textreid.reproduction import SCALES, find_experiment, make_plan
-from textreid.reproduction.results import interval, result_tables, to_results, write_results
+from textreid.reproduction.results import detectable, interval, result_tables, to_results, write_results
 
 R1 = {"tde-em": (0.30, 0.40, 0.35), "tde-nam": (0.32, 0.43, 0.36), "layer-1": (0.31, 0.41, 0.36)}
 
@@ -49,6 +49,51 @@ def test_a_miniature_compares_rows_of_equal_seeds(tmp_path: Path) -> None:
     assert [file.name for file in files] == ["report.json", "report.md", "report.tex", "plot.png"]
     assert files[3].read_bytes().startswith(b"\x89PNG")
     assert "35.00 [22.6, 47.4]" in files[1].read_text().replace("\\", "")
+
+
+def test_gains_stand_beside_the_oracles(tmp_path: Path) -> None:
+    r1 = {
+        "none-0": (0.50, 0.52, 0.51), "none-30": (0.40, 0.41, 0.42), "oracle-30": (0.44, 0.45, 0.465),
+        "em-30": (0.42, 0.43, 0.44), "none-50": (0.30, 0.30, 0.30), "oracle-50": (0.25, 0.35, 0.30),
+        "nam-50": (0.30, 0.31, 0.32),
+    }  # fmt: skip
+    plan = make_plan(find_experiment("noise"), SCALES["mini"], tmp_path, range(3))
+    for planned in plan.rows:
+        if planned.row.id in r1:
+            write_evaluation(planned.report, r1[planned.row.id][planned.seed], drawn=True)
+    (table,) = result_tables(to_results(plan))
+    cells = {row[0]: row[1:] for row in table.groups[0]}
+    assert cells["30 % errors, no masking"][2:4] == ["-10.00\n[-12.5, -7.5]", ""]
+    # Two points of the oracle's 4.17.
+    assert cells["30 % errors, EM"][2:4] == ["+2.00\n[+2.0, +2.0]", "0.48"]
+    # Of a bound that may be nothing there is no share.
+    assert cells["50 % errors, NAM"][2:4] == ["+1.00\n[-1.5, +3.5]", ""]
+    assert any(
+        note.startswith("R1 difference: to 'all four (TDE), no masking'; 'no error, no mask") for note in table.notes
+    )
+    assert any(note.startswith("power: with 3 seeds a true difference of ") for note in table.notes)
+
+
+def test_the_power_is_that_of_the_pooled_spread() -> None:
+    # Deviations of 1 and 3 points over three seeds, pooled 2.236: (4.303 + 1.061) * 2.236 / sqrt(3).
+    found = detectable([(0.01, 0.02, 0.03), (0.03, 0.06, 0.09), (0.5,)])
+    assert found == pytest.approx(5.364 * 0.02236 / 3**0.5, rel=1e-3)
+    assert detectable([(0.1,), ()]) is None
+
+
+def test_the_mean_over_domains_is_a_table_of_its_own(tmp_path: Path) -> None:
+    plan = make_plan(find_experiment("masking"), SCALES["mini"], tmp_path, range(2))
+    for planned in plan.rows[:5]:
+        write_evaluation(planned.report, 0.2, drawn=True)
+        report = json.loads(planned.report.read_text())
+        other = {**report["evaluations"][0], "benchmark": "station"}
+        other["text_to_image"] = {"scores": {"R1": 0.4, "mAP": 0.2}, "chance": {"R1": 0.01}}
+        planned.report.write_text(json.dumps({**report, "evaluations": [*report["evaluations"], other]}))
+    tables = result_tables(to_results(plan))
+    assert [table.title.split(": ")[1] for table in tables] == [
+        "drawn people of campus, %", "drawn people of station, %", "all unseen domains, %",
+    ]  # fmt: skip
+    assert tables[2].groups[0][0][1].startswith("30.00")
 
 
 def test_published_stands_beside_measured_where_the_data_is_the_same(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from textreid.config import ModelConfig, TrainingConfig
 from textreid.errors import CaptionError, DataError
 from textreid.images import read_image, to_pixels
 from textreid.models import Tokenizer
-from textreid.training import captioned_images, loader
+from textreid.training import captioned_images, image_store, loader
 from textreid.training.batch import Batch
 from textreid.training.dataset import Indices, TrainingSet
-from textreid.training.loader import Draw, ImageStore, Loader, Sampler, TokenizedCaptions, should_cache
+from textreid.training.image_store import ImageStore, should_cache
+from textreid.training.loader import Draw, Loader, Sampler, TokenizedCaptions
 from textreid.training.processes import Processes
 
 if TYPE_CHECKING:
@@ -256,8 +257,8 @@ def test_stopping_early_leaves_no_work_behind(corpus: "Corpus", monkeypatch: pyt
 
 def test_the_cache_is_used_where_memory_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 4000 kB\n")
-    monkeypatch.setattr(loader, "_MEMORY", tmp_path / "meminfo")
-    monkeypatch.setattr(loader, "_CONTAINER", tmp_path)
+    monkeypatch.setattr(image_store, "_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(image_store, "_CONTAINER", tmp_path)
     assert should_cache("auto", 1000 * 1024)
     assert not should_cache("auto", 1001 * 1024)
     assert should_cache("on", 1 << 60)
@@ -266,7 +267,7 @@ def test_the_cache_is_used_where_memory_allows(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "memory.current").write_text("1024000\n")
     assert should_cache("auto", 256_000)
     assert not should_cache("auto", 256_001)  # the container has less than the machine
-    monkeypatch.setattr(loader, "_MEMORY", tmp_path / "none")
+    monkeypatch.setattr(image_store, "_MEMORY", tmp_path / "none")
     assert not should_cache("auto", 1)
 
 

@@ -12,7 +12,7 @@ from tests.training.conftest import Validating, train_on
 
 from textreid.captions.table import read_captions
 from textreid.config import Config, OptimizerConfig
-from textreid.errors import ArtifactError, DataError, TextReidError
+from textreid.errors import ArtifactError, ConfigError, DataError, TextReidError
 from textreid.models import Model, Tokenizer, load_model
 from textreid.runlog import RunLog, read_records
 from textreid.training import captioned_images
@@ -299,6 +299,38 @@ def test_unreadable_images_are_counted_on_the_card(
         train(small_config("training.epochs=1", f"training.cache_images={cache}"), corpus, tmp_path / cache)
         assert "| unreadable images, left out | 1 |" in (tmp_path / cache / "model" / "card.md").read_text()
     assert weights(tmp_path / "on") == weights(tmp_path / "off")
+
+
+TRUNK = (
+    "model.image_height=32", "model.image_width=32", "model.patch_size=16", "model.stem=efficientnet-lite0",
+    "model.trunk_weights=small", "optimizer.trunk_lr_multiplier=0", "training.epochs=1",
+)  # fmt: skip
+UNCHANGED = tuple(f"augmentation.{change}=0" for change in ("flip", "pad", "erase", "scale", "colour", "blur"))
+
+
+def test_maps_that_are_kept_train_as_the_pixels_do(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
+    losses = {}
+    for cache in ("on", "maps"):
+        train(small_config(*TRUNK, *UNCHANGED, f"training.cache_images={cache}"), corpus, tmp_path / cache)
+        records = read_records(tmp_path / cache / "metrics.jsonl")
+        losses[cache] = [one["loss"] for one in records if one["event"] == "train"]
+    # Maps are kept in float16.
+    assert losses["maps"] == pytest.approx(losses["on"], rel=1e-3)
+    assert losses["maps"] != losses["on"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (UNCHANGED, "maps needs a frozen trunk: model.stem=efficientnet-lite0 and optimizer.trunk_lr_multiplier=0"),
+        ((*TRUNK, *UNCHANGED, "augmentation.flip=0.5"), "maps needs pictures as they are: augmentation.flip=0"),
+    ],
+)
+def test_maps_of_what_changes_are_refused(
+    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path, settings: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"training.cache_images: {message}"):
+        train(small_config("training.cache_images=maps", *settings), corpus, tmp_path / "run")
 
 
 def test_too_many_unreadable_images_stop_the_run(

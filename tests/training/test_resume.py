@@ -477,14 +477,21 @@ def test_a_run_in_another_thread_leaves_signals_alone() -> None:
     assert signal.getsignal(signal.SIGINT) is former
 
 
+@pytest.mark.parametrize("cache", ["on", "maps"])
 def test_a_run_with_a_frozen_trunk_goes_on_too(
-    small_config: MakeConfig, corpus: "Corpus", published_trunk: Path, tmp_path: Path
+    cache: str,
+    small_config: MakeConfig,
+    corpus: "Corpus",
+    published_trunk: Path,
+    tmp_path: Path,
 ) -> None:
     trunk = tmp_path / "efficientnet-lite0-57934424.pth"
     shutil.copy(published_trunk, trunk)
     config = small_config(
         *SETTINGS, "model.image_height=32", "model.image_width=32", "model.patch_size=16",
         "model.stem=efficientnet-lite0", f"model.trunk_weights={trunk}", "optimizer.trunk_lr_multiplier=0",
+        f"training.cache_images={cache}", "augmentation.flip=0", "augmentation.pad=0", "augmentation.erase=0",
+        "augmentation.scale=0", "augmentation.colour=0", "augmentation.blur=0",
     )  # fmt: skip
     whole = train(config, corpus, tmp_path / "whole")
     with pytest.raises(KilledError):

@@ -13,6 +13,7 @@ from typing import Any
 from textreid.errors import CaptionError
 
 LONGEST_TEMPLATE = 1_000  # characters
+_GENERAL = "general"  # the name of a set, where no file is called so
 
 # Our names of the slots, and those that other template sets give to them.
 SLOT_NAMES = (
@@ -83,7 +84,9 @@ def own_templates() -> dict[str, Template]:
 
 
 def read_templates(path: Path) -> dict[str, Template]:
-    """Read a user's templates, by id.
+    """Read templates by id: a user's file, or ``general``, a set that comes with textreid.
+
+    The general ones are short, as alternative texts of pictures are.
 
     A ``.toml`` file has one table ``[templates]`` of ``id = "pattern"``. Any other file is text with one template a
     line; empty lines and lines that begin with ``#`` are skipped, and the id is ``line-N``.
@@ -91,6 +94,8 @@ def read_templates(path: Path) -> dict[str, Template]:
     Raises:
         CaptionError: the file cannot be read, has no template, or some are malformed or repeated; names every line.
     """
+    if str(path) == _GENERAL and not path.exists():
+        path = Path(str(files("textreid.captioning").joinpath(f"{_GENERAL}.txt")))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -23,7 +23,9 @@ def caption(
     slots: str = typer.Option(
         "static,dynamic", help="Captions of each image by each MLLM: some of static, dynamic, styled."
     ),
-    templates: Path | None = typer.Option(None, help="Templates of the dynamic instruction, instead of our own."),
+    templates: Path | None = typer.Option(
+        None, help="Templates of the dynamic instruction, instead of our own; general: short ones."
+    ),
     limit: int | None = typer.Option(None, min=1, help="Only the first images; without it, the job goes on to all."),
     sample: int | None = typer.Option(None, min=1, help="Only a random sample of the images, drawn by --seed."),
     seed: int = typer.Option(0, min=0, help="Of the templates, the sampling of the MLLMs, and --sample."),

@@ -22,8 +22,8 @@ def pretrain(
         show_default=False,
     ),
     config: Path | None = typer.Option(None, help="Settings in JSON or TOML, on top of the preset."),
-    masking: Literal["nam", "em", "none"] | None = typer.Option(
-        None, help="nam: noisy words more often; em: all alike; none."
+    masking: Literal["nam", "em", "none", "oracle"] | None = typer.Option(
+        None, help="nam: noisy words more often; em: all alike; none; oracle: the errors that a captioner knows."
     ),
     assignments: list[str] = typer.Option([], "--set", metavar="SECTION.NAME=VALUE", help="Override one setting."),
     resume: bool = typer.Option(

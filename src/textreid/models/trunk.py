@@ -43,6 +43,9 @@ _STAGES = (
     _Stage(1, 3, 1, 6, 320),  # 1/32: things
 )
 _FINE, _MIDDLE, _COARSE = 2, 4, 6  # the stages whose maps are used
+# Channels of the colours and of each map, once all stand 16 pixels apart.
+_MAPS = [3 * _MEANS**2, 4 * _STAGES[_FINE].channels, _STAGES[_MIDDLE].channels, _STAGES[_COARSE].channels // 4]
+MAP_CHANNELS = sum(_MAPS)
 
 
 class TrunkEmbedding(nn.Module):
@@ -55,19 +58,26 @@ class TrunkEmbedding(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.trunk = _EfficientNetLite0()
-        self.colours = nn.Conv2d(3 * _MEANS**2, width, kernel_size=1)
-        self.fine = nn.Conv2d(4 * _STAGES[_FINE].channels, width, kernel_size=1)
-        self.middle = nn.Conv2d(_STAGES[_MIDDLE].channels, width, kernel_size=1)
+        self.colours = nn.Conv2d(_MAPS[0], width, kernel_size=1)
+        self.fine = nn.Conv2d(_MAPS[1], width, kernel_size=1)
+        self.middle = nn.Conv2d(_MAPS[2], width, kernel_size=1)
         self.coarse = nn.Conv2d(_STAGES[_COARSE].channels, width, kernel_size=1)
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Embed pixels (B, 3, H, W) as (B, width, H / 16, W / 16); H and W are multiples of 32."""
+    def maps(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Compute all that is projected of pixels (B, 3, H, W), as (B, `MAP_CHANNELS`, H / 16, W / 16)."""
         fine, middle, coarse = self.trunk(pixels)
+        colours = F.pixel_unshuffle(F.avg_pool2d(pixels, _PATCH // _MEANS), _MEANS)
+        return torch.cat([colours, F.pixel_unshuffle(fine, 2), middle, F.pixel_shuffle(coarse, 2)], dim=1)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed pixels (B, 3, H, W), or `maps` of them, as (B, width, H / 16, W / 16); H and W are multiples of 32."""
+        maps = pixels if pixels.shape[1] == MAP_CHANNELS else self.maps(pixels)
+        colours, fine, middle, coarse = torch.split(maps, _MAPS, dim=1)
         embedded: torch.Tensor = (
-            self.colours(F.pixel_unshuffle(F.avg_pool2d(pixels, _PATCH // _MEANS), _MEANS))
-            + self.fine(F.pixel_unshuffle(fine, 2))
+            self.colours(colours)
+            + self.fine(fine)
             + self.middle(middle)
-            + F.interpolate(self.coarse(coarse), scale_factor=2.0)
+            + F.interpolate(self.coarse(F.pixel_unshuffle(coarse, 2)), scale_factor=2.0)
         )
         return embedded
 

@@ -32,7 +32,7 @@ from textreid.models.folder import (
 from textreid.models.known import full_name
 from textreid.models.model import Model
 from textreid.models.positions import resize_positions
-from textreid.models.trunk import read_trunk
+from textreid.models.trunk import TRUNK, read_trunk
 
 Activation = Literal["gelu", "quick_gelu"]
 
@@ -123,9 +123,21 @@ def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:
             torch.manual_seed(seed)
             encoder = DualEncoder(config)
         if config.trunk_weights is not None:
-            encoder.load_state_dict(encoder.state_dict() | read_trunk(config.trunk_weights))
+            encoder.load_state_dict(encoder.state_dict() | _trunk_weights(config.trunk_weights))
         return encoder
     return _build(_fit(_read(config.weights, config.activation), config))
+
+
+def _trunk_weights(name: str) -> dict[str, torch.Tensor]:
+    """Read a trunk's weights from its published file, or out of a model of textreid's that has one."""
+    folder = BUNDLED.get(name, Path(name))
+    if not is_model_folder(folder):
+        return read_trunk(name)
+    open_folder(folder)  # which says what is wrong with it
+    found = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items() if name.startswith(TRUNK)}
+    if not found:
+        raise ModelError(f"{name}: this model has no trunk to begin with")
+    return found
 
 
 def _read(name_or_path: str | Path | None, activation: Activation | None) -> Source:

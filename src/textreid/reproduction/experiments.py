@@ -11,11 +11,16 @@ from textreid.datasets.benchmarks import PUBLISHED
 from textreid.errors import ConfigError, nearest_name
 
 LUPERSON_MLLM = "luperson-mllm"
-# Small enough for the twelve runs of the masking table to take 22 minutes on one core (docs/reproduce.md).
-_TINY_TOWERS = (
-    "model.image_height=64", "model.image_width=32", "model.vision_width=96", "model.vision_layers=2",
-    "model.vision_heads=3", "model.text_width=64", "model.text_layers=2", "model.text_heads=2",
-    "model.text_length=48", "model.embedding_dim=128", "model.vocabulary_size=1024",
+# Two shallow transformers, the image's above the bundled model's trunk. That has seen photographs of things, so that
+# what is small has a name soon; it stays as it is, and its maps of unchanged pictures are computed once a row.
+_LAB_TOWERS = (
+    "model.stem=efficientnet-lite0", "optimizer.trunk_lr_multiplier=0", "training.cache_images=maps",
+    "model.pixel_mean=[0.485, 0.456, 0.406]", "model.pixel_std=[0.229, 0.224, 0.225]",
+    "model.vision_width=128", "model.vision_layers=2", "model.vision_heads=2",
+    "model.text_width=128", "model.text_layers=2", "model.text_heads=2", "model.text_length=64",
+    "model.vocabulary_size=2048", "masking.layer=2",
+    "augmentation.flip=0", "augmentation.pad=0", "augmentation.erase=0", "augmentation.scale=0",
+    "augmentation.colour=0", "augmentation.blur=0",
 )  # fmt: skip
 
 
@@ -31,6 +36,7 @@ class Row:
         slots: captions of an image that it learns from; all where empty.
         images: how many, by scale; all where a scale is not there.
         set: settings on top of those of the scale, as ``section.name=value``.
+        error_rate: of simulated captioners, who err as often as real ones (0.15) where nothing is said.
         weights: data that holds the weights of a row that is not trained; None where it is.
         start: id of the row whose model it is fine-tuned from; None where it is pre-trained.
         finetune: the benchmark it is fine-tuned on.
@@ -43,6 +49,7 @@ class Row:
     slots: tuple[str, ...] = ()
     images: Mapping[str, int] = field(default_factory=dict)
     set: tuple[str, ...] = ()
+    error_rate: float | None = None
     weights: str | None = None
     start: str | None = None
     finetune: str | None = None
@@ -59,6 +66,8 @@ class Experiment:
         rows: by scale.
         reference: id of the row that the others are compared with, if any.
         x: what a figure shows along its axis, ``"images"`` or a setting; None for a table.
+        references: id of the row that a row is compared with, by id, where that is another than ``reference``.
+        bounds: id of the row whose gain is all that a row can have, by id.
     """
 
     name: str
@@ -67,6 +76,8 @@ class Experiment:
     rows: Mapping[str, tuple[Row, ...]]
     reference: str | None
     x: str | None
+    references: Mapping[str, str] = field(default_factory=dict)
+    bounds: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache
@@ -88,9 +99,11 @@ def experiments() -> tuple[Experiment, ...]:
             name=name,
             alias=table["alias"],
             title=table["title"],
-            rows={scale: tuple(known[row] for row in table[scale]) for scale in ("paper", "mini")},
+            rows={scale: tuple(known[row] for row in table.get(scale, ())) for scale in ("paper", "mini")},
             reference=table.get("reference"),
             x=table.get("x"),
+            references=table.get("references", {}),
+            bounds=table.get("bounds", {}),
         )
         for name, table in _tables()["experiments"].items()
     )
@@ -129,6 +142,7 @@ class Scale:
         images: captioned images in all; of drawn people there are two images each, in two domains.
         test_people, tuning_people: drawn in each of the benchmarks, to measure on and to fine-tune on.
         share: of the images that rows ask for, where they ask for a number.
+        lab_people, lab_clip: people of each domain that the stand-in for CLIP learns from, and its settings.
     """
 
     name: str
@@ -143,6 +157,8 @@ class Scale:
     test_people: int = 0
     tuning_people: int = 0
     share: float = 1.0
+    lab_people: int = 0
+    lab_clip: tuple[str, ...] = ()
 
     @property
     def people(self) -> int:
@@ -179,12 +195,11 @@ MINI = Scale(
     name="mini",
     rows="mini",
     preset="tiny",
-    # One caption a step whatever the number of slots: rows differ in what is said, not in how long they learn.
+    # An image and two of its captions a step, whatever the number of slots: rows differ in what is said, not in how
+    # long they learn.
     pretrain=(
-        *_TINY_TOWERS, "masking.layer=2", "optimizer.warmup_epochs=1", "optimizer.min_warmup_steps=0",
-        "training.epochs=16", "training.batch_size=64",
-        "training.captions_per_image=1", "augmentation.pad=2", "augmentation.erase=0", "augmentation.scale=0",
-        "augmentation.colour=0.1", "augmentation.blur=0",
+        *_LAB_TOWERS, "optimizer.learning_rate=3e-4", "optimizer.warmup_epochs=0.5", "optimizer.min_warmup_steps=0",
+        "training.epochs=8", "training.batch_size=64", "training.captions_per_image=2",
     ),
     finetune=("training.epochs=6", "training.select=last", "optimizer.learning_rate=1e-4", "optimizer.warmup_epochs=1"),
     # Nobody is pre-trained on these domains: their people and cameras are new.
@@ -192,9 +207,14 @@ MINI = Scale(
     # Student's t is 12.7 for two seeds and 4.3 for three: an interval of two says hardly anything.
     seeds=3,
     drawn=True,
-    images=2_400,
-    test_people=100,
+    images=1_600,
+    test_people=150,
     tuning_people=150,
+    lab_people=1_500,
+    lab_clip=(
+        *_LAB_TOWERS, "masking.method=none", "training.epochs=12", "training.batch_size=128",
+        "training.captions_per_image=3",
+    ),
 )  # fmt: skip
 QUICK = replace(
     MINI,
@@ -204,8 +224,10 @@ QUICK = replace(
     images=80,
     test_people=6,
     tuning_people=8,
-    # Samples shrink with the whole, so that a row of 240 in 2,400 is still a tenth.
-    share=80 / 2_400,
+    # Samples shrink with the whole, so that a row of 160 in 1,600 is still a tenth.
+    share=80 / 1_600,
     seeds=2,
+    lab_people=16,
+    lab_clip=(*MINI.lab_clip, "training.epochs=2", "training.batch_size=8", "optimizer.min_warmup_steps=2"),
 )
 SCALES = {scale.name: scale for scale in (PAPER, MINI, QUICK)}

@@ -53,7 +53,7 @@ class Plan:
         experiment: which.
         scale: at which.
         folder: all its files lie below it; rows that experiments share are made once.
-        rows: for each row all its seeds.
+        rows: for each seed all rows, so that a table which is stopped has whole seeds to compare.
     """
 
     experiment: Experiment
@@ -75,18 +75,23 @@ def make_plan(
         data: where the data sets and weights are, by name; at the paper's scale.
 
     Raises:
-        ConfigError: a setting of a row is refused.
+        ConfigError: a setting of a row is refused, or the experiment has no rows at this scale.
     """
     folder = out / scale.name
     rows = experiment.rows[scale.rows]
-    planned = tuple(_plan_row(row, scale, folder, seed, data or {}) for row in rows for seed in seeds)
+    if not rows:
+        # Of real captions nobody knows which words are wrong.
+        raise ConfigError(f"{experiment.name}: an experiment of drawn people only; use --scale mini")
+    planned = tuple(_plan_row(row, scale, folder, seed, data or {}) for seed in seeds for row in rows)
     return Plan(experiment, scale, folder, planned)
 
 
 def _plan_row(row: Row, scale: Scale, folder: Path, seed: int, data: Mapping[str, Path]) -> PlannedRow:
     # Drawn people belong to a seed; data sets that were given are imported once for all seeds.
     steps, own = Steps(), folder / f"seed-{seed}"
-    source = DrawnPeople(scale, own / "data", seed, steps) if scale.drawn else GivenData(data, folder / "data", steps)
+    source: DrawnPeople | GivenData = GivenData(data, folder / "data", steps)
+    if scale.drawn:
+        source = DrawnPeople(scale, own / "data", seed, folder / "lab", steps)
     model = _Planner(scale, own, seed, source, steps).add_model(row)
     report = own / "reports" / row.id
     benchmarks = [part for name in source.measured(scale) for part in ("--benchmark", source.benchmark(name))]
@@ -125,14 +130,14 @@ class _Planner:
 
     def _captions(self, row: Row) -> tuple[Path, Path]:
         """Add the steps of a row's captions; returns the root of its images and its caption table."""
-        images, table = self.source.captions(row.captions)
+        images, table = self.source.captions(row.captions, row.error_rate)
         count = row.images.get(self.scale.rows)
         if not row.slots and count is None:
             return images, table
         slots = [part for slot in row.slots for part in ("--slot", slot)]
         sample = [] if count is None else ["--sample", str(self.scale.sample(count)), "--seed", str(self.seed)]
         # Named after what is chosen and not after the row: rows with the same captions share the folder.
-        names = [slot.replace("/", "-") for slot in row.slots] or [row.captions]
+        names = [slot.replace("/", "-") for slot in row.slots] or [table.name]
         part = self.own / "captions" / "-".join([*names, *sample[1:2]])
         self.steps.add(part / "manifest.json", "captions", "select", str(table), str(part), *slots, *sample)
         return images, part

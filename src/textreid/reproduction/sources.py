@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from textreid.errors import ConfigError
 from textreid.reproduction.experiments import LUPERSON_MLLM, Scale
 
 CLIP = "openai/clip-vit-base-patch16"  # on the hub, where no weights are given
@@ -14,6 +13,8 @@ DATA = (
 )  # fmt: skip
 # Not the domains that are measured on (`MINI`).
 _TRAIN_DOMAINS = ("street", "mall")
+_LAB_DOMAINS = ("plaza", "lobby")  # what the stand-in for CLIP has seen: good cameras, on which small things show
+_TRUNK = "model.trunk_weights=small"
 # The captions of these files name no writer, and a slot needs one.
 _WRITERS = {"mals": "MALS", "luperson-t": "LUPerson-T"}
 _MANIFEST = "manifest.json"
@@ -83,8 +84,11 @@ class GivenData:
         """Return the settings of pre-training that follow from what was given."""
         return (f"model.weights={self._data['clip']}",) if "clip" in self._data else ()
 
-    def captions(self, source: str) -> tuple[Path, Path]:
-        """Add the step that imports a source; returns the root of its images and its caption table."""
+    def captions(self, source: str, error_rate: float | None = None) -> tuple[Path, Path]:
+        """Add the step that imports a source; returns the root of its images and its caption table.
+
+        Nobody knows the ``error_rate`` of what was given.
+        """
         table = self._folder / source
         if source == LUPERSON_MLLM:
             images, captions = self._path("luperson"), self._path(source)
@@ -104,8 +108,8 @@ class GivenData:
 class DrawnPeople:
     """People whom a program draws, other ones in every corpus of a seed; captioned by simulated MLLMs."""
 
-    def __init__(self, scale: Scale, folder: Path, seed: int, steps: Steps) -> None:
-        self._scale, self._folder, self._seed, self._steps = scale, folder, seed, steps
+    def __init__(self, scale: Scale, folder: Path, seed: int, lab: Path, steps: Steps) -> None:
+        self._scale, self._folder, self._seed, self._lab, self._steps = scale, folder, seed, lab, steps
 
     def needs(self) -> tuple[str, ...]:
         """Return an empty tuple: whatever is needed is drawn."""
@@ -130,24 +134,40 @@ class DrawnPeople:
         return str(self._draw("train", name, scale.tuning_people, first))
 
     def weights(self) -> Path:
-        """Refuse: in miniature there are no weights to start from.
+        """Add the steps that make the stand-in for CLIP, the same for all seeds; returns its folder.
 
-        Raises:
-            ConfigError: always.
+        It has read short captions without errors, and seen other domains than all rows.
         """
-        raise ConfigError("a network that is not trained is measured at the paper's scale only")
+        people, captions, run = self._lab / "people", self._lab / "captions", self._lab / "run"
+        for domain in _LAB_DOMAINS:
+            self._steps.add(
+                people / domain / _MANIFEST,
+                *("synthesize", str(people / domain), "--domain", domain, "--split", "train", "--workers", "1"),
+                *("--identities", str(self._scale.lab_people), "--images", "2", "--seed", "0"),
+            )
+        self._steps.add(
+            captions / _MANIFEST,
+            *("caption", str(people), "--out", str(captions), "--templates", "general"),
+            *("--mllm", "qwen=simulated:0", "--mllm", "shikra=simulated:0", "--seed", "0"),
+        )
+        settings = [part for setting in (*self._scale.lab_clip, _TRUNK) for part in ("--set", setting)]
+        command = ("pretrain", "--preset", self._scale.preset, "--images", str(people), "--captions", str(captions))
+        self._steps.add(run / "model" / _MANIFEST, *command, "--out", str(run), *settings, run=run)
+        return run / "model"
 
     def settings(self) -> tuple[str, ...]:
-        """Return an empty tuple: the network starts from random weights."""
-        return ()
+        """Return the settings of pre-training that follow from where it starts."""
+        return (f"model.weights={self.weights()}",)
 
-    def captions(self, source: str) -> tuple[Path, Path]:
+    def captions(self, source: str, error_rate: float | None = None) -> tuple[Path, Path]:
         """Draw and caption people to pre-train on; returns their root and their caption table."""
         for number, domain in enumerate(_TRAIN_DOMAINS):
             self._draw("people", domain, self._scale.people, number * self._scale.people)
         images, table = self._folder / "people", self._folder / source
         if source == LUPERSON_MLLM:
-            writers: tuple[str, ...] = ("--mllm", "qwen=simulated", "--mllm", "shikra=simulated")
+            rate = "" if error_rate is None else f":{error_rate:g}"
+            table = table.with_name(source + rate.replace(":", "-"))
+            writers: tuple[str, ...] = ("--mllm", f"qwen=simulated{rate}", "--mllm", f"shikra=simulated{rate}")
         else:
             # In place of LUPerson-T: captions whose colours are read off the pixels (docs/reproduce.md).
             writers = ("--mllm", "pixels=describe", "--slots", "static")
@@ -159,8 +179,8 @@ class DrawnPeople:
         folder, split = self._folder / use / domain, "test" if use == "test" else "train"
         self._steps.add(
             folder / _MANIFEST,
-            *("synthesize", str(folder), "--domain", domain, "--split", split, "--workers", "2"),
-            *("--identities", str(people), "--images", "3" if use == "test" else "2"),
+            *("synthesize", str(folder), "--domain", domain, "--split", split, "--workers", "1"),
+            *("--identities", str(people), "--images", "2"),
             *("--first-identity", str(first), "--seed", str(self._seed)),
         )
         return folder

@@ -39,8 +39,14 @@ class Changes(NamedTuple):
 
 
 def augment_batch(batch: Batch, config: AugmentationConfig, model: ModelConfig, generator: torch.Generator) -> Batch:
-    """Change the images of a batch at random, and normalise them for a model; other processes draw the same changes."""
+    """Change the images of a batch at random, and normalise them for a model; other processes draw the same changes.
+
+    Maps of a trunk, which were made of unchanged images, stay as they are.
+    """
+    # Drawn in any case: words are masked by what is drawn next, and masks shall not depend on what is kept in memory.
     changes = draw_changes(len(batch.images), config, generator).of(batch.own_images)
+    if batch.pixels.dtype == torch.float16:
+        return replace(batch, pixels=batch.pixels.float())
     return replace(batch, pixels=augment(batch.pixels, config, changes, model.pixel_mean, model.pixel_std))
 
 

@@ -40,7 +40,8 @@ class Batch:
     Every process knows the captions of the whole batch, and has the pixels of its own share of the images.
 
     Attributes:
-        pixels: (b, 3, H, W) of this process' b images: uint8 as they are read, float32 once they are augmented.
+        pixels: (b, 3, H, W) of this process' b images: uint8 as they are read, float32 once they are augmented. Where
+            a frozen trunk's maps are kept, these: float16, then float32.
         first: position of the first of these b among the B.
         shares: (processes,) how many images each process has; their sum is B.
         images: (B,) index of each image in the training set.

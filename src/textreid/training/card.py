@@ -7,7 +7,7 @@ import torch
 
 from textreid.config import ModelConfig, OptimizerConfig
 from textreid.runlog import ABOUT, LEFT_OUT, RunLog, read_records
-from textreid.training.loader import ImageStore
+from textreid.training.image_store import ImageStore
 from textreid.training.losses import chance_levels
 from textreid.training.preparation import Run
 from textreid.training.runs import diagnose, validations

@@ -1,7 +1,7 @@
 """What a run trains on: images, their captions, and which images show the same."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from textreid.artifacts import fingerprint
-from textreid.captions.table import read_captions
+from textreid.captions.sidecars import error_spans
+from textreid.captions.table import CaptionTable, read_captions
 from textreid.datasets.records import Benchmark
 from textreid.errors import DataError, check_path, check_type
 
@@ -54,6 +55,7 @@ class TrainingSet:
         sources: who wrote the captions: names of MLLMs, or of the data set that people annotated.
         rejected: captions that were left out when the data was read.
         images_lost: images that were left out then, because they have no usable caption or are not there.
+        errors: half-open character spans of known errors, by index of the caption; empty where no captioner knows.
         fingerprint: equal for equal paths, captions and labels; says nothing about the contents of image files.
 
     Raises:
@@ -71,6 +73,7 @@ class TrainingSet:
     fingerprint: str
     people: frozenset[tuple[str, int]] = frozenset()
     images_lost: int = 0
+    errors: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(np.unique(self.labels)) < 2:
@@ -126,7 +129,16 @@ def captioned_images(images: Path | str, captions: Path | str) -> TrainingSet:
         rejected=sum(table.rejected.values()),
         fingerprint=table.fingerprint,
         images_lost=table.images_lost,
+        errors=_known_errors(table, Path(captions)),
     )
+
+
+def _known_errors(table: CaptionTable, folder: Path) -> dict[int, tuple[tuple[int, int], ...]]:
+    # Millions of captions without known errors shall cost nothing.
+    if not (spans := error_spans(folder)):
+        return {}
+    keys = ((table.images[i], table.slots[s]) for i, s in zip(table.image_index, table.slot_index, strict=True))
+    return {caption: tuple(found) for caption, key in enumerate(keys) if (found := spans.get(key))}
 
 
 def annotated_people(benchmark: Benchmark) -> TrainingSet:

@@ -1,15 +1,13 @@
 """From a training set to batches: which images and captions a step draws, their tokens and their pixels.
 
-Captions are tokenised once, into compact arrays; images are decoded ahead of the step that needs them.
+Captions are tokenised once, into compact arrays; images are read ahead of the step that needs them.
 """
 
-import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,22 +15,19 @@ import pyarrow as pa
 import torch
 
 from textreid.artifacts import fingerprint
-from textreid.config import Config, ModelConfig, TrainingConfig
-from textreid.errors import CaptionError, ConfigError, DataError, ImageError
-from textreid.images import map_ahead, read_pixels
-from textreid.listing import name_on_disk
+from textreid.config import Config, TrainingConfig
+from textreid.errors import CaptionError, ConfigError
+from textreid.images import map_ahead
 from textreid.models.tokenizer import Tokenizer
 from textreid.runlog import RunLog
 from textreid.training.batch import Batch
 from textreid.training.dataset import Indices, TrainingSet
+from textreid.training.image_store import ImageStore, Pixels, should_cache
 from textreid.training.optimizer import warmup_steps
 from textreid.training.processes import Processes, local_processes
 
-UNREADABLE_SHARE = 0.01  # of the images; above it a run fails
 _ORDER, _CAPTIONS = 0, 1  # streams of random numbers of the sampler, apart from that of the steps
 _CHUNK = 20_000  # captions tokenised at once
-_CACHE_SHARE = 4  # "auto" caches images that take up to 1 / this of the free memory
-_MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 class Draw(NamedTuple):
@@ -147,133 +142,6 @@ class TokenizedCaptions:
         return cls(np.concatenate(parts), offsets, truncated)
 
 
-class ImageStore:
-    """Pixels of the training images, by index; the unreadable are quarantined, and fail a run above 1 %.
-
-    Attributes:
-        names: image paths relative to the root.
-        sizes: file size of each in bytes, -1 for one that cannot be looked at.
-        quarantined: what is wrong, by index of the image; grows as images are read.
-    """
-
-    def __init__(self, root: Path, names: Sequence[str], config: ModelConfig) -> None:
-        found = [_find(root, name) for name in names]
-        self.names, self.sizes = tuple(name for name, _ in found), [size for _, size in found]
-        self.quarantined: dict[int, str] = {}
-        self._logged: set[int] = set()
-        self._root = root
-        self._config = config
-        self._shape = (3, config.image_height, config.image_width)
-        self._cache: npt.NDArray[np.uint8] | None = None
-        for index in np.flatnonzero(np.array(self.sizes) < 0).tolist():
-            self._decode(index)  # which says why it cannot be read
-
-    @property
-    def bytes_decoded(self) -> int:
-        """Memory that all images take once decoded."""
-        return len(self.names) * math.prod(self._shape)
-
-    def fill_cache(self, workers: int, advance: Callable[[int], None]) -> None:
-        """Decode every image once and keep it; ``advance`` is called with the number done.
-
-        Raises:
-            DataError: more than 1 % of the images are unreadable.
-        """
-        cache = np.zeros((len(self.names), *self._shape), dtype=np.uint8)
-        workers = max(1, workers)
-        with closing(map_ahead(self._decode, range(len(self.names)), workers, 8 * workers)) as decoded:
-            for index, pixels in enumerate(decoded):
-                if pixels is not None:
-                    cache[index] = pixels
-                advance(index + 1)
-        self._cache = cache
-
-    def read(self, indices: Indices) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        """Read the pixels (n, 3, H, W) of the readable images among ``indices``, and tell which of them are readable.
-
-        Raises:
-            DataError: more than 1 % of all images are unreadable.
-        """
-        if self._cache is not None:
-            readable = np.array([index not in self.quarantined for index in indices.tolist()], dtype=bool)
-            return self._cache[indices[readable]], readable
-        decoded = [self._decode(index) for index in indices.tolist()]
-        readable = np.array([pixels is not None for pixels in decoded], dtype=bool)
-        pixels = np.zeros((int(readable.sum()), *self._shape), dtype=np.uint8)
-        for row, image in zip(pixels, (image for image in decoded if image is not None), strict=True):
-            row[:] = image
-        return pixels, readable
-
-    def _decode(self, index: int) -> npt.NDArray[np.uint8] | None:
-        if index in self.quarantined:
-            return None
-        try:
-            return read_pixels(
-                self._root / self.names[index], *self._shape[1:], self._config.interpolation,
-                reduced_decoding=self._config.reduced_decoding,
-            )  # fmt: skip
-        except ImageError as error:
-            self.quarantine(index, str(error))
-            return None
-
-    def quarantine(self, index: int, reason: str) -> None:
-        """Leave an image out from now on; what is wrong with one that is left out already stays.
-
-        Raises:
-            DataError: more than 1 % of all images are unreadable.
-        """
-        self.quarantined.setdefault(index, reason)
-        if len(self.quarantined) > UNREADABLE_SHARE * len(self.names):
-            first = next(iter(self.quarantined.values()))
-            raise DataError(
-                f"{self._root}: at least {len(self.quarantined)} of {len(self.names)} images cannot be read, more than "
-                f"{UNREADABLE_SHARE:.0%}; the first: {first}; check the image folder, or caption the images again"
-            )
-
-    def newly_quarantined(self) -> dict[str, str]:
-        """Return what is wrong, by name, with the images that were quarantined since this was asked last."""
-        # A copy, because threads that read ahead may add to it meanwhile.
-        found = {index: reason for index, reason in list(self.quarantined.items()) if index not in self._logged}
-        self._logged.update(found)
-        return {self.names[index]: reason for index, reason in found.items()}
-
-    def restore_quarantine(self, reasons: dict[str, str]) -> None:
-        """Leave out the images that the run had left out before it was interrupted; that has been told."""
-        for index, name in enumerate(self.names if reasons else ()):
-            if name in reasons:
-                self.quarantine(index, reasons[name])
-                self._logged.add(index)
-
-
-def _find(root: Path, name: str) -> tuple[str, int]:
-    """Return the name that an image has on disk, and the size of its file in bytes; -1 where it has none to see."""
-    try:
-        return name, (root / name).stat().st_size
-    except OSError:
-        # Only now: nearly all names are as given, and another look at a million files takes seconds.
-        found = name_on_disk(root, name)
-        return found, (root / found).stat().st_size if found != name else -1
-
-
-def should_cache(choice: Literal["auto", "on", "off"], needed: int) -> bool:
-    """Decide whether to keep ``needed`` bytes of decoded images; ``auto``: if a quarter of the free memory will do."""
-    return choice == "on" or (choice == "auto" and needed * _CACHE_SHARE <= _free_memory())
-
-
-def _free_memory() -> int:
-    """Return the bytes this process may still take, of the machine and its container; 0 where Linux does not tell."""
-    try:
-        lines = _MEMORY.read_text().splitlines()
-        # /proc/meminfo counts in KiB; a container (cgroup v2) may have a limit of its own, in bytes.
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-        limit = (_CONTAINER / "memory.max").read_text().strip() if (_CONTAINER / "memory.max").is_file() else "max"
-        if limit == "max":
-            return free
-        return min(free, int(limit) - int((_CONTAINER / "memory.current").read_text()))
-    except (OSError, ValueError, StopIteration):
-        return 0
-
-
 def _refuse_unfit(config: Config, sampler: Sampler, identities: int, processes: int) -> None:
     """Raise ConfigError with every setting that does not fit the data."""
     training, found = config.training, []
@@ -358,10 +226,10 @@ class Loader:
             for draw, pixels, readable in readings:
                 yield self._assemble(draw, pixels, readable).to(device)
 
-    def _read(self, draw: Draw) -> tuple[Draw, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    def _read(self, draw: Draw) -> tuple[Draw, Pixels, npt.NDArray[np.bool_]]:
         return draw, *self.images.read(draw.images[self.processes.slice_of(len(draw.images))])
 
-    def _assemble(self, draw: Draw, pixels: npt.NDArray[np.uint8], own_readable: npt.NDArray[np.bool_]) -> Batch:
+    def _assemble(self, draw: Draw, pixels: Pixels, own_readable: npt.NDArray[np.bool_]) -> Batch:
         """Make the batch of a draw, from the pixels of this process' images and whether each could be read."""
         processes = self.processes
         # A process knows of its own share only and votes true on the rest; what all vote for stays.

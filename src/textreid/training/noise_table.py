@@ -13,8 +13,11 @@ from torch import Tensor
 
 from textreid.config import MaskingConfig
 from textreid.errors import ArtifactError, TextReidError
+from textreid.models import Tokenizer
 from textreid.models.device import AsyncCopy, to_device
 from textreid.training.batch import Batch
+from textreid.training.dataset import TrainingSet
+from textreid.training.known_errors import KnownErrors
 from textreid.training.masking import PatchScorer, WordScorer
 
 NOISE_TABLE = "noise.npy"  # in the run folder, and in each checkpoint
@@ -169,18 +172,25 @@ class EqualNoise:
 
 
 def open_noise(
-    config: MaskingConfig, folder: Path, checkpoint: Path | None, captions: int, text_length: int, first: bool
-) -> tuple[NoiseTable | RemoteNoiseTable | EqualNoise, WordScorer | None]:
+    config: MaskingConfig, folder: Path, checkpoint: Path | None, data: TrainingSet, tokenizer: Tokenizer, first: bool
+) -> tuple[NoiseTable | RemoteNoiseTable | EqualNoise | KnownErrors, WordScorer | None]:
     """Open the masking probabilities, and choose what scores the words: all that depends on the method of masking.
 
     Args:
         config: method, probability, layer.
         folder: of the run, in which the table lies.
         checkpoint: folder of the checkpoint that the run goes on from.
-        captions: of the training set.
-        text_length: the most tokens of a caption.
+        data: the training set.
+        tokenizer: of its captions.
         first: whether this process is the one that reads and writes the folder.
+
+    Raises:
+        ConfigError: the errors of the captions are to be masked, and not known.
+        ArtifactError: the table cannot be read or written.
     """
+    captions, text_length = len(data), tokenizer.text_length
+    if config.method == "oracle":
+        return KnownErrors.of(data, tokenizer), None
     if config.method != "nam":
         return EqualNoise(config.probability if config.method == "em" else 0.0), None
     scorer, path = PatchScorer(config.layer), folder / NOISE_TABLE

@@ -5,21 +5,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from textreid.artifacts import write_json
-from textreid.config import Config, ModelConfig
+from textreid.config import AugmentationConfig, Config, ModelConfig
 from textreid.errors import ConfigError, TextReidError
 from textreid.models import Model, Tokenizer, load_model
-from textreid.models.device import Device, choose_device, refuse_to_compile
+from textreid.models.device import Device, choose_device, refuse_to_compile, to_device
 from textreid.models.folder import training_text_of
 from textreid.runlog import LEFT_OUT, RunLog, read_records
+from textreid.training.augmentation import augment, draw_changes
 from textreid.training.checkpoint import Checkpoint, Checkpoints
 from textreid.training.dataset import TrainingSet
+from textreid.training.known_errors import KnownErrors
 from textreid.training.loader import Loader
 from textreid.training.masking import WordScorer
 from textreid.training.network import TrainedNetwork, build_network
@@ -27,6 +29,9 @@ from textreid.training.noise_table import EqualNoise, NoiseTable, RemoteNoiseTab
 from textreid.training.optimizer import make_optimizer
 from textreid.training.processes import Processes, own_gpu
 from textreid.training.runs import Selection
+
+if TYPE_CHECKING:
+    from textreid.models.trunk import TrunkEmbedding
 
 _DRAWS = 2  # stream of random numbers of the steps, apart from those of the sampler
 
@@ -108,7 +113,7 @@ class Run:
     ddp: torch.nn.Module
     optimizer: torch.optim.Optimizer
     loader: Loader
-    noise: NoiseTable | RemoteNoiseTable | EqualNoise
+    noise: NoiseTable | RemoteNoiseTable | EqualNoise | KnownErrors
     scorer: WordScorer | None
     meters: Meters
     checkpoints: Checkpoints
@@ -185,6 +190,8 @@ def prepare(
         raise ConfigError(
             "training.select: validation, but there is no validation set; give one, or set training.select=last"
         )
+    if training.cache_images == "maps":
+        _check_maps(config)
     loader = Loader.from_data(data, config, processes)
     compute = choose_device(training.precision, own_gpu())
     if training.compile:
@@ -207,7 +214,7 @@ def prepare(
     network = build_network(used, loader.data.identities, compute, from_weights).to(compute.device)
     optimizer = make_optimizer(network, used.optimizer)
     noise, scorer = open_noise(
-        used.masking, out, found.path if found else None, len(loader.data), tokenizer.text_length, processes.is_first
+        used.masking, out, found.path if found else None, loader.data, tokenizer, processes.is_first
     )
     meters = Meters(("loss", *used.losses.weights(), "mask_rate", *(("noise",) if scorer else ())), compute.device)
     if found and found.scaler:
@@ -237,6 +244,40 @@ def prepare(
         changes=found.changes if found else (),
         losses_left_out=tuple(sorted(config.losses.weights().keys() - used.losses.weights().keys())),
     )
+
+
+def cache_images(run: Run, log: RunLog) -> None:
+    """Keep the images in memory, or the maps of a trunk that nothing changes, as ``training.cache_images`` says.
+
+    Raises:
+        DataError: more than 1 % of the images are unreadable.
+    """
+    run.loader.cache_images(run.config.training, log)
+    if run.config.training.cache_images != "maps":
+        return
+    model, unchanged = run.config.model, AugmentationConfig(flip=0.0, pad=0, erase=0.0)
+    embedding = cast("TrunkEmbedding", run.network.encoder.vision_model.embeddings.patch_embedding)  # by `_check_maps`
+
+    @torch.no_grad()
+    def maps(pixels: Tensor) -> Tensor:
+        none = draw_changes(len(pixels), unchanged, torch.Generator(run.compute.device))
+        images = augment(to_device(pixels, run.compute.device), unchanged, none, model.pixel_mean, model.pixel_std)
+        with run.network.autocast():
+            return embedding.maps(images.contiguous(memory_format=torch.channels_last))
+
+    run.loader.images.map_cache(maps)
+
+
+def _check_maps(config: Config) -> None:
+    """Raise ConfigError where maps are to be kept that the training would change."""
+    augmentation, found = config.augmentation, []
+    if config.model.stem != "efficientnet-lite0" or config.optimizer.trunk_lr_multiplier:
+        found.append("a frozen trunk: model.stem=efficientnet-lite0 and optimizer.trunk_lr_multiplier=0")
+    changes = ("flip", "pad", "erase", "scale", "colour", "blur", "noise")
+    if changing := [name for name in changes if getattr(augmentation, name)]:
+        found.append(f"pictures as they are: {', '.join(f'augmentation.{name}=0' for name in changing)}")
+    if found:
+        raise ConfigError(f"training.cache_images: maps needs {'; and '.join(found)}")
 
 
 def synchronize(run: Run) -> Run:

@@ -22,7 +22,7 @@ from textreid.training.masking import mask_tokens, masking_probabilities
 from textreid.training.noise_table import NoiseTable
 from textreid.training.optimizer import learning_rate, optimizer_step, warmup_steps
 from textreid.training.plots import plot_run
-from textreid.training.preparation import Run, prepare, synchronize
+from textreid.training.preparation import Run, cache_images, prepare, synchronize
 from textreid.training.processes import processes_of_run
 from textreid.training.runs import ADVICE, diagnose
 
@@ -81,7 +81,7 @@ def train(
         name = validation.name if validation else None
         run = prepare(config, data, out, log, validation_set=name, resume=resume, processes=processes, stack=stack)
         log_start(run, log)
-        run.loader.cache_images(run.config.training, log)
+        cache_images(run, log)
         run = synchronize(run)
         log_left_out(run.loader.images, run.start, log)
         batches = run.loader.batches(range(run.start, run.steps), config.training.workers, run.compute.device)
