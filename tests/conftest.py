@@ -17,8 +17,10 @@ settings.load_profile("textreid")
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the cache of whoever runs it."""
+    """No test reads or writes the cache or the galleries of whoever runs it."""
     monkeypatch.setenv("TEXTREID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TEXTREID_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("TEXTREID_DATABASE", raising=False)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,7 +1,10 @@
 """A small model with random weights and small pictures: enough to rank, and quick."""
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -26,6 +29,9 @@ SHAPE = ModelConfig(
     tokenizer="own",
     vocabulary_size=300,
 )
+
+if TYPE_CHECKING:
+    from textreid.gallery.store import Database
 
 MakeCrops = Callable[..., Path]
 
@@ -61,3 +67,30 @@ def make_crops(tmp_path: Path) -> MakeCrops:
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def gallery_data() -> Iterator[Path]:
+    """A data folder whose PostgreSQL server runs as long as the tests of a process do."""
+    from textreid.gallery.store.server import embedded_server
+
+    # Not below pytest's own folder, which is closed to the user that root's server runs as.
+    with tempfile.TemporaryDirectory(prefix="textreid-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        with embedded_server(folder) as server:
+            yield folder
+            server.close()
+            server.wait_stopped()
+
+
+@pytest.fixture
+def database(gallery_data: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[Database]":
+    """The database that `open_database` and the commands use in this test, empty."""
+    from textreid.gallery.store import open_database
+
+    monkeypatch.setenv("TEXTREID_DATA", os.fspath(gallery_data))
+    with open_database() as opened:
+        yield opened
+        for info in opened.galleries():
+            opened.delete(info.name)

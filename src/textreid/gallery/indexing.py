@@ -221,7 +221,7 @@ def _embed(
             cut: dict[bytes, str] = {}
             for digest, result in zip(batch, results, strict=False):
                 # Judged here and not by the threads: its many short steps hold the interpreter, and the model waits.
-                reason = result if isinstance(result, str) else _why_empty(result[1])
+                reason = result if isinstance(result, str) else why_empty(result[1])
                 if isinstance(result, str) or reason:
                     refused[digest] = reason
                 else:
@@ -238,7 +238,7 @@ def _embed(
             report("embed", begin + len(batch), len(todo))
 
 
-def _why_empty(picture: Image.Image) -> str:
+def why_empty(picture: Image.Image) -> str:
     """Say why a picture is left out though it can be read; a model scores it by chance, often above every person."""
     height, width = SMALLEST
     if picture.height < height or picture.width < width:

@@ -1,0 +1,154 @@
+"""Which crops of a gallery fit a vector best, as SQL: exactly, or by the HNSW index."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, LiteralString
+
+import numpy as np
+from psycopg import sql
+
+from textreid.gallery.store.rows import Array, Crop, Cursor, Filters, Hit
+
+if TYPE_CHECKING:
+    import psycopg
+
+_COLUMNS: LiteralString = (
+    'c.id, s.uri, f.path, c.file_id, c.frame, c.seconds, c."time", c.camera, c.box, c.track, c.tags, c.digest, '
+    "c.presence, c.confidence"
+)
+_JOINED: LiteralString = " JOIN file f ON f.id = c.file_id JOIN source s ON s.id = f.source_id"
+
+
+def table(gallery: int) -> sql.Identifier:
+    """Name the partition of a gallery's crops."""
+    return sql.Identifier(f"crop_{gallery}")
+
+
+def half(vector: Array, loss_weight: float) -> Any:
+    """Return a query vector (D,) as pgvector takes it, with what a crop's loss counts as its last number."""
+    from pgvector import HalfVector
+
+    return HalfVector(np.append(vector, np.float32(loss_weight)))
+
+
+def where(filters: Filters, parameters: dict[str, Any]) -> sql.Composable:
+    """Write filters as conditions on the crop ``c``, and put their values into ``parameters``."""
+    conditions: list[LiteralString] = []
+    if filters.cameras:
+        conditions.append("c.camera = ANY(%(cameras)s)")
+    if filters.since:
+        conditions.append('c."time" >= %(since)s')
+    if filters.until:
+        conditions.append('c."time" < %(until)s')
+    if filters.hours:
+        inside = filters.hours[0] < filters.hours[1]
+        hour: LiteralString = 'extract(hour FROM c."time")'
+        conditions.append(
+            f"({hour} >= %(from_hour)s AND {hour} < %(to_hour)s)"
+            if inside
+            else f"({hour} >= %(from_hour)s OR {hour} < %(to_hour)s)"
+        )
+        parameters |= {"from_hour": filters.hours[0], "to_hour": filters.hours[1]}
+    if filters.tags:
+        conditions.append("c.tags @> %(tags)s")
+    if filters.files:
+        conditions.append("c.file_id = ANY(%(files)s)")
+    if filters.sources:
+        conditions.append(
+            "c.file_id IN (SELECT f.id FROM file f JOIN source s ON s.id = f.source_id "
+            "WHERE f.gallery_id = %(gallery)s AND (s.uri = ANY(%(sources)s) OR f.path = ANY(%(sources)s) "
+            "OR f.path LIKE ANY(%(below)s)))"
+        )
+        parameters["below"] = [_like(source.rstrip("/") + "/") + "%" for source in filters.sources]
+    if filters.exclude:
+        conditions.append("c.id <> ALL(%(exclude)s)")
+    for name in ("cameras", "tags", "files", "sources", "exclude"):
+        parameters[name] = list(getattr(filters, name))
+    parameters |= {"since": filters.since, "until": filters.until}
+    return sql.SQL(" AND ").join([sql.SQL("true"), *map(sql.SQL, conditions)])
+
+
+def nearest(
+    connection: "psycopg.Connection",
+    gallery: int,
+    query: Any,
+    filters: Filters,
+    *,
+    top: int,
+    after: Cursor | None,
+    as_of: int,
+) -> list[Hit]:
+    """Rank the crops of a gallery that pass, comparing every one; see `Store.search`."""
+    parameters: dict[str, Any] = {"gallery": gallery, "query": query, "top": top, "as_of": as_of}
+    conditions = where(filters, parameters)
+    # "+ 0" is no expression of the index, which would give up some results.
+    distance = sql.SQL("(c.embedding <#> %(query)s) + 0")
+    if after:
+        parameters |= {"score": -after.score, "after": after.id}
+        conditions = sql.SQL("{} AND ({}, c.id) > (%(score)s, %(after)s)").format(conditions, distance)
+    inner = sql.SQL(
+        "SELECT c.id, {} AS distance FROM {} c WHERE {} AND c.id <= %(as_of)s ORDER BY distance, c.id LIMIT %(top)s"
+    ).format(distance, table(gallery), conditions)
+    return _hits(connection, gallery, inner, parameters)
+
+
+def approximately_nearest(
+    connection: "psycopg.Connection", gallery: int, dim: int, query: Any, top: int, as_of: int
+) -> list[Hit]:
+    """Rank the crops of a gallery by its HNSW index; see `Store.search`."""
+    inner = sql.SQL(
+        "SELECT id, distance FROM (SELECT c.id, c.embedding::halfvec({dim}) <#> %(query)s::halfvec({dim}) AS distance "
+        "FROM {table} c ORDER BY distance LIMIT %(top)s) AS nearest WHERE id <= %(as_of)s"
+    ).format(dim=sql.Literal(dim + 1), table=table(gallery))
+    return _hits(connection, gallery, inner, {"query": query, "top": top, "as_of": as_of})
+
+
+def _hits(connection: "psycopg.Connection", gallery: int, inner: sql.Composable, parameters: Any) -> list[Hit]:
+    statement = sql.SQL(
+        "SELECT {columns}, n.distance FROM ({inner}) n JOIN {table} c ON c.id = n.id {joined} ORDER BY n.distance, c.id"
+    ).format(columns=sql.SQL(_COLUMNS), inner=inner, table=table(gallery), joined=sql.SQL(_JOINED))
+    rows = connection.execute(statement, parameters, binary=True).fetchall()
+    return [Hit(to_crop(row[:-1]), -float(row[-1])) for row in rows]
+
+
+def best_of_tracks(
+    connection: "psycopg.Connection", gallery: int, query: Any, filters: Filters, as_of: int, hits: Sequence[Hit]
+) -> list[Hit]:
+    """Keep of hits those that no other crop of their track, among those that pass, comes before."""
+    files = [hit.crop.file_id for hit in hits if hit.crop.track is not None]
+    tracks = [hit.crop.track for hit in hits if hit.crop.track is not None]
+    if not tracks:
+        return list(hits)
+    parameters: dict[str, Any] = {
+        "gallery": gallery, "query": query, "as_of": as_of, "of_files": files, "of_tracks": tracks,
+    }  # fmt: skip
+    statement = sql.SQL(
+        "SELECT DISTINCT ON (c.file_id, c.track) c.id FROM {} c WHERE {} AND c.id <= %(as_of)s "
+        "AND (c.file_id, c.track) IN (SELECT * FROM unnest(%(of_files)s::bigint[], %(of_tracks)s::int[])) "
+        "ORDER BY c.file_id, c.track, c.embedding <#> %(query)s, c.id"
+    ).format(table(gallery), where(filters, parameters))
+    best = {row[0] for row in connection.execute(statement, parameters)}
+    return [hit for hit in hits if hit.crop.track is None or hit.crop.id in best]
+
+
+def crops(connection: "psycopg.Connection", gallery: int, numbers: Sequence[int]) -> list[Crop]:
+    """Read crops by number, in that order; those that are gone are left out."""
+    statement = sql.SQL("SELECT {} FROM {} c {} WHERE c.id = ANY(%s)").format(
+        sql.SQL(_COLUMNS), table(gallery), sql.SQL(_JOINED)
+    )
+    found = {row[0]: to_crop(row) for row in connection.execute(statement, (list(numbers),), binary=True)}
+    return [found[number] for number in numbers if number in found]
+
+
+def to_crop(row: Sequence[Any]) -> Crop:
+    """Make a crop of a row of `_COLUMNS`."""
+    number, source, path, file, frame, seconds, time, camera, box, track, tags, digest, presence, confidence = row
+    x_y_w_h = None if box is None else (box[0], box[1], box[2], box[3])
+    return Crop(
+        number, source, Path(path), file, frame, seconds, time, camera, x_y_w_h, track, tuple(tags), digest.hex(),
+        presence, confidence, box is None,
+    )  # fmt: skip
+
+
+def _like(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -1,0 +1,358 @@
+"""One gallery: crops come in, are found, looked at and deleted."""
+
+import io
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from textreid.errors import ConfigError
+from textreid.gallery.embedding_cache import FileStamp
+from textreid.gallery.store import searching, writing
+from textreid.gallery.store.database import Database
+from textreid.gallery.store.errors import StoreError
+from textreid.gallery.store.rows import (
+    Array,
+    Counts,
+    Crop,
+    Cursor,
+    Facts,
+    Filters,
+    GalleryInfo,
+    Hit,
+    KnownFile,
+    NewFile,
+    Page,
+)
+from textreid.images import read_image
+
+if TYPE_CHECKING:
+    import psycopg
+
+# Crops from which on the HNSW index answers a search without filters: below, comparing all is as fast, and exact
+# (benchmarks/gallery.py measures the crossover).
+INDEXED_FROM = 20_000
+_MOST_APPROXIMATE = 100  # hits that one look into the index gives; it keeps that many candidates
+
+
+class Store:
+    """A gallery of crops in a database, embedded by one model; a context manager that closes its database.
+
+    Several threads may use one: they queue. Every method raises `StoreError` when the database refuses or is gone.
+
+    Attributes:
+        database: that holds it.
+        id: its number there.
+        name: as people call it.
+        model: name or path of the model, as it was asked for.
+        fingerprint: of the vectors of its crops.
+        dim: numbers of a vector.
+    """
+
+    def __init__(self, database: Database, info: GalleryInfo) -> None:
+        self.database = database
+        self.id, self.name = info.id, info.name
+        self.model, self.fingerprint, self.dim = info.model, info.fingerprint, info.dim
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.database.close()
+
+    def check_model(self, fingerprint: str) -> None:
+        """Refuse vectors that another model computes.
+
+        Raises:
+            StoreError: they are not those of this gallery.
+        """
+        # Both precisions of one model are near enough for a query, not for the crops of one gallery.
+        if fingerprint != self.fingerprint:
+            raise StoreError(
+                f"gallery {self.name!r} was embedded by model {self.model} ({self.fingerprint[:12]}"
+                f"{self.fingerprint[64:]}), not by {fingerprint[:12]}{fingerprint[64:]}; one gallery has one model: "
+                f"take that one, or another gallery"
+            )
+
+    def search(
+        self,
+        vector: Array,
+        filters: Filters | None = None,
+        top: int = 10,
+        *,
+        after: Cursor | None = None,
+        exact: bool | None = None,
+        one_per_track: bool = False,
+    ) -> Page:
+        """Rank crops by their likeness to a vector.
+
+        Pages stay stable while crops arrive: a later page ranks the crops that the first one did.
+
+        Args:
+            vector: (D,) float32 of length 1.
+            filters: which crops; all by default.
+            top: how many hits at most.
+            after: the next page of an earlier one.
+            exact: compare every crop, or take the index; None takes it where there is one, and no filter or cursor.
+            one_per_track: only the best crop of each track.
+
+        Raises:
+            ConfigError: ``top`` is below 1.
+            StoreError: the vector has another length.
+        """
+        filters = filters or Filters()
+        if top < 1:
+            raise ConfigError(f"top: expected at least 1, got {top}")
+        query = searching.half(self._checked(vector), -1.0)
+        plain = not filters and after is None and top <= _MOST_APPROXIMATE
+
+        def find(connection: "psycopg.Connection") -> Page:
+            as_of = after.as_of if after else self._last(connection)
+            indexed = plain and exact is not True and (exact is False or self._is_indexed(connection))
+
+            def some(count: int, start: Cursor | None) -> list[Hit]:
+                if indexed and start is None:
+                    return searching.approximately_nearest(connection, self.id, self.dim, query, count, as_of)
+                return searching.nearest(connection, self.id, query, filters, top=count, after=start, as_of=as_of)
+
+            if not one_per_track:
+                hits = some(top, after)
+                return self._page(hits, top, as_of, not indexed)
+            kept: list[Hit] = []
+            start, asked = after, min(4 * top, _MOST_APPROXIMATE) if indexed else 4 * top
+            while len(kept) < top:
+                found = some(asked, start)
+                kept += searching.best_of_tracks(connection, self.id, query, filters, as_of, found)
+                if len(found) < asked:
+                    break
+                start = Cursor(found[-1].score, found[-1].crop.id, as_of)
+            return self._page(kept[:top], top, as_of, not indexed)
+
+        return self.database.run(find)
+
+    def scores(self, vector: Array, ids: Sequence[int]) -> Array:
+        """Compute the scores (N,) that a search gives these crops; NaN of one that is gone."""
+        statement = sql.SQL("SELECT id, -(embedding <#> %s) FROM {} WHERE id = ANY(%s)").format(self._table)
+        query = searching.half(self._checked(vector), -1.0)
+        rows = self.database.run(lambda c: c.execute(statement, (query, list(ids)), binary=True).fetchall())
+        found: dict[int, float] = dict(rows)
+        return np.array([found.get(number, np.nan) for number in ids], np.float32)
+
+    def all_scores(
+        self, vectors: npt.NDArray[np.float32], filters: Filters | None = None, sample: int | None = None
+    ) -> tuple[npt.NDArray[np.int64], Array]:
+        """Compute the scores of every crop that passes for Q vectors, in one pass.
+
+        Args:
+            vectors: (Q, D) float32 of length 1.
+            filters: which crops; all by default.
+            sample: at most so many, drawn by a hash of their numbers, so that the same are drawn again.
+
+        Returns:
+            Numbers of the crops (N,), ascending, and scores (Q, N).
+        """
+        parameters: dict[str, Any] = {"gallery": self.id, "sample": sample}
+        distances = []
+        for number, vector in enumerate(vectors):
+            parameters[f"q{number}"] = searching.half(self._checked(vector), -1.0)
+            distances.append(sql.SQL("-(c.embedding <#> {})").format(sql.Placeholder(f"q{number}")))
+        conditions = searching.where(filters or Filters(), parameters)
+        drawn = sql.SQL("" if sample is None else " ORDER BY hashint8(c.id) LIMIT %(sample)s")
+        statement = sql.SQL("SELECT {} FROM {} c WHERE {}{}").format(
+            sql.SQL(", ").join([sql.SQL("c.id"), *distances]), self._table, conditions, drawn
+        )
+        rows = self.database.run(lambda c: c.execute(statement, parameters, binary=True).fetchall())
+        table = np.array(rows, np.float64).reshape(len(rows), len(vectors) + 1)
+        table = table[np.argsort(table[:, 0])]
+        return table[:, 0].astype(np.int64), np.ascontiguousarray(table[:, 1:].T, np.float32)
+
+    def vectors(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Read the vectors (N, D) of crops, of length 1 but for the rounding to 16 bits, in that order.
+
+        Raises:
+            StoreError: one of the crops is gone; names it.
+        """
+        statement = sql.SQL("SELECT id, halfvec_send(embedding) FROM {} WHERE id = ANY(%s)").format(self._table)
+        rows = self.database.run(lambda c: c.execute(statement, (list(ids),), binary=True).fetchall())
+        found: dict[int, bytes] = dict(rows)
+        missing = [number for number in ids if number not in found]
+        if missing:
+            raise self._gone(missing[0])
+        return writing.unpack([found[number] for number in ids])[:, :-1].reshape(len(ids), -1)
+
+    def crop(self, number: int) -> Crop:
+        """Read a crop.
+
+        Raises:
+            StoreError: there is none of that number.
+        """
+        found = self.crops([number])
+        if not found:
+            raise self._gone(number)
+        return found[0]
+
+    def crops(self, ids: Sequence[int]) -> list[Crop]:
+        """Read crops in that order; those that are gone are left out."""
+        return self.database.run(lambda c: searching.crops(c, self.id, ids))
+
+    def jpeg(self, number: int) -> bytes:
+        """Read the picture of a crop as it is stored: its JPEG, or the bytes of the file that it is.
+
+        Raises:
+            StoreError: there is no such crop, or its file is gone or was changed.
+        """
+        query = "SELECT jpeg FROM image WHERE gallery_id = %s AND crop_id = %s"
+        row = self.database.run(lambda c: c.execute(query, (self.id, number), binary=True).fetchone())
+        if row:
+            return bytes(row[0])
+        crop = self.crop(number)
+        try:
+            return crop.path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{crop.path}: crop {number} cannot be shown: {error.strerror or error}") from error
+
+    def picture(self, number: int) -> Image.Image:
+        """Decode the picture of a crop: upright RGB.
+
+        Raises:
+            StoreError: see `jpeg`.
+            ImageError: it cannot be decoded.
+        """
+        return read_image(Image.open(io.BytesIO(self.jpeg(number))))
+
+    def add(self, source: str, files: Sequence[NewFile]) -> list[int]:
+        """Store files of a source and their crops in one transaction; returns the numbers of the crops, in order."""
+        return self.database.run(lambda c: writing.add(c, self.id, writing.find_source(c, self.id, source), files))
+
+    def known_files(self, paths: Sequence[str]) -> dict[str, KnownFile]:
+        """Read what the gallery has of these files, by path."""
+        return self.database.run(lambda c: writing.known_files(c, self.id, paths))
+
+    def change_facts(self, changes: Mapping[int, tuple[Facts, Facts]], touched: Mapping[int, FileStamp]) -> None:
+        """Give the crops of files, by number, what is known of them now instead of before, and files new stamps."""
+
+        def change(connection: "psycopg.Connection") -> None:
+            writing.change_facts(connection, self.id, changes)
+            writing.restamp(connection, touched)
+
+        self.database.run(change)
+
+    def delete(self, ids: Sequence[int]) -> int:
+        """Delete crops for good, and return how many there were; their files stay, and are not indexed again."""
+        statement = sql.SQL("DELETE FROM {} WHERE id = ANY(%s)").format(self._table)
+        return self.database.run(lambda c: c.execute(statement, (list(ids),)).rowcount)
+
+    def tag(self, ids: Sequence[int], add: Sequence[str] = (), remove: Sequence[str] = ()) -> int:
+        """Give crops tags, and take some away; returns how many crops there were."""
+        statement = sql.SQL(
+            "UPDATE {} SET tags = array(SELECT unnest(tags) UNION SELECT unnest(%s::text[]) EXCEPT "
+            "SELECT unnest(%s::text[]) ORDER BY 1) WHERE id = ANY(%s)"
+        ).format(self._table)
+        return self.database.run(lambda c: c.execute(statement, (list(add), list(remove), list(ids))).rowcount)
+
+    def counts(self) -> Counts:
+        """Count what the gallery holds."""
+        statement = sql.SQL(
+            "SELECT (SELECT count(*) FROM {table}), (SELECT count(*) FROM file WHERE gallery_id = %(id)s), "
+            "(SELECT count(*) FROM file WHERE gallery_id = %(id)s AND problem IS NOT NULL), "
+            "(SELECT count(*) FROM source WHERE gallery_id = %(id)s), "
+            "(SELECT count(*) FROM (SELECT DISTINCT file_id, track FROM {table} WHERE track IS NOT NULL) t), "
+            "(SELECT count(DISTINCT camera) FROM {table}), "
+            '(SELECT min("time") FROM {table}), (SELECT max("time") FROM {table}), '
+            "pg_total_relation_size(%(table)s::regclass) + pg_total_relation_size(%(images)s::regclass)"
+        ).format(table=self._table)
+        names = {"id": self.id, "table": f"crop_{self.id}", "images": f"image_{self.id}"}
+        row = self.database.run(lambda c: c.execute(statement, names).fetchone())
+        assert row is not None  # noqa: S101 - it has one row always
+        return Counts(*row)
+
+    def cameras(self) -> dict[str, int]:
+        """Count the crops of each camera that is known."""
+        statement = sql.SQL("SELECT camera, count(*) FROM {} WHERE camera IS NOT NULL GROUP BY 1 ORDER BY 1")
+        return dict(self.database.run(lambda c: c.execute(statement.format(self._table)).fetchall()))
+
+    def sources(self) -> dict[str, int]:
+        """Count the crops of each source, one that has none included."""
+        statement = sql.SQL(
+            "SELECT s.uri, count(c.id) FROM source s LEFT JOIN file f ON f.source_id = s.id "
+            "LEFT JOIN {} c ON c.file_id = f.id WHERE s.gallery_id = %s GROUP BY 1 ORDER BY 1"
+        ).format(self._table)
+        return dict(self.database.run(lambda c: c.execute(statement, (self.id,)).fetchall()))
+
+    def quarantine(self) -> list[tuple[Path, str]]:
+        """List the files that could not be used, and why."""
+        query = "SELECT path, problem FROM file WHERE gallery_id = %s AND problem IS NOT NULL ORDER BY path"
+        rows = self.database.run(lambda c: c.execute(query, (self.id,)).fetchall())
+        return [(Path(path), reason) for path, reason in rows]
+
+    def as_of(self) -> int:
+        """Return the number of the newest crop: all up to it have arrived; 0 of an empty gallery."""
+        return self.database.run(self._last)
+
+    def fact(self, name: str) -> Any:
+        """Read what `set_fact` wrote; None where nobody did."""
+        row = self.database.run(
+            lambda c: c.execute("SELECT facts -> %s FROM gallery WHERE id = %s", (name, self.id)).fetchone()
+        )
+        return row[0] if row else None
+
+    def set_fact(self, name: str, value: Any) -> None:
+        """Keep a JSON value with the gallery, as a calibration of its scores."""
+        statement = "UPDATE gallery SET facts = facts || %s WHERE id = %s"
+        self.database.run(lambda c: c.execute(statement, (Jsonb({name: value}), self.id)))
+
+    def build_index(self, at_least: int = INDEXED_FROM) -> timedelta | None:
+        """Build the HNSW index, if there is none and the gallery has so many crops; returns the time it took."""
+
+        def build(connection: "psycopg.Connection") -> timedelta | None:
+            row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(self._table)).fetchone()
+            if self._is_indexed(connection) or row is None or row[0] < at_least:
+                return None
+            begun = connection.execute("SELECT clock_timestamp()").fetchone()
+            connection.execute(
+                sql.SQL(
+                    "CREATE INDEX {} ON {} USING hnsw ((embedding::halfvec({})) halfvec_ip_ops) "
+                    "WITH (m = 16, ef_construction = 64)"
+                ).format(sql.Identifier(self._index), self._table, sql.Literal(self.dim + 1))
+            )
+            ended = connection.execute("SELECT clock_timestamp()").fetchone()
+            assert begun is not None  # noqa: S101
+            assert ended is not None  # noqa: S101
+            took: timedelta = ended[0] - begun[0]
+            return took
+
+        return self.database.run(build)
+
+    @property
+    def _table(self) -> sql.Identifier:
+        return searching.table(self.id)
+
+    @property
+    def _index(self) -> str:
+        return f"crop_{self.id}_hnsw"
+
+    def _is_indexed(self, connection: "psycopg.Connection") -> bool:
+        row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (self._index,)).fetchone()
+        return bool(row and row[0])
+
+    def _last(self, connection: "psycopg.Connection") -> int:
+        row = connection.execute(sql.SQL("SELECT coalesce(max(id), 0) FROM {}").format(self._table)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _page(self, hits: Sequence[Hit], top: int, as_of: int, exact: bool) -> Page:
+        more = Cursor(hits[-1].score, hits[-1].crop.id, as_of) if len(hits) == top else None
+        return Page(tuple(hits), more, exact)
+
+    def _checked(self, vector: Array) -> Array:
+        if vector.shape != (self.dim,):
+            raise StoreError(f"gallery {self.name!r}: expected a vector of {self.dim} numbers, not {vector.shape}")
+        return vector
+
+    def _gone(self, number: int) -> StoreError:
+        return StoreError(f"gallery {self.name!r} has no crop {number}: it was deleted, or never was")
