@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from textreid.errors import ArtifactError, ResumeError
 
 MANIFEST = "manifest.json"
@@ -216,6 +214,8 @@ def locked(folder: Path, busy: str) -> Iterator[None]:
         ResumeError: another process holds it.
         ArtifactError: the folder cannot be written.
     """
+    from filelock import FileLock, Timeout  # here: a search, which locks nothing, would wait for it
+
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=_LOOKING_S)
@@ -236,6 +236,8 @@ def is_locked(folder: Path) -> bool:
     # Asking for a lock makes its file: a look must not leave one in a folder that nobody locked.
     if not (folder / LOCK).exists():
         return False
+    from filelock import FileLock, Timeout
+
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)

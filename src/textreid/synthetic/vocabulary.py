@@ -11,9 +11,10 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.resources import files
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from textreid.seeding import Chance
+if TYPE_CHECKING:
+    from textreid.seeding import Chance
 
 
 class Word(NamedTuple):
@@ -44,7 +45,7 @@ class Words:
         weights = [1 / (rank * math.sqrt(rank)) for rank in range(1, len(self.words) + 1)]
         self._bounds = [bound / sum(weights) for bound in accumulate(weights)]
 
-    def draw(self, chance: Chance, avoid: Collection[str] = ()) -> Word:
+    def draw(self, chance: "Chance", avoid: Collection[str] = ()) -> Word:
         """Draw one of the words; of those not in ``avoid`` where there are such."""
         # Rounding may leave the last bound a little below 1.
         word = self.words[min(bisect(self._bounds, chance.unit()), len(self.words) - 1)]
