@@ -12,8 +12,8 @@ from textreid.errors import AnnotationError, ArtifactError, ConfigError
 from textreid.seeding import Chance, generator
 from textreid.synthetic.attributes import Person, View
 from textreid.synthetic.describer import describe
-from textreid.synthetic.domains import DOMAINS
-from textreid.synthetic.drawing.render import render
+from textreid.synthetic.domains import DOMAINS, Domain
+from textreid.synthetic.drawing.render import Shot, render
 from textreid.synthetic.sampling import sample_person
 
 KIND = "synthetic-corpus"
@@ -22,7 +22,8 @@ PEOPLE = "people.jsonl"
 # As in CUHK-PEDES, whose form ``reid_raw.json`` has.
 _CAPTIONS = 2
 _Row = dict[str, Any]
-_Job = tuple[str, str, int, int, int]
+Renderer = Callable[[Person, int, Domain, int, int], Shot]
+_Job = tuple[str, str, int, int, int, Renderer]
 
 
 def write_corpus(
@@ -35,6 +36,7 @@ def write_corpus(
     workers: int = 1,
     first_identity: int = 0,
     *,
+    renderer: Renderer = render,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Render a corpus; equal arguments give equal files, whatever ``workers`` is.
@@ -48,6 +50,7 @@ def write_corpus(
         split: what ``reid_raw.json`` calls them.
         workers: processes that render.
         first_identity: number of the first person (two corpora with separate ranges share nobody).
+        renderer: draws a crop as `render` does, with its arguments; several workers need one that can be pickled.
         progress: called with the number of finished images after each person.
 
     Raises:
@@ -72,7 +75,7 @@ def write_corpus(
     with new_folder(folder, KIND, FORMAT_VERSION, **facts) as partial:
         (partial / "imgs").mkdir()
         jobs = [
-            (str(partial), domain, identity, images_per_identity, seed)
+            (str(partial), domain, identity, images_per_identity, seed, renderer)
             for identity in range(first_identity, first_identity + identities)
         ]
         rows: list[_Row] = []
@@ -120,7 +123,7 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[list[_Row]]:
 
 def _render_identity(job: _Job) -> list[_Row]:
     """Render and store the crops of one person; runs in a worker."""
-    folder, name, identity, count, seed = job
+    folder, name, identity, count, seed, renderer = job
     domain = DOMAINS[name]
     # By seed, domain and number alone: neither the count of crops nor a neighbour changes who somebody is.
     person = sample_person(domain, generator("person", seed, name, identity))
@@ -128,7 +131,7 @@ def _render_identity(job: _Job) -> list[_Row]:
     rows = []
     for shot, camera in enumerate(order):
         # Seeds lie a million apart: no shot of one has the number of a shot of another before the millionth.
-        result = render(person, identity, domain, camera, seed * 1_000_003 + shot)
+        result = renderer(person, identity, domain, camera, seed * 1_000_003 + shot)
         image = f"{name}_{identity:06d}_c{camera:02d}_{shot:03d}.jpg"
         result.image.save(Path(folder) / "imgs" / image, quality=domain.cameras[camera].quality)
         who = {"image": image, "identity": identity, "camera": camera}
