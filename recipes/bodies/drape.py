@@ -100,6 +100,6 @@ def tube(rings: Floats, levels: Floats, axis: Floats, opening: Floats | None = N
     down = np.broadcast_to((levels[0] - levels)[:, None], x.shape)
     along = np.broadcast_to(np.linspace(0, 1, len(levels))[:, None], x.shape)
     chart = np.stack((turned, down, along), axis=-1).reshape(-1, 3).astype(np.float32)
-    # Sectors go clockwise as numbers do: the winding is turned.
+    # Columns go from straight ahead to the left.
     faces = grid_faces(len(levels), count + 1, closed=False)[:, ::-1]
     return Mesh(vertices, faces, chart, open=True)

@@ -45,7 +45,7 @@ def normals(vertices: Floats, faces: Indices) -> Floats:
 def grid_faces(rows: int, columns: int, closed: bool) -> Indices:
     """Triangulate a grid of vertices, row after row; ``closed`` joins the last column to the first.
 
-    Rows that go down and columns that go anticlockwise, seen from above, face outwards.
+    Rows that go down and columns that go from straight ahead to the right face outwards.
     """
     across = columns if closed else columns - 1
     row, column = np.meshgrid(np.arange(rows - 1), np.arange(across), indexing="ij")
@@ -63,14 +63,13 @@ def revolve(profile: Sequence[tuple[float, float]], across: float = 1.0, along: 
     """
     turns = np.arange(sectors) / sectors
     angles = 2 * np.pi * turns
-    # From straight ahead to the person's right: anticlockwise as seen from above, with left to the left of forward.
     rings = [
         np.stack((np.sin(-angles) * r * across, np.cos(angles) * r * along, np.full(sectors, z)), axis=1)
         for r, z in profile
     ]
     share = np.repeat(np.linspace(0, 1, len(profile)), sectors)
     chart = np.stack((np.tile(turns, len(profile)), share, np.zeros(len(share))), axis=1)
-    faces = grid_faces(len(profile), sectors, closed=True)[:, ::-1]
+    faces = grid_faces(len(profile), sectors, closed=True)
     return Mesh(np.concatenate(rings).astype(np.float32), faces, chart.astype(np.float32), open=True)
 
 
@@ -84,7 +83,7 @@ def block(half: Vector, roundness: float = 0.35, sectors: int = 16, rings: int =
         np.linspace(np.pi / 2, -np.pi / 2, rings), 2 * np.pi * np.arange(sectors) / sectors, indexing="ij"
     )
     unit = np.stack(
-        (power(np.cos(lift)) * power(np.sin(turn)), power(np.cos(lift)) * power(np.cos(turn)), power(np.sin(lift))),
+        (power(np.cos(lift)) * power(np.sin(-turn)), power(np.cos(lift)) * power(np.cos(turn)), power(np.sin(lift))),
         axis=-1,
     ).reshape(-1, 3)
     return Mesh(
@@ -101,7 +100,7 @@ def pipe(points: Sequence[Vector] | Floats, radii: Sequence[float], sectors: int
     helper = np.eye(3)[int(np.argmin(np.abs(direction).mean(axis=0)))]
     side = np.cross(direction, helper)
     side /= np.maximum(np.linalg.norm(side, axis=1, keepdims=True), 1e-9)
-    other = np.cross(direction, side)
+    other = np.cross(side, direction)
     angles = 2 * np.pi * np.arange(sectors) / sectors
     ring = np.cos(angles)[None, :, None] * side[:, None] + np.sin(angles)[None, :, None] * other[:, None]
     vertices = (line[:, None] + ring * np.asarray(radii)[:, None, None]).reshape(-1, 3)
