@@ -38,7 +38,7 @@ def _dome(profile: list[tuple[float, float]], a: float, b: float, c: float, sect
 
 def _cap(a: float, b: float, c: float, _: float) -> list[tuple[Mesh, bool]]:
     """Make crown and peak; what is True is the darker trim."""
-    crown = _dome([(0.02, 1.22), (0.55, 1.12), (0.9, 0.75), (1.1, 0.3), (1.14, 0.06)], a * 1.02, b * 1.02, c)
+    crown = _dome([(0.02, 1.22), (0.55, 1.12), (0.9, 0.75), (1.1, 0.3), (1.14, 0.06)], a * 1.06, b * 1.07, c * 1.05)
     peak = _peak(a, b)
     peak.vertices[:, 2] += 0.12 * c
     return [(crown, False), (peak, True)]

@@ -32,7 +32,7 @@ def block_bank() -> Bank:
         name, _, side = bone.partition(".")
         mirror = np.array([-1 if side == "R" else 1, 1, 1], np.float32)
         head, half, middle = _BODY[name]
-        part = block(half, 0.6, 16, 17)
+        part = block(half, 1.0 if name == "head" else 0.6, 16, 17)
         vertices.append(part.vertices + np.array(middle, np.float32) * mirror)
         faces.append(part.faces + start)
         mine = np.zeros((len(part.vertices), len(BONES)), np.float32)
