@@ -28,15 +28,16 @@ ROOMS = {
     "training": {"ground", "reporting", "captions", "datasets", "models", "training"},
     "evaluation": {"ground", "reporting", "synthetic", "datasets", "models", "evaluation"},
     "inspection": {"ground", "reporting", "captions", "models", "training", "inspection"},
-    "gallery": {"ground", "reporting", "captions", "models", "gallery"},
+    "people": {"ground", "people"},
+    "gallery": {"ground", "reporting", "captions", "models", "people", "gallery"},
     "reproduction": {"ground", "reporting", "datasets", "evaluation", "reproduction"},
     "demo": {
         *("ground", "reporting", "synthetic", "captions", "datasets", "captioning", "models", "training"),
-        *("evaluation", "inspection", "gallery", "demo"),
+        *("evaluation", "inspection", "people", "gallery", "demo"),
     },
     "cli": {
         *("ground", "reporting", "synthetic", "captions", "datasets", "captioning", "models", "training"),
-        *("evaluation", "inspection", "gallery", "reproduction", "demo", "cli"),
+        *("evaluation", "inspection", "people", "gallery", "reproduction", "demo", "cli"),
     },
     "__main__": {"cli"},
 }

@@ -7,6 +7,7 @@
     │   └── ArgumentError        an argument of a function has a type it cannot take; a TypeError as well
     ├── DataError                something in the user's data
     │   ├── ImageError           a file is not an image we can or should read
+    │   ├── VideoError           a file or stream is not a video that can be read
     │   ├── AnnotationError      an annotation file breaks its format (names file, entry and field)
     │   └── CaptionError         a caption or a caption table cannot be used
     │       └── ClusterLostError the Ray cluster of a captioning job has gone in the middle of it
@@ -63,6 +64,10 @@ class DataError(TextReidError):
 
 class ImageError(DataError):
     """A file is not an image that can or should be read."""
+
+
+class VideoError(DataError):
+    """A file or a stream is not a video that can be read."""
 
 
 class AnnotationError(DataError):
