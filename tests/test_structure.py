@@ -14,8 +14,8 @@ import textreid
 PACKAGE = Path(textreid.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 GROUND = {
-    "errors", "config", "presets", "artifacts", "seeding", "images", "cut_files", "listing", "emptiness", "interrupt",
-    "progress", "runlog", "version",
+    "errors", "config", "config_values", "presets", "artifacts", "seeding", "images", "cut_files", "listing",
+    "emptiness", "interrupt", "progress", "runlog", "version",
 }  # fmt: skip
 ROOMS = {
     "ground": {"ground"},

@@ -7,27 +7,23 @@ the nearest known one. Names that settings once had are read too.
 
 import dataclasses
 import json
-import math
 import tomllib
-import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, cast
 
+from textreid.config_values import known, parse_value, read_section
 from textreid.errors import ConfigError, check_list, check_path, nearest_name
 
 CLIP_PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 NORM_EPSILON = 1e-5  # of every layer norm of CLIP
 LOSSES = ("sdm", "itc", "cmpm", "id", "mlm")
+SCORERS = ("patches", "tokens", "words", "gradient", "votes", "discriminant")  # see `textreid.training.scorers`
+REFINEMENTS = ("centred", "content", "average")
 _TRUNK_PATCH = 16
-_LARGEST = 1e300  # a whole number above it has no place in a float
-_FORMER_NAMES = {  # as they stand in the files of older runs
-    "optimizer.head_rate": "head_lr_multiplier",
-    "optimizer.bias_rate": "bias_lr_multiplier",
-    "optimizer.least_warmup_steps": "min_warmup_steps",
-}
+_MEMORY = 0.5  # of the refinement "average"
 
 
 def _within(default: Any, low: float, high: float = float("inf")) -> Any:
@@ -69,7 +65,7 @@ class ModelConfig:
             ConfigError: lists every unknown name, wrong type, value out of range and contradiction.
         """
         errors: list[str] = []
-        model = _read_section("model", cls(), values, errors)
+        model = read_section("model", cls(), values, errors)
         errors += model.contradictions() if not errors else []
         if errors:
             raise ConfigError("; ".join(errors))
@@ -121,6 +117,31 @@ class MaskingConfig:
     probability: float = _within(0.15, 0.0, 1.0)
     layer: int = _within(10, 1)  # of both towers, counted from 1
     exact_mean: bool = False
+    scorer: str = "patches"  # of nam: names of SCORERS and REFINEMENTS with + between; "patches" is the paper's
+
+    @property
+    def scorer_parts(self) -> list[str]:
+        """Names that the scorer is made of."""
+        return self.scorer.split("+")
+
+    @property
+    def memory(self) -> float:
+        """Share of a word's former probability in its next one."""
+        return _MEMORY if "average" in self.scorer_parts else 0.0
+
+    def contradictions(self) -> list[str]:
+        """List what is wrong with the names of the scorer, one sentence each."""
+        parts, names = self.scorer_parts, SCORERS + REFINEMENTS
+        if unknown := [part for part in parts if part not in names]:
+            return [f"masking.scorer: no such part {part!r}; {nearest_name(part, names)}" for part in unknown]
+        found = [part for part in SCORERS if part in parts]
+        passes = [part for part in found if part in SCORERS[:4]]
+        if len(passes) > 1 or ("patches" in found and len(found) > 1) or not found:
+            return [
+                f"masking.scorer: {self.scorer} names {' and '.join(found) or 'none'} of {', '.join(SCORERS)}; "
+                "choose patches, or one of tokens, words and gradient, to which votes and discriminant may add"
+            ]
+        return []
 
 
 @dataclass(frozen=True)
@@ -230,8 +251,8 @@ class Config:
         errors: list[str] = []
         start = base or cls()
         sections = {
-            name: _read_section(name, getattr(start, name), section, errors)
-            for name, section in _known(values, [f.name for f in dataclasses.fields(cls)], "", errors)
+            name: read_section(name, getattr(start, name), section, errors)
+            for name, section in known(values, [f.name for f in dataclasses.fields(cls)], "", errors)
         }
         config = dataclasses.replace(start, **sections)
         errors += config.contradictions() if not errors else []
@@ -277,7 +298,7 @@ class Config:
             if not (equals and dot and key):
                 malformed.append(f"{assignment!r}: expected section.name=value")
                 continue
-            values.setdefault(section, {})[key] = _parse_value(text)
+            values.setdefault(section, {})[key] = parse_value(text)
         if malformed:
             raise ConfigError("; ".join(malformed))
         return self.from_dict(values, self)
@@ -307,7 +328,12 @@ class Config:
     def contradictions(self) -> list[str]:
         """List what is each allowed but does not fit together, one sentence each."""
         model, masking, augmentation = self.model, self.masking, self.augmentation
-        found = model.contradictions()
+        found = model.contradictions() + masking.contradictions()
+        if masking.method == "nam" and "votes" in masking.scorer_parts and self.training.captions_per_image < 2:
+            found.append(
+                "masking.scorer: votes are of an image's captions; set training.epoch_unit=image and "
+                "training.captions_per_image to 2 or more"
+            )
         if masking.method == "nam" and masking.layer > min(model.vision_layers, model.text_layers):
             layers = min(model.vision_layers, model.text_layers)
             found.append(f"masking.layer: {masking.layer}, but the shallower tower has {layers} layers")
@@ -328,66 +354,3 @@ class Config:
                 f"{self.training.epochs} epochs of training.epochs"
             )
         return found
-
-
-def _known(values: Any, names: list[str], prefix: str, errors: list[str]) -> list[tuple[str, Any]]:
-    if not isinstance(values, Mapping):
-        errors.append(f"{prefix.rstrip('.') or 'configuration'}: expected a table of settings, got {values!r}")
-        return []
-    errors.extend(
-        f"{prefix}{name}: no such setting; {nearest_name(str(name), names, prefix)}"
-        for name in values
-        if name not in names
-    )
-    return [(name, values[name]) for name in names if name in values]
-
-
-def _read_section(section: str, current: Any, values: Any, errors: list[str]) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(current)}
-    hints = get_type_hints(type(current))
-    accepted = {}
-    if isinstance(values, Mapping):
-        values = {_FORMER_NAMES.get(f"{section}.{name}", name): value for name, value in values.items()}
-    for name, value in _known(values, list(fields), f"{section}.", errors):
-        problem, converted = _convert(value, hints[name], fields[name].metadata)
-        if problem:
-            errors.append(f"{section}.{name}: {problem}, got {value!r}")
-        else:
-            accepted[name] = converted
-    return dataclasses.replace(current, **accepted)
-
-
-def _convert(value: Any, hint: Any, limits: Mapping[str, float]) -> tuple[str, Any]:
-    """Return what is wrong with ``value`` (empty if nothing) and the value as the type ``hint`` asks."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return ("" if value in arguments else f"expected one of {', '.join(map(str, arguments))}"), value
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return "", None
-        return _convert(value, next(a for a in arguments if a is not type(None)), limits)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)) or len(value) != len(arguments):
-            return f"expected a list of {len(arguments)} numbers", value
-        problems, parts = zip(*(_convert(v, a, {}) for v, a in zip(value, arguments, strict=True)), strict=True)
-        return next(filter(None, problems), ""), parts
-    # `true` is an int for Python, and shall not become 1.0.
-    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST:
-        value = float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-        return f"expected {names[hint]}", value
-    if isinstance(value, float) and not math.isfinite(value):
-        return "expected a finite number", value
-    if limits and not limits["low"] <= value <= limits["high"]:
-        high = limits["high"]
-        allowed = f"at least {limits['low']:g}" if high == float("inf") else f"from {limits['low']:g} to {high:g}"
-        return f"expected {allowed}", value
-    return "", value
-
-
-def _parse_value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -25,7 +25,7 @@ from textreid.training.recipe import training_steps
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
 
-    from textreid.training.masking import WordScorer
+    from textreid.training.scorers.scorer import WordScorer
 
 pytestmark = pytest.mark.usefixtures("no_plots")  # test_command.py looks at them
 MakeConfig = Callable[..., Config]
@@ -229,7 +229,7 @@ class OwnScorer:
 
     asked = 0
 
-    def noise(self, network: TrainedNetwork, batch: MicroBatch, outputs: Outputs) -> torch.Tensor:
+    def noise(self, network: TrainedNetwork, batch: MicroBatch, outputs: Outputs, images: torch.Tensor) -> torch.Tensor:
         self.asked += 1
         noise = torch.zeros(batch.ids.shape)
         images = outputs.image_features.float()[batch.image_index]

@@ -27,6 +27,14 @@ def known_words() -> dict[str, frozenset[str]]:
     return {**words, "worn": words["worn"].union(*things), "looks": words["looks"].union(*looks)}
 
 
+@cache
+def function_words() -> frozenset[str]:
+    """Return the words that hold sentences together and show nothing; not the pronouns, which tell the gender."""
+    known = known_words()
+    # A "top" is a garment too.
+    return frozenset(reading("queries")["function"].split()) - known["people"] - known["looks"] - known["worn"]
+
+
 def words_of(text: str) -> list[str]:
     """Split a text into its words, in small letters; a hyphen or an apostrophe inside belongs to the word."""
     return WORD.findall(text.lower())

@@ -17,8 +17,9 @@ from textreid.images import read_image, to_pixels
 from textreid.models import Model, load_model
 from textreid.runlog import METRICS
 from textreid.training.checkpoint import Checkpoint
-from textreid.training.masking import masking_probabilities, noise_levels
+from textreid.training.masking import masking_probabilities
 from textreid.training.runs import whole_checkpoints
+from textreid.training.scorers.patches import noise_levels
 
 Scores = npt.NDArray[np.float32]
 

@@ -118,6 +118,10 @@ class DualEncoder(nn.Module):
         # `len` would be a constant in the graph that an export to ONNX traces: a batch of any size needs `shape`.
         return self._project_text(hidden[torch.arange(ids.shape[0], device=ids.device), lengths - 1])
 
+    def encode_packed(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Encode texts as `encode_text` does, without products for padding; ``lengths`` as `forward` takes them."""
+        return self._project_text(self.text_model.ends(ids, Packing.of(ids, lengths)))
+
     def text_tokens(self, ids: torch.Tensor, lengths: torch.Tensor, layer: int) -> torch.Tensor:
         """Compute text tokens (B, T, D) at ``layer`` (from 1), after the tower's final norm and projection.
 

@@ -100,7 +100,8 @@ def write_card(run: Run, metrics: Path) -> str:
     losses = ", ".join(f"{name.upper()} * {weight:g}" for name, weight in config.losses.weights().items())
     without = "".join(f"; {name.upper()} off: the data has no identities" for name in start["losses_left_out"])
     model, training, masking = config.model, config.training, config.masking
-    layer = f", layer {masking.layer}" if masking.method == "nam" else ""
+    scorer = f", layer {masking.layer}" if masking.scorer == "patches" else f", scorer {masking.scorer}"
+    scorer = scorer if masking.method == "nam" else ""
     lines = [
         "# Model card",
         "",
@@ -118,7 +119,7 @@ def write_card(run: Run, metrics: Path) -> str:
         f"| unreadable images, left out | {len(run.loader.images.quarantined):,} |",
         f"| data fingerprint | `{start['data']}` |",
         f"| losses | {losses}, temperature {config.losses.temperature:g}{without} |",
-        f"| masking | {masking.method}, p {masking.probability:g}{layer} |",
+        f"| masking | {masking.method}, p {masking.probability:g}{scorer if masking.method == 'nam' else ''} |",
         f"| epochs | {training.epochs} over every {training.epoch_unit} |",
         f"| steps, batch | {start['steps']:,}, {training.batch_size} |",
         f"| learning rate, warm-up | {config.optimizer.learning_rate:g}, {_warmup(config.optimizer)} |",

@@ -25,9 +25,10 @@ from torch.nn.parallel import DistributedDataParallel
 from textreid.config import LossConfig
 from textreid.training.batch import Batch, MicroBatch
 from textreid.training.losses import contrastive_losses, id_loss, known_labels, mlm
-from textreid.training.masking import MaskedTokens, WordScorer
+from textreid.training.masking import MaskedTokens
 from textreid.training.network import Outputs, TrainedNetwork
 from textreid.training.processes import synced_if
+from textreid.training.scorers.scorer import WordScorer, check_noise
 
 Losses = dict[str, Tensor]
 
@@ -49,34 +50,42 @@ def forward_backward(
         batch: with augmented images.
         masked: the captions that the losses see.
         config: weights of the losses.
-        scorer: scores the full captions with the weights of this pass; without one, all words are equally noisy.
+        scorer: scores the full captions with the weights of this pass, and the network's refinements say what that
+            means; without one, all words are equally noisy.
 
     Returns:
         Each loss of the whole batch and their weighted sum ``loss``, detached; and the noise (T, L) of each word.
+
+    Raises:
+        TextReidError: what the scorer gives has another shape, or is not finite.
     """
     passes = _whole_batch if batch.fits else _micro_batches
-    losses, noise = passes(network, batch, masked, config, scorer)
+    losses, noise, images = passes(network, batch, masked, config, scorer)
     losses = _sum_up(batch, losses, config)
-    return losses, batch.gather_captions(noise) if scorer else torch.zeros(batch.ids.shape, device=batch.ids.device)
+    if not scorer:
+        return losses, torch.zeros(batch.ids.shape, device=batch.ids.device)
+    noise, refinements = batch.gather_captions(noise), _unwrap(network).refinements
+    return losses, refinements(noise, batch, images) if refinements else noise
 
 
 def _whole_batch(
     network: nn.Module, batch: Batch, masked: MaskedTokens, config: LossConfig, scorer: WordScorer | None
-) -> tuple[Losses, Tensor]:
-    """Take this process' share of a batch in one forward and one backward pass."""
+) -> tuple[Losses, Tensor, Tensor]:
+    """Take this process' share of a batch in one forward and one backward pass; gives all image features too."""
     (own,) = batch.micro_batches()
     outputs = _encode(network, own, masked)
-    losses, feature_grads = _compare(batch, [Features(outputs.image_features, outputs.text_features)], config)
+    features = _gather(batch, [Features(outputs.image_features, outputs.text_features)])
+    losses, feature_grads = _compare(batch, features, config)
     losses |= _backward(network, batch, own, masked, outputs, feature_grads, config)
-    return losses, _score(network, own, outputs, scorer)
+    return losses, _score(network, own, outputs, features.images, scorer), features.images
 
 
 def _micro_batches(
     network: nn.Module, batch: Batch, masked: MaskedTokens, config: LossConfig, scorer: WordScorer | None
-) -> tuple[Losses, Tensor]:
+) -> tuple[Losses, Tensor, Tensor]:
     """Take this process' share of a batch in micro-batches, by the three steps at the top of this file."""
     micro_batches, noise = batch.micro_batches(), []
-    features = [_encode_features(network, micro, masked) for micro in micro_batches]  # step 1
+    features = _gather(batch, [_encode_features(network, micro, masked) for micro in micro_batches])  # step 1
     losses, feature_grads = _compare(batch, features, config)  # step 2
     for micro in micro_batches:  # step 3
         # The forward pass belongs inside too: there DDP decides whether the backward pass exchanges gradients.
@@ -84,8 +93,8 @@ def _micro_batches(
             outputs = _encode(network, micro, masked)
             shares = _backward(network, batch, micro, masked, outputs, feature_grads, config)
         losses |= {name: losses.get(name, 0) + share for name, share in shares.items()}
-        noise.append(_score(network, micro, outputs, scorer))
-    return losses, torch.cat(noise)
+        noise.append(_score(network, micro, outputs, features.images, scorer))
+    return losses, torch.cat(noise), features.images
 
 
 def _encode(network: nn.Module, micro: MicroBatch, masked: MaskedTokens) -> Outputs:
@@ -103,11 +112,16 @@ def _encode_features(network: nn.Module, micro: MicroBatch, masked: MaskedTokens
         return Features(trained.encoder.encode_image(micro.pixels), texts)
 
 
-def _compare(batch: Batch, own: Sequence[Features], config: LossConfig) -> tuple[Losses, Features | None]:
-    """Compute the losses of the global batch that compare its features, and the gradient of their sum at these."""
+def _gather(batch: Batch, own: Sequence[Features]) -> Features:
+    """Gather the features of the global batch, detached."""
     images, texts = (torch.cat(rows).detach().float() for rows in zip(*own, strict=True))
+    return Features(batch.gather_images(images), batch.gather_captions(texts))
+
+
+def _compare(batch: Batch, found: Features, config: LossConfig) -> tuple[Losses, Features | None]:
+    """Compute the losses of the global batch that compare its features, and the gradient of their sum at these."""
     # Leaves of a graph that ends here; `_backward` takes the gradient at them on into the towers.
-    features = Features(batch.gather_images(images).requires_grad_(), batch.gather_captions(texts).requires_grad_())
+    features = Features(*(rows.detach().requires_grad_() for rows in found))
     losses = contrastive_losses(*features, batch.labels, batch.labels[batch.image_index], config)
     if not losses:
         return {}, None
@@ -149,9 +163,13 @@ def _predict(batch: Batch, micro: MicroBatch, masked: MaskedTokens, outputs: Out
     return shares
 
 
-def _score(network: nn.Module, micro: MicroBatch, outputs: Outputs, scorer: WordScorer | None) -> Tensor:
+def _score(
+    network: nn.Module, micro: MicroBatch, outputs: Outputs, images: Tensor, scorer: WordScorer | None
+) -> Tensor:
     # Without a scorer the zeros only fill a place: `forward_backward` makes those that count.
-    return scorer.noise(_unwrap(network), micro, outputs) if scorer else torch.zeros(micro.ids.shape)
+    if not scorer:
+        return torch.zeros(micro.ids.shape)
+    return check_noise(scorer, scorer.noise(_unwrap(network), micro, outputs, images), micro.is_word)
 
 
 def _sum_up(batch: Batch, losses: Losses, config: LossConfig) -> Losses:

@@ -1,18 +1,13 @@
 """Noise-Aware Masking: words that nothing in the image resembles are hidden from the loss more often.
 
-Pure functions (Tan et al. 2024, §3.3, Eq. 1-4). Shapes: ``B`` captions of ``T`` tokens, ``M`` image patches, ``D``
-dimensions. A *word* is a token other than start, end and padding; ``is_word`` (B, T) is true for words.
+Pure functions (Tan et al. 2024, §3.3, Eq. 3-4); what scores the words is in `textreid.training.scorers`. Shapes: ``B``
+captions of ``T`` tokens. A *word* is a token other than start, end and padding; ``is_word`` (B, T) is true for words.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the usual name)
 from torch import Tensor
-
-from textreid.training.batch import MicroBatch
-from textreid.training.network import Outputs, TrainedNetwork
 
 _KEEP_SHARE, _RANDOM_SHARE = 0.1, 0.1  # of the chosen tokens; the others become the mask token
 _BISECTIONS = 50
@@ -29,63 +24,6 @@ class MaskedTokens(NamedTuple):
         return type(self)(self.ids[captions], self.is_masked[captions])
 
 
-class WordScorer(Protocol):
-    """Scorer of the words of captions: how badly each fits its image. Any that has this method can train a model.
-
-    It is asked once for each micro-batch, between its forward pass and the change of the weights.
-    """
-
-    def noise(self, network: TrainedNetwork, batch: MicroBatch, outputs: Outputs) -> Tensor:
-        """Return the noise (t, L) of each word of the full captions, float32; 0 where there is no word.
-
-        Args:
-            network: as it is before the step changes it; encode what you need with ``network.encoder``, inside
-                ``network.autocast()`` and with or without gradients.
-            batch: the images and captions, with the position of each caption's image.
-            outputs: of the forward pass over these images and their *masked* captions; to keep the gradients of the
-                losses apart, take them with `torch.autograd.grad` only, of passes of your own.
-        """
-
-
-@dataclass(frozen=True)
-class PatchScorer:
-    """Scorer of Noise-Aware Masking: a word is noisy if no patch of the image resembles it (Tan et al. 2024, Eq. 1-2).
-
-    Attributes:
-        layer: of the tokens of both towers that are compared, from 1.
-    """
-
-    layer: int
-
-    @torch.no_grad()
-    def noise(self, network: TrainedNetwork, batch: MicroBatch, outputs: Outputs) -> Tensor:
-        """Compare the full captions, encoded up to the layer, with the patches that the forward pass has left."""
-        if not len(batch.ids):
-            return batch.is_word.float()
-        with network.autocast():
-            tokens = network.encoder.text_tokens(batch.ids, batch.lengths, self.layer)
-        return noise_levels(tokens, outputs.patch_tokens[batch.image_index], batch.is_word)
-
-
-def noise_levels(text_tokens: Tensor, patch_tokens: Tensor, is_word: Tensor) -> Tensor:
-    """Compute the noise of each word: one minus its cosine with the most similar patch (Tan et al. 2024, Eq. 1-2).
-
-    Args:
-        text_tokens: (B, T, D) token features of the full captions.
-        patch_tokens: (B, M, D) patch features of their images, without the class token.
-        is_word: (B, T) bool.
-
-    Returns:
-        (B, T) float32 in [0, 2]; 0 where there is no word.
-    """
-    # Noise is the distance of a cosine from 1, near which bfloat16 has steps of 0.4 %.
-    with torch.autocast(text_tokens.device.type, enabled=False):
-        words = F.normalize(text_tokens.float(), dim=2)
-        patches = F.normalize(patch_tokens.float(), dim=2)
-        best = torch.bmm(words, patches.transpose(1, 2)).amax(dim=2)  # over the patches, of S, Eq. 1
-    return torch.where(is_word, 1 - best, 0.0)  # r, Eq. 2
-
-
 def masking_probabilities(noise: Tensor, is_word: Tensor, p: float = 0.15, exact_mean: bool = False) -> Tensor:
     """Compute the probability of masking each word in the next epoch (Tan et al. 2024, Eq. 3-4), in [0, 1].
 
@@ -93,7 +31,7 @@ def masking_probabilities(noise: Tensor, is_word: Tensor, p: float = 0.15, exact
     than ``p`` allows; ``exact_mean`` chooses the shift so that the mean after clamping is ``p``.
 
     Args:
-        noise: (B, T) from `noise_levels`.
+        noise: (B, T) of a scorer.
         is_word: (B, T) bool.
         p: mean probability over the words of a caption.
         exact_mean: whether the mean holds after clamping too.

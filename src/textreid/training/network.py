@@ -37,6 +37,7 @@ class TrainedNetwork(nn.Module):
     Attributes:
         encoder: what is exported.
         scaler: of the losses, so that small gradients are not lost; it scales by 1 but under fp16.
+        refinements: of the noise of words, with what they remember of the steps before; None where there are none.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class TrainedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.refinements: nn.Module | None = None
         # bfloat16 has the range of float32; that of float16 is too small for small gradients.
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
         self._compute, self._token_layer = compute, token_layer

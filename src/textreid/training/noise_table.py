@@ -18,7 +18,6 @@ from textreid.models.device import AsyncCopy, to_device
 from textreid.training.batch import Batch
 from textreid.training.dataset import TrainingSet
 from textreid.training.known_errors import KnownErrors
-from textreid.training.masking import PatchScorer, WordScorer
 
 NOISE_TABLE = "noise.npy"  # in the run folder, and in each checkpoint
 BINS = 50  # of a histogram over [0, 1]
@@ -173,11 +172,11 @@ class EqualNoise:
 
 def open_noise(
     config: MaskingConfig, folder: Path, checkpoint: Path | None, data: TrainingSet, tokenizer: Tokenizer, first: bool
-) -> tuple[NoiseTable | RemoteNoiseTable | EqualNoise | KnownErrors, WordScorer | None]:
-    """Open the masking probabilities, and choose what scores the words: all that depends on the method of masking.
+) -> NoiseTable | RemoteNoiseTable | EqualNoise | KnownErrors:
+    """Open the masking probabilities.
 
     Args:
-        config: method, probability, layer.
+        config: method and probability.
         folder: of the run, in which the table lies.
         checkpoint: folder of the checkpoint that the run goes on from.
         data: the training set.
@@ -190,12 +189,12 @@ def open_noise(
     """
     captions, text_length = len(data), tokenizer.text_length
     if config.method == "oracle":
-        return KnownErrors.of(data, tokenizer), None
+        return KnownErrors.of(data, tokenizer)
     if config.method != "nam":
-        return EqualNoise(config.probability if config.method == "em" else 0.0), None
-    scorer, path = PatchScorer(config.layer), folder / NOISE_TABLE
+        return EqualNoise(config.probability if config.method == "em" else 0.0)
     if not first:
-        return RemoteNoiseTable(), scorer
+        return RemoteNoiseTable()
+    path = folder / NOISE_TABLE
     if checkpoint:
-        return NoiseTable.restore(path, checkpoint / NOISE_TABLE, captions, text_length), scorer
-    return NoiseTable.create(path, captions, text_length, config.probability), scorer
+        return NoiseTable.restore(path, checkpoint / NOISE_TABLE, captions, text_length)
+    return NoiseTable.create(path, captions, text_length, config.probability)

@@ -23,12 +23,13 @@ from textreid.training.checkpoint import Checkpoint, Checkpoints
 from textreid.training.dataset import TrainingSet
 from textreid.training.known_errors import KnownErrors
 from textreid.training.loader import Loader
-from textreid.training.masking import WordScorer
 from textreid.training.network import TrainedNetwork, build_network
 from textreid.training.noise_table import EqualNoise, NoiseTable, RemoteNoiseTable, open_noise
 from textreid.training.optimizer import make_optimizer
 from textreid.training.processes import Processes, own_gpu
 from textreid.training.runs import Selection
+from textreid.training.scorers.choice import choose_scorer
+from textreid.training.scorers.scorer import WordScorer
 
 if TYPE_CHECKING:
     from textreid.models.trunk import TrunkEmbedding
@@ -211,11 +212,11 @@ def prepare(
     )
     # A checkpoint has its own weights: those that the run began with need not be at hand any more.
     from_weights = processes.is_first and not found
-    network = build_network(used, loader.data.identities, compute, from_weights).to(compute.device)
+    network = build_network(used, loader.data.identities, compute, from_weights)
+    scorer, network.refinements = choose_scorer(used, tokenizer, compute.device)
+    network.to(compute.device)
     optimizer = make_optimizer(network, used.optimizer)
-    noise, scorer = open_noise(
-        used.masking, out, found.path if found else None, loader.data, tokenizer, processes.is_first
-    )
+    noise = open_noise(used.masking, out, found.path if found else None, loader.data, tokenizer, processes.is_first)
     meters = Meters(("loss", *used.losses.weights(), "mask_rate", *(("noise",) if scorer else ())), compute.device)
     if found and found.scaler:
         network.scaler.load_state_dict(found.scaler)

@@ -130,7 +130,7 @@ def training_steps(
             rate = learning_rate(step, run.steps, run.loader.sampler.steps_per_epoch, config.optimizer)
             optimizer_step(run.network, run.optimizer, rate, config.optimizer.clip_norm)
             p = masking_probabilities(word_noise, batch.is_word, masking.probability, masking.exact_mean)
-            noise.update(batch, p)  # Eq. 3-4, for the next epoch
+            noise.update(batch, p.lerp(probabilities, masking.memory))  # Eq. 3-4, for the next epoch
 
             words = batch.is_word.sum()
             shares = {"mask_rate": masked.is_masked.sum() / words, "noise": word_noise.sum() / words}
