@@ -98,7 +98,7 @@ def test_what_is_no_table_is_refused(values: Any) -> None:
 
 
 def test_a_far_name_gets_the_list_of_names() -> None:
-    assert refusal({"masking": {"qqqq": 1}}).endswith("known: method, probability, layer, exact_mean")
+    assert refusal({"masking": {"qqqq": 1}}).endswith("known: method, probability, layer, exact_mean, scorer")
 
 
 @pytest.mark.parametrize(
