@@ -28,6 +28,7 @@ STORY = [
     "evaluate",
     "convert",
     "search",
+    "serve",
     "models",
     "demo",
     "reproduce",

@@ -30,6 +30,7 @@ ROOMS = {
     "inspection": {"ground", "reporting", "captions", "models", "training", "inspection"},
     "people": {"ground", "people"},
     "gallery": {"ground", "reporting", "captions", "models", "people", "gallery"},
+    "service": {"ground", "reporting", "models", "gallery", "service"},
     "reproduction": {"ground", "reporting", "datasets", "evaluation", "reproduction"},
     "demo": {
         *("ground", "reporting", "synthetic", "captions", "datasets", "captioning", "models", "training"),
@@ -37,7 +38,7 @@ ROOMS = {
     },
     "cli": {
         *("ground", "reporting", "synthetic", "captions", "datasets", "captioning", "models", "training"),
-        *("evaluation", "inspection", "people", "gallery", "reproduction", "demo", "cli"),
+        *("evaluation", "inspection", "people", "gallery", "service", "reproduction", "demo", "cli"),
     },
     "__main__": {"cli"},
 }

@@ -98,7 +98,7 @@ def proxy() -> Iterator[RecordingProxy]:
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2", "127.1", "[::ffff:127.0.0.1]", "0.0.0.0"])  # noqa: S104
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2", "127.1", "[::ffff:127.0.0.1]", "0.0.0.0"])
 def test_pictures_for_this_machine_meet_no_proxy(
     variable: str, host: str, proxy: RecordingProxy, crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

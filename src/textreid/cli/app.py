@@ -22,6 +22,7 @@ from textreid.cli.pretrain import pretrain
 from textreid.cli.reproduce import reproduce
 from textreid.cli.runs import runs
 from textreid.cli.search import search
+from textreid.cli.serve import serve
 from textreid.cli.synthesize import synthesize
 from textreid.cli.templates import templates
 from textreid.cli.unpack import unpack
@@ -70,8 +71,8 @@ def _global_options(
 
 # The story, in its order; then all of it at once, and what it left behind.
 for command in (
-    *(synthesize, unpack, doctor, caption, pretrain, finetune, runs, inspect, evaluate, convert, search, models),
-    *(demo, reproduce),
+    *(synthesize, unpack, doctor, caption, pretrain, finetune, runs, inspect, evaluate, convert, search, serve),
+    *(models, demo, reproduce),
 ):
     app.command(epilog=f"Example: {EXAMPLES[f'textreid {command.__name__}']}")(command)
 for name, group in (("captions", captions), ("templates", templates), ("cache", cache)):

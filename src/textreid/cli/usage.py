@@ -20,6 +20,7 @@ EXAMPLES = {
     "textreid evaluate": "textreid evaluate runs/mine/model --benchmark cuhk-pedes=CUHK-PEDES --report report",
     "textreid convert": "textreid convert best.pth mine --to model",
     "textreid search": "textreid search 'a woman in a red jacket' --images crops --sheet found.png",
+    "textreid serve": "textreid serve --gallery demo --port 8000",
     "textreid models": "textreid models --json",
     "textreid demo": "textreid demo --out demo",
     "textreid reproduce": "textreid reproduce table3 --scale mini",

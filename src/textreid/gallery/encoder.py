@@ -1,5 +1,6 @@
 """A model as a search needs it: its text side at once, its image side only when a new picture must be embedded."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,12 +67,28 @@ class GalleryEncoder:
         Raises:
             CaptionError: the query has no letter and no digit.
         """
+        self.check_query(query)
+        return self.encode_queries([query])[0]
+
+    @staticmethod
+    def check_query(query: str) -> None:
+        """Refuse a query without words.
+
+        Raises:
+            CaptionError: it has no letter and no digit.
+        """
         if not any(character.isalnum() for character in query):
             raise CaptionError("the query has no words: describe a person, as in 'a woman in a red jacket'")
+
+    def encode_queries(self, queries: Sequence[str]) -> list[tuple[npt.NDArray[np.float32], str]]:
+        """Encode queries in one batch, as `encode_query` does each, whatever is in them."""
+        return list(zip(self._queries.encode_texts(queries), map(self._unread, queries), strict=True))
+
+    def _unread(self, query: str) -> str:
         tokenizer = self._queries.tokenizer
         pieces = tokenizer.pieces(query)
         cut = query[pieces[-1][2] :] if tokenizer.encode([query]).truncated and pieces else ""
-        return self._queries.encode_texts([query])[0], cut.strip()
+        return cut.strip()
 
     def decode(self, path: Path) -> tuple[npt.NDArray[np.uint8], Image.Image]:
         """Read an image file as the model wants it, (3, H, W) uint8, and as it is; loads nothing.

@@ -131,12 +131,15 @@ def best_of_tracks(
     return [hit for hit in hits if hit.crop.track is None or hit.crop.id in best]
 
 
-def crops(connection: "psycopg.Connection", gallery: int, numbers: Sequence[int]) -> list[Crop]:
-    """Read crops by number, in that order; those that are gone are left out."""
-    statement = sql.SQL("SELECT {} FROM {} c {} WHERE c.id = ANY(%s)").format(
-        sql.SQL(_COLUMNS), table(gallery), sql.SQL(_JOINED)
+def crops(
+    connection: "psycopg.Connection", gallery: int, numbers: Sequence[int], filters: Filters | None = None
+) -> list[Crop]:
+    """Read crops by number, in that order; those that are gone or do not pass are left out."""
+    parameters: dict[str, Any] = {"gallery": gallery, "numbers": list(numbers)}
+    statement = sql.SQL("SELECT {} FROM {} c {} WHERE c.id = ANY(%(numbers)s) AND {}").format(
+        sql.SQL(_COLUMNS), table(gallery), sql.SQL(_JOINED), where(filters or Filters(), parameters)
     )
-    found = {row[0]: to_crop(row) for row in connection.execute(statement, (list(numbers),), binary=True)}
+    found = {row[0]: to_crop(row) for row in connection.execute(statement, parameters, binary=True)}
     return [found[number] for number in numbers if number in found]
 
 

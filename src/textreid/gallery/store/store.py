@@ -197,9 +197,9 @@ class Store:
             raise self._gone(number)
         return found[0]
 
-    def crops(self, ids: Sequence[int]) -> list[Crop]:
-        """Read crops in that order; those that are gone are left out."""
-        return self.database.run(lambda c: searching.crops(c, self.id, ids))
+    def crops(self, ids: Sequence[int], filters: Filters | None = None) -> list[Crop]:
+        """Read crops in that order; those that are gone, or do not pass, are left out."""
+        return self.database.run(lambda c: searching.crops(c, self.id, ids, filters))
 
     def jpeg(self, number: int) -> bytes:
         """Read the picture of a crop as it is stored: its JPEG, or the bytes of the file that it is.
@@ -294,6 +294,15 @@ class Store:
     def as_of(self) -> int:
         """Return the number of the newest crop: all up to it have arrived; 0 of an empty gallery."""
         return self.database.run(self._last)
+
+    def newest(self, filters: Filters, as_of: int) -> int:
+        """Return the number of the newest crop that passes, up to number ``as_of``; 0 where there is none."""
+        parameters: dict[str, Any] = {"gallery": self.id, "as_of": as_of}
+        statement = sql.SQL("SELECT coalesce(max(c.id), 0) FROM {} c WHERE c.id <= %(as_of)s AND {}").format(
+            self._table, searching.where(filters, parameters)
+        )
+        row = self.database.run(lambda c: c.execute(statement, parameters).fetchone())
+        return int(row[0]) if row else 0
 
     def fact(self, name: str) -> Any:
         """Read what `set_fact` wrote; None where nobody did."""

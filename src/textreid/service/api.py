@@ -1,0 +1,104 @@
+"""The API for programs: each route reads what is asked, calls the engine once, and describes the answer."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+
+from textreid.gallery.store import Crop
+from textreid.service.access import LOCAL, Access
+from textreid.service.engine import Engine
+from textreid.service.problems import MEDIA_TYPE, Problem
+from textreid.service.schemas import (
+    LARGEST_ID,
+    CameraOut,
+    CamerasOut,
+    CropOut,
+    PageOut,
+    SearchIn,
+    SimilarIn,
+)
+
+_PROBLEM: dict[str, Any] = {"model": Problem, "content": {MEDIA_TYPE: {}}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    404: {**_PROBLEM, "description": "There is no such crop, or it is not yours to see."},
+    422: {**_PROBLEM, "description": "The request contradicts itself, or a field is wrong."},
+    503: {**_PROBLEM, "description": "Too much is asked at once, or the database is gone; try again."},
+}
+_JPEG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/jpeg": {}}, "description": "A JPEG."},
+    304: {"description": "It is what `If-None-Match` names."},
+}
+router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
+
+
+def the_engine(request: Request) -> Engine:
+    """Return the engine of the application that answers a request."""
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+def the_access() -> Access:
+    """Return what whoever asks may see."""
+    return LOCAL
+
+
+TheEngine = Annotated[Engine, Depends(the_engine)]
+TheAccess = Annotated[Access, Depends(the_access)]
+Number = Annotated[int, Path(ge=1, le=LARGEST_ID, description="Number of a crop.", examples=[1])]
+
+
+@router.post("/search", summary="Find people by a sentence")
+def search(asked: SearchIn, engine: TheEngine, access: TheAccess) -> PageOut:
+    """Rank the crops of the gallery by how well they fit a description. A body, so that no log keeps the sentence."""
+    return PageOut.of(engine.search(access, asked.query, asked.wanted()))
+
+
+@router.post("/crops/{number}/similar", summary="Find people who look like one")
+def similar(number: Number, asked: SimilarIn, engine: TheEngine, access: TheAccess) -> PageOut:
+    """Rank the other crops by their likeness to this one: by the looks of the whole person, not the face."""
+    return PageOut.of(engine.similar(access, number, asked.wanted()))
+
+
+@router.get("/crops/{number}", summary="Look at a crop")
+def crop(number: Number, engine: TheEngine, access: TheAccess) -> CropOut:
+    """Tell where and when a person was seen."""
+    return CropOut.of(engine.crop(access, number))
+
+
+@router.get("/crops/{number}/picture", summary="The picture of a crop", responses=_JPEG, response_class=Response)
+def picture(number: Number, request: Request, engine: TheEngine, access: TheAccess) -> Response:
+    """Return the picture of a crop as JPEG, as large as it is."""
+    found = engine.crop(access, number)
+    return _unchanged(request, found, "p") or _jpeg(engine.picture(access, number), found, "p")
+
+
+@router.get("/crops/{number}/thumbnail", summary="A small picture of a crop", responses=_JPEG, response_class=Response)
+def thumbnail(number: Number, request: Request, engine: TheEngine, access: TheAccess) -> Response:
+    """Return the picture of a crop as JPEG, at most 192 by 384 pixels."""
+    found = engine.crop(access, number)
+    return _unchanged(request, found, "t") or _jpeg(engine.thumbnail(access, number), found, "t")
+
+
+@router.get("/cameras", summary="The cameras")
+def cameras(engine: TheEngine, access: TheAccess) -> CamerasOut:
+    """List the cameras whose crops you may see, and how many there are."""
+    return CamerasOut(cameras=[CameraOut(name=name, crops=n) for name, n in engine.cameras(access).items()])
+
+
+def _tag(found: Crop, kind: str) -> str:
+    return f'"{kind}-{found.digest[:32]}"'
+
+
+def _unchanged(request: Request, found: Crop, kind: str) -> Response | None:
+    """Answer 304 if the browser has the picture: only now, when it is known that the crop still is and may be seen."""
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    return Response(status_code=304, headers=_caching(found, kind)) if _tag(found, kind) in known else None
+
+
+def _jpeg(data: bytes, found: Crop, kind: str) -> Response:
+    return Response(data, media_type="image/jpeg", headers=_caching(found, kind))
+
+
+def _caching(found: Crop, kind: str) -> dict[str, str]:
+    # A browser may keep it, and has to ask each time: a picture that was erased must not be shown again.
+    return {"ETag": _tag(found, kind), "Cache-Control": "private, no-cache"}

@@ -1,0 +1,195 @@
+"""The one object behind API and page: it searches a gallery for somebody who may see some of it."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from PIL import Image
+
+from textreid.errors import TextReidError, nearest_name
+from textreid.gallery.encoder import GalleryEncoder
+from textreid.gallery.store import Crop, Cursor, Filters, Page, Store, StoreError
+from textreid.service.access import Access
+from textreid.service.model_worker import ModelWorker
+from textreid.service.settings import Settings
+from textreid.service.stores import Stores
+
+_THUMBNAIL = (192, 384)  # width, height; what a page of results draws at twice the density of pixels
+_NOTHING = Page((), None, exact=True)
+
+
+class UnknownCropError(TextReidError):
+    """There is no such crop, or whoever asks may not see it: nobody can tell which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"no crop {number}: it was deleted, never was, or is not yours to see")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which part of a ranking is asked for; the attributes are those of `Store.search`."""
+
+    filters: Filters = field(default_factory=Filters)
+    top: int = 20
+    after: Cursor | None = None
+    one_per_track: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """A page of a ranking, and the end of the sentence that the model did not read."""
+
+    page: Page
+    unread: str = ""
+
+
+class Engine:
+    """A gallery that is searched by many at once; a context manager that closes its connections.
+
+    Every method raises `StoreError` when the database refuses or is gone, and `BusyError` under too much load.
+
+    Attributes:
+        settings: of the service.
+        stores: connections to the gallery.
+        worker: the model.
+    """
+
+    def __init__(self, settings: Settings, on_batch: Callable[[int], None] = lambda size: None) -> None:
+        """Open the gallery and the text side of its model.
+
+        Raises:
+            StoreError: there is no such gallery, or its model is another by now.
+        """
+        self.settings = settings
+        self.stores = Stores(settings.gallery, settings.database, settings.connections)
+        try:
+            with self.stores.borrow() as store:
+                encoder = GalleryEncoder(store.model)
+                _check_model(store, encoder)
+            self.worker = ModelWorker(encoder, on_batch)
+        except BaseException:
+            self.stores.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish what waits for the model, and close the connections."""
+        self.worker.close()
+        self.stores.close()
+
+    def search(self, access: Access, sentence: str, wanted: Wanted) -> Found:
+        """Rank crops by their likeness to a sentence.
+
+        Raises:
+            CaptionError: the sentence has no letter and no digit.
+        """
+        vector, unread = self.worker.encode(sentence)
+        filters = access.narrow(wanted.filters)
+        if filters is None:
+            return Found(_NOTHING, unread)
+        with self.stores.borrow() as store:
+            _check_model(store, self.worker.encoder)
+            page = store.search(
+                vector, filters, wanted.top, after=wanted.after, one_per_track=wanted.one_per_track
+            )  # fmt: skip
+            return Found(_without_others(store, access, page), unread)
+
+    def similar(self, access: Access, number: int, wanted: Wanted) -> Found:
+        """Rank the other crops by their likeness to one.
+
+        Raises:
+            UnknownCropError: there is no such crop that they may see.
+        """
+        with self.stores.borrow() as store:
+            _visible(store, access, number)
+            filters = access.narrow(replace(wanted.filters, exclude=(*wanted.filters.exclude, number)))
+            if filters is None:
+                return Found(_NOTHING)
+            vector = store.vectors([number])[0]
+            page = store.search(
+                vector, filters, wanted.top, after=wanted.after, one_per_track=wanted.one_per_track
+            )  # fmt: skip
+            return Found(_without_others(store, access, page))
+
+    def crop(self, access: Access, number: int) -> Crop:
+        """Read a crop.
+
+        Raises:
+            UnknownCropError: there is no such crop that they may see.
+        """
+        with self.stores.borrow() as store:
+            return _visible(store, access, number)
+
+    def picture(self, access: Access, number: int) -> bytes:
+        """Return the JPEG of a crop, as large as it is.
+
+        Raises:
+            UnknownCropError: there is no such crop that they may see.
+            StoreError, ImageError: its file is gone or damaged.
+        """
+        with self.stores.borrow() as store:
+            # A file of somebody's folder may hold anything beside its pixels, as where it was taken.
+            return _encoded(store.picture(number)) if _visible(store, access, number).is_file else store.jpeg(number)
+
+    def thumbnail(self, access: Access, number: int) -> bytes:
+        """Return a small JPEG of a crop; see `picture`."""
+        # Not kept: a picture that is erased must be nowhere, and making one takes two milliseconds.
+        with self.stores.borrow() as store:
+            _visible(store, access, number)
+            picture = store.picture(number)
+        picture.thumbnail(_THUMBNAIL, Image.Resampling.BICUBIC, reducing_gap=2.0)
+        return _encoded(picture)
+
+    def cameras(self, access: Access) -> dict[str, int]:
+        """Count the crops of each camera that they may see."""
+        with self.stores.borrow() as store:
+            counts = store.cameras()
+        return {name: count for name, count in counts.items() if access.cameras is None or name in access.cameras}
+
+    def check_ready(self) -> None:
+        """Ask the database and the model for something small.
+
+        Raises:
+            TextReidError: one of them does not answer.
+        """
+        with self.stores.borrow() as store:
+            _check_model(store, self.worker.encoder)
+            store.as_of()
+        self.worker.encode("a person")
+
+
+def _check_model(store: Store, encoder: GalleryEncoder) -> None:
+    if store.fingerprint not in encoder.spaces:
+        raise StoreError(
+            f"gallery {store.name!r} was embedded by {store.fingerprint[:12]}, and its model {store.model} is "
+            f"{encoder.spaces[-1][:12]} here; {nearest_name(store.model, [encoder.name])} Start the service again, or "
+            f"index the gallery anew"
+        )
+
+
+def _visible(store: Store, access: Access, number: int) -> Crop:
+    filters = access.narrow(Filters())
+    found = store.crops([number], filters) if filters is not None else []
+    if not found:
+        raise UnknownCropError(number)
+    return found[0]
+
+
+def _without_others(store: Store, access: Access, page: Page) -> Page:
+    """Take out of a cursor how many crops of other cameras there are."""
+    if page.next is None or access.cameras is None:
+        return page
+    newest = store.newest(Filters(cameras=tuple(sorted(access.cameras))), page.next.as_of)
+    return replace(page, next=replace(page.next, as_of=newest))
+
+
+def _encoded(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=85)
+    return stream.getvalue()

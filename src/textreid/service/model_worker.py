@@ -1,0 +1,85 @@
+"""The one thread that computes with the model: sentences that are asked at the same time are encoded together."""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import numpy as np
+import numpy.typing as npt
+
+from textreid.gallery.encoder import GalleryEncoder
+from textreid.service.stores import BusyError
+
+_LARGEST_BATCH = 32
+_LONGEST_QUEUE = 1024
+_PATIENCE_S = 30.0
+Encoded = tuple[npt.NDArray[np.float32], str]
+
+
+class ModelWorker:
+    """Encodes sentences for many threads, in batches as large as what waits.
+
+    One thread, because the libraries below use all cores for one batch already: two would only disturb each other.
+
+    Attributes:
+        encoder: the model's text side.
+    """
+
+    def __init__(self, encoder: GalleryEncoder, on_batch: Callable[[int], None] = lambda size: None) -> None:
+        """Start the thread; ``on_batch`` is told the size of each batch."""
+        self.encoder = encoder
+        self._on_batch = on_batch
+        self._waiting: queue.Queue[tuple[str, Future[Encoded]] | None] = queue.Queue(_LONGEST_QUEUE)
+        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self._thread.start()
+
+    def encode(self, sentence: str) -> Encoded:
+        """Return the vector (D,) of a sentence, of length 1, and the end of it that the model did not read.
+
+        Raises:
+            CaptionError: the sentence has no letter and no digit.
+            BusyError: too many wait.
+        """
+        # Before it joins others: one that is refused must not fail theirs.
+        self.encoder.check_query(sentence)
+        future: Future[Encoded] = Future()
+        try:
+            self._waiting.put_nowait((sentence, future))
+            return future.result(_PATIENCE_S)
+        except (queue.Full, TimeoutError):
+            raise BusyError("too many searches at once; try again in a few seconds") from None
+
+    def close(self) -> None:
+        """Encode what waits, and end the thread."""
+        self._waiting.put(None)
+        self._thread.join(_PATIENCE_S)
+
+    def _work(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            batch, last = [first], False
+            while len(batch) < _LARGEST_BATCH:
+                try:
+                    item = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if item is None:
+                    last = True
+                    break
+                batch.append(item)
+            self._encode([sentence for sentence, _ in batch], [future for _, future in batch])
+            if last:
+                return
+
+    def _encode(self, sentences: list[str], futures: list[Future[Encoded]]) -> None:
+        self._on_batch(len(sentences))
+        try:
+            # A sentence that several people ask at once is encoded once.
+            unique = list(dict.fromkeys(sentences))
+            encoded = dict(zip(unique, self.encoder.encode_queries(unique), strict=True))
+            for sentence, future in zip(sentences, futures, strict=True):
+                future.set_result(encoded[sentence])
+        except BaseException as error:
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)

@@ -1,0 +1,165 @@
+"""What the API takes and gives, as OpenAPI describes it."""
+
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from textreid.errors import ConfigError
+from textreid.gallery.store import Crop, Cursor, Filters
+from textreid.service.engine import Found, Wanted
+
+MOST_HITS = 200
+LARGEST_ID = 2**63 - 1  # of PostgreSQL's bigint
+EXAMPLE: Any = {
+    "query": "a woman in a red jacket",
+    "filters": {"cameras": ["gate"], "since": "2026-05-01T08:00:00", "hours": [13, 18]},
+    "top": 20,
+}
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a text cannot contain the character NUL")
+    return text
+
+
+def _zoneless(time: datetime) -> datetime:
+    if time.tzinfo is not None:
+        raise ValueError("expected a time without a zone: the wall clock of the camera")
+    return time
+
+
+Sentence = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_storable)]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(_storable)]
+Words = Annotated[list[Word], Field(max_length=100)]
+WallClock = Annotated[datetime, AfterValidator(_zoneless)]
+CropNumber = Annotated[int, Field(ge=1, le=LARGEST_ID)]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class FiltersIn(_Asked):
+    """Which crops are ranked: those for which everything that is given holds."""
+
+    cameras: Words = Field(default=[], description="Any of these.")
+    since: WallClock | None = Field(default=None, description="Wall clock of the camera, without a zone; inclusive.")
+    until: WallClock | None = Field(default=None, description="Exclusive.")
+    hours: tuple[int, int] | None = Field(
+        default=None, description="Hour of the day, from the first up to but without the second; [22, 5] is a night."
+    )
+    tags: Words = Field(default=[], description="All of these.")
+    sources: Words = Field(default=[], description="Any of these: what was indexed, or a file or folder below it.")
+    exclude: Annotated[list[CropNumber], Field(max_length=1000)] = Field(
+        default=[], description="Crops that are not wanted."
+    )
+
+    def filters(self) -> Filters:
+        """Make the store's.
+
+        Raises:
+            ConfigError: they contradict each other.
+        """
+        values: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return Filters(**values)
+
+
+class WantedIn(_Asked):
+    """Which part of a ranking is asked for."""
+
+    filters: FiltersIn = FiltersIn()
+    top: int = Field(default=20, ge=1, le=MOST_HITS, description="So many hits at most.")
+    after: str | None = Field(
+        default=None, max_length=120, description="`next` of the page before. Crops that arrived since then stay out."
+    )
+    one_per_track: bool = Field(default=False, description="Only the best crop of each walk past a camera.")
+
+    def wanted(self) -> Wanted:
+        """Make the engine's.
+
+        Raises:
+            ConfigError: the filters contradict each other, or the cursor is none.
+        """
+        after = None if self.after is None else Cursor.parse(self.after)
+        if after and max(after.id, after.as_of) > LARGEST_ID:
+            raise ConfigError(f"after: {self.after!r} is not what a page gave")
+        return Wanted(self.filters.filters(), self.top, after, self.one_per_track)
+
+
+class SearchIn(WantedIn):
+    """A search by a sentence."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
+    query: Sentence = Field(description="The person in words.")
+
+
+class SimilarIn(WantedIn):
+    """A search by a crop."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"top": 20}]})
+
+
+class CropOut(BaseModel):
+    """A person as the gallery knows it."""
+
+    id: int
+    camera: str | None
+    time: datetime | None = Field(description="Wall clock of the camera, without a zone.")
+    source: str = Field(description="What was indexed.")
+    path: str = Field(description="The file that it is, or that it was cut from.")
+    frame: int | None = Field(description="Of the video, from 0.")
+    seconds: float | None = Field(description="Since the beginning of the video.")
+    box: tuple[float, float, float, float] | None = Field(
+        description="x, y, width, height in pixels of the upright frame; none of a file that is the crop itself."
+    )
+    track: int | None = Field(description="Number of the walk within the file.")
+    tags: list[str]
+    picture: str = Field(description="Where its picture is.")
+    thumbnail: str
+
+    @classmethod
+    def of(cls, crop: Crop) -> Self:
+        """Describe a crop."""
+        shown = {name: getattr(crop, name) for name in cls.model_fields if name not in ("picture", "thumbnail")}
+        shown |= {"path": str(crop.path), "tags": list(crop.tags)}
+        place = f"/api/v1/crops/{crop.id}"
+        return cls(**shown, picture=f"{place}/picture", thumbnail=f"{place}/thumbnail")
+
+
+class HitOut(BaseModel):
+    """A crop that was found."""
+
+    score: float = Field(description="A cosine: it orders the hits of one search, and is no probability.")
+    crop: CropOut
+
+
+class PageOut(BaseModel):
+    """A page of a ranking, best first."""
+
+    hits: list[HitOut]
+    next: str | None = Field(description="Give it as `after` for the next page; null after the last.")
+    exact: bool = Field(description="Whether every crop was compared; else an index answered.")
+    unread: str = Field(description="The end of the query that the model did not read because it is too long.")
+
+    @classmethod
+    def of(cls, found: Found) -> Self:
+        """Describe what the engine found."""
+        hits = [HitOut(score=round(hit.score, 6), crop=CropOut.of(hit.crop)) for hit in found.page.hits]
+        after = str(found.page.next) if found.page.next else None
+        return cls(hits=hits, next=after, exact=found.page.exact, unread=found.unread)
+
+
+class CameraOut(BaseModel):
+    """A camera, and how many crops there are of it."""
+
+    name: str
+    crops: int
+
+
+class CamerasOut(BaseModel):
+    """The cameras of a gallery."""
+
+    cameras: list[CameraOut]

@@ -1,0 +1,47 @@
+"""What an administrator decides when the service is started."""
+
+import ipaddress
+from dataclasses import dataclass
+
+from textreid.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a gallery is served.
+
+    Attributes:
+        gallery: its name.
+        database: address of a PostgreSQL server; None takes ``$TEXTREID_DATABASE``, or the embedded one.
+        host: name or address to listen at; only this machine by default.
+        port: 0 takes any that is free.
+        connections: to the database; so many searches run at once, others queue.
+    """
+
+    gallery: str
+    database: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    connections: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if not 0 <= self.port <= 65_535:
+            raise ConfigError(f"--port: expected 0 to 65535, got {self.port}")
+        if not 1 <= self.connections <= 64:
+            raise ConfigError(f"--connections: expected 1 to 64, got {self.connections}")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nobody on another machine can reach the service."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Names by which a browser on this machine calls the service."""
+        return frozenset({"localhost", "127.0.0.1", "::1", self.host})

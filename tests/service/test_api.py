@@ -1,0 +1,206 @@
+"""The API over HTTP: a real server process, a real database."""
+
+import io
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+from PIL import Image
+from tests.service.conftest import Demo, MakeGallery, serving
+
+from textreid import Client
+from textreid.gallery.encoder import GalleryEncoder
+from textreid.service import ServiceError
+
+pytestmark = pytest.mark.slow
+QUERY = "a woman in a red jacket"
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[Client]:
+    with Client(address) as opened:
+        yield opened
+
+
+@pytest.fixture
+def http(address: str) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=address, trust_env=False) as opened:
+        yield opened
+
+
+def ranked(demo: Demo, model_folder: Path, **filters: str) -> list[int]:
+    """Numbers of the crops as numpy ranks them."""
+    vector = GalleryEncoder(model_folder).encode_query(QUERY)[0]
+    score = {n: -float(crop.embedding.astype(np.float16) @ vector) for n, crop in demo.crops.items()}
+    fits = [n for n, crop in demo.crops.items() if all(getattr(crop, k) == v for k, v in filters.items())]
+    return sorted(fits, key=score.__getitem__)
+
+
+def test_a_search_ranks_as_numpy_does(client: Client, demo: Demo, model_folder: Path) -> None:
+    page = client.search(QUERY, top=30)
+    expected = ranked(demo, model_folder)
+    assert [hit.crop.id for hit in page.hits] == expected[:30]
+    best, made = page.hits[0].crop, demo.crops[expected[0]]
+    assert (best.camera, best.time, best.frame, best.box, best.tags) == (
+        made.camera, made.time, made.frame, made.box, made.tags,
+    )  # fmt: skip
+    assert page.exact
+
+
+def test_pages_go_through_all_crops_once(client: Client, demo: Demo, model_folder: Path) -> None:
+    found = [hit.crop.id for hit in client.search_all(QUERY, top=7)]
+    assert found == ranked(demo, model_folder)
+    gate = [hit.crop.id for hit in client.search_all(QUERY, top=4, cameras=["gate"])]
+    assert gate == ranked(demo, model_folder, camera="gate")
+
+
+def test_filters_hold(client: Client, demo: Demo) -> None:
+    since = datetime(2026, 5, 1, 12)
+    found = {hit.crop.id for hit in client.search(QUERY, top=200, since=since, hours=[13, 18], tags=["bag"]).hits}
+    expected = {
+        n
+        for n, crop in demo.crops.items()
+        if crop.time and crop.time >= since and 13 <= crop.time.hour < 18 and crop.tags
+    }
+    assert found == expected
+    assert 0 < len(expected) < len(demo.crops)
+    tracks = [(hit.crop.path, hit.crop.track) for hit in client.search(QUERY, top=200, one_per_track=True).hits]
+    assert len(tracks) == len(set(tracks)) == 15
+
+
+def test_similar_crops_are_found_by_the_vector_of_one(client: Client, demo: Demo) -> None:
+    number = demo.of("hall")[3]
+    vector = demo.crops[number].embedding
+    score = {n: float(crop.embedding @ vector) for n, crop in demo.crops.items()}
+    found = [hit.crop.id for hit in client.similar(number, top=10).hits]
+    assert found == sorted(set(demo.crops) - {number}, key=lambda n: -score[n])[:10]
+
+
+def test_pictures_are_those_of_the_gallery(http: httpx2.Client, client: Client, demo: Demo) -> None:
+    number = next(iter(demo.crops))
+    assert client.picture(number) == demo.crops[number].jpeg
+    answer = http.get(f"/api/v1/crops/{number}/thumbnail")
+    assert Image.open(io.BytesIO(answer.content)).size == (192, 384)
+    again = http.get(f"/api/v1/crops/{number}/thumbnail", headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert (
+        again.headers["etag"] == answer.headers["etag"] != http.get(f"/api/v1/crops/{number}/picture").headers["etag"]
+    )
+    assert answer.headers["cache-control"] == "private, no-cache"
+
+
+def test_cameras_are_counted(client: Client) -> None:
+    assert client.cameras() == {"gate": 30, "hall": 30}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "said"),
+    [
+        ("POST", "/search", {}, 422, "query: Field required"),
+        ("POST", "/search", {"query": ""}, 422, "query: "),
+        ("POST", "/search", {"query": "?!"}, 422, "the query has no words"),
+        ("POST", "/search", {"query": "a\0b"}, 422, "NUL"),
+        ("POST", "/search", {"query": "x", "top": 201}, 422, "top: "),
+        ("POST", "/search", {"query": "x", "tpo": 2}, 422, "tpo: "),
+        ("POST", "/search", {"query": "x", "after": "nonsense"}, 422, "not what a page gave"),
+        ("POST", "/search", {"query": "x", "after": f"0x1.0p+0,{10**30},1"}, 422, "not what a page gave"),
+        ("POST", "/search", {"query": "x", "filters": {"hours": [5, 5]}}, 422, "hours: "),
+        ("POST", "/search", {"query": "x", "filters": {"since": "2026-05-01T00:00:00Z"}}, 422, "without a zone"),
+        ("POST", "/search", {"query": "x", "filters": {"exclude": [2**63]}}, 422, "exclude"),
+        ("POST", "/search", {"query": "x" * 70_000}, 413, "at most 65536 bytes"),
+        ("GET", "/search", None, 405, "Method Not Allowed"),
+        ("GET", "/crops/999999", None, 404, "no crop 999999"),
+        ("GET", "/crops/999999/picture", None, 404, "no crop 999999"),
+        ("GET", "/crops/999999/thumbnail", None, 404, "no crop 999999"),
+        ("POST", "/crops/999999/similar", {}, 404, "no crop 999999"),
+        ("GET", f"/crops/{2**63}", None, 422, "number: "),
+        ("GET", "/crops/../../etc/passwd", None, 404, "Not Found"),
+    ],
+)
+def test_what_is_wrong_is_a_problem(
+    http: httpx2.Client, method: str, path: str, body: object, status: int, said: str
+) -> None:
+    answer = (
+        http.request(method, f"/api/v1{path}", json=body)
+        if body is not None
+        else http.request(method, f"/api/v1{path}")
+    )
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert said in problem["detail"]
+
+
+def test_what_is_no_json_is_a_problem(http: httpx2.Client) -> None:
+    for body in (b"{", b"\xff\xfe", b'{"query": "\\ud800"}', b"[" * 5000):
+        answer = http.post("/api/v1/search", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code in (400, 422)
+        assert answer.json()["status"] == answer.status_code
+
+
+def test_only_a_browser_that_knows_the_address_is_answered(http: httpx2.Client) -> None:
+    assert http.get("/health", headers={"Host": "evil.example"}).status_code == 421
+    assert http.get("/health", headers={"Host": "localhost:80"}).status_code == 200
+    assert http.get("/health", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}).status_code == 403
+
+
+def test_operations(http: httpx2.Client, client: Client) -> None:
+    client.search(QUERY)
+    assert http.get("/health").json() == {"status": "alive"}
+    assert http.get("/ready").json() == {"status": "ready"}
+    text = http.get("/metrics").text
+    assert 'textreid_requests_total{method="POST",route="/api/v1/search",status="200"}' in text
+    assert "textreid_model_batch_size_count" in text
+    assert QUERY not in text
+    description = http.get("/api/v1/openapi.json").json()
+    assert description["components"]["schemas"]["SearchIn"]["examples"][0]["query"] == QUERY
+    headers = http.get("/health").headers
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert headers["cache-control"] == "no-store"
+
+
+def test_many_at_once_get_the_answers_of_one(address: str, demo: Demo) -> None:
+    sentences = [f"a man with {n} bags" for n in range(8)]
+    with Client(address) as one:
+        expected = [one.search(sentence).hits for sentence in sentences]
+    found: dict[int, object] = {}
+
+    def ask(n: int) -> None:
+        with Client(address) as own:
+            found[n] = own.search(sentences[n % 8]).hits
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[n] for n in range(24)] == expected * 3
+
+
+def test_a_stop_answers_what_was_asked_and_an_unreachable_service_is_one_line(make_gallery: MakeGallery) -> None:
+    small = make_gallery("small", 6, seed=3)
+    answers: list[int] = []
+    with serving(small) as (url, process):
+
+        def ask() -> None:
+            with Client(url) as own:
+                answers.append(len(own.search(QUERY).hits))
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        while not answers:
+            pass
+        process.terminate()
+        for thread in threads:
+            thread.join()
+        assert process.wait(20) == 0
+        assert answers == [6] * 8
+    with Client(url) as client, pytest.raises(ServiceError, match="no answer") as caught:
+        client.crop(1)
+    assert caught.value.status is None
