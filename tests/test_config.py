@@ -219,6 +219,8 @@ def values_of(hint: Any, limits: Any) -> st.SearchStrategy[Any]:
         return st.integers(int(low), int(min(high, 10**9)))
     if hint is float:
         return st.floats(low, min(high, 1e12))
+    if hint is str:
+        return st.sampled_from(("patches", "words+votes", "centred", ""))
     if hint == str | None:
         return st.none() | st.text()
     if hint == int | None:
