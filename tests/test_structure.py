@@ -29,7 +29,7 @@ ROOMS = {
     "evaluation": {"ground", "reporting", "synthetic", "datasets", "models", "evaluation"},
     "inspection": {"ground", "reporting", "captions", "models", "training", "inspection"},
     "people": {"ground", "people"},
-    "gallery": {"ground", "reporting", "captions", "models", "people", "gallery"},
+    "gallery": {"ground", "reporting", "synthetic", "captions", "models", "people", "gallery"},
     "service": {"ground", "reporting", "models", "gallery", "service"},
     "reproduction": {"ground", "reporting", "datasets", "evaluation", "reproduction"},
     "demo": {

@@ -14,7 +14,8 @@ from PIL import Image
 
 from textreid.errors import ArgumentError, ArtifactError, CaptionError, ConfigError, DataError, ImageError, ModelError
 from textreid.gallery import EmbeddingCache, SearchResult, cache_folder
-from textreid.gallery.search import NOT_ENGLISH, search as search_folder
+from textreid.gallery.query.question import NOT_ENGLISH
+from textreid.gallery.search import search as search_folder
 from textreid.images import read_image
 from textreid.models import load_model
 

@@ -86,11 +86,11 @@ def _is_foreign(word: str) -> bool:
     if word[0] >= _ONE_LETTER_WORDS or (len(word) > 1 and any(letter > _LATIN for letter in word)):
         return True
     words, stems = _foreign_words()
-    return word not in _english_words() and (word in words or word.startswith(stems))
+    return word not in english_words() and (word in words or word.startswith(stems))
 
 
 def _is_known(word: str, misspelt: bool) -> bool:
-    english = _english_words()
+    english = english_words()
     if word in english or word.removesuffix("'s") in english or english.issuperset(word.split("-")):
         return True
     known_end = len(word) >= _LEAST_OF_ENDED and word.endswith(("ing", "ed"))
@@ -98,7 +98,7 @@ def _is_known(word: str, misspelt: bool) -> bool:
 
 
 @cache
-def _english_words() -> frozenset[str]:
+def english_words() -> frozenset[str]:
     """Return every English word that the vocabulary has: those that describers write, and those for readers."""
     read = [reading(section) for section in ("colours", "same_colour", "things", "same_thing", "looks", "gender")]
     lists = [*all_texts(), *(text for section in read for entry in section.items() for text in entry)]
@@ -117,7 +117,7 @@ def _foreign_words() -> tuple[frozenset[str], tuple[str, ...]]:
 @cache
 def _one_less() -> frozenset[str]:
     """Return the longer English words, and what is left of them without one letter."""
-    return frozenset().union(*(_shortened(word) for word in _english_words() if len(word) >= _LEAST_MISSPELT))
+    return frozenset().union(*(_shortened(word) for word in english_words() if len(word) >= _LEAST_MISSPELT))
 
 
 def _shortened(word: str) -> frozenset[str]:

@@ -16,6 +16,7 @@ from textreid.models.query_encoder import QueryEncoder
 if TYPE_CHECKING:
     from textreid.models.device import Precision
     from textreid.models.model import Model
+    from textreid.models.tokenizer import Tokenizer
 
 
 class GalleryEncoder:
@@ -23,6 +24,7 @@ class GalleryEncoder:
 
     Attributes:
         name: of the model, as it was asked for.
+        fingerprint: the model's; sentences encoded by models with equal ones are equal.
         spaces: names of the vectors that may answer, the preferred first: of a model in one precision. Those of images
             are comparable within one space; a query is near enough to both precisions of its model.
         presence: tells of vectors of images which seem to show nobody; None where the model has no such file.
@@ -56,7 +58,8 @@ class GalleryEncoder:
         else:
             raise ArgumentError(f"model: expected a name, a folder or a model, not {model!r}")
         # The fingerprint is of the weights, whatever precision computes with them: the space has to say which.
-        exact, rounded = self._queries.fingerprint, f"{self._queries.fingerprint} bf16"
+        self.fingerprint = exact = self._queries.fingerprint
+        rounded = f"{exact} bf16"
         presence = self._queries.presence  # of another model, if this one was changed since it was loaded
         self.presence = presence if presence and presence.fingerprint == exact else None
         self.spaces = {"fp32": (exact,), "bf16": (rounded,), "auto": (rounded, exact)}[self._precision]
@@ -89,6 +92,15 @@ class GalleryEncoder:
         pieces = tokenizer.pieces(query)
         cut = query[pieces[-1][2] :] if tokenizer.encode([query]).truncated and pieces else ""
         return cut.strip()
+
+    @property
+    def tokenizer(self) -> "Tokenizer":
+        """The model's."""
+        return self._queries.tokenizer
+
+    def encode_sentences(self, sentences: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return the vectors (N, D) of sentences, each of length 1, whatever is in them."""
+        return self._queries.encode_texts(sentences)
 
     def decode(self, path: Path) -> tuple[npt.NDArray[np.uint8], Image.Image]:
         """Read an image file as the model wants it, (3, H, W) uint8, and as it is; loads nothing.

@@ -1,23 +1,29 @@
-"""One sentence against a folder of pictures."""
+"""A question about a person against a folder of pictures."""
 
+import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from textreid.captions.language import reads_as_english
-from textreid.errors import ConfigError, check_type
+from textreid.errors import ConfigError, DataError, check_list, check_type
 from textreid.gallery.embedding_cache import EmbeddingCache, open_cache
 from textreid.gallery.encoder import GalleryEncoder
-from textreid.gallery.indexing import Rejected, Report, index_folder
+from textreid.gallery.indexing import FolderIndex, Rejected, Report, index_folder
+from textreid.gallery.query.fusion import refine
+from textreid.gallery.query.grouping import group_results
+from textreid.gallery.query.nobody import Verdict, calibrate
+from textreid.gallery.query.question import Question, encode_question, question_of
 
 if TYPE_CHECKING:
     from textreid.models.device import Precision
     from textreid.models.model import Model
 
-NOT_ENGLISH = "the query does not read as English, and the model reads English: scores may mean nothing"
+Array = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,14 @@ class Hit:
             the images of one search; it is not a probability.
         path: of the image file.
         seems_empty: whether it seems to show nobody, if the model can tell (docs/checkpoints.md).
+        alike: images that hardly differ from this one, best first, where a search groups them.
     """
 
     rank: int
     score: float
     path: Path
     seems_empty: bool = False
+    alike: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class SearchResult:
     """The answer to a query.
 
     Attributes:
-        query: as it was asked.
+        query: the question in one line; of one sentence, as it was asked.
         unread: the end of the query that the model did not read because it was too long, or nothing.
         model: name or path.
         images: how many were ranked.
@@ -51,6 +59,7 @@ class SearchResult:
         hits: best first; images with equal scores are ordered by path.
         notes: lines for the user: on the query, the cache, what was left out when the folder was listed, and how many
             images seem to show nobody.
+        verdict: how likely it is that anybody in the folder fits; None where that was not asked.
     """
 
     query: str
@@ -60,14 +69,19 @@ class SearchResult:
     rejected: tuple[Rejected, ...]
     hits: tuple[Hit, ...]
     notes: tuple[str, ...] = ()
+    verdict: Verdict | None = None
 
 
 def search(
-    query: str,
+    query: str | Sequence[str] | Question,
     folder: Path | str,
     *,
     model: "str | Path | Model | None" = None,
     top: int = 10,
+    right: Sequence[Path | str] = (),
+    wrong: Sequence[Path | str] = (),
+    group: bool = False,
+    prior: float | None = None,
     precision: "Precision" = "auto",
     cache: EmbeddingCache | bool = True,
     report: Report | None = None,
@@ -83,10 +97,16 @@ def search(
     The first search of a folder embeds its images; later ones take the vectors from the cache of the user.
 
     Args:
-        query: a sentence that describes a person, in English.
+        query: a sentence that describes a person, in English; or a list of sentences of several witnesses; or a
+            `Question`, which may hold pictures and what was not seen.
         folder: searched with its subfolders; hidden files are left out.
         model: what `textreid.load_model` takes or returned; None is the bundled model.
         top: how many hits to return at most.
+        right, wrong: images of the folder that an earlier search found and somebody judged. The query moves towards the
+            right ones; the wrong ones are left out.
+        group: put images that hardly differ together as one hit.
+        prior: how likely it is that the person is in the folder, before the search, to be told how likely it is after
+            it; None for no such `Verdict`. The first one with a model takes some seconds.
         precision: of the images' vectors, as `textreid.load_model` takes it; vectors of two are never mixed. A model
             that is given keeps its own.
         cache: where vectors are kept between searches: the cache of the user, or one that is open, or False for none.
@@ -94,40 +114,86 @@ def search(
 
     Raises:
         ArgumentError: an argument has a wrong type.
-        CaptionError: the query has no words.
+        CaptionError: a sentence has no words.
         DataError: the folder is missing or has no images, or more than half of them cannot be read, or none of them
-            shows anything.
+            shows anything; or an image that was judged is not one of its.
         ModelError, DownloadError: there is no such model, or it is damaged.
         ArtifactError: the model folder is incomplete, or the cache is damaged.
     """
-    check_type("query", query, str, "a sentence")
+    question = question_of(query)
     check_type("folder", folder, (str, Path), "the path of a folder")
     check_type("top", top, int, "a number of images")
+    for name, judged in (("right", right), ("wrong", wrong)):
+        check_list(name, judged, (str, Path), "paths of images")
     if top < 1:
         raise ConfigError(f"top: expected at least 1, got {top}")
     encoder = GalleryEncoder(model, precision)
     # Before the folder: a query that is refused must not first cost the embedding of its images.
-    vector, unread = encoder.encode_query(query)
-    notes = [] if reads_as_english(query) else [NOT_ENGLISH]
+    encoded = encode_question(question, encoder)
+    vector = encoded.features.vector()
+    references = None if prior is None else encoded.references(encoder, keep=cache is not False)
     with ExitStack() as stack:
+        problems = []
         if isinstance(cache, bool):
             opened, problem = open_cache() if cache else (EmbeddingCache(), "")
-            notes += [problem] if problem else []
+            problems += [problem] if problem else []
             cache = stack.enter_context(opened)
         index = index_folder(Path(folder), encoder, cache, report)
-        notes += [cache.problem] if cache.problem else []
+        problems += [cache.problem] if cache.problem else []
+    liked, disliked = _rows_of(right, index), _rows_of(wrong, index)
+    vector = refine(vector, *(index.features[index.rows[judged]] for judged in (liked, disliked)))
+    scores, empty = _scores(index, vector, encoder)
+    verdict = None
+    if prior is not None and references is not None:
+        others = np.stack([_scores(index, reference, encoder)[0] for reference in references])
+        verdict = calibrate(others.max(axis=1), others.mean(axis=1), others.std(axis=1)).judge(scores.max(), prior)
+    # Stable, and of the negative: an ascending order, turned round, puts equal scores in the reverse order of paths.
+    order = np.argsort(-scores, kind="stable")
+    order = order[~np.isin(order, disliked)]
+    groups = _grouped(order, index, top) if group else [[int(row)] for row in order[:top]]
+    hits = tuple(
+        Hit(rank, float(scores[first]), index.path(first), bool(empty[first]), tuple(index.path(row) for row in others))
+        for rank, (first, *others) in enumerate(groups, start=1)
+    )
+    notes = (*encoded.notes, *problems, *index.notes, *_note_empty(int(empty.sum())))
+    images = len(index.paths)
+    return SearchResult(question.title, encoded.unread, encoder.name, images, index.rejected, hits, notes, verdict)
+
+
+def _scores(index: FolderIndex, vector: Array, encoder: GalleryEncoder) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Score the images (N,) of a folder, and tell which seem to show nobody (N,)."""
     # Scores are of contents, not of files: copies of one picture get exactly the same.
     scores, empty = index.features @ vector, np.zeros(len(index.features), np.bool_)
     if encoder.presence:
         log_odds = encoder.presence.log_odds(index.features)
         scores = scores - encoder.presence.losses(log_odds)
         empty = log_odds < encoder.presence.threshold
-    scores, empty = scores[index.rows], empty[index.rows]
-    # Stable, and of the negative: an ascending order, turned round, puts equal scores in the reverse order of paths.
-    order = np.argsort(-scores, kind="stable")[:top]
-    hits = tuple(Hit(rank, float(scores[i]), index.path(i), bool(empty[i])) for rank, i in enumerate(order, start=1))
-    notes += [*index.notes, *_note_empty(int(empty.sum()))]
-    return SearchResult(query, unread, encoder.name, len(index.paths), index.rejected, hits, tuple(notes))
+    return scores[index.rows], empty[index.rows]
+
+
+def _rows_of(paths: Sequence[Path | str], index: FolderIndex) -> npt.NDArray[np.int64]:
+    """Find which images of a folder these files are."""
+    number = {path: row for row, path in enumerate(index.paths)}
+    rows = []
+    for path in paths:
+        real = Path(os.path.realpath(path))
+        if real not in number:
+            raise DataError(
+                f"{path}: is no image of {index.folder} that was ranked, so that it cannot be right or wrong"
+            )
+        rows.append(number[real])
+    return np.array(rows, np.int64)
+
+
+def _grouped(order: npt.NDArray[np.int64], index: FolderIndex, top: int) -> list[list[int]]:
+    """Group the first images of an order until there are ``top`` groups that no later one of as many could join."""
+    taken = top
+    while True:
+        rows = order[:taken]
+        groups = group_results(index.features[index.rows[rows]], [None] * len(rows))
+        if len(groups) >= top or taken >= len(order):
+            return [[int(rows[place]) for place in group] for group in groups[:top]]
+        taken *= 2
 
 
 def _note_empty(count: int) -> list[str]:
