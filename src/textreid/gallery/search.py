@@ -131,7 +131,7 @@ def search(
     # Before the folder: a query that is refused must not first cost the embedding of its images.
     encoded = encode_question(question, encoder)
     vector = encoded.features.vector()
-    references = None if prior is None else encoded.references(encoder, keep=cache is not False)
+    references = vector[:0] if prior is None else encoded.references(encoder, keep=cache is not False)
     with ExitStack() as stack:
         problems = []
         if isinstance(cache, bool):
@@ -140,20 +140,18 @@ def search(
             cache = stack.enter_context(opened)
         index = index_folder(Path(folder), encoder, cache, report)
         problems += [cache.problem] if cache.problem else []
+    # Of the question as it was asked: what somebody found in the folder says nothing about who else is there.
+    verdict = _judge(index, vector, references, encoder, prior) if prior is not None else None
     liked, disliked = _rows_of(right, index), _rows_of(wrong, index)
     vector = refine(vector, *(index.features[index.rows[judged]] for judged in (liked, disliked)))
     scores, empty = _scores(index, vector, encoder)
-    verdict = None
-    if prior is not None and references is not None:
-        others = np.stack([_scores(index, reference, encoder)[0] for reference in references])
-        verdict = calibrate(others.max(axis=1), others.mean(axis=1), others.std(axis=1)).judge(scores.max(), prior)
     # Stable, and of the negative: an ascending order, turned round, puts equal scores in the reverse order of paths.
     order = np.argsort(-scores, kind="stable")
     order = order[~np.isin(order, disliked)]
     groups = _grouped(order, index, top) if group else [[int(row)] for row in order[:top]]
     hits = tuple(
-        Hit(rank, float(scores[first]), index.path(first), bool(empty[first]), tuple(index.path(row) for row in others))
-        for rank, (first, *others) in enumerate(groups, start=1)
+        Hit(rank, float(scores[best]), index.path(best), bool(empty[best]), tuple(index.path(row) for row in alike))
+        for rank, (best, *alike) in enumerate(groups, start=1)
     )
     notes = (*encoded.notes, *problems, *index.notes, *_note_empty(int(empty.sum())))
     images = len(index.paths)
@@ -171,16 +169,22 @@ def _scores(index: FolderIndex, vector: Array, encoder: GalleryEncoder) -> tuple
     return scores[index.rows], empty[index.rows]
 
 
+def _judge(index: FolderIndex, vector: Array, references: Array, encoder: GalleryEncoder, prior: float) -> Verdict:
+    """Judge the best score of a question by those of the same question about people (M, D) who are not there."""
+    others = np.stack([_scores(index, reference, encoder)[0] for reference in references])
+    calibration = calibrate(others.max(axis=1), others.mean(axis=1), others.std(axis=1))
+    return calibration.judge(float(_scores(index, vector, encoder)[0].max()), prior)
+
+
 def _rows_of(paths: Sequence[Path | str], index: FolderIndex) -> npt.NDArray[np.int64]:
     """Find which images of a folder these files are."""
     number = {path: row for row, path in enumerate(index.paths)}
     rows = []
     for path in paths:
-        real = Path(os.path.realpath(path))
+        # Of its folder alone: a file of the folder may itself be a link.
+        real = Path(os.path.realpath(Path(path).parent), Path(path).name)
         if real not in number:
-            raise DataError(
-                f"{path}: is no image of {index.folder} that was ranked, so that it cannot be right or wrong"
-            )
+            raise DataError(f"{path}: was not ranked in {index.folder}, so that it can be neither right nor wrong")
         rows.append(number[real])
     return np.array(rows, np.int64)
 

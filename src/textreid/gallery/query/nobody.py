@@ -48,10 +48,9 @@ class Verdict:
             "nobody": "probably nobody here matches",
             "unclear": "whether anybody here matches cannot be told",
         }[self.answer]
-        return (
-            f"{said}: probability {self.probability:.2f}; {self.chance:.0%} of descriptions of people who are not here "
-            f"score as high"
-        )
+        share = f"{self.chance:.0%}" if self.chance >= 0.01 else "less than 1%"
+        of_others = f"{share} of descriptions of people who are not here score as high"
+        return f"{said}: probability {self.probability:.2f}; {of_others}"
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,10 @@ class Calibration:
         if not 0 < prior < 1:
             raise ConfigError(f"prior: expected a probability above 0 and below 1, got {prior:g}")
         within = min(max(best, self.lowest), self.highest)
-        log_odds = self.slope * within + self.intercept + math.log(prior / (1 - prior))
-        probability = 1 / (1 + math.exp(-min(max(log_odds, -30.0), 30.0)))
+        # So many descriptions bear no odds above their number.
+        bound = math.log(1 + len(self.reference))
+        log_odds = min(max(self.slope * within + self.intercept, -bound), bound) + math.log(prior / (1 - prior))
+        probability = 1 / (1 + math.exp(-log_odds))
         as_high = len(self.reference) - int(np.searchsorted(self.reference, best, side="left"))
         # One more on both sides: the query itself is as high as itself, and no share is 0 by want of references.
         chance = (1 + as_high) / (1 + len(self.reference))

@@ -68,7 +68,7 @@ def question_of(query: str | Sequence[str] | Question) -> Question:
     if isinstance(query, str):
         query = Question((query,))
     elif not isinstance(query, Question):
-        check_type("query", query, (list, tuple), "a sentence, or a list of sentences of several witnesses")
+        check_type("query", query, (list, tuple), "a sentence")
         query = Question(tuple(query))
     query.check()
     return query
@@ -120,9 +120,10 @@ def encode_question(question: Question, encoder: "GalleryEncoder") -> EncodedQue
         direction_of(*(encoder.encode_query(sentence)[0] for sentence in without_sentences(thing)))
         for thing in question.without
     ]
-    notes = [NOT_ENGLISH] if not all(map(reads_as_english, question.sentences)) else []
-    for sentence in question.sentences:
-        notes += [*unknown_note(sentence, encoder.tokenizer), *negation_note(sentence)] if not notes else []
+    notes = [NOT_ENGLISH]
+    if all(map(reads_as_english, question.sentences)):
+        told = [(unknown_note(said, encoder.tokenizer), negation_note(said)) for said in question.sentences]
+        notes = [note for of_one in told for found in of_one for note in found]
     features = QueryFeatures(
         _stacked(sentences), encoder.encode_pixels(np.stack(pictures)) if pictures else _stacked([]),
         _stacked(directions),
