@@ -66,9 +66,10 @@ def main() -> None:
 
 def _embed(name: str, folder: Path, encoder: GalleryEncoder) -> tuple[Array, Array, Array, Array]:
     """Return features of the pictures (N, D), who is on them (N,), of the sentences (S, D), of whom they are (S,)."""
-    records = read_benchmark(name, folder).records
+    benchmark = read_benchmark(name, folder)
+    records = benchmark.records
     model = encoder.load()
-    pictures = model.encode_images([record.image for record in records])
+    pictures = model.encode_images([benchmark.image_root / record.image for record in records])
     said = [(caption, record.identity) for record in records for caption in record.captions]
     people = np.array([record.identity for record in records])
     return pictures, people, model.encode_texts([one for one, _ in said]), np.array([who for _, who in said])
