@@ -27,7 +27,9 @@ ROOMS = {
     "models": {"ground", "reporting", "models"},
     "training": {"ground", "reporting", "captions", "datasets", "models", "training"},
     "evaluation": {"ground", "reporting", "synthetic", "datasets", "models", "evaluation"},
-    "inspection": {"ground", "reporting", "captions", "models", "training", "inspection"},
+    "inspection": {
+        *("ground", "reporting", "captions", "datasets", "models", "training", "evaluation", "inspection"),
+    },
     "people": {"ground", "people"},
     "gallery": {"ground", "reporting", "synthetic", "captions", "models", "people", "gallery"},
     "service": {"ground", "reporting", "models", "gallery", "service"},

@@ -4,12 +4,11 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from textreid.cli import main
 from textreid.demo import DemoResult, DemoSettings, run_demo
-from textreid.demo.report import captions_with_noise, error_area
+from textreid.demo.report import captions_with_noise
 from textreid.errors import ArtifactError
 
 pytestmark = pytest.mark.slow
@@ -82,13 +81,6 @@ def test_the_words_of_a_caption_put_together_are_the_caption(result: DemoResult)
         assert "".join(word.text for word in words) == noise.table.caption(index)
         assert all(word.probability is None or 0 <= word.probability <= 1 for word in words)
     assert noise.errors
-
-
-def test_the_area_under_the_curve_equals_its_definition() -> None:
-    rng = np.random.default_rng(0)
-    scores, positive = rng.integers(0, 6, 60).astype(float), rng.random(60) < 0.3
-    pairs = [(high > low) + (high == low) / 2 for high in scores[positive] for low in scores[~positive]]
-    assert error_area(scores, positive) == pytest.approx(sum(pairs) / len(pairs))
 
 
 def test_a_folder_that_exists_is_refused(tmp_path: Path) -> None:

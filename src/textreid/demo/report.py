@@ -15,6 +15,7 @@ from textreid.captions.sidecars import error_spans
 from textreid.captions.table import CaptionTable, read_captions
 from textreid.config import MaskingConfig
 from textreid.inspection.page import shade
+from textreid.inspection.ranking import auroc
 from textreid.models.tokenizer import Tokenizer
 from textreid.reporting.html import render_page
 
@@ -147,14 +148,6 @@ def describe_noise(noise: CaptionNoise) -> str:
         return "The captioner made no error here."
     return (
         f"In this run false words got {probabilities[wrong].mean():.3f} on average and true words "
-        f"{probabilities[~wrong].mean():.3f}: the area under the ROC curve is {error_area(probabilities, wrong):.2f}, "
+        f"{probabilities[~wrong].mean():.3f}: the area under the ROC curve is {auroc(probabilities, wrong):.2f}, "
         "where 0.5 is chance and 1 tells them apart without a mistake."
     )
-
-
-def error_area(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float:
-    """Return the probability that a positive scores above a negative, ties counted half."""
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    positives, negatives = positive.sum(), (~positive).sum()
-    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
