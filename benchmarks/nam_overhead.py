@@ -2,10 +2,13 @@
 
     python benchmarks/nam_overhead.py            # some minutes on two cores
     python benchmarks/nam_overhead.py --pairs 3
+    python benchmarks/nam_overhead.py --scorer words+content+centred   # another scorer of words than the paper's
+    python benchmarks/nam_overhead.py --captions 4 --scorer votes+discriminant+centred+content
 
 Both are steps of the recipe itself, on random weights, 384×128 images and captions of about 30 tokens. The two take
 turns on the same batches, and each pair gives one ratio: what else the machine does hits both alike. The processor
-time of the process tells the same apart from waiting. The target is a median ratio of at most 1.15.
+time of the process tells the same apart from waiting. The target is a median ratio of at most 1.15,
+and 1.3 for other scorers.
 """
 
 import argparse
@@ -36,10 +39,10 @@ SENTENCE = (
     "the person wears a dark red jacket over grey trousers with white shoes and carries small black bag on left "
     "shoulder short brown hair looks like man walking along street while holding phone in right hand"
 )
-TARGET = 1.15
+TARGET, TARGET_OF_OTHERS = 1.15, 1.3
 
 
-def write_data(folder: Path, images: int, seed: int) -> None:
+def write_data(folder: Path, images: int, captions: int, seed: int) -> None:
     """Noise for pictures and 20 to 34 drawn words for captions: time does not depend on what they show or say."""
     rng = np.random.default_rng(seed)
     (folder / "imgs").mkdir()
@@ -48,20 +51,24 @@ def write_data(folder: Path, images: int, seed: int) -> None:
     for index in range(images):
         pixels = rng.integers(0, 256, (384, 128, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "imgs" / f"{index}.png")
-        caption = " ".join(rng.choice(words, size=int(rng.integers(20, 35))))
-        rows.append(CaptionRow(f"{index}.png", "noise/static", caption, "noise", "static", "", "", seed))
+        for slot in range(captions):
+            caption = " ".join(rng.choice(words, size=int(rng.integers(20, 35))))
+            rows.append(CaptionRow(f"{index}.png", f"noise/{slot}", caption, "noise", "static", "", "", seed))
     write_captions(folder / "captions", rows)
 
 
-def prepare_both(folder: Path, batch: int, seed: int, precision: str, tiny: bool) -> tuple[Run, Run]:
+def prepare_both(folder: Path, options: argparse.Namespace) -> tuple[Run, Run]:
     """The run of the ``paper`` preset from random weights, and the same run under equal masking."""
     config = paper().override(
         [
             "model.weights=null",
-            f"training.batch_size={batch}",
-            f"training.seed={seed}",
-            f"training.precision={precision}",
-            *(TINY if tiny else ()),
+            f"training.batch_size={options.batch}",
+            f"training.seed={options.seed}",
+            f"training.precision={options.precision}",
+            f"masking.scorer={options.scorer}",
+            "training.epoch_unit=image",
+            f"training.captions_per_image={options.captions}",
+            *(TINY if options.tiny else ()),
         ]
     )
     data = captioned_images(folder / "imgs", folder / "captions")
@@ -88,6 +95,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--captions", type=int, default=1, help="of each image")
+    parser.add_argument("--scorer", default="patches", help="a value of masking.scorer")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
@@ -96,8 +105,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_data(folder, options.batch * 4, options.seed)
-        nam, em = prepare_both(folder, options.batch, options.seed, options.precision, options.tiny)
+        write_data(folder, options.batch * 4, options.captions, options.seed)
+        nam, em = prepare_both(folder, options)
         stream = list(nam.loader.batches(range(options.pairs + 1), 0, torch.device("cpu")))
         nam_steps, em_steps = (steps_of(run, stream, folder / "run") for run in (nam, em))
         times = []
@@ -115,12 +124,14 @@ def main() -> None:
         "ratio_processor_time": round(statistics.median(processor), 3),
         "lowest": round(min(wall), 3),
         "highest": round(max(wall), 3),
-        "target": TARGET,
+        "target": TARGET if options.scorer == "patches" else TARGET_OF_OTHERS,
         "nam_seconds": round(statistics.median(row[0] for row in times), 3),
         "em_seconds": round(statistics.median(row[2] for row in times), 3),
         "pairs": len(times),
         "batch": options.batch,
         "mean_tokens": round(statistics.mean(tokens), 1),
+        "captions": options.captions,
+        "scorer": options.scorer,
         "layer": nam.config.masking.layer,
         "dtype": str(nam.compute.dtype),
         "device": str(nam.compute.device),

@@ -107,7 +107,7 @@ def test_votes_find_what_the_other_caption_does_not_say(model: Model, data: Trai
     assert votes.layer is None
     assert votes.auroc["caption content"] > 0.75
     assert content.masked["wrong"] > 1.5 * content.masked["right content"]
-    assert content.auroc["caption"] > content.auroc["caption content"]  # function words are never wrong
+    assert content.masked["right"] < votes.masked["right"]  # function words are spared
     assert min(words.milliseconds, votes.milliseconds) > 0
     json.dumps([row.to_dict() for row in (votes, content, words)])
 
