@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tests.training.conftest import train_on
 
 from textreid.cli import main
@@ -16,6 +17,7 @@ from textreid.config import Config, MaskingConfig
 from textreid.errors import ArtifactError, CaptionError, ConfigError, ImageError
 from textreid.images import read_image, to_pixels
 from textreid.inspection.page import draw_inspection, light_up, shade, to_html
+from textreid.inspection.scoring import decode_with_others, make_batch
 from textreid.inspection.words import (
     InspectedCaption,
     InspectedWord,
@@ -24,6 +26,8 @@ from textreid.inspection.words import (
     inspect_image,
 )
 from textreid.models import load_model
+from textreid.training.masking import masking_probabilities
+from textreid.training.scorers.choice import choose_scorer
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -175,6 +179,70 @@ def test_the_command(
     found = json.loads(printed)
     assert (code, found["layer"]) == (0, 1)
     assert [caption["label"] for caption in found["captions"]] == ["m/0", "m/1", "your caption"]
-    assert found["captions"][2]["words"][1].keys() == {"word", "noise", "probability", "patch"}
+    assert found["captions"][2]["words"][1].keys() == {"word", "noise", "probability", "evidence", "patch"}
     code, _, said = textreid("inspect", run, "--image", image)
     assert (code, said.startswith("textreid: give --captions")) == (2, True)
+
+
+def test_each_word_is_left_out_of_what_tells_the_picture_from_others(run: Path, corpus: "Corpus") -> None:
+    image = corpus.images / "0003.png"
+    inspection = inspect_image(str(run), image, [("mine", TEXT)])
+    model, temperature = load_model(run / "model"), 0.05  # of the run
+    beside = [path for path in sorted(corpus.images.iterdir()) if path != image][::3][:15]
+    assert inspection.others == len(beside) == 15
+    features = torch.tensor(model.encode_images([image, *beside]))
+    tokens = model.tokenizer.encode([TEXT])
+
+    def share(hidden: tuple[int, ...]) -> float:
+        ids = torch.tensor(tokens.ids)
+        ids[0, list(hidden)] = model.tokenizer.mask_id
+        with torch.no_grad():
+            text = torch.nn.functional.normalize(model.encoder.encode_text(ids, torch.tensor(tokens.lengths)), dim=1)
+        return float((text @ features.T / temperature).log_softmax(dim=1)[0, 0])
+
+    words = inspection.captions[0].words
+    for word, (_, _, positions) in zip(words, model.tokenizer.words(TEXT), strict=True):
+        assert word.evidence == pytest.approx(share(positions) - share(()), abs=2e-3)
+    assert len({word.evidence for word in words}) == 7
+    assert f"{words[1].evidence:+.1f}" in to_html(inspection)
+
+
+def test_a_picture_alone_is_told_from_nothing(run: Path, corpus: "Corpus", tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes((corpus.images / "0003.png").read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    inspection = inspect_image(str(run), tmp_path / "one.png", [("mine", TEXT)])
+    assert inspection.others == 0
+    assert [word.evidence for word in inspection.captions[0].words] == [None] * 7
+    assert "beside it" not in to_html(inspection)
+
+
+def test_the_probability_is_that_of_the_scorer_of_the_run(
+    small_config: Callable[..., Config], corpus: "Corpus", tmp_path: Path, no_plots: None
+) -> None:
+    config = small_config(
+        "training.epochs=2", "masking.scorer=votes+discriminant+centred+content", "training.captions_per_image=2",
+        "masking.layer=1",
+    )  # fmt: skip
+    train_on(corpus, config, tmp_path / "run")
+    image = corpus.images / "0007.png"
+    texts = captions_of(corpus.captions, image)
+    found = inspect_image(str(tmp_path / "run"), image, texts)
+    model = load_model(tmp_path / "run" / "model")
+    (checkpoint,) = (tmp_path / "run").glob("step-*")
+    kept = load_file(checkpoint / "weights.safetensors").items()
+    _, refinements = choose_scorer(Config.load(tmp_path / "run" / "config.json"), model.tokenizer, model.device)
+    assert refinements
+    batch = make_batch(model, decode_with_others(model, image), [text for _, text in texts], [0, 0])
+    features = torch.tensor(model.encode_pixels(decode_with_others(model, image)))
+    masked = []
+    for state in ({}, {name.removeprefix("refinements."): tensor for name, tensor in kept if "refinements." in name}):
+        refinements.load_state_dict(state, strict=bool(state))
+        noise = refinements(torch.zeros(batch.ids.shape), batch, features)
+        masked.append(masking_probabilities(noise, batch.is_word, 0.15))
+    checked = 0
+    for row, caption in enumerate(found.captions):
+        for word, (_, _, positions) in zip(caption.words, model.tokenizer.words(caption.text), strict=True):
+            expected = float(masked[1][row, list(positions)].mean())
+            assert word.probability == pytest.approx(expected, abs=1e-4)
+            checked += word.probability != pytest.approx(float(masked[0][row, list(positions)].mean()), abs=1e-3)
+    assert checked > 5  # what the run remembers counts

@@ -23,7 +23,7 @@ def inspect(
     layer: int | None = typer.Option(None, help="Of the towers' tokens; else that of the run, or the usual one."),
     json: bool = typer.Option(False, "--json", help="Print the figures of every word as JSON."),
 ) -> None:
-    """Show each word of a picture's captions: how noisy it is, and which patches of the picture answer to it."""
+    """Show each word of a picture's captions: how noisy it is, which patches answer, what is gained without it."""
     if captions is None and not caption:
         raise ConfigError("give --captions, a caption table, or --caption 'a sentence'")
     from io import BytesIO
@@ -54,7 +54,13 @@ def _plain(inspection: "Inspection") -> dict[str, Any]:
                 "caption": caption.text,
                 "similarity": caption.similarity,
                 "words": [
-                    {"word": word.text, "noise": word.noise, "probability": word.probability, "patch": word.patch}
+                    {
+                        "word": word.text,
+                        "noise": word.noise,
+                        "probability": word.probability,
+                        "evidence": word.evidence,
+                        "patch": word.patch,
+                    }
                     for word in caption.words
                 ],
             }

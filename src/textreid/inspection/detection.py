@@ -17,20 +17,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from textreid.config import Config, LossConfig
+from textreid.config import Config
 from textreid.errors import DataError
 from textreid.evaluation.words import attribute_words
 from textreid.inspection.ranking import auroc, average_precision, mean_auroc, reliability
+from textreid.inspection.scoring import ask, make_batch
 from textreid.models import Model
-from textreid.models.device import choose_device
 from textreid.training.batch import Batch
 from textreid.training.dataset import TrainingSet
 from textreid.training.known_errors import wrong_tokens
 from textreid.training.masking import masking_probabilities
-from textreid.training.network import TrainedNetwork
-from textreid.training.processes import Processes
 from textreid.training.scorers.choice import Refinements, choose_scorer
-from textreid.training.scorers.scorer import WordScorer, check_noise
+from textreid.training.scorers.scorer import WordScorer
 from textreid.training.scorers.words import WordPieces, Words
 
 SKIPPED = "detection is skipped: no error of these captions is known (no errors.jsonl); only simulated MLLMs tell them"
@@ -55,7 +53,7 @@ class Detection:
             is the share of them that a run loses.
         calibration: expected error of that probability as one of being wrong, over content words; see `reliability`.
         bins: what it is the mean of.
-        milliseconds: of scoring one caption.
+        milliseconds: of a processor, to score one caption.
     """
 
     scorer: str
@@ -155,23 +153,17 @@ class _Corpus:
             batch = _batch(model, data, chosen)
             words = pieces.words(batch.ids, batch.is_word)
             with torch.no_grad():
-                features = model.encoder.encode_image(model.normalize(batch.pixels.numpy()))
-            steps.append((batch, words, features))
+                steps.append((batch, words, model.encoder.encode_image(batch.pixels)))
             truths.append(_truth(model, data, batch, words))
         return cls(model, steps, _Truth(*(np.concatenate(parts) for parts in zip(*truths, strict=True))))
 
     def score(self, scorer: WordScorer, layer: int) -> tuple[list[Tensor], float]:
         """Ask a scorer for the noise (T, L) of each step; returns the seconds that it took too."""
-        compute = choose_device("fp32", str(self.model.device))
-        network = TrainedNetwork(self.model.encoder, LossConfig(), 0, 0, layer, compute)
         noise, seconds = [], 0.0
-        for batch, _, features in self.steps:
-            (micro,) = replace(batch, pixels=self.model.normalize(batch.pixels.numpy())).micro_batches()
-            with torch.no_grad():
-                outputs = network(micro.pixels, micro.ids, micro.lengths, micro.image_index, micro.is_word)
-            start = time.process_time()
-            noise.append(check_noise(scorer, scorer.noise(network, micro, outputs, features), batch.is_word))
-            seconds += time.process_time() - start
+        for batch, _, _ in self.steps:
+            answer = ask(scorer, self.model, batch, layer)
+            noise.append(answer.noise)
+            seconds += answer.seconds
         return noise, seconds
 
     def refine(self, noise: Sequence[Tensor], refinements: Refinements | None) -> tuple[list[Tensor], float]:
@@ -242,29 +234,12 @@ class _Corpus:
 
 
 def _batch(model: Model, data: TrainingSet, chosen: npt.NDArray[np.int64]) -> Batch:
-    """Read images and all of their captions; pixels stay uint8."""
+    """Read images and all of their captions."""
     captions = [np.flatnonzero(data.image_index == image) for image in chosen.tolist()]
-    caption_index = np.concatenate(captions)
-    edges = np.cumsum([0, *map(len, captions)])
-    tokens = model.tokenizer.encode([str(data.captions[index]) for index in caption_index.tolist()])
-    ids, lengths = torch.tensor(tokens.ids, device=model.device), torch.tensor(tokens.lengths)
-    places = torch.arange(ids.shape[1])
-    is_word = (places > 0) & (places < lengths[:, None] - 1)
-    return Batch(
-        pixels=torch.from_numpy(np.stack([model.decode(data.root / data.images[image]) for image in chosen.tolist()])),
-        first=0,
-        shares=np.array([len(chosen)]),
-        images=chosen,
-        labels=torch.arange(len(chosen)),
-        image_index=torch.tensor(np.repeat(np.arange(len(chosen)), np.diff(edges)), device=model.device),
-        caption_index=caption_index,
-        caption_edges=edges,
-        ids=ids,
-        is_word=is_word.to(model.device),
-        lengths=lengths,
-        micro_size=0,
-        processes=Processes(),
-    )
+    index = np.concatenate(captions)
+    pixels = np.stack([model.decode(data.root / data.images[image]) for image in chosen.tolist()])
+    of_image = np.repeat(np.arange(len(chosen)), list(map(len, captions)))
+    return make_batch(model, pixels, [str(data.captions[row]) for row in index.tolist()], of_image.tolist(), index)
 
 
 def _starts(batch: Batch, words: Words) -> Tensor:

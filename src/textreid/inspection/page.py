@@ -20,6 +20,10 @@ _LEGEND = (
     "Below, each word lights up the patches it is most similar to, each word on its own scale; the frame is the "
     "best, and the number is the word's noise: one minus that cosine."
 )
+_LEGEND_OF_OTHERS = (
+    " After it, the evidence against the word: how much better the caption tells this picture from {others} beside it "
+    "if the word is left out, in nats; above 0 the word misleads."
+)
 
 
 def shade(probability: float, mean: float) -> float:
@@ -63,8 +67,8 @@ def to_html(inspection: Inspection) -> str:
     mean = inspection.masking.probability
     return render_page(
         "textreid.inspection", "page.html",
-        inspection=inspection, facts=_facts(inspection), legend=_LEGEND, picture=_fit(inspection.picture, 160),
-        is_spoken=_is_spoken,
+        inspection=inspection, facts=_facts(inspection), legend=_legend(inspection),
+        picture=_fit(inspection.picture, 160), is_spoken=_is_spoken, figures=_figures,
         strength=lambda word: shade(word.probability, mean),
         tile=lambda word: light_up(inspection.picture, word, 2 * _TILE),
     )  # fmt: skip
@@ -75,6 +79,15 @@ def _facts(inspection: Inspection) -> str:
     return (
         f"model {inspection.source}, tokens of layer {masking.layer}, mean masking probability {masking.probability:g}"
     )
+
+
+def _legend(inspection: Inspection) -> str:
+    return _LEGEND + (_LEGEND_OF_OTHERS.format(others=inspection.others) if inspection.others else "")
+
+
+def _figures(word: InspectedWord) -> str:
+    """Write the noise of a word, and the evidence against it where there is some."""
+    return f"{word.noise:.2f}" + ("" if word.evidence is None else f"  {word.evidence:+.1f}")
 
 
 def _is_spoken(word: InspectedWord) -> bool:
@@ -96,7 +109,7 @@ def _head(inspection: Inspection) -> Image.Image:
         (left, _MARGIN + 24), shorten(inspection.name, font(28, bold=True), room), _INK, font(28, bold=True), "ls"
     )
     draw.text((left, _MARGIN + 54), shorten(_facts(inspection), font(15), room), _GREY, font(15), "ls")
-    for number, line in enumerate(wrap(_LEGEND, font(15), room, 4)):
+    for number, line in enumerate(wrap(_legend(inspection), font(15), room, 6)):
         draw.text((left, _MARGIN + 90 + 23 * number), line, _GREY, font(15), "ls")
     return head
 
@@ -144,5 +157,5 @@ def _tiles(caption: InspectedCaption, picture: Image.Image) -> Image.Image:
         top = (number // columns) * row_height
         grid.paste(tile, (left, top))
         draw.text((left, top + tile.height + 17), shorten(word.text, font(14), _TILE), _INK, font(14), "ls")
-        draw.text((left, top + tile.height + 35), f"{word.noise:.2f}", _GREY, font(13), "ls")
+        draw.text((left, top + tile.height + 35), _figures(word), _GREY, font(13), "ls")
     return grid

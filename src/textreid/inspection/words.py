@@ -1,19 +1,22 @@
 """What a model makes of a picture and its captions, word by word: how noisy each is, and where its answer lies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 (the usual name)
 from PIL import Image
+from torch import Tensor
 
 from textreid.captions.table import read_captions
 from textreid.config import Config, MaskingConfig
 from textreid.errors import ArtifactError, CaptionError, ConfigError
-from textreid.images import read_image, to_pixels
+from textreid.images import read_image
+from textreid.inspection.scoring import decode_with_others, leave_words_out, make_batch, noise_of_run
 from textreid.models import Model, load_model
 from textreid.runlog import METRICS
 from textreid.training.checkpoint import Checkpoint
@@ -31,14 +34,17 @@ class InspectedWord:
     Attributes:
         text: as the caption writes it.
         noise: one minus the cosine with the most similar patch (Tan et al. 2024, Eq. 2).
-        probability: of being masked, which Noise-Aware Masking makes of it.
+        probability: of being masked: what Noise-Aware Masking makes of it, or of what else scores the words of the run.
         cosines: (rows, columns) with each patch of the picture.
+        evidence: against the word, in nats: how much better the caption tells the picture from others without it; None
+            where there are no others.
     """
 
     text: str
     noise: float
     probability: float
     cosines: Scores
+    evidence: float | None = None
 
     @property
     def patch(self) -> tuple[int, int]:
@@ -75,16 +81,17 @@ class Inspection:
     source: str
     masking: MaskingConfig
     captions: Sequence[InspectedCaption]
+    others: int = 0  # pictures beside it that it was told from, leaving each word out
 
 
 def inspect_image(
     source: str, image: Path, captions: Sequence[tuple[str, str]], layer: int | None = None
 ) -> Inspection:
-    """Score the words of captions against the patches of a picture, without augmentation.
+    """Score the words of captions against the patches of a picture, without augmentation, and leave each word out.
 
     Args:
         source: a run folder (its model, or else its newest checkpoint), or what `load_model` takes.
-        image: any picture.
+        image: any picture; those beside it are what it is told from.
         captions: (label, text) of each.
         layer: of both towers, from 1; that of the run when None, or else 10 or the last of a shallower tower.
 
@@ -93,14 +100,17 @@ def inspect_image(
         ConfigError: there is no such layer.
         CaptionError: a caption has no word.
     """
-    model, masking = _open(source)
+    model, config, remembered = _open(source)
+    masking = config.masking
     deepest = min(model.config.vision_layers, model.config.text_layers)
     if layer is not None and not 1 <= layer <= deepest:
         raise ConfigError(f"layer {layer}: the shallower tower has the layers 1 to {deepest}")
     masking = replace(masking, layer=layer or min(masking.layer, deepest))
     picture = read_image(image)
-    inspected = _inspect(model, picture, captions, masking)
-    return Inspection(picture, image.name, source, masking, inspected)
+    pixels = decode_with_others(model, image)
+    config = replace(config, model=model.config, masking=masking)
+    inspected = _inspect(model, pixels, captions, config, remembered)
+    return Inspection(picture, image.name, source, masking, inspected, len(pixels) - 1)
 
 
 def captions_of(table: Path, image: Path) -> list[tuple[str, str]]:
@@ -123,66 +133,78 @@ def captions_of(table: Path, image: Path) -> list[tuple[str, str]]:
     ]
 
 
-def _open(source: str) -> tuple[Model, MaskingConfig]:
-    """Load the model and how its run masks words; the defaults where there was no run."""
+def _open(source: str) -> tuple[Model, Config, dict[str, Tensor]]:
+    """Load the model, the settings of its run, and what its scorer remembers; the defaults where there was no run."""
     run = Path(source)
     if not (run / METRICS).is_file():
-        return load_model(source), MaskingConfig()
+        return load_model(source), Config(), {}
     config = Config.load(run / "config.json")
-    if (run / "model").is_dir():
-        return load_model(run / "model"), config.masking
     checkpoints = whole_checkpoints(run)
+    if (run / "model").is_dir():
+        return load_model(run / "model"), config, Checkpoint(checkpoints[-1], 0).remembered() if checkpoints else {}
     if not checkpoints:
         raise ArtifactError(
             f"{run}: has no checkpoint yet (training.checkpoint_every {config.training.checkpoint_every})"
         )
     # Reading the encoder and the tokenizer needs no step number, so 0 will do.
     newest = Checkpoint(checkpoints[-1], 0)
-    return Model(newest.encoder(config.model), newest.tokenizer()), config.masking
+    return Model(newest.encoder(config.model), newest.tokenizer()), config, newest.remembered()
 
 
 def _inspect(
-    model: Model, picture: Image.Image, captions: Sequence[tuple[str, str]], masking: MaskingConfig
-) -> list[InspectedCaption]:
-    texts = [text for _, text in captions]
-    tokens = model.tokenizer.encode(texts)
-    for text, count in zip(texts, tokens.lengths.tolist(), strict=True):
+    model: Model, pixels: npt.NDArray[np.uint8], captions: Sequence[tuple[str, str]], config: Config,
+    remembered: Mapping[str, Tensor],
+) -> list[InspectedCaption]:  # fmt: skip
+    """Score the words of the captions of the first picture among all."""
+    texts, masking = [text for _, text in captions], config.masking
+    batch = make_batch(model, pixels, texts, [0] * len(texts))
+    for text, count in zip(texts, batch.lengths.tolist(), strict=True):
         # Only the start and the end token.
         if count <= 2:
             raise CaptionError(f"caption {text!r} has no word")
-    config = model.config
-    pixels = to_pixels(picture, config.image_height, config.image_width, config.interpolation)[None]
-    with torch.inference_mode():
-        ids, lengths = (torch.tensor(array, device=model.device) for array in (tokens.ids, tokens.lengths))
-        encoded = model.encoder(model.normalize(pixels), ids, lengths, masking.layer)
-        inner = model.encoder.text_tokens(ids, lengths, masking.layer)
+    with torch.no_grad():
+        encoded = model.encoder(batch.pixels[:1], batch.ids, batch.lengths, masking.layer)
+        inner = model.encoder.text_tokens(batch.ids, batch.lengths, masking.layer)
         # One picture for all captions; expanding copies nothing.
         patches = encoded.patch_tokens.expand(len(texts), -1, -1)
-        positions = torch.arange(ids.shape[1], device=ids.device)
-        is_word = (positions > 0) & (positions < lengths[:, None] - 1)
-        noise = noise_levels(inner, patches, is_word)
-        p = masking_probabilities(noise, is_word, masking.probability, masking.exact_mean)
+        noise = noise_levels(inner, patches, batch.is_word)
         cosines = F.normalize(inner.float(), dim=2) @ F.normalize(patches.float(), dim=2).transpose(1, 2)
         whole = F.cosine_similarity(encoded.text_features.float(), encoded.image_features.float())
+    other = masking.method == "nam" and masking.scorer != "patches"
+    own = noise_of_run(model, batch, config, remembered) if other else noise
+    p = masking_probabilities(own, batch.is_word, masking.probability, masking.exact_mean)
+    evidence = leave_words_out(model, batch, config)
     # Patches come row by row from the top, so that a reshape puts them where they are in the picture.
-    grid = (-1, *config.grid)
+    grid = (-1, *model.config.grid)
     inspected = []
     for row, (label, text) in enumerate(captions):
-        scores = [values[row].cpu().numpy() for values in (noise, p, cosines)]
-        parts = _parts(model, text, scores[0], scores[1], scores[2].reshape(grid))
+        scores = _TokenScores(*(values[row].cpu().numpy() for values in (noise, p, evidence, cosines)))
+        parts = _parts(model, text, scores._replace(cosines=scores.cosines.reshape(grid)), len(pixels) > 1)
         inspected.append(InspectedCaption(label, parts, float(whole[row])))
     return inspected
 
 
-def _parts(model: Model, text: str, noise: Scores, probabilities: Scores, cosines: Scores) -> list[InspectedWord | str]:
-    """Cut the caption into parts, given its tokens' noise (L,), probabilities (L,) and cosines (L, rows, columns)."""
+class _TokenScores(NamedTuple):
+    """Figures of the tokens of a caption: (L,) each, and cosines (L, rows, columns)."""
+
+    noise: Scores
+    probabilities: Scores
+    evidence: Scores
+    cosines: Scores
+
+
+def _parts(model: Model, text: str, scores: _TokenScores, has_others: bool) -> list[InspectedWord | str]:
+    """Cut the caption into parts, given the figures of its tokens."""
     parts: list[InspectedWord | str] = []
     end = 0
     for start, stop, positions in model.tokenizer.words(text):
         if start > end:
             parts.append(text[end:start])
-        rows = list(positions)
-        figures = float(noise[rows].mean()), float(probabilities[rows].mean())
-        parts.append(InspectedWord(text[start:stop], *figures, cosines[rows].mean(axis=0)))
+        noise, probability, evidence, cosines = (values[list(positions)].mean(axis=0) for values in scores)
+        parts.append(
+            InspectedWord(
+                text[start:stop], float(noise), float(probability), cosines, float(evidence) if has_others else None
+            )
+        )
         end = stop
     return [*parts, text[end:]] if end < len(text) else parts

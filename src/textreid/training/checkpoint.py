@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -32,6 +32,7 @@ from textreid.training.runs import whole_checkpoints
 
 _KIND, _FORMAT_VERSION = "checkpoint", 3
 _WEIGHTS, _OPTIMIZER, _TOTALS = "weights.safetensors", "optimizer.safetensors", "totals.safetensors"
+_REFINEMENTS = "refinements."  # begins the names of their buffers in the network
 _TOKENIZER, _STATE = "tokenizer.json", "state.json"
 _HARMLESS = frozenset(  # settings that may change between the parts of a run: weights stay as they are, up to rounding
     f"training.{name}"
@@ -241,6 +242,19 @@ class Checkpoint:
         """
         with self._reading():
             network.load_state_dict(load_file(self.path / _WEIGHTS))
+
+    def remembered(self) -> dict[str, Tensor]:
+        """Read what the refinements of the noise of words remember, by their own names; nothing where there are none.
+
+        Raises:
+            ArtifactError: the file is damaged.
+        """
+        with self._reading(), safe_open(self.path / _WEIGHTS, "pt") as weights:
+            return {
+                name.removeprefix(_REFINEMENTS): weights.get_tensor(name)
+                for name in weights.keys()  # noqa: SIM118 (it is no mapping)
+                if name.startswith(_REFINEMENTS)
+            }
 
     def encoder(self, config: ModelConfig) -> DualEncoder:
         """Read the network without its heads.
