@@ -17,7 +17,7 @@ from tests.gallery.conftest import gallery_data, model_folder
 
 from textreid.gallery.embedding_cache import FileStamp
 from textreid.gallery.encoder import GalleryEncoder
-from textreid.gallery.store import NewCrop, NewFile, open_database
+from textreid.gallery.store import Database, NewCrop, NewFile, open_database
 
 __all__ = ["gallery_data", "model_folder"]
 CAMERAS = ("gate", "hall", None)
@@ -36,18 +36,26 @@ class Demo:
     def of(self, camera: str | None) -> list[int]:
         return [number for number, crop in self.crops.items() if crop.camera == camera]
 
+    def opened(self) -> Iterator[Database]:
+        """The database that holds it; for a fixture to yield from."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TEXTREID_DATA", os.fspath(self.data))
+            patch.delenv("TEXTREID_DATABASE", raising=False)
+            with open_database() as database:
+                yield database
+
     @property
     def environment(self) -> dict[str, str]:
         return {**os.environ, "TEXTREID_DATA": os.fspath(self.data), "NO_COLOR": "1"}
 
 
-def new_crops(count: int, dim: int, seed: int) -> list[NewCrop]:
+def new_crops(count: int, dim: int, seed: int, grain: tuple[int, int]) -> list[NewCrop]:
     generator = np.random.default_rng(seed)
     crops = []
     for i in range(count):
         vector = generator.normal(size=dim).astype(np.float32)
         stream = io.BytesIO()
-        blocks = Image.fromarray(generator.integers(0, 256, (16, 8, 3), np.uint8))
+        blocks = Image.fromarray(generator.integers(0, 256, (*grain[::-1], 3), np.uint8))
         blocks.resize((240, 480), Image.Resampling.NEAREST).save(stream, "JPEG")
         time = START + timedelta(minutes=37 * i)
         crop = NewCrop(
@@ -65,10 +73,10 @@ MakeGallery = Callable[..., Demo]
 def make_gallery(gallery_data: Path, model_folder: Path) -> MakeGallery:
     """A function that makes a gallery of so many crops."""
 
-    def make(name: str, count: int = 90, seed: int = 0) -> Demo:
+    def make(name: str, count: int = 90, seed: int = 0, grain: tuple[int, int] = (8, 16)) -> Demo:
         encoder = GalleryEncoder(model_folder)
         dim = encoder.encode_query("a person")[0].shape[0]
-        crops = new_crops(count, dim, seed)
+        crops = new_crops(count, dim, seed, grain)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TEXTREID_DATA", os.fspath(gallery_data))
             patch.delenv("TEXTREID_DATABASE", raising=False)

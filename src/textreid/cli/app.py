@@ -9,12 +9,15 @@ from contextlib import suppress
 
 import typer
 
+from textreid.cli.accounts import account
+from textreid.cli.audit import audit
 from textreid.cli.cache import cache
 from textreid.cli.caption import caption
 from textreid.cli.captions import captions
 from textreid.cli.convert import convert, models
 from textreid.cli.demo import demo
 from textreid.cli.doctor import doctor
+from textreid.cli.erase import erase
 from textreid.cli.evaluate import evaluate
 from textreid.cli.finetune import finetune
 from textreid.cli.inspect import inspect
@@ -71,11 +74,17 @@ def _global_options(
 
 # The story, in its order; then all of it at once, and what it left behind.
 for command in (
-    *(synthesize, unpack, doctor, caption, pretrain, finetune, runs, inspect, evaluate, convert, search, serve),
+    *(synthesize, unpack, doctor, caption, pretrain, finetune, runs, inspect, evaluate, convert, search, serve, erase),
     *(models, demo, reproduce),
 ):
     app.command(epilog=f"Example: {EXAMPLES[f'textreid {command.__name__}']}")(command)
-for name, group in (("captions", captions), ("templates", templates), ("cache", cache)):
+for name, group in (
+    ("account", account),
+    ("audit", audit),
+    ("captions", captions),
+    ("templates", templates),
+    ("cache", cache),
+):
     app.add_typer(group, name=name)
 
 

@@ -1,6 +1,7 @@
 """``textreid serve``: a gallery for programs and browsers."""
 
 import sys
+from pathlib import Path
 
 import typer
 
@@ -15,11 +16,20 @@ def serve(
     connections: int = typer.Option(
         4, "--connections", min=1, max=64, metavar="N", help="To the database: so many searches run at once."
     ),
+    certificate: Path | None = typer.Option(None, "--certificate", metavar="FILE", help="For HTTPS (PEM)."),
+    key: Path | None = typer.Option(None, "--key", metavar="FILE", help="Of the certificate (PEM)."),
+    require_purpose: bool = typer.Option(
+        False, "--require-purpose", help="A search must say what it is for; the audit log keeps it."
+    ),
+    keep_days: float | None = typer.Option(
+        None, "--keep-days", metavar="DAYS", help="Erase crops that were seen longer ago, now and every day."
+    ),
+    rate: float = typer.Option(50, "--rate", metavar="N", help="Requests a second that an account may send for long."),
 ) -> None:
     """Serve a gallery over HTTP, until Ctrl-C.
 
-    Whoever may use this machine may search the gallery; other machines are not answered. What was asked before Ctrl-C
-    or SIGTERM is answered first.
+    Until there is an account ([bold]textreid account add[/bold]), whoever may use this machine may search the gallery,
+    and other machines are not answered. What was asked before Ctrl-C or SIGTERM is answered first.
 
     Programs find the API described at /api/v1/openapi.json, or take [bold]textreid.Client[/bold].
     """
@@ -32,8 +42,16 @@ def serve(
     except ImportError as error:
         raise ConfigError(f"a service needs another package ({error.name}): pip install 'textreid[serve]'") from error
     silence_decoders()
-    settings = Settings(gallery, database, host, port, connections)
-    run(settings, lambda address: _note(f"gallery {gallery!r} is served at {address}"))
+    settings = Settings(
+        gallery, database, host, port, connections, certificate, key, require_purpose, keep_days, rate
+    )  # fmt: skip
+
+    def tell(address: str) -> None:
+        if not settings.is_local and certificate is None:
+            _note("passwords and pictures go over plain HTTP: take --certificate and --key, or a proxy with TLS")
+        _note(f"gallery {gallery!r} is served at {address}")
+
+    run(settings, tell)
 
 
 def _note(text: str) -> None:

@@ -1,18 +1,24 @@
 """The API for programs: each route reads what is asked, calls the engine once, and describes the answer."""
 
+from itertools import islice
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from textreid.gallery.store import Crop
-from textreid.service.access import LOCAL, Access
+from textreid.service import audit
 from textreid.service.engine import Engine
+from textreid.service.identity import Administering, Searching
 from textreid.service.problems import MEDIA_TYPE, Problem
 from textreid.service.schemas import (
     LARGEST_ID,
     CameraOut,
     CamerasOut,
     CropOut,
+    EntriesOut,
+    EntryOut,
+    ErasedOut,
+    EraseIn,
     PageOut,
     SearchIn,
     SimilarIn,
@@ -20,8 +26,11 @@ from textreid.service.schemas import (
 
 _PROBLEM: dict[str, Any] = {"model": Problem, "content": {MEDIA_TYPE: {}}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
+    401: {**_PROBLEM, "description": "There are accounts, and nobody knows who you are: send a token."},
+    403: {**_PROBLEM, "description": "Your account or token may not do this."},
     404: {**_PROBLEM, "description": "There is no such crop, or it is not yours to see."},
     422: {**_PROBLEM, "description": "The request contradicts itself, or a field is wrong."},
+    429: {**_PROBLEM, "description": "You ask too often; `Retry-After` says when to ask again."},
     503: {**_PROBLEM, "description": "Too much is asked at once, or the database is gone; try again."},
 }
 _JPEG: dict[int | str, dict[str, Any]] = {
@@ -37,52 +46,66 @@ def the_engine(request: Request) -> Engine:
     return engine
 
 
-def the_access() -> Access:
-    """Return what whoever asks may see."""
-    return LOCAL
-
-
 TheEngine = Annotated[Engine, Depends(the_engine)]
-TheAccess = Annotated[Access, Depends(the_access)]
 Number = Annotated[int, Path(ge=1, le=LARGEST_ID, description="Number of a crop.", examples=[1])]
 
 
 @router.post("/search", summary="Find people by a sentence")
-def search(asked: SearchIn, engine: TheEngine, access: TheAccess) -> PageOut:
+def search(asked: SearchIn, engine: TheEngine, access: Searching) -> PageOut:
     """Rank the crops of the gallery by how well they fit a description. A body, so that no log keeps the sentence."""
     return PageOut.of(engine.search(access, asked.query, asked.wanted()))
 
 
 @router.post("/crops/{number}/similar", summary="Find people who look like one")
-def similar(number: Number, asked: SimilarIn, engine: TheEngine, access: TheAccess) -> PageOut:
+def similar(number: Number, asked: SimilarIn, engine: TheEngine, access: Searching) -> PageOut:
     """Rank the other crops by their likeness to this one: by the looks of the whole person, not the face."""
     return PageOut.of(engine.similar(access, number, asked.wanted()))
 
 
 @router.get("/crops/{number}", summary="Look at a crop")
-def crop(number: Number, engine: TheEngine, access: TheAccess) -> CropOut:
+def crop(number: Number, engine: TheEngine, access: Searching) -> CropOut:
     """Tell where and when a person was seen."""
     return CropOut.of(engine.crop(access, number))
 
 
 @router.get("/crops/{number}/picture", summary="The picture of a crop", responses=_JPEG, response_class=Response)
-def picture(number: Number, request: Request, engine: TheEngine, access: TheAccess) -> Response:
+def picture(number: Number, request: Request, engine: TheEngine, access: Searching) -> Response:
     """Return the picture of a crop as JPEG, as large as it is."""
-    found = engine.crop(access, number)
-    return _unchanged(request, found, "p") or _jpeg(engine.picture(access, number), found, "p")
+    found = engine.crop(access, number, "picture")
+    return _unchanged(request, found, "p") or _jpeg(engine.picture(found), found, "p")
 
 
 @router.get("/crops/{number}/thumbnail", summary="A small picture of a crop", responses=_JPEG, response_class=Response)
-def thumbnail(number: Number, request: Request, engine: TheEngine, access: TheAccess) -> Response:
+def thumbnail(number: Number, request: Request, engine: TheEngine, access: Searching) -> Response:
     """Return the picture of a crop as JPEG, at most 192 by 384 pixels."""
-    found = engine.crop(access, number)
-    return _unchanged(request, found, "t") or _jpeg(engine.thumbnail(access, number), found, "t")
+    found = engine.crop(access, number, "thumbnail")
+    return _unchanged(request, found, "t") or _jpeg(engine.thumbnail(found), found, "t")
 
 
 @router.get("/cameras", summary="The cameras")
-def cameras(engine: TheEngine, access: TheAccess) -> CamerasOut:
+def cameras(engine: TheEngine, access: Searching) -> CamerasOut:
     """List the cameras whose crops you may see, and how many there are."""
     return CamerasOut(cameras=[CameraOut(name=name, crops=n) for name, n in engine.cameras(access).items()])
+
+
+@router.post("/erase", summary="Erase crops for good")
+def erase(asked: EraseIn, engine: TheEngine, access: Administering) -> ErasedOut:
+    """Erase crops everywhere: rows, pictures, vectors, index, log of the database. The gallery waits meanwhile."""
+    done = engine.erase(access, asked.crops)
+    return ErasedOut(crops=done.crops, files=[str(path) for path in done.files], thorough=done.thorough)
+
+
+@router.get("/audit", summary="The audit log")
+def read_audit(
+    engine: TheEngine,
+    access: Administering,
+    after: Annotated[int, Query(ge=0, le=LARGEST_ID, description="Only entries with greater numbers.")] = 0,
+    count: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> EntriesOut:
+    """List who asked what and was shown what, in order."""
+    with engine.stores.database() as database:
+        found = list(islice(audit.entries(database, after), count))
+    return EntriesOut(entries=[EntryOut(entry=one.facts, hash=one.hash.hex()) for one in found])
 
 
 def _tag(found: Crop, kind: str) -> str:

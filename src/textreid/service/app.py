@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from textreid.service import api, operations
 from textreid.service.engine import Engine
+from textreid.service.identity import Door
 from textreid.service.metrics import Metrics
 from textreid.service.middleware import Guarded, Observed
 from textreid.service.problems import add_handlers
@@ -42,7 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None, redoc_url=None,  # they would fetch scripts from elsewhere
         openapi_url="/api/v1/openapi.json",
     )  # fmt: skip
-    app.state.engine, app.state.metrics = engine, metrics
+    app.state.engine, app.state.metrics, app.state.door = engine, metrics, Door(engine)
     add_handlers(app)
     app.include_router(api.router)
     app.include_router(operations.router)

@@ -1,6 +1,6 @@
 """A gallery that another process serves, from Python."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -109,6 +109,7 @@ class Client:
         top: int = 20,
         after: str | None = None,
         one_per_track: bool = False,
+        purpose: str | None = None,
         **filters: Any,
     ) -> FoundPage:
         """Rank crops by their likeness to a sentence.
@@ -118,9 +119,10 @@ class Client:
             top: how many hits at most.
             after: ``next`` of the page before.
             one_per_track: only the best crop of each walk past a camera.
+            purpose: what it is for, for the audit log.
             **filters: cameras, since, until, hours, tags, sources, exclude, as in ``/api/v1/openapi.json``.
         """
-        body = {"query": query, **_wanted(top, after, one_per_track, filters)}
+        body = {"query": query, **_wanted(top, after, one_per_track, purpose, filters)}
         return _page(self._ask("POST", "/search", body).json())
 
     def search_all(self, query: str, *, top: int = 100, **options: Any) -> Iterator[FoundHit]:
@@ -132,10 +134,17 @@ class Client:
             yield from page.hits
 
     def similar(
-        self, number: int, *, top: int = 20, after: str | None = None, one_per_track: bool = False, **filters: Any
+        self,
+        number: int,
+        *,
+        top: int = 20,
+        after: str | None = None,
+        one_per_track: bool = False,
+        purpose: str | None = None,
+        **filters: Any,
     ) -> FoundPage:
         """Rank the other crops by their likeness to one; see `search`."""
-        body = _wanted(top, after, one_per_track, filters)
+        body = _wanted(top, after, one_per_track, purpose, filters)
         return _page(self._ask("POST", f"/crops/{int(number)}/similar", body).json())
 
     def crop(self, number: int) -> FoundCrop:
@@ -154,6 +163,14 @@ class Client:
         """Count the crops of each camera."""
         return {one["name"]: one["crops"] for one in self._ask("GET", "/cameras").json()["cameras"]}
 
+    def erase(self, numbers: Sequence[int]) -> tuple[int, list[str]]:
+        """Erase crops for good; returns how many there were, and the files that still show the people.
+
+        For administrators.
+        """
+        answer = self._ask("POST", "/erase", {"crops": list(numbers)}).json()
+        return answer["crops"], answer["files"]
+
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx2.Response:
         try:
             answer = self._http.request(method, f"/api/v1{path}", json=body)
@@ -168,9 +185,11 @@ class Client:
         raise ServiceError(f"{self.address}{path}: {detail}", answer.status_code)
 
 
-def _wanted(top: int, after: str | None, one_per_track: bool, filters: Mapping[str, Any]) -> dict[str, Any]:
+def _wanted(
+    top: int, after: str | None, one_per_track: bool, purpose: str | None, filters: Mapping[str, Any]
+) -> dict[str, Any]:
     given = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in filters.items()}
-    return {"top": top, "after": after, "one_per_track": one_per_track, "filters": given}
+    return {"top": top, "after": after, "one_per_track": one_per_track, "purpose": purpose, "filters": given}
 
 
 def _page(answer: Mapping[str, Any]) -> FoundPage:

@@ -2,16 +2,21 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Self
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from textreid.errors import TextReidError, nearest_name
+from textreid.errors import ConfigError, TextReidError, nearest_name
 from textreid.gallery.encoder import GalleryEncoder
-from textreid.gallery.store import Crop, Cursor, Filters, Page, Store, StoreError
+from textreid.gallery.store import Crop, Cursor, Database, Filters, Page, Store, StoreError
+from textreid.service import audit
 from textreid.service.access import Access
+from textreid.service.erasure import Erased, erase
 from textreid.service.model_worker import ModelWorker
+from textreid.service.retention import Retention
 from textreid.service.settings import Settings
 from textreid.service.stores import Stores
 
@@ -28,12 +33,21 @@ class UnknownCropError(TextReidError):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which part of a ranking is asked for; the attributes are those of `Store.search`."""
+    """Which part of a ranking is asked for, and what for; the other attributes are those of `Store.search`."""
 
     filters: Filters = field(default_factory=Filters)
     top: int = 20
     after: Cursor | None = None
     one_per_track: bool = False
+    purpose: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it as the audit log keeps it."""
+        filters = {name: value for name, value in asdict(self.filters).items() if value}
+        for name in filters.keys() & {"since", "until"}:
+            filters[name] = filters[name].isoformat()
+        after = None if self.after is None else str(self.after)
+        return {"filters": filters or None, "after": after, "purpose": self.purpose}
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,8 @@ class Engine:
                 encoder = GalleryEncoder(store.model)
                 _check_model(store, encoder)
             self.worker = ModelWorker(encoder, on_batch)
+            self._shown = audit.RecentlyShown()
+            self._retention = Retention(self.stores, settings.keep_days) if settings.keep_days else None
         except BaseException:
             self.stores.close()
             raise
@@ -80,6 +96,8 @@ class Engine:
 
     def close(self) -> None:
         """Finish what waits for the model, and close the connections."""
+        if self._retention:
+            self._retention.close()
         self.worker.close()
         self.stores.close()
 
@@ -88,61 +106,61 @@ class Engine:
 
         Raises:
             CaptionError: the sentence has no letter and no digit.
+            ConfigError: a purpose is required, and there is none.
         """
+        self._check_purpose(wanted)
         vector, unread = self.worker.encode(sentence)
-        filters = access.narrow(wanted.filters)
-        if filters is None:
-            return Found(_NOTHING, unread)
         with self.stores.borrow() as store:
             _check_model(store, self.worker.encoder)
-            page = store.search(
-                vector, filters, wanted.top, after=wanted.after, one_per_track=wanted.one_per_track
-            )  # fmt: skip
-            return Found(_without_others(store, access, page), unread)
+            page = _search(store, access, vector, wanted)
+            self._log_page(store, access, page, "search", query=sentence, **wanted.to_json())
+        return Found(page, unread)
 
     def similar(self, access: Access, number: int, wanted: Wanted) -> Found:
         """Rank the other crops by their likeness to one.
 
         Raises:
             UnknownCropError: there is no such crop that they may see.
+            ConfigError: a purpose is required, and there is none.
         """
+        self._check_purpose(wanted)
+        others = replace(wanted.filters, exclude=(*wanted.filters.exclude, number))
         with self.stores.borrow() as store:
             _visible(store, access, number)
-            filters = access.narrow(replace(wanted.filters, exclude=(*wanted.filters.exclude, number)))
-            if filters is None:
-                return Found(_NOTHING)
-            vector = store.vectors([number])[0]
-            page = store.search(
-                vector, filters, wanted.top, after=wanted.after, one_per_track=wanted.one_per_track
-            )  # fmt: skip
-            return Found(_without_others(store, access, page))
+            page = _search(store, access, store.vectors([number])[0], replace(wanted, filters=others))
+            self._log_page(store, access, page, "similar", crop=number, **wanted.to_json())
+        return Found(page)
 
-    def crop(self, access: Access, number: int) -> Crop:
-        """Read a crop.
+    def crop(self, access: Access, number: int, look: Literal["crop", "picture", "thumbnail"] = "crop") -> Crop:
+        """Read a crop, to ``look`` at what is known of it, or at its picture.
+
+        A thumbnail of a page of results is in the audit log with that page already.
 
         Raises:
             UnknownCropError: there is no such crop that they may see.
         """
         with self.stores.borrow() as store:
-            return _visible(store, access, number)
+            crop = _visible(store, access, number)
+            if look != "thumbnail" or not self._shown.has(access.actor, number):
+                self.log(store.database, access.actor, "view", crop=number, look=look)
+                self._shown.add(access.actor, [number])
+            return crop
 
-    def picture(self, access: Access, number: int) -> bytes:
-        """Return the JPEG of a crop, as large as it is.
+    def picture(self, crop: Crop) -> bytes:
+        """Return the JPEG of a crop that `crop` returned, as large as it is.
 
         Raises:
-            UnknownCropError: there is no such crop that they may see.
             StoreError, ImageError: its file is gone or damaged.
         """
         with self.stores.borrow() as store:
             # A file of somebody's folder may hold anything beside its pixels, as where it was taken.
-            return _encoded(store.picture(number)) if _visible(store, access, number).is_file else store.jpeg(number)
+            return _encoded(store.picture(crop.id)) if crop.is_file else store.jpeg(crop.id)
 
-    def thumbnail(self, access: Access, number: int) -> bytes:
+    def thumbnail(self, crop: Crop) -> bytes:
         """Return a small JPEG of a crop; see `picture`."""
         # Not kept: a picture that is erased must be nowhere, and making one takes two milliseconds.
         with self.stores.borrow() as store:
-            _visible(store, access, number)
-            picture = store.picture(number)
+            picture = store.picture(crop.id)
         picture.thumbnail(_THUMBNAIL, Image.Resampling.BICUBIC, reducing_gap=2.0)
         return _encoded(picture)
 
@@ -151,6 +169,19 @@ class Engine:
         with self.stores.borrow() as store:
             counts = store.cameras()
         return {name: count for name, count in counts.items() if access.cameras is None or name in access.cameras}
+
+    def erase(self, access: Access, numbers: list[int]) -> Erased:
+        """Erase crops everywhere; those that are gone, or that they may not see, are left out."""
+        with self.stores.borrow() as store:
+            filters = access.narrow(Filters())
+            found = [] if filters is None else [crop.id for crop in store.crops(numbers, filters)]
+            # Before: who erases what is known even if the power fails in the middle.
+            self.log(store.database, access.actor, "erase", erased=found)
+            return erase(store, found)
+
+    def log(self, database: Database, actor: str, action: str, **facts: Any) -> None:
+        """Write into the audit log."""
+        audit.append(database, actor, action, gallery=self.settings.gallery, **facts)
 
     def check_ready(self) -> None:
         """Ask the database and the model for something small.
@@ -162,6 +193,24 @@ class Engine:
             _check_model(store, self.worker.encoder)
             store.as_of()
         self.worker.encode("a person")
+
+    def _check_purpose(self, wanted: Wanted) -> None:
+        if self.settings.require_purpose and not (wanted.purpose or "").strip():
+            raise ConfigError("purpose: say what this search is for, as a case number; this service asks for it")
+
+    def _log_page(self, store: Store, access: Access, page: Page, action: str, **facts: Any) -> None:
+        # Before anybody is shown anything: what was not logged is not answered.
+        shown = [hit.crop.id for hit in page.hits]
+        self.log(store.database, access.actor, action, **facts, shown=shown)
+        self._shown.add(access.actor, shown)
+
+
+def _search(store: Store, access: Access, vector: npt.NDArray[np.float32], wanted: Wanted) -> Page:
+    filters = access.narrow(wanted.filters)
+    if filters is None:
+        return _NOTHING
+    page = store.search(vector, filters, wanted.top, after=wanted.after, one_per_track=wanted.one_per_track)
+    return _without_others(store, access, page)
 
 
 def _check_model(store: Store, encoder: GalleryEncoder) -> None:

@@ -8,6 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from textreid.errors import TextReidError
 from textreid.service.api import TheEngine
+from textreid.service.identity import ForbiddenError, Searching
 from textreid.service.metrics import Metrics
 from textreid.service.problems import MEDIA_TYPE, Problem, explain, problem
 
@@ -34,7 +35,9 @@ def ready(engine: TheEngine) -> JSONResponse:
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
-def metrics(request: Request) -> Response:
+def metrics(request: Request, access: Searching) -> Response:
     """Tell how much is asked and how long it takes; never what, nor by whom."""
+    if access.cameras is not None:
+        raise ForbiddenError("how much is asked of all cameras is not for who may see some")
     kept: Metrics = request.app.state.metrics
     return Response(kept.text(), media_type=CONTENT_TYPE_LATEST)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 from textreid.errors import CaptionError, ConfigError, TextReidError
 from textreid.gallery.store import ConnectionLostError, DiskFullError
 from textreid.service.engine import UnknownCropError
+from textreid.service.identity import ForbiddenError, NotSignedInError, TooOftenError
 from textreid.service.stores import BusyError
 
 MEDIA_TYPE = "application/problem+json"
@@ -21,6 +23,9 @@ _LOG = logging.getLogger(__name__)
 # The first that fits counts; whatever else textreid raises is a fault of the gallery, not of the request.
 _STATUS: tuple[tuple[type[TextReidError], HTTPStatus], ...] = (
     (UnknownCropError, HTTPStatus.NOT_FOUND),
+    (NotSignedInError, HTTPStatus.UNAUTHORIZED),
+    (ForbiddenError, HTTPStatus.FORBIDDEN),
+    (TooOftenError, HTTPStatus.TOO_MANY_REQUESTS),
     (BusyError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ConnectionLostError, HTTPStatus.SERVICE_UNAVAILABLE),
     (DiskFullError, HTTPStatus.INSUFFICIENT_STORAGE),
@@ -70,7 +75,12 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(TextReidError)
     def _own(request: Request, error: TextReidError) -> JSONResponse:
-        return problem(*explain(error))
+        headers = {}
+        if isinstance(error, NotSignedInError):
+            headers = {"WWW-Authenticate": "Bearer"}
+        elif isinstance(error, TooOftenError):
+            headers = {"Retry-After": str(ceil(error.seconds))}
+        return problem(*explain(error), headers)
 
     @app.exception_handler(RequestValidationError)
     def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -76,6 +76,9 @@ class WantedIn(_Asked):
         default=None, max_length=120, description="`next` of the page before. Crops that arrived since then stay out."
     )
     one_per_track: bool = Field(default=False, description="Only the best crop of each walk past a camera.")
+    purpose: Annotated[str, StringConstraints(max_length=500), AfterValidator(_storable)] | None = Field(
+        default=None, description="What it is for, as a case number, for the audit log; a service may require it."
+    )
 
     def wanted(self) -> Wanted:
         """Make the engine's.
@@ -86,7 +89,7 @@ class WantedIn(_Asked):
         after = None if self.after is None else Cursor.parse(self.after)
         if after and max(after.id, after.as_of) > LARGEST_ID:
             raise ConfigError(f"after: {self.after!r} is not what a page gave")
-        return Wanted(self.filters.filters(), self.top, after, self.one_per_track)
+        return Wanted(self.filters.filters(), self.top, after, self.one_per_track, self.purpose)
 
 
 class SearchIn(WantedIn):
@@ -163,3 +166,31 @@ class CamerasOut(BaseModel):
     """The cameras of a gallery."""
 
     cameras: list[CameraOut]
+
+
+class EraseIn(_Asked):
+    """Crops to be erased."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"crops": [17, 18]}]})
+    crops: Annotated[list[CropNumber], Field(min_length=1, max_length=10_000)]
+
+
+class ErasedOut(BaseModel):
+    """What was erased."""
+
+    crops: int = Field(description="How many there were that you may see.")
+    files: list[str] = Field(description="Files that still show the people: textreid deletes none.")
+    thorough: bool = Field(description="Whether nothing of them is left in the database's files and log.")
+
+
+class EntryOut(BaseModel):
+    """An entry of the audit log."""
+
+    entry: dict[str, Any] = Field(examples=[{"number": 1, "actor": "ada", "action": "search", "shown": [17]}])
+    hash: str = Field(description="SHA-256 over the hash before and the entry as it is stored, hexadecimal.")
+
+
+class EntriesOut(BaseModel):
+    """Some entries of the audit log, in order."""
+
+    entries: list[EntryOut]

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from textreid.errors import ConfigError
+from textreid.gallery.store import open_database
 from textreid.interrupt import StopRequest
+from textreid.service.accounts import are_there_any
 from textreid.service.app import create_app
 from textreid.service.settings import Settings
 
@@ -23,14 +25,15 @@ def serve(settings: Settings, on_start: Callable[[str], None] = lambda address: 
         on_start: told the address once requests are accepted.
 
     Raises:
-        ConfigError: it would listen to other machines, or the address cannot be listened at.
+        ConfigError: it would listen to other machines though nobody has an account, or cannot listen there.
         StoreError: there is no such gallery, or the database cannot be reached.
     """
     if not settings.is_local:
-        raise ConfigError(f"--host {settings.host}: without authentication, this service answers this machine only")
+        _check_accounts(settings)
     with _listen(settings) as listener:
         config = uvicorn.Config(
-            create_app(settings), log_level="warning", access_log=False,  # a log of who asked what is no web server's
+            create_app(settings), ssl_certfile=settings.certificate, ssl_keyfile=settings.key,
+            log_level="warning", access_log=False,  # a log of who asked what is no web server's
             timeout_graceful_shutdown=_GRACE_S, limit_concurrency=_MOST_AT_ONCE, server_header=False,
         )  # fmt: skip
         _Server(config, on_start, _address(settings, listener)).run(sockets=[listener])
@@ -60,6 +63,15 @@ class _Server(uvicorn.Server):
             yield
 
 
+def _check_accounts(settings: Settings) -> None:
+    with open_database(settings.database) as database:
+        if not are_there_any(database):
+            raise ConfigError(
+                f"--host {settings.host}: without authentication, this service answers this machine only; make an "
+                f"account first: textreid account add NAME"
+            )
+
+
 def _listen(settings: Settings) -> socket.socket:
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
@@ -72,4 +84,4 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _address(settings: Settings, listener: socket.socket) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{listener.getsockname()[1]}"
+    return f"http{'s' if settings.certificate else ''}://{host}:{listener.getsockname()[1]}"

@@ -2,6 +2,7 @@
 
 import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 
 from textreid.errors import ConfigError
 
@@ -16,6 +17,11 @@ class Settings:
         host: name or address to listen at; only this machine by default.
         port: 0 takes any that is free.
         connections: to the database; so many searches run at once, others queue.
+        certificate: file with the certificate for HTTPS, and those that vouch for it.
+        key: file with its private key.
+        require_purpose: whether a search must say what it is for.
+        keep_days: after which crops are erased; None keeps them.
+        rate: requests a second that an account may send for long.
     """
 
     gallery: str
@@ -23,6 +29,11 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     connections: int = 4
+    certificate: Path | None = None
+    key: Path | None = None
+    require_purpose: bool = False
+    keep_days: float | None = None
+    rate: float = 50.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -30,6 +41,15 @@ class Settings:
             raise ConfigError(f"--port: expected 0 to 65535, got {self.port}")
         if not 1 <= self.connections <= 64:
             raise ConfigError(f"--connections: expected 1 to 64, got {self.connections}")
+        if self.keep_days is not None and not self.keep_days > 0:
+            raise ConfigError(f"--keep-days: expected more than 0, got {self.keep_days}")
+        if not self.rate > 0:
+            raise ConfigError(f"--rate: expected more than 0, got {self.rate}")
+        if (self.certificate is None) != (self.key is None):
+            raise ConfigError("HTTPS needs both --certificate and --key")
+        for option, path in (("--certificate", self.certificate), ("--key", self.key)):
+            if path is not None and not path.is_file():
+                raise ConfigError(f"{option} {path}: there is no such file")
 
     @property
     def is_local(self) -> bool:

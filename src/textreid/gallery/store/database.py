@@ -108,6 +108,15 @@ class Database:
                         raise
                     time.sleep(0.1)
 
+    def maintain(self, work: "Callable[[psycopg.Connection], Result]") -> Result:
+        """Do ``work`` once, outside of any transaction, as VACUUM needs it.
+
+        Raises:
+            StoreError: see `run`.
+        """
+        with self._lock, reported(self.place):
+            return work(self._connection or self._connect())
+
     def unlock(self, key: str) -> None:
         """Give back an advisory lock on the text ``key``, if the connection that took it is still there."""
         with self._lock, contextlib.suppress(StoreError), reported(self.place):

@@ -1,0 +1,94 @@
+"""Deleting crops so that nothing of them stays: no row, no dead row, no statistic, no line of the write-ahead log."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from textreid.gallery.store import Store
+
+if TYPE_CHECKING:
+    import psycopg
+
+_MOST_SEGMENTS = 1000
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What was erased.
+
+    Attributes:
+        crops: how many there were.
+        files: that the crops were, or were cut from, and that still show the people: textreid deletes no file.
+        thorough: whether the database's files were cleaned, too; a server that is not ours may not allow it.
+    """
+
+    crops: int
+    files: tuple[Path, ...]
+    thorough: bool
+
+
+def erase(store: Store, numbers: Sequence[int]) -> Erased:
+    """Erase crops: rows, pictures, vectors, index entries, and what the database's files remember of them.
+
+    The gallery cannot be searched while its tables are written anew: some seconds for 100,000 crops, minutes with an
+    index over a million.
+    """
+    found = store.crops(numbers)
+    files = tuple(sorted({crop.path for crop in found}))
+    count = store.delete([crop.id for crop in found])
+    return Erased(count, files, scrub(store) if count else True)
+
+
+def older_than(store: Store, days: float, now: datetime) -> list[int]:
+    """List the crops that were seen more than so many days ago; where the time is unknown, that of the file counts."""
+    query = sql.SQL(
+        "SELECT c.id FROM {} c JOIN file f ON f.id = c.file_id "
+        'WHERE coalesce(c."time", to_timestamp(f.mtime_ns / 1e9)::timestamp) < %s ORDER BY c.id'
+    ).format(sql.Identifier(f"crop_{store.id}"))
+    limit = now - timedelta(days=days)
+    return [row[0] for row in store.database.run(lambda c: c.execute(query, (limit,)).fetchall())]
+
+
+def scrub(store: Store) -> bool:
+    """Write the gallery's tables anew without dead rows, and drop the write-ahead log; tells whether that was allowed.
+
+    A deleted row stays in its page until another one takes the place, its values in the statistics of the planner,
+    and all of it in the write-ahead log, whose segments are reused without being emptied.
+    """
+    crops, images = sql.Identifier(f"crop_{store.id}"), sql.Identifier(f"image_{store.id}")
+
+    def clean(connection: "psycopg.Connection") -> bool:
+        for statement in ("VACUUM (FULL) {}", "ANALYZE {}"):
+            for table in (crops, images):
+                connection.execute(sql.SQL(statement).format(table))
+        connection.execute("ANALYZE crop")
+        row = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+        if row is None or not row[0]:
+            return False
+        connection.execute("VACUUM (FULL) pg_catalog.pg_statistic")
+        _drop_log(connection)
+        return True
+
+    return store.database.maintain(clean)
+
+
+def _drop_log(connection: "psycopg.Connection") -> None:
+    """Let the server begin new segments of its write-ahead log until it needs none of those that there are."""
+    connection.execute("ALTER SYSTEM SET wal_recycle = off")
+    connection.execute("SELECT pg_reload_conf()")
+    segments = "SELECT name FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'"
+    before = max(row[0] for row in connection.execute(segments))
+    for _ in range(_MOST_SEGMENTS):
+        connection.execute("SELECT pg_logical_emit_message(false, 'textreid', 'scrub')")
+        connection.execute("SELECT pg_switch_wal()")
+        row = connection.execute("SELECT pg_walfile_name(pg_current_wal_insert_lsn())").fetchone()
+        if row and row[0] > before:
+            break
+    # The first may still need what was written while it ran.
+    for _ in range(2):
+        connection.execute("SELECT pg_logical_emit_message(false, 'textreid', 'scrub')")
+        connection.execute("CHECKPOINT")

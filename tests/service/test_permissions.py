@@ -1,0 +1,184 @@
+"""Who may see what: a real server, accounts, tokens of one camera, and what they can learn of the others."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from tests.service.conftest import Demo, MakeGallery, serving
+
+from textreid import Client
+from textreid.gallery.store import Database
+from textreid.service import ServiceError
+from textreid.service.accounts import add_account, make_token, remove_account, revoke_token
+
+pytestmark = pytest.mark.slow
+QUERY = "a woman in a red jacket"
+PASSWORD = "correct horse battery"  # noqa: S105
+NEVER_WAS = 987_654  # a number with as many digits as those that are compared with it have is made of it
+
+
+@pytest.fixture(scope="module")
+def database(guarded: Demo) -> Iterator[Database]:
+    yield from guarded.opened()
+
+
+@pytest.fixture(scope="module")
+def guarded(make_gallery: MakeGallery) -> Demo:
+    return make_gallery("guarded", 24, seed=5)
+
+
+@pytest.fixture(scope="module")
+def tokens(database: Database) -> Iterator[dict[str, str]]:
+    add_account(database, "ada", PASSWORD, ["search"], ["gate"])
+    add_account(database, "root", PASSWORD, ["admin"], None)
+    add_account(database, "idle", PASSWORD, ["index"], None)
+    add_account(database, "blind", PASSWORD, ["search"], [])
+    made = {name: make_token(database, name, "test", ["search", "admin"], 1) for name in ("ada", "root", "blind")}
+    made["searcher"] = make_token(database, "root", "search only", ["search"], 1)
+    made["idle"] = make_token(database, "idle", "test", ["index"], 1)
+    made["expired"] = make_token(database, "root", "short", ["search"], 1e-9)
+    yield made
+    for name in ("ada", "root", "idle", "blind"):
+        remove_account(database, name)
+
+
+@pytest.fixture(scope="module")
+def url(guarded: Demo, tokens: dict[str, str]) -> Iterator[str]:
+    with serving(guarded, "--rate", "2000") as (address, _):
+        yield address
+
+
+def http(url: str, token: str | None = None) -> httpx2.Client:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx2.Client(base_url=url, headers=headers, trust_env=False)
+
+
+def routes(url: str) -> list[tuple[str, str]]:
+    with http(url) as client:
+        paths = client.get("/api/v1/openapi.json").json()["paths"]
+    return [(method.upper(), path) for path, methods in paths.items() for method in methods]
+
+
+def test_without_a_token_nothing_is_answered(url: str, tokens: dict[str, str]) -> None:
+    checked = 0
+    for method, path in routes(url):
+        if path in ("/health", "/ready"):
+            continue
+        for token in (None, "nonsense", tokens["expired"]):
+            with http(url, token) as client:
+                answer = client.request(method, path.replace("{number}", "1"), json={} if method == "POST" else None)
+            # Ten wrong tokens, and the address has to wait.
+            assert answer.status_code in (401, 429)
+            checked += answer.status_code == 401
+    assert checked >= 10
+
+
+def test_scopes_hold(url: str, tokens: dict[str, str], guarded: Demo) -> None:
+    number = guarded.of("gate")[0]
+    with http(url, tokens["idle"]) as idle, http(url, tokens["searcher"]) as searcher, http(url, tokens["ada"]) as ada:
+        assert idle.post("/api/v1/search", json={"query": QUERY}).status_code == 403
+        assert idle.get(f"/api/v1/crops/{number}").status_code == 403
+        assert searcher.get(f"/api/v1/crops/{number}").status_code == 200
+        # A token has no scope that its account lacks.
+        for client in (searcher, ada, idle):
+            assert client.get("/api/v1/audit").status_code == 403
+            assert client.post("/api/v1/erase", json={"crops": [number]}).status_code == 403
+        assert searcher.get("/metrics").status_code == 200
+        assert ada.get("/metrics").status_code == 403
+
+
+def seen(client: httpx2.Client, method: str, path: str, number: int, body: Any) -> tuple[Any, ...]:
+    """What a client can tell of an answer, with the number of the crop taken out."""
+    answer = client.request(method, path.replace("{number}", str(number)), json=body)
+    text = answer.content.replace(str(number).encode(), b"N")
+    headers = {name: value for name, value in answer.headers.items() if name not in ("date", "content-length")}
+    return answer.status_code, text, headers
+
+
+def test_a_token_of_one_camera_cannot_tell_a_crop_of_another_from_none(
+    url: str, tokens: dict[str, str], guarded: Demo
+) -> None:
+    of_crops = [route for route in routes(url) if "{number}" in route[1]]
+    assert len(of_crops) >= 4
+    checked = 0
+    body: dict[str, Any] | None
+    with http(url, tokens["ada"]) as ada:
+        for method, path in of_crops:
+            body = {} if method == "POST" else None
+            nothing = seen(ada, method, path, NEVER_WAS, body)
+            assert nothing[0] == 404
+            for number, crop in guarded.crops.items():
+                answer = seen(ada, method, path, number, body)
+                if crop.camera == "gate":
+                    assert answer[0] == 200
+                else:
+                    assert answer == nothing
+                    checked += 1
+    assert checked == 16 * len(of_crops)
+
+
+def test_a_token_of_one_camera_is_shown_and_told_nothing_of_others(
+    url: str, tokens: dict[str, str], guarded: Demo
+) -> None:
+    gate = set(guarded.of("gate"))
+    with Client(url, tokens["ada"]) as ada, Client(url, tokens["blind"]) as blind:
+        assert {hit.crop.id for hit in ada.search_all(QUERY, top=7)} == gate
+        assert {hit.crop.id for hit in ada.search_all(QUERY, top=7, one_per_track=True)} <= gate
+        assert {hit.crop.id for hit in ada.similar(min(gate), top=200).hits} == gate - {min(gate)}
+        assert ada.cameras() == {"gate": len(gate)}
+        for cameras in (["hall"], ["no such camera"], ["hall", "no such camera"]):
+            page = ada.search(QUERY, cameras=cameras)
+            assert (page.hits, page.next, page.exact) == ((), None, True)
+        assert {hit.crop.id for hit in ada.search(QUERY, top=200, cameras=["gate", "hall"]).hits} == gate
+        page = ada.search(QUERY, top=1)
+        # A cursor says up to which crop the pages go: of their own.
+        assert page.next
+        assert int(page.next.rsplit(",", 1)[1]) == max(gate) < max(guarded.crops)
+        assert blind.search(QUERY).hits == ()
+        assert blind.cameras() == {}
+        with pytest.raises(ServiceError, match="no crop") as caught:
+            blind.crop(min(gate))
+        assert caught.value.status == 404
+
+
+def test_a_revoked_token_and_a_removed_account_end_at_once(
+    url: str, tokens: dict[str, str], database: Database
+) -> None:
+    add_account(database, "guest", None, ["search"], None)
+    first, second = (make_token(database, "guest", name, ["search"], 1) for name in "ab")
+    with Client(url, first) as one, Client(url, second) as two:
+        assert one.cameras() == two.cameras()
+        revoke_token(database, "guest", "a")
+        with pytest.raises(ServiceError, match="unknown, or has expired"):
+            one.cameras()
+        assert two.cameras()
+        remove_account(database, "guest")
+        with pytest.raises(ServiceError, match="unknown, or has expired"):
+            two.cameras()
+
+
+def test_whoever_asks_too_often_waits(guarded: Demo, tokens: dict[str, str]) -> None:
+    with serving(guarded, "--rate", "1") as (address, _), http(address, tokens["ada"]) as ada:
+        statuses = [ada.get("/api/v1/cameras").status_code for _ in range(14)]
+        answer = ada.get("/api/v1/cameras")
+        with http(address, tokens["searcher"]) as other:
+            assert other.get("/api/v1/cameras").status_code == 200
+    assert statuses[:10] == [200] * 10
+    assert answer.status_code == 429
+    assert re.fullmatch(r"[1-9]\d?", answer.headers["retry-after"])
+
+
+def test_a_purpose_can_be_required_and_is_kept(guarded: Demo, tokens: dict[str, str]) -> None:
+    with serving(guarded, "--require-purpose") as (address, _), Client(address, tokens["root"]) as root:
+        number = guarded.of("gate")[0]
+        for purpose in (None, " "):
+            with pytest.raises(ServiceError, match="say what this search is for"):
+                root.search(QUERY, purpose=purpose)
+            with pytest.raises(ServiceError, match="say what this search is for"):
+                root.similar(number, purpose=purpose)
+        assert root.search(QUERY, purpose="case 17").hits
+        with http(address, tokens["root"]) as client:
+            last = client.get("/api/v1/audit", params={"count": 1000}).json()["entries"][-1]["entry"]
+    assert (last["actor"], last["action"], last["purpose"], last["query"]) == ("root", "search", "case 17", QUERY)
