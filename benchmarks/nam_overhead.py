@@ -3,7 +3,7 @@
     python benchmarks/nam_overhead.py            # some minutes on two cores
     python benchmarks/nam_overhead.py --pairs 3
     python benchmarks/nam_overhead.py --scorer words+content+centred   # another scorer of words than the paper's
-    python benchmarks/nam_overhead.py --captions 4 --scorer votes+discriminant+centred+content
+    python benchmarks/nam_overhead.py --captions 4 --scorer votes+discriminant+content
 
 Both are steps of the recipe itself, on random weights, 384×128 images and captions of about 30 tokens. The two take
 turns on the same batches, and each pair gives one ratio: what else the machine does hits both alike. The processor

@@ -31,9 +31,8 @@ from textreid.training import captioned_images
 FIRST = 800_000  # number of the first person: none that a bundled model has seen
 SCORERS = (
     "patches", "patches+centred+content", "tokens", "tokens+centred", "words", "words+centred", "words+centred+content",
-    "gradient", "gradient+centred+content", "discriminant+centred+content", "votes", "votes+centred+content",
-    "votes+discriminant+centred+content", "gradient+votes+discriminant+centred+content",
-    "words+votes+discriminant+centred+content",
+    "gradient", "gradient+centred+content", "discriminant+content", "votes", "votes+content",
+    "votes+discriminant+content", "gradient+votes+discriminant+content", "words+centred+votes+discriminant+content",
 )  # fmt: skip
 KINDS = {  # of wrong words, and the attribute that a sentence is swapped in
     "colour": "colour", "upper body": "upper garment", "lower body": "lower garment", "belongings": "bag",

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
         ("tokens", "LeaveOneOut", ["Posterior"]),
         ("words+content+centred+average", "LeaveOneOut", ["Centred", "Posterior", "ContentOnly"]),
         ("gradient+votes", "Gradient", ["Votes", "Posterior"]),
-        ("centred+discriminant+votes", "Silent", ["Votes", "Discriminant", "Centred", "Posterior"]),
+        ("centred+discriminant+votes", "Silent", ["Centred", "Votes", "Discriminant", "Posterior"]),
     ],
 )
 def test_what_a_name_makes(scene: Scene, scorer: str, base: str, refinements: list[str] | None) -> None:

@@ -54,12 +54,13 @@ def choose_scorer(
         return PatchScorer(masking.layer), None
     pieces = WordPieces.of(tokenizer).to(device)
     steps: dict[str, nn.Module] = {}
+    # First: a right word has evidence for it, and with a mean of 0 that of votes and discriminants would be lost.
+    if "centred" in named:
+        steps["centred"] = Centred()
     if "votes" in named:
         steps["votes"] = Votes()
     if "discriminant" in named:
         steps["discriminant"] = Discriminant(config.model.embedding_dim)
-    if "centred" in named:
-        steps["centred"] = Centred()
     # The noise of patches is a distance, not evidence.
     if "patches" not in named:
         steps["posterior"] = Posterior(masking.probability)

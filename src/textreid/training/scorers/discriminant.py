@@ -3,7 +3,8 @@
 Errors are the minority: the mean of the image features of all captions that say "red" is one of red things. With the
 covariance of all images, that makes Fisher's linear discriminant of the word against everything (Fisher 1936), and its
 logarithm of the likelihood ratio is evidence against the word where it is negative. It costs no pass of the network.
-A word alone does not say of what: so the same is done for pairs, a word with the content word that follows it.
+A word alone does not say of what: so the same is done for pairs, a word with the content word that follows it. Both
+read one picture, so that their evidence is averaged, not added up.
 
 ``B`` images, ``T`` captions of up to ``L`` tokens, ``D`` dimensions.
 """
@@ -58,7 +59,7 @@ class Discriminant(nn.Module):
         return noise + torch.where(words.is_content, evidence.gather(1, words.first), 0.0)
 
     def _log_ratios(self, of_words: Tensor, classes: Tensor) -> Tensor:
-        """Compute log p(image | class) - log p(image) of N words, summed over their classes: (N,)."""
+        """Compute log p(image | class) - log p(image) of N words, the mean over their two classes: (N,)."""
         mean = self.mean / self.images.clamp(min=1)
         covariance = self.moments / self.images.clamp(min=1) - torch.outer(mean, mean)
         # Before there is any image, the covariance is one that makes nothing of the offsets, which are 0.
@@ -72,7 +73,7 @@ class Discriminant(nn.Module):
             offsets = (self.sums[kind, classes[kind]] - counts * mean) / (counts + prior)
             ways = of_words - mean - offsets / 2
             found += (offsets * torch.cholesky_solve(ways.T, factor).T).sum(dim=1)
-        return found
+        return found / len(_PRIORS)
 
     def _remember(self, features: Tensor, classes: Tensor, of_words: Tensor) -> None:
         for total in self.buffers():

@@ -19,7 +19,7 @@ from textreid.training.network import Outputs, TrainedNetwork
 from textreid.training.scorers.leave_one_out import log_shares
 from textreid.training.scorers.words import WordPieces
 
-_SCALE = 1024.0  # of gradients: those of a step under float16 would be 0; a power of two, which rounds nothing
+_SCALE = 64.0  # of gradients: those of a step under float16 would be 0; a power of two, which rounds nothing
 
 
 @dataclass(frozen=True)
