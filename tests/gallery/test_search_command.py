@@ -219,7 +219,7 @@ def test_a_cut_query_is_noted(crops: Path, model_folder: Path, indexed: Path) ->
         (
             ["search", QUERY],
             2,
-            "textreid: Missing option '--images'. See 'textreid search --help', or write: textreid search '",
+            "textreid: search where? --images FOLDER, or --gallery NAME\n",
         ),
         (["search", "--images", "."], 2, "textreid: Missing argument"),
         (["search", QUERY, "--images", ".", "--top", "0"], 2, "textreid: Invalid value for '--top'"),

@@ -20,6 +20,8 @@ from textreid.cli.doctor import doctor
 from textreid.cli.erase import erase
 from textreid.cli.evaluate import evaluate
 from textreid.cli.finetune import finetune
+from textreid.cli.gallery import gallery
+from textreid.cli.index import index
 from textreid.cli.inspect import inspect
 from textreid.cli.pretrain import pretrain
 from textreid.cli.reproduce import reproduce
@@ -74,8 +76,8 @@ def _global_options(
 
 # The story, in its order; then all of it at once, and what it left behind.
 for command in (
-    *(synthesize, unpack, doctor, caption, pretrain, finetune, runs, inspect, evaluate, convert, search, serve, erase),
-    *(models, demo, reproduce),
+    *(synthesize, unpack, doctor, caption, pretrain, finetune, runs, inspect, evaluate, convert, search, index),
+    *(serve, erase, models, demo, reproduce),
 ):
     app.command(epilog=f"Example: {EXAMPLES[f'textreid {command.__name__}']}")(command)
 for name, group in (
@@ -83,6 +85,7 @@ for name, group in (
     ("audit", audit),
     ("captions", captions),
     ("templates", templates),
+    ("gallery", gallery),
     ("cache", cache),
 ):
     app.add_typer(group, name=name)

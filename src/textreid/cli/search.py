@@ -10,6 +10,17 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import typer
 
+from textreid.cli.gallery_search import (
+    CAMERA,
+    DATABASE,
+    HOURS,
+    SINCE,
+    SOURCE,
+    TAG,
+    UNTIL,
+    FilterWords,
+    search_gallery,
+)
 from textreid.errors import ConfigError
 from textreid.progress import Progress
 
@@ -24,7 +35,10 @@ _STAGES = {"read": "read", "load": "load the model", "embed": "embed"}
 
 def search(
     query: list[str] = typer.Argument(help="The person in words, as in 'a woman in a red jacket'.", metavar="QUERY"),
-    images: Path = typer.Option(..., "--images", metavar="FOLDER", help="The images, subfolders included."),
+    images: Path | None = typer.Option(None, "--images", metavar="FOLDER", help="The images, subfolders included."),
+    gallery: str | None = typer.Option(
+        None, "--gallery", metavar="NAME", help="A gallery instead, as textreid index made it."
+    ),
     top: int = typer.Option(10, "--top", min=1, metavar="N", help="How many images to show."),
     sheet: Path | None = typer.Option(None, "--sheet", metavar="FILE", help="Draw them as one picture (.png, .jpg)."),
     json: bool = typer.Option(False, "--json", help="Print one JSON object."),
@@ -35,8 +49,15 @@ def search(
         "auto", "--precision", help="Of the images' features: bf16 is faster where the processor multiplies it."
     ),
     no_cache: bool = typer.Option(False, "--no-cache", help="Neither use nor keep embeddings of earlier searches."),
+    camera: list[str] | None = CAMERA,
+    since: str | None = SINCE,
+    until: str | None = UNTIL,
+    hours: str | None = HOURS,
+    tag: list[str] | None = TAG,
+    source: list[str] | None = SOURCE,
+    database: str | None = DATABASE,
 ) -> None:
-    """Rank the images of a folder by how well they fit a description.
+    """Rank the images of a folder, or the people of a gallery, by how well they fit a description.
 
     Scores are cosine similarities: they order the images of one search, and are not probabilities.
 
@@ -44,6 +65,15 @@ def search(
 
     On a terminal the result is a table; in a pipe, lines of rank, score and path between tabs.
     """
+    filters = FilterWords(camera, since, until, hours, tag, source)
+    if gallery is not None:
+        if images:
+            raise ConfigError("--images and --gallery: search one of them")
+        search_gallery(_one_query(query), gallery, filters, top=top, sheet=sheet, json=json, model=model, url=database)
+        return
+    if images is None:
+        raise ConfigError("search where? --images FOLDER, or --gallery NAME")
+    filters.refuse()
     from textreid.gallery import open_cache
     from textreid.gallery.embedding_cache import EmbeddingCache
     from textreid.gallery.search import search as search_folder

@@ -20,6 +20,7 @@ EXAMPLES = {
     "textreid evaluate": "textreid evaluate runs/mine/model --benchmark cuhk-pedes=CUHK-PEDES --report report",
     "textreid convert": "textreid convert best.pth mine --to model",
     "textreid search": "textreid search 'a woman in a red jacket' --images crops --sheet found.png",
+    "textreid index": "textreid index crops --gallery demo --pattern '{camera}/{date}/{time}_*.jpg'",
     "textreid serve": "textreid serve --gallery demo --port 8000",
     "textreid erase": "textreid erase 17 18 --gallery demo",
     "textreid account add": "textreid account add ada --scope search --camera gate",
@@ -39,6 +40,12 @@ EXAMPLES = {
     "textreid captions import": "textreid captions import Ts-qwen.json Td-qwen.json --images crops --out captions",
     "textreid templates list": "textreid templates list my-templates.txt",
     "textreid templates discover": "textreid templates discover --llm URL#MODEL --captions captions --out templates",
+    "textreid gallery list": "textreid gallery list --json",
+    "textreid gallery info": "textreid gallery info demo",
+    "textreid gallery export": "textreid gallery export demo demo.jsonl --vectors demo.npy",
+    "textreid gallery delete": "textreid gallery delete demo --yes",
+    "textreid gallery backup": "textreid gallery backup demo demo.gallery",
+    "textreid gallery restore": "textreid gallery restore demo.gallery --gallery again",
     "textreid cache clear": "textreid cache clear --older-than 30",
 }  # fmt: skip
 # What people call an option that no spelling leads to; the first that the command has is meant.

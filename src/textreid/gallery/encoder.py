@@ -122,6 +122,11 @@ class GalleryEncoder:
         return self._model
 
     @property
+    def dim(self) -> int:
+        """The length of a vector; loads nothing."""
+        return self._queries.config.embedding_dim
+
+    @property
     def space(self) -> str:
         """The one of `spaces` that `encode_pixels` computes in here; loads the model."""
         return self.spaces[0] if self.load().precision == "bf16" else self.spaces[-1]

@@ -3,7 +3,7 @@
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -34,20 +34,23 @@ _LABEL_HEIGHT = 62
 _TITLE_LINES = 4
 
 
-def contact_sheet(title: str, note: str, hits: Sequence[Hit]) -> Image.Image:
+def contact_sheet(
+    title: str, note: str, hits: Sequence[Hit], picture_of: Callable[[Hit], Path | Image.Image] | None = None
+) -> Image.Image:
     """Draw the crops in the order given, each whole and in its own proportions, with rank, score and file name.
 
     Args:
         title: set large above the crops, wrapped, at most four lines.
         note: one small line below the title.
         hits: at most `MAX_TILES`. One whose file cannot be read any more gets an empty panel that says so.
+        picture_of: what a hit looks like, where it is not the file at its path; raises `ImageError` or `ArtifactError`.
 
     Raises:
         ValueError: there are too many hits, or none.
     """
     if not 1 <= len(hits) <= MAX_TILES:
         raise ValueError(f"a contact sheet holds 1 to {MAX_TILES} images, got {len(hits)}")
-    pictures = [_read(hit.path) for hit in hits]
+    pictures = [_read(hit, picture_of) for hit in hits]
     shapes = [picture.height / picture.width for picture in pictures if picture]
     shape = min(max(median(shapes or [2.0]), _FLATTEST), _TALLEST)
     tile_height = round((_TILE_WIDTH - 2 * _MAT) * shape) + 2 * _MAT
@@ -85,11 +88,11 @@ def save_contact_sheet(sheet: Image.Image, path: Path) -> None:
     write_bytes(path, stream.getvalue())
 
 
-def _read(path: Path) -> Image.Image | None:
+def _read(hit: Hit, picture_of: Callable[[Hit], Path | Image.Image] | None) -> Image.Image | None:
     largest = (_TILE_WIDTH, round(_TILE_WIDTH * _TALLEST))
     try:
-        picture = read_image(path, at_least=largest[::-1])
-    except ImageError:
+        picture = read_image(picture_of(hit) if picture_of else hit.path, at_least=largest[::-1])
+    except (ImageError, ArtifactError):
         return None
     picture.thumbnail(largest, Image.Resampling.LANCZOS)  # two hundred photographs in full would fill the memory
     return picture

@@ -96,6 +96,14 @@ class Crop:
     confidence: float | None
     is_file: bool
 
+    @property
+    def place(self) -> str:
+        """Where it is to be seen: its file, with time and box as a media fragment where it was cut from it."""
+        if self.box is None:
+            return str(self.path)
+        time = "" if self.seconds is None else f"t={self.seconds:.2f}&"
+        return f"{self.path}#{time}xywh={','.join(str(round(value)) for value in self.box)}"
+
 
 @dataclass(frozen=True)
 class Hit:

@@ -1,0 +1,230 @@
+"""``textreid search --gallery``: a sentence and filters in, ranked people of a gallery out."""
+
+import sys
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from textreid.errors import ConfigError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from textreid.gallery.store import Crop, Filters, Page, Store
+    from textreid.gallery.store.rows import Hit
+
+DATABASE = typer.Option(
+    None, "--database", metavar="URL", help="postgresql://… of another server; else $TEXTREID_DATABASE, or our own."
+)
+CAMERA = typer.Option(None, "--camera", metavar="NAME", help="Gallery: only of this camera; may be repeated.")
+SINCE = typer.Option(None, "--since", metavar="TIME", help="Gallery: not before (2026-05-31, or '2026-05-31 14:05').")
+UNTIL = typer.Option(None, "--until", metavar="TIME", help="Gallery: before; of a date, up to its end.")
+HOURS = typer.Option(None, "--hours", metavar="FROM-TO", help="Gallery: hours of the day, as 13-18 or 22-5.")
+TAG = typer.Option(None, "--tag", metavar="WORD", help="Gallery: only with this tag; may be repeated.")
+SOURCE = typer.Option(None, "--source", metavar="PATH", help="Gallery: only of this file, folder or address.")
+
+
+@dataclass(frozen=True)
+class FilterWords:
+    """The filters of a search as they stand on a command line."""
+
+    camera: list[str] | None = None
+    since: str | None = None
+    until: str | None = None
+    hours: str | None = None
+    tag: list[str] | None = None
+    source: list[str] | None = None
+
+    def refuse(self) -> None:
+        """Refuse filters for images in a folder, of which nobody knows camera or time.
+
+        Raises:
+            ConfigError: there is one; names it.
+        """
+        given = [field.name for field in fields(self) if getattr(self, field.name)]
+        if given:
+            raise ConfigError(f"--{given[0]}: only a gallery knows that: textreid index FOLDER --gallery NAME")
+
+    def read(self) -> "Filters":
+        """Read the words.
+
+        Raises:
+            ConfigError: one is no time or no hours; names it.
+        """
+        from textreid.gallery.store import Filters
+
+        sources = [str(Path(name).resolve()) if "://" not in name else name for name in self.source or ()]
+        return Filters(
+            cameras=tuple(self.camera or ()),
+            since=_time("--since", self.since, ends=False),
+            until=_time("--until", self.until, ends=True),
+            hours=_hours(self.hours),
+            tags=tuple(self.tag or ()),
+            sources=tuple(sources),
+        )
+
+
+def _time(option: str, text: str | None, *, ends: bool) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise ConfigError(f"{option}: {text!r} is no time: write 2026-05-31 or '2026-05-31 14:05'") from error
+    # Of "until 31 May" nobody expects that the day is left out.
+    return time + timedelta(days=1) if ends and len(text.strip()) <= len("2026-05-31") else time
+
+
+def _hours(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    first, _, last = text.partition("-")
+    if not (first.strip().isdigit() and last.strip().isdigit()):
+        raise ConfigError(f"--hours: {text!r}: write FROM-TO, as 13-18 or 22-5")
+    return int(first), int(last)
+
+
+def search_gallery(
+    query: str,
+    name: str,
+    words: FilterWords,
+    *,
+    top: int,
+    sheet: Path | None,
+    json: bool,
+    model: str | None,
+    url: str | None,
+) -> None:
+    """Search a gallery and print the answer.
+
+    Args:
+        query: a sentence.
+        name: of the gallery.
+        words: its filters.
+        top: how many people to show.
+        sheet: where to draw them.
+        json: print one JSON object.
+        model: where the gallery's model is now; None where it was.
+        url: of another database.
+
+    Raises:
+        ConfigError: a filter cannot be read.
+        StoreError: there is no such gallery, or its database cannot be used.
+    """
+    from textreid.gallery.query.question import encode_question, question_of
+    from textreid.gallery.store import open_database
+    from textreid.gallery.store.indexing import encoder_of
+
+    filters = words.read()
+    with open_database(url) as database:
+        store = database.store(name)
+        encoder = encoder_of(store, model)
+        asked = encode_question(question_of(query), encoder)
+        notes = list(asked.notes)
+        if asked.unread:
+            notes.append(f"the query is longer than the model reads; left out: {asked.unread!r}")
+        page = store.search(asked.features.vector(), filters, top)
+        if not page.hits:
+            notes.append(_why_nothing(store, filters))
+        threshold = encoder.presence.threshold if encoder.presence else None
+        for note in notes:
+            sys.stderr.write(f"{note}\n")
+        if sheet and page.hits:
+            _draw(store, query, page, sheet)
+        if json:
+            _print_json(query, store, page, notes, threshold)
+        else:
+            _print(page)
+
+
+def _why_nothing(store: "Store", filters: "Filters") -> str:
+    if not filters:
+        return f"gallery {store.name!r} is empty: textreid index SOURCE --gallery {store.name}"
+    known = ", ".join(list(store.cameras())[:10]) if filters.cameras else ""
+    return f"nobody in gallery {store.name!r} passes the filters{f'; its cameras: {known}' if known else ''}"
+
+
+def _draw(store: "Store", query: str, page: "Page", path: Path) -> None:
+    from textreid.gallery.search import Hit as Tile
+    from textreid.gallery.sheet import MAX_TILES, contact_sheet, save_contact_sheet
+
+    by_rank = dict(enumerate(page.hits[:MAX_TILES], start=1))
+    tiles = [Tile(rank, hit.score, Path(_label(hit.crop))) for rank, hit in by_rank.items()]
+
+    def picture_of(tile: Tile) -> "Image.Image":
+        return store.picture(by_rank[tile.rank].crop.id)
+
+    note = f"The best {len(tiles):,} of gallery {store.name}  ·  model {Path(store.model).name}  ·  cosine similarity"
+    save_contact_sheet(contact_sheet(query, note, tiles, picture_of), path)
+    sys.stderr.write(f"contact sheet: {path}\n")
+
+
+def _label(crop: "Crop") -> str:
+    """Name a crop in one short line without a slash, as a contact sheet has room for."""
+    where = crop.camera or crop.path.stem
+    if crop.time is not None:
+        return f"{where} {crop.time:%d %b %H:%M:%S}".replace("/", " ")
+    return crop.path.name if crop.seconds is None else f"{where} at {timedelta(seconds=round(crop.seconds))}"
+
+
+def _print(page: "Page") -> None:
+    from textreid.reporting.tables import Table, print_tables
+
+    if not sys.stdout.isatty():
+        for rank, hit in enumerate(page.hits, start=1):
+            known = [str(hit.crop.id), hit.crop.camera or "", _clock(hit.crop), hit.crop.place]
+            sys.stdout.write("\t".join([str(rank), f"{hit.score:.4f}", *map(_printable, known)]) + "\n")
+        return
+    rows = [
+        (str(rank), f"{hit.score:.3f}", str(hit.crop.id), hit.crop.camera or "", _clock(hit.crop), hit.crop.place)
+        for rank, hit in enumerate(page.hits, start=1)
+    ]
+    printable = [tuple(map(_printable, row)) for row in rows]
+    print_tables(
+        [Table("", ("rank", "score", "crop", "camera", "time", "where"), [printable], texts=frozenset({3, 4, 5}))]
+    )
+
+
+def _print_json(query: str, store: "Store", page: "Page", notes: list[str], threshold: float | None) -> None:
+    answer = {
+        "query": query,
+        "gallery": store.name,
+        "model": store.model,
+        "exact": page.exact,
+        "results": [_as_json(rank, hit, threshold) for rank, hit in enumerate(page.hits, start=1)],
+        "next": str(page.next) if page.next else None,
+        "notes": notes,
+    }
+    typer.echo(dumps(answer, indent=2))
+
+
+def _as_json(rank: int, hit: "Hit", threshold: float | None) -> dict[str, object]:
+    crop = hit.crop
+    empty = threshold is not None and crop.presence is not None and crop.presence < threshold
+    return {
+        "rank": rank,
+        "score": round(hit.score, 6),
+        "crop": crop.id,
+        "path": str(crop.path),
+        "source": crop.source,
+        "camera": crop.camera,
+        "time": crop.time.isoformat() if crop.time else None,
+        "seconds": crop.seconds,
+        "frame": crop.frame,
+        "box": crop.box,
+        "track": crop.track,
+        "tags": list(crop.tags),
+        "seems_empty": empty,
+    }
+
+
+def _clock(crop: "Crop") -> str:
+    return f"{crop.time:%Y-%m-%d %H:%M:%S}" if crop.time else ""
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "�" for character in text)

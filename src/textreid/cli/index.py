@@ -1,0 +1,127 @@
+"""``textreid index``: folders of people into a gallery."""
+
+import sys
+import time
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from textreid.cli.gallery_search import DATABASE
+from textreid.errors import DataError
+from textreid.progress import Progress
+
+if TYPE_CHECKING:
+    from textreid.gallery.store import Store
+    from textreid.gallery.store.indexing import IndexReport
+
+_NAMED_AT_MOST = 5
+
+
+def index(
+    sources: list[Path] = typer.Argument(metavar="SOURCE...", help="Folders of crops, one person each."),
+    gallery: str = typer.Option(..., "--gallery", metavar="NAME", help="Where to; made when there is none."),
+    pattern: str | None = typer.Option(
+        None, "--pattern", metavar="PATTERN", help="Of paths below SOURCE, as '{camera}/{date}/{time}_*.jpg'."
+    ),
+    sidecar: Path | None = typer.Option(
+        None, "--sidecar", metavar="FILE", help="CSV or JSONL with path and camera, time, tags."
+    ),
+    camera: str | None = typer.Option(
+        None, "--camera", metavar="NAME", help="Of all that no pattern or sidecar tells."
+    ),
+    tag: list[str] | None = typer.Option(None, "--tag", metavar="WORD", help="For all of them; may be repeated."),
+    model: str | None = typer.Option(
+        None, "--model", metavar="MODEL", help="Of a new gallery: a model folder, or CLIP; else the bundled model."
+    ),
+    precision: Literal["auto", "fp32", "bf16"] = typer.Option(
+        "auto", "--precision", help="Of a new gallery: bf16 is faster where the processor multiplies it."
+    ),
+    database: str | None = DATABASE,
+    json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Bring people into a gallery, which [bold]textreid search --gallery[/bold] searches.
+
+    Only what is new is embedded: the same command again brings in what was added, forgets what was deleted, and goes
+    on where an earlier one was stopped, even with kill -9. What cannot be used is named and left out.
+
+    Camera and time come from the sidecar, the pattern, or EXIF, in this order.
+    """
+    from textreid.gallery.store import open_database
+    from textreid.gallery.store.indexing import IndexReport, Knowledge, index_crops, open_gallery
+    from textreid.gallery.store.provenance import PathPattern, read_sidecar
+    from textreid.images import silence_decoders
+
+    silence_decoders()
+    read, table = PathPattern.parse(pattern) if pattern else None, read_sidecar(sidecar) if sidecar else {}
+    knowledge = Knowledge(read, table, camera, tuple(tag or ()))
+    for source in sources:
+        if not source.exists():
+            raise DataError(f"{source}: there is no such file or folder")
+    with open_database(database) as opened:
+        store, encoder = open_gallery(opened, gallery, model, precision)
+        done = IndexReport()
+        begun = time.monotonic()
+        try:
+            for source in sources:
+                with Progress(f"index {source.name}", "files") as progress:
+                    index_crops(source, store, encoder, knowledge, progress.update, done)
+        except KeyboardInterrupt:
+            sys.stderr.write(f"stopped after {done.embedded:,} images; the same command continues from there\n")
+            raise
+        took = store.build_index()
+        _tell(done, time.monotonic() - begun)
+        if took is not None:
+            sys.stderr.write(f"built the index for fast searches in {took.total_seconds():.1f} s\n")
+        if json:
+            typer.echo(dumps(_as_json(store, done), indent=2))
+
+
+def _tell(done: "IndexReport", seconds: float) -> None:
+    """Say what was done, on standard error."""
+    for note in done.notes:
+        _note(note)
+    counts = {
+        "embedded": done.embedded,
+        "copied": done.copied,
+        "unchanged": done.unchanged,
+        "with new facts": done.updated,
+        "gone": done.deleted,
+        "left out": len(done.quarantined),
+    }
+    rate = f", {done.embedded / seconds:,.0f} a second" if done.embedded else ""
+    _note(", ".join(f"{count:,} {what}" for what, count in counts.items() if count) + f" in {seconds:.1f} s{rate}")
+    _name(done.unmatched, "files do not fit the pattern, and have neither camera nor time from it")
+    _name([f"{path}: {reason}" for path, reason in done.quarantined], "files are left out")
+
+
+def _name(lines: list[str], what: str) -> None:
+    if lines:
+        _note(f"{len(lines):,} {what}:")
+    for line in lines[:_NAMED_AT_MOST]:
+        _note(f"  {line}")
+    if len(lines) > _NAMED_AT_MOST:
+        _note(f"  and {len(lines) - _NAMED_AT_MOST:,} more; --json names all")
+
+
+def _as_json(store: "Store", done: "IndexReport") -> dict[str, object]:
+    counts = store.counts()
+    return {
+        "gallery": store.name,
+        "model": store.model,
+        "crops": counts.crops,
+        "embedded": done.embedded,
+        "copied": done.copied,
+        "unchanged": done.unchanged,
+        "updated": done.updated,
+        "deleted": done.deleted,
+        "quarantined": [{"path": str(path), "reason": reason} for path, reason in done.quarantined],
+        "unmatched": done.unmatched,
+        "notes": done.notes,
+    }
+
+
+def _note(text: str) -> None:
+    text = "".join(character if character.isprintable() else "\ufffd" for character in text)
+    sys.stderr.write(f"{text}\n")

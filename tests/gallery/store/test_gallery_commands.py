@@ -1,0 +1,115 @@
+"""``textreid index``, ``textreid search --gallery`` and ``textreid gallery`` one after the other."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from textreid.cli import main
+from textreid.gallery.store import Database
+
+pytestmark = pytest.mark.slow
+MakeCrops = Callable[..., Path]
+QUERY = "a woman in a red jacket"
+
+
+@dataclass
+class Done:
+    """What a command wrote."""
+
+    code: object
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def textreid(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A function that runs a command, in this process: a dozen would load torch for half a minute."""
+
+    def run(*arguments: str | Path) -> Done:
+        monkeypatch.setattr("sys.argv", ["textreid", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capsys.readouterr()
+        return Done(caught.value.code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def ok(textreid: Run) -> Run:
+    """The same of a command that has to succeed."""
+
+    def run(*arguments: str | Path) -> Done:
+        done = textreid(*arguments)
+        assert done.code == 0, done.stderr
+        return done
+
+    return run
+
+
+def test_a_gallery_from_the_first_crop_to_its_end(
+    database: Database, make_crops: MakeCrops, model_folder: Path, tmp_path: Path, ok: Run, textreid: Run
+) -> None:
+    crops = make_crops(5)
+    os.renames(crops / "0.png", crops / "gate" / "2026-05-31" / "14-05-09.png")
+    (crops / "bad.png").write_bytes(b"no picture")
+    arguments = ("index", crops, "--gallery", "demo", "--pattern", "{camera}/{date}/{time}.png", "--tag", "may")
+    done = ok(*arguments, "--model", model_folder)
+    assert "5 embedded, 1 left out in " in done.stderr
+    assert "5 files do not fit the pattern" in done.stderr
+    assert "bad.png: not an image" in done.stderr
+    assert json.loads(ok(*arguments, "--json").stdout)["unchanged"] == 5
+
+    lines = ok("search", QUERY, "--gallery", "demo", "--top", "3").stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["1", "2", "3"]
+    sheet = tmp_path / "sheet.png"
+    filters = ("--camera", "gate", "--since", "2026-05-31", "--until", "2026-05-31", "--hours", "14-15", "--tag", "may")
+    found = ok("search", QUERY, "--gallery", "demo", *filters, "--source", crops, "--sheet", sheet, "--json")
+    (hit,) = json.loads(found.stdout)["results"]
+    assert (hit["camera"], hit["time"], hit["tags"]) == ("gate", "2026-05-31T14:05:09", ["may"])
+    with Image.open(sheet) as picture:
+        assert picture.width > 500
+    nobody = ok("search", QUERY, "--gallery", "demo", "--camera", "yard")
+    assert (nobody.stdout, nobody.stderr) == ("", "nobody in gallery 'demo' passes the filters; its cameras: gate\n")
+
+    assert ok("gallery", "list").stdout.split("\t")[:2] == ["demo", "5"]
+    info = json.loads(ok("gallery", "info", "demo", "--json").stdout)
+    assert (info["crops"], info["cameras"], len(info["quarantined"])) == (5, {"gate": 1}, 1)
+    assert "bad.png: not an image" in ok("gallery", "info", "demo").stdout
+    ok("gallery", "export", "demo", tmp_path / "demo.jsonl", "--vectors", tmp_path / "demo.npy")
+    assert len((tmp_path / "demo.jsonl").read_text().splitlines()) == 5
+    ok("gallery", "backup", "demo", tmp_path / "demo.gallery")
+    refused = textreid("gallery", "delete", "demo")
+    assert (refused.code, refused.stderr) == (
+        2, "textreid: gallery 'demo' holds 5 crops; --yes deletes it for good\n"
+    )  # fmt: skip
+    ok("gallery", "delete", "demo", "--yes")
+    ok("gallery", "restore", tmp_path / "demo.gallery", "--gallery", "again")
+    assert ok("search", QUERY, "--gallery", "again", "--top", "3").stdout.count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("search", QUERY), "search where? --images FOLDER, or --gallery NAME"),
+        (("search", QUERY, "--images", ".", "--gallery", "a"), "--images and --gallery: search one of them"),
+        (("search", QUERY, "--images", ".", "--camera", "a"), "--camera: only a gallery knows that"),
+        (("search", QUERY, "--gallery", "a", "--hours", "noon"), "--hours: 'noon': write FROM-TO"),
+        (("search", QUERY, "--gallery", "a", "--since", "noon"), "--since: 'noon' is no time"),
+        (("index", "nowhere", "--gallery", "a"), "nowhere: there is no such file or folder"),
+        (("index", ".", "--gallery", "a", "--pattern", "{x}"), "{x} is not known"),
+        (("gallery", "info", "none", "--database", "postgresql://127.0.0.1:9/x"), "the database cannot be reached"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], message: str, textreid: Run) -> None:
+    done = textreid(*arguments)
+    assert (done.code in {1, 2}, done.stdout, done.stderr.count("\n")) == (True, "", 1)
+    assert message in done.stderr
