@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 from fastapi import FastAPI
 
-from textreid.service import api, operations
+from textreid.service import api, operations, pages
 from textreid.service.engine import Engine
 from textreid.service.identity import Door
 from textreid.service.metrics import Metrics
@@ -44,9 +44,10 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url="/api/v1/openapi.json",
     )  # fmt: skip
     app.state.engine, app.state.metrics, app.state.door = engine, metrics, Door(engine)
-    add_handlers(app)
+    add_handlers(app, pages.problem_page)
     app.include_router(api.router)
     app.include_router(operations.router)
+    app.include_router(pages.router)
     # The last one added is met first: what is refused is counted, too.
     app.add_middleware(Guarded, settings=settings)
     app.add_middleware(Observed, metrics=metrics)

@@ -76,7 +76,7 @@ class Guarded:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if refused := self._refused(headers):
+        if refused := self._refused(str(scope["method"]), headers):
             await problem(*refused)(scope, receive, send)
             return
         deadline = asyncio.get_running_loop().time() + _SLOWEST_BODY_S
@@ -98,11 +98,13 @@ class Guarded:
 
         await self.app(scope, limited, send)
 
-    def _refused(self, headers: Headers) -> tuple[int, str] | None:
+    def _refused(self, method: str, headers: Headers) -> tuple[int, str] | None:
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > LARGEST_BODY:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TOO_LARGE
-        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
+        # A link of another site may lead here; its forms, scripts and pictures may not ask anything.
+        follows = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not follows:
             return HTTPStatus.FORBIDDEN, "another web site sent this request"
         # A web site can give its name our address, and its scripts may then read what they ask for (DNS rebinding).
         if self._settings.is_local and _name(headers.get("host", "")) not in self._settings.hosts:

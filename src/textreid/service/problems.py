@@ -1,12 +1,12 @@
 """Errors as RFC 9457 has them: one JSON object that says what is wrong, of one content type."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from math import ceil
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -70,31 +70,39 @@ def explain(error: TextReidError) -> tuple[int, str]:
     return status, str(error)
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Let an application answer every error with a problem."""
+def add_handlers(app: FastAPI, page: Callable[[Request, int, str], Response]) -> None:
+    """Let an application answer every error: a browser with a ``page``, everybody else with a problem."""
+
+    def answer(
+        request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None,
+        errors: list[dict[str, str]] | None = None,
+    ) -> Response:  # fmt: skip
+        if not request.url.path.startswith("/api/") and "text/html" in request.headers.get("accept", ""):
+            return page(request, status, detail)
+        return problem(status, detail, headers, errors)
 
     @app.exception_handler(TextReidError)
-    def _own(request: Request, error: TextReidError) -> JSONResponse:
+    def _own(request: Request, error: TextReidError) -> Response:
         headers = {}
         if isinstance(error, NotSignedInError):
             headers = {"WWW-Authenticate": "Bearer"}
         elif isinstance(error, TooOftenError):
             headers = {"Retry-After": str(ceil(error.seconds))}
-        return problem(*explain(error), headers)
+        return answer(request, *explain(error), headers)
 
     @app.exception_handler(RequestValidationError)
-    def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    def _invalid(request: Request, error: RequestValidationError) -> Response:
         errors = [
             {"field": ".".join(str(part) for part in one["loc"][1:]) or str(one["loc"][0]), "message": one["msg"]}
             for one in error.errors()
         ]
         said = "; ".join(f"{one['field']}: {one['message']}" for one in errors[:3])
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, said, errors=errors)
+        return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, said, errors=errors)
 
     @app.exception_handler(HTTPException)
-    def _http(request: Request, error: HTTPException) -> JSONResponse:
-        return problem(error.status_code, str(error.detail), error.headers)
+    def _http(request: Request, error: HTTPException) -> Response:
+        return answer(request, error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(Exception)
-    def _unexpected(request: Request, error: Exception) -> JSONResponse:
-        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of textreid; its log says more")
+    def _unexpected(request: Request, error: Exception) -> Response:
+        return answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "a fault of textreid; its log says more")
