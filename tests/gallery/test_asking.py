@@ -143,7 +143,7 @@ def test_labelled_pairs_tell_how_high_a_match_scores(asked: Ask, store: Store, e
     assert min(strengths) > 1
     assert store.fact("match_strengths") == pytest.approx(strengths, abs=1e-3)
     assert asked(prior=0.5).verdict
-    with pytest.raises(DataError, match="1 labelled sentences: at least 10"):
+    with pytest.raises(DataError, match="1 labelled sentences: to tell"):
         learn_from_pairs(store, encoder, [("a man", best[0])] * 20)
     with pytest.raises(DataError, match="has no crop 999"):
         learn_from_pairs(store, encoder, [(sentence, 999) for sentence in sentences])

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from textreid.cli.question import QuestionWords, tell_verdict, verdict_json
 from textreid.errors import ConfigError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from textreid.gallery.store import Crop, Filters, Page, Store
+    from textreid.gallery.asking import Answer
+    from textreid.gallery.store import Crop, Filters, Store
     from textreid.gallery.store.rows import Hit
 
 DATABASE = typer.Option(
@@ -89,7 +91,7 @@ def _hours(text: str | None) -> tuple[int, int] | None:
 
 
 def search_gallery(
-    query: str,
+    asked: QuestionWords,
     name: str,
     words: FilterWords,
     *,
@@ -102,7 +104,7 @@ def search_gallery(
     """Search a gallery and print the answer.
 
     Args:
-        query: a sentence.
+        asked: the question.
         name: of the gallery.
         words: its filters.
         top: how many people to show.
@@ -112,33 +114,44 @@ def search_gallery(
         url: of another database.
 
     Raises:
-        ConfigError: a filter cannot be read.
+        ConfigError: a filter or the question cannot be read.
         StoreError: there is no such gallery, or its database cannot be used.
     """
-    from textreid.gallery.query.question import encode_question, question_of
+    from textreid.gallery.asking import ask, crops_named, learn_from_pairs
+    from textreid.gallery.exhibits import case_of, exhibits_of
     from textreid.gallery.store import open_database
     from textreid.gallery.store.indexing import encoder_of
 
     filters = words.read()
+    question, pairs = asked.read(), asked.pairs()
     with open_database(url) as database:
         store = database.store(name)
         encoder = encoder_of(store, model)
-        asked = encode_question(question_of(query), encoder)
-        notes = list(asked.notes)
-        if asked.unread:
-            notes.append(f"the query is longer than the model reads; left out: {asked.unread!r}")
-        page = store.search(asked.features.vector(), filters, top)
-        if not page.hits:
-            notes.append(_why_nothing(store, filters))
+        if pairs:
+            numbers = crops_named(store, [pair.image for pair in pairs])
+            learn_from_pairs(store, encoder, list(zip((pair.sentence for pair in pairs), numbers, strict=True)))
+        right, wrong = crops_named(store, asked.right), crops_named(store, asked.wrong)
+        answer = ask(
+            store, encoder, question, filters, top=top, right=right, wrong=wrong, group=asked.group is not False,
+            prior=asked.prior,
+        )  # fmt: skip
         threshold = encoder.presence.threshold if encoder.presence else None
+        notes = [*answer.notes, *([] if answer.found else [_why_nothing(store, filters)])]
+        if answer.unread:
+            notes.append(f"the query is longer than the model reads; left out: {answer.unread!r}")
         for note in notes:
             sys.stderr.write(f"{note}\n")
-        if sheet and page.hits:
-            _draw(store, query, page, sheet)
+        tell_verdict(answer.verdict)
+        made = datetime.now().astimezone()
+        asked.write_evidence(
+            lambda: case_of(store, question, answer, filters, made), lambda: exhibits_of(store, answer.found)
+        )
+        if sheet and answer.found:
+            _draw(store, question.title, answer, sheet)
         if json:
-            _print_json(query, store, page, notes, threshold)
+            _print_json(question.title, store, answer, notes, threshold)
         else:
-            _print(page)
+            _print(answer)
 
 
 def _why_nothing(store: "Store", filters: "Filters") -> str:
@@ -148,11 +161,11 @@ def _why_nothing(store: "Store", filters: "Filters") -> str:
     return f"nobody in gallery {store.name!r} passes the filters{f'; its cameras: {known}' if known else ''}"
 
 
-def _draw(store: "Store", query: str, page: "Page", path: Path) -> None:
+def _draw(store: "Store", query: str, answer: "Answer", path: Path) -> None:
     from textreid.gallery.search import Hit as Tile
     from textreid.gallery.sheet import MAX_TILES, contact_sheet, save_contact_sheet
 
-    by_rank = dict(enumerate(page.hits[:MAX_TILES], start=1))
+    by_rank = {rank: person.best for rank, person in enumerate(answer.found[:MAX_TILES], start=1)}
     tiles = [Tile(rank, hit.score, Path(_label(hit.crop))) for rank, hit in by_rank.items()]
 
     def picture_of(tile: Tile) -> "Image.Image":
@@ -171,17 +184,18 @@ def _label(crop: "Crop") -> str:
     return crop.path.name if crop.seconds is None else f"{where} at {timedelta(seconds=round(crop.seconds))}"
 
 
-def _print(page: "Page") -> None:
+def _print(answer: "Answer") -> None:
     from textreid.reporting.tables import Table, print_tables
 
+    hits = [person.best for person in answer.found]
     if not sys.stdout.isatty():
-        for rank, hit in enumerate(page.hits, start=1):
+        for rank, hit in enumerate(hits, start=1):
             known = [str(hit.crop.id), hit.crop.camera or "", _clock(hit.crop), hit.crop.place]
             sys.stdout.write("\t".join([str(rank), f"{hit.score:.4f}", *map(_printable, known)]) + "\n")
         return
     rows = [
         (str(rank), f"{hit.score:.3f}", str(hit.crop.id), hit.crop.camera or "", _clock(hit.crop), hit.crop.place)
-        for rank, hit in enumerate(page.hits, start=1)
+        for rank, hit in enumerate(hits, start=1)
     ]
     printable = [tuple(map(_printable, row)) for row in rows]
     print_tables(
@@ -189,17 +203,21 @@ def _print(page: "Page") -> None:
     )
 
 
-def _print_json(query: str, store: "Store", page: "Page", notes: list[str], threshold: float | None) -> None:
-    answer = {
+def _print_json(query: str, store: "Store", answer: "Answer", notes: list[str], threshold: float | None) -> None:
+    printed = {
         "query": query,
         "gallery": store.name,
         "model": store.model,
-        "exact": page.exact,
-        "results": [_as_json(rank, hit, threshold) for rank, hit in enumerate(page.hits, start=1)],
-        "next": str(page.next) if page.next else None,
+        "exact": answer.exact,
+        "results": [
+            {**_as_json(rank, person.best, threshold), "alike": [hit.crop.id for hit in person.alike]}
+            for rank, person in enumerate(answer.found, start=1)
+        ],
+        **({"verdict": verdict_json(answer.verdict)} if answer.verdict else {}),
+        "next": str(answer.next) if answer.next else None,
         "notes": notes,
     }
-    typer.echo(dumps(answer, indent=2))
+    typer.echo(dumps(printed, indent=2))
 
 
 def _as_json(rank: int, hit: "Hit", threshold: float | None) -> dict[str, object]:

@@ -21,12 +21,29 @@ from textreid.cli.gallery_search import (
     FilterWords,
     search_gallery,
 )
+from textreid.cli.question import (
+    ALSO,
+    EVIDENCE,
+    GROUP,
+    LABELLED,
+    LIKE,
+    NOBODY,
+    PRIOR,
+    REWRITE,
+    RIGHT,
+    WITHOUT,
+    WRONG,
+    QuestionWords,
+    tell_verdict,
+    verdict_json,
+)
 from textreid.errors import ConfigError
 from textreid.progress import Progress
 
 if TYPE_CHECKING:
-    from textreid.gallery import SearchResult
+    from textreid.gallery import Hit, SearchResult
     from textreid.gallery.indexing import Rejected
+    from textreid.gallery.query.evidence import Case, Exhibit
 
 # Of the images that were left out: a folder may hold thousands.
 _NAMED_AT_MOST = 5
@@ -34,7 +51,9 @@ _STAGES = {"read": "read", "load": "load the model", "embed": "embed"}
 
 
 def search(
-    query: list[str] = typer.Argument(help="The person in words, as in 'a woman in a red jacket'.", metavar="QUERY"),
+    query: list[str] | None = typer.Argument(
+        None, help="The person in words, as in 'a woman in a red jacket'.", metavar="QUERY"
+    ),
     images: Path | None = typer.Option(None, "--images", metavar="FOLDER", help="The images, subfolders included."),
     gallery: str | None = typer.Option(
         None, "--gallery", metavar="NAME", help="A gallery instead, as textreid index made it."
@@ -49,6 +68,17 @@ def search(
         "auto", "--precision", help="Of the images' features: bf16 is faster where the processor multiplies it."
     ),
     no_cache: bool = typer.Option(False, "--no-cache", help="Neither use nor keep embeddings of earlier searches."),
+    also: list[str] | None = ALSO,
+    like: list[Path] | None = LIKE,
+    without: list[str] | None = WITHOUT,
+    right: list[str] | None = RIGHT,
+    wrong: list[str] | None = WRONG,
+    group: bool | None = GROUP,
+    nobody: bool = NOBODY,
+    prior: float = PRIOR,
+    labelled: Path | None = LABELLED,
+    rewrite: str | None = REWRITE,
+    evidence: Path | None = EVIDENCE,
     camera: list[str] | None = CAMERA,
     since: str | None = SINCE,
     until: str | None = UNTIL,
@@ -65,11 +95,15 @@ def search(
 
     On a terminal the result is a table; in a pipe, lines of rank, score and path between tabs.
     """
+    asked = QuestionWords(
+        _one_query(query or []), also or (), like or (), without or (), right or (), wrong or (), group,
+        prior if nobody else None, labelled, rewrite, evidence,
+    )  # fmt: skip
     filters = FilterWords(camera, since, until, hours, tag, source)
     if gallery is not None:
         if images:
             raise ConfigError("--images and --gallery: search one of them")
-        search_gallery(_one_query(query), gallery, filters, top=top, sheet=sheet, json=json, model=model, url=database)
+        search_gallery(asked, gallery, filters, top=top, sheet=sheet, json=json, model=model, url=database)
         return
     if images is None:
         raise ConfigError("search where? --images FOLDER, or --gallery NAME")
@@ -80,14 +114,18 @@ def search(
     from textreid.images import silence_decoders
 
     silence_decoders()
+    question, pairs = asked.read(), asked.pairs()
     cache, problem = (EmbeddingCache(), "") if no_cache else open_cache()
     if problem:  # told before the work that will not be kept
         _note(problem)
     with cache, _Reported() as report:
         result = search_folder(
-            _one_query(query), images, model=model, top=top, precision=precision, cache=cache, report=report
-        )
+            question, images, model=model, top=top, right=asked.right, wrong=asked.wrong, group=bool(group),
+            prior=asked.prior, pairs=pairs, precision=precision, cache=cache, report=report,
+        )  # fmt: skip
     _tell_problems(result)
+    tell_verdict(result.verdict)
+    asked.write_evidence(lambda: _case(result, images), lambda: _exhibits(result))
     if sheet:
         _draw(result, sheet)
     if json:
@@ -167,6 +205,27 @@ def _draw(result: "SearchResult", path: Path) -> None:
     _note(f"contact sheet: {path}")
 
 
+def _case(result: "SearchResult", folder: Path) -> "Case":
+    from datetime import UTC, datetime
+
+    from textreid.gallery.query.evidence import Case
+
+    facts = {"whether anybody fits": str(result.verdict)} if result.verdict else {}
+    made = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
+    searched = f"folder {folder}: {result.images:,} images"
+    return Case(result.query, searched, result.model, result.fingerprint, made, facts, result.notes)
+
+
+def _exhibits(result: "SearchResult") -> "list[Exhibit]":
+    from textreid.gallery.query.evidence import exhibit_of_file
+
+    return [exhibit_of_file(hit.rank, hit.score, hit.path, **_alike(hit)) for hit in result.hits]
+
+
+def _alike(hit: "Hit") -> dict[str, str]:
+    return {"hardly differ": ", ".join(str(path) for path in hit.alike)} if hit.alike else {}
+
+
 def _print_json(result: "SearchResult") -> None:
     answer = {
         "query": result.query,
@@ -181,9 +240,11 @@ def _print_json(result: "SearchResult") -> None:
                 "score": round(hit.score, 6),
                 "path": str(hit.path),
                 "seems_empty": hit.seems_empty,
+                **({"alike": [str(path) for path in hit.alike]} if hit.alike else {}),
             }
             for hit in result.hits
         ],
+        **({"verdict": verdict_json(result.verdict)} if result.verdict else {}),
         "notes": [_printable(note) for note in result.notes],
     }
     # ASCII: a file name that is not UTF-8 survives, escaped.

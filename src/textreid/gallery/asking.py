@@ -11,6 +11,7 @@ from textreid.errors import DataError
 from textreid.gallery.query.fusion import refine
 from textreid.gallery.query.grouping import group_results
 from textreid.gallery.query.nobody import MATCH_STRENGTHS, Calibration, Verdict, calibrate, match_strengths
+from textreid.gallery.query.pairs import FEWEST
 from textreid.gallery.query.question import EncodedQuestion, Question, encode_question
 from textreid.gallery.store.rows import Cursor, Filters, Hit
 
@@ -181,8 +182,8 @@ def learn_from_pairs(store: "Store", encoder: "GalleryEncoder", pairs: Sequence[
     crops: dict[str, list[int]] = {}
     for sentence, number in pairs:
         crops.setdefault(sentence, []).append(number)
-    if len(crops) < 10:
-        raise DataError(f"{len(crops)} labelled sentences: at least 10 are needed to tell how high a match scores")
+    if len(crops) < FEWEST:
+        raise DataError(f"{len(crops)} labelled sentences: to tell how high a match scores takes at least {FEWEST}")
     vectors = np.stack([encoder.encode_query(sentence)[0] for sentence in crops])
     _, sample = store.all_scores(vectors, sample=_SAMPLE)
     rows, columns = [], []

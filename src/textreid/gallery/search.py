@@ -16,7 +16,8 @@ from textreid.gallery.encoder import GalleryEncoder
 from textreid.gallery.indexing import FolderIndex, Rejected, Report, index_folder
 from textreid.gallery.query.fusion import refine
 from textreid.gallery.query.grouping import group_results
-from textreid.gallery.query.nobody import Verdict, calibrate
+from textreid.gallery.query.nobody import MATCH_STRENGTHS, Verdict, calibrate, match_strengths
+from textreid.gallery.query.pairs import Pair
 from textreid.gallery.query.question import Question, encode_question, question_of
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class SearchResult:
         notes: lines for the user: on the query, the cache, what was left out when the folder was listed, and how many
             images seem to show nobody.
         verdict: how likely it is that anybody in the folder fits; None where that was not asked.
+        fingerprint: SHA-256 of the model.
     """
 
     query: str
@@ -70,6 +72,7 @@ class SearchResult:
     hits: tuple[Hit, ...]
     notes: tuple[str, ...] = ()
     verdict: Verdict | None = None
+    fingerprint: str = ""
 
 
 def search(
@@ -82,6 +85,7 @@ def search(
     wrong: Sequence[Path | str] = (),
     group: bool = False,
     prior: float | None = None,
+    pairs: Sequence[Pair] = (),
     precision: "Precision" = "auto",
     cache: EmbeddingCache | bool = True,
     report: Report | None = None,
@@ -107,6 +111,8 @@ def search(
         group: put images that hardly differ together as one hit.
         prior: how likely it is that the person is in the folder, before the search, to be told how likely it is after
             it; None for no such `Verdict`. The first one with a model takes some seconds.
+        pairs: sentences and images of the folder that show whom they describe: how high such score is measured for the
+            verdict, in place of what is assumed; see `read_pairs`.
         precision: of the images' vectors, as `textreid.load_model` takes it; vectors of two are never mixed. A model
             that is given keeps its own.
         cache: where vectors are kept between searches: the cache of the user, or one that is open, or False for none.
@@ -141,7 +147,8 @@ def search(
         index = index_folder(Path(folder), encoder, cache, report)
         problems += [cache.problem] if cache.problem else []
     # Of the question as it was asked: what somebody found in the folder says nothing about who else is there.
-    verdict = _judge(index, vector, references, encoder, prior) if prior is not None else None
+    strengths = _strengths(pairs, index, encoder) if prior is not None else None
+    verdict = _judge(index, vector, references, encoder, prior, strengths) if prior is not None else None
     liked, disliked = _rows_of(right, index), _rows_of(wrong, index)
     vector = refine(vector, *(index.features[index.rows[judged]] for judged in (liked, disliked)))
     scores, empty = _scores(index, vector, encoder)
@@ -154,8 +161,10 @@ def search(
         for rank, (best, *alike) in enumerate(groups, start=1)
     )
     notes = (*encoded.notes, *problems, *index.notes, *_note_empty(int(empty.sum())))
-    images = len(index.paths)
-    return SearchResult(question.title, encoded.unread, encoder.name, images, index.rejected, hits, notes, verdict)
+    return SearchResult(
+        question.title, encoded.unread, encoder.name, len(index.paths), index.rejected, hits, notes, verdict,
+        encoder.fingerprint,
+    )  # fmt: skip
 
 
 def _scores(index: FolderIndex, vector: Array, encoder: GalleryEncoder) -> tuple[Array, npt.NDArray[np.bool_]]:
@@ -169,11 +178,28 @@ def _scores(index: FolderIndex, vector: Array, encoder: GalleryEncoder) -> tuple
     return scores[index.rows], empty[index.rows]
 
 
-def _judge(index: FolderIndex, vector: Array, references: Array, encoder: GalleryEncoder, prior: float) -> Verdict:
+def _judge(
+    index: FolderIndex,
+    vector: Array,
+    references: Array,
+    encoder: GalleryEncoder,
+    prior: float,
+    strengths: Sequence[float] | None,
+) -> Verdict:
     """Judge the best score of a question by those of the same question about people (M, D) who are not there."""
     others = np.stack([_scores(index, reference, encoder)[0] for reference in references])
-    calibration = calibrate(others.max(axis=1), others.mean(axis=1), others.std(axis=1))
+    moments = others.max(axis=1), others.mean(axis=1), others.std(axis=1)
+    calibration = calibrate(*moments, strengths or MATCH_STRENGTHS, len(strengths or ()))
     return calibration.judge(float(_scores(index, vector, encoder)[0].max()), prior)
+
+
+def _strengths(pairs: Sequence[Pair], index: FolderIndex, encoder: GalleryEncoder) -> list[float]:
+    """Measure how high the images of labelled pairs score, once for each sentence."""
+    images: dict[str, list[str]] = {}
+    for sentence, image in pairs:
+        images.setdefault(sentence, []).append(image)
+    scores = [_scores(index, encoder.encode_query(sentence)[0], encoder)[0] for sentence in images]
+    return match_strengths(np.array(scores), [_rows_of(shown, index) for shown in images.values()])
 
 
 def _rows_of(paths: Sequence[Path | str], index: FolderIndex) -> npt.NDArray[np.int64]:
@@ -184,7 +210,7 @@ def _rows_of(paths: Sequence[Path | str], index: FolderIndex) -> npt.NDArray[np.
         # Of its folder alone: a file of the folder may itself be a link.
         real = Path(os.path.realpath(Path(path).parent), Path(path).name)
         if real not in number:
-            raise DataError(f"{path}: was not ranked in {index.folder}, so that it can be neither right nor wrong")
+            raise DataError(f"{path}: was not ranked in {index.folder}, so that it cannot be judged")
         rows.append(number[real])
     return np.array(rows, np.int64)
 

@@ -11,6 +11,7 @@ from textreid.errors import ArgumentError, ConfigError, DataError, ImageError
 from textreid.gallery import EmbeddingCache
 from textreid.gallery.encoder import GalleryEncoder
 from textreid.gallery.query import references
+from textreid.gallery.query.pairs import Pair
 from textreid.gallery.query.question import NOT_ENGLISH, Question, encode_question
 from textreid.gallery.query.references import MOST_SENTENCES, PEOPLE, reference_features, reference_sentences
 from textreid.gallery.search import SearchResult, search
@@ -175,3 +176,19 @@ def test_what_is_without_is_subtracted_by_the_bundled_model() -> None:
     loss = variants @ plain - variants @ less
     assert loss.argmax() == 0
     assert loss[0] > loss[1:].max() + 0.02
+
+
+def test_labelled_pairs_take_the_place_of_what_is_assumed(asked: Ask, tmp_path: Path) -> None:
+    sentences = [f"{FIRST} and {number} blue trousers" for number in range(12)]
+    by_rank = [asked(sentence).hits for sentence in sentences]
+    told = {}
+    for place in (0, 19):
+        pairs = [Pair(said, str(hits[place].path)) for said, hits in zip(sentences, by_rank, strict=True)]
+        verdict = asked(SECOND, prior=0.5, pairs=pairs).verdict
+        assert verdict
+        told[place] = verdict.probability
+    # Where matches score lowest of all, no score tells anything.
+    assert told[19] == pytest.approx(0.5, abs=0.01)
+    assert told[0] != pytest.approx(0.5, abs=0.01)
+    with pytest.raises(DataError, match=r"x\.png: was not ranked"):
+        asked(SECOND, prior=0.5, pairs=[Pair("a man", str(tmp_path / "x.png"))])
