@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 from tests.people.conftest import numbered, write_video
 
 from textreid.errors import ConfigError, DataError
-from textreid.gallery.asking import Answer, ask, learn_from_pairs
+from textreid.gallery.asking import Answer, ask, crops_named, learn_from_pairs
 from textreid.gallery.embedding_cache import FileStamp
 from textreid.gallery.encoder import GalleryEncoder
 from textreid.gallery.exhibits import case_of, exhibits_of, scene_of
@@ -149,6 +150,15 @@ def test_labelled_pairs_tell_how_high_a_match_scores(asked: Ask, store: Store, e
         learn_from_pairs(store, encoder, [(sentence, 999) for sentence in sentences])
 
 
+def test_crops_are_named_by_number_or_by_file(store: Store) -> None:
+    (number,) = store.add("/v", [NewFile("/v/one.png", FileStamp(1, 2, 3), b"d", [NewCrop(unit(), b"y" * 32)])])
+    assert crops_named(store, ["7", "/v/../v/one.png"]) == [7, number]
+    with pytest.raises(DataError, match=r"/v/two\.png: is no file of gallery 'demo'"):
+        crops_named(store, ["/v/two.png"])
+    with pytest.raises(DataError, match=r"/v/a\.avi: several crops of gallery 'demo' are of it"):
+        crops_named(store, ["/v/a.avi"])
+
+
 def test_evidence_shows_the_photograph_and_the_frame(
     database: Database, encoder: GalleryEncoder, tmp_path: Path
 ) -> None:
@@ -192,4 +202,8 @@ def test_the_frame_is_the_one_of_the_crop(tmp_path: Path, store: Store) -> None:
 
 
 def ids_of_all(store: Store) -> list[int]:
-    return [hit.crop.id for hit in store.search(np.eye(16, dtype=np.float32)[0], top=60).hits]
+    return [hit.crop.id for hit in store.search(unit(), top=60).hits]
+
+
+def unit() -> npt.NDArray[np.float32]:
+    return np.asarray(np.eye(16)[0], np.float32)

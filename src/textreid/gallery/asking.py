@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -196,3 +197,24 @@ def learn_from_pairs(store: "Store", encoder: "GalleryEncoder", pairs: Sequence[
     strengths = [match_strengths(row[None], [matches])[0] for row, matches in zip(rows, columns, strict=True)]
     store.set_fact(STRENGTHS, [round(strength, 4) for strength in strengths])
     return strengths
+
+
+def crops_named(store: "Store", names: Sequence[str]) -> list[int]:
+    """Find the numbers of crops that people name: by that number, or by the path of the file that is the crop.
+
+    Raises:
+        DataError: a file is not in the gallery, or several crops are of it.
+    """
+    numbers = []
+    for name in names:
+        if name.isdecimal():
+            numbers.append(int(name))
+            continue
+        path = Path(name).resolve()
+        hits = store.search(np.eye(1, store.dim, dtype=np.float32)[0], Filters(sources=(str(path),)), 2).hits
+        if not hits:
+            raise DataError(f"{name}: is no file of gallery {store.name!r}; give its path, or the number of a crop")
+        if len(hits) > 1:
+            raise DataError(f"{name}: several crops of gallery {store.name!r} are of it; give the number of one")
+        numbers.append(hits[0].crop.id)
+    return numbers
