@@ -1,43 +1,62 @@
-"""``textreid search`` with questions of several parts, as processes."""
+"""``textreid search`` with questions of several parts, of a folder and of a gallery."""
 
 import json
-import os
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.captioning.server import Server
 
+from textreid.cli import main
 from textreid.cli.question import QuestionWords
 from textreid.errors import ConfigError
 from textreid.gallery.query.evidence import check_evidence
+from textreid.gallery.store import Database
 
 pytestmark = pytest.mark.slow
 
-COMMAND = [sys.executable, "-c", "from textreid.cli import main; main()", "search"]
 QUERY = "a woman in a red jacket"
 MakeCrops = Callable[..., Path]
-Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@dataclass
+class Done:
+    """What a command wrote."""
+
+    returncode: object
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
 
 
 @pytest.fixture
-def run(make_crops: MakeCrops, model_folder: Path, tmp_path: Path) -> Run:
+def textreid(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """A function that runs a command in this process, which has loaded torch."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> Done:
+        monkeypatch.setattr("sys.argv", ["textreid", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return Done(caught.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def run(make_crops: MakeCrops, model_folder: Path, textreid: Run) -> Run:
     """A function that searches twelve crops, of which one is there twice."""
     folder = make_crops(12)
     (folder / "copy.png").write_bytes((folder / "3.png").read_bytes())
-
-    def start(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [*COMMAND, *map(str, arguments), "--images", str(folder), "--model", str(model_folder)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=dict(os.environ))
-
-    return start
+    return lambda *arguments: textreid("search", *arguments, "--images", folder, "--model", model_folder)
 
 
-def answer_of(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def answer_of(result: Done) -> dict[str, Any]:
     assert result.returncode == 0, result.stderr
     found: dict[str, Any] = json.loads(result.stdout)
     return found
@@ -88,6 +107,38 @@ def test_a_language_model_rewrites_the_query(run: Run) -> None:
     assert found["query"] == "femme en veste rouge"
     plain = answer_of(run("femme en veste rouge", "--json"))
     assert [hit["score"] for hit in plain["results"]] != [hit["score"] for hit in found["results"]]
+
+
+def test_a_gallery_is_asked_the_same(
+    database: Database, make_crops: MakeCrops, model_folder: Path, textreid: Run, tmp_path: Path
+) -> None:
+    crops = make_crops(12)
+    assert textreid("index", crops, "--gallery", "demo", "--model", model_folder).returncode == 0
+
+    def ask(*arguments: str | Path) -> Done:
+        return textreid("search", *arguments, "--gallery", "demo", "--json")
+
+    first = answer_of(ask(QUERY, "--no-group", "--top", "12"))
+    assert len(first["results"]) == 12
+    grouped = answer_of(ask(QUERY, "--top", "12"))["results"]
+    assert sum(1 + len(result["alike"]) for result in grouped) == 12
+    assert len(grouped) < 12
+    judged = (str(first["results"][5]["crop"]), "crops/3.png")
+    found = answer_of(
+        ask(QUERY, "--also", "a man", "--without", "a hat", "--right", judged[0], "--wrong", judged[1], "--no-group")
+    )
+    assert found["query"] == f"{QUERY} · a man · without a hat"
+    assert "3.png" not in {Path(result["path"]).name for result in found["results"]}
+    alike = answer_of(ask("--like", crops / "7.png", "--no-group"))
+    assert Path(alike["results"][0]["path"]).name == "7.png"
+    rows = [f"{QUERY} and {n} trousers,crops/{n}.png" for n in range(10)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["sentence,image", *rows]), encoding="utf-8")
+    told = ask(QUERY, "--nobody", "--labelled", "pairs.csv", "--evidence", "out.zip", "--no-group", "--top", "2")
+    assert 0 < answer_of(told)["verdict"]["probability"] < 1
+    assert check_evidence(tmp_path / "out.zip") == 4
+    strengths = database.store("demo").fact("match_strengths")
+    assert len(strengths) == 10
+    assert ask(QUERY, "--right", "nowhere.png").returncode == 1
 
 
 def test_a_question_for_nobody_is_one_line(run: Run) -> None:

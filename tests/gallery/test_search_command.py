@@ -221,7 +221,7 @@ def test_a_cut_query_is_noted(crops: Path, model_folder: Path, indexed: Path) ->
             2,
             "textreid: search where? --images FOLDER, or --gallery NAME\n",
         ),
-        (["search", "--images", "."], 2, "textreid: Missing argument"),
+        (["search", "--images", "."], 2, "textreid: nothing to look for: give a sentence, or a picture with --like"),
         (["search", QUERY, "--images", ".", "--top", "0"], 2, "textreid: Invalid value for '--top'"),
         (["search", QUERY, "--image", "."], 2, "textreid: No such option: --image"),
     ],
