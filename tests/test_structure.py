@@ -24,7 +24,7 @@ ROOMS = {
     "captions": {"ground", "reporting", "synthetic", "captions"},
     "datasets": {"ground", "reporting", "synthetic", "captions", "datasets"},
     "captioning": {"ground", "reporting", "synthetic", "captions", "captioning"},
-    "models": {"ground", "reporting", "models"},
+    "models": {"ground", "reporting", "synthetic", "models"},
     "training": {"ground", "reporting", "captions", "datasets", "models", "training"},
     "evaluation": {"ground", "reporting", "synthetic", "datasets", "models", "evaluation"},
     "inspection": {

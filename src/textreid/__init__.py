@@ -1,9 +1,9 @@
 """Find a person in a pile of images by describing them in words, and train the models that do it.
 
 >>> import textreid
->>> model = textreid.load_model()  # the bundled model; no download
+>>> model = textreid.load_model()  # what is bundled; no download
 >>> model.encode_texts(["a woman in a red jacket"]).shape  # (N, D), each of length 1
-(1, 256)
+(1, 660)
 
 Names are listed in ``__init__.pyi``; a module is imported when one of them is used.
 """

@@ -14,7 +14,7 @@ from textreid.errors import ModelError
 from textreid.gallery import EmbeddingCache
 from textreid.gallery.search import search
 from textreid.models import load_model
-from textreid.models.folder import BUNDLED, DEFAULT, add_presence
+from textreid.models.folder import BUNDLED, add_presence
 from textreid.models.presence import PRESENCE, Presence
 from textreid.seeding import Chance
 from textreid.synthetic import DOMAINS, write_corpus
@@ -49,7 +49,7 @@ def test_empty_places_rank_below_people(tmp_path: Path) -> None:
     write_corpus(tmp_path / "people", "station", 30, 1, seed=5, first_identity=800_000)
     folder = tmp_path / "people" / "imgs"
     draw_places(folder, 30)
-    without = shutil.copytree(BUNDLED[DEFAULT], tmp_path / "without")
+    without = shutil.copytree(BUNDLED["small"], tmp_path / "without")
     manifest = read_json(without / MANIFEST)
     del manifest["files"][PRESENCE]
     write_json(without / MANIFEST, manifest)
@@ -64,8 +64,8 @@ def test_empty_places_rank_below_people(tmp_path: Path) -> None:
             return sum(hit.path.name.startswith("empty") for result in found for hit in result.hits)
 
         assert empty_in_the_first_ten(without) > 20  # of 60 hits among 30 people and 30 places; it was 43
-        assert empty_in_the_first_ten(BUNDLED[DEFAULT]) < 6  # it was 0 to 3
-        everything = search(QUERY, folder, model=BUNDLED[DEFAULT], cache=cache, top=60)
+        assert empty_in_the_first_ten(BUNDLED["small"]) < 6  # it was 0 to 3
+        everything = search(QUERY, folder, model=BUNDLED["small"], cache=cache, top=60)
     assert not any(hit.path.name.startswith("empty") for hit in everything.hits[:20])
     told = [hit.path.name for hit in everything.hits if hit.seems_empty]
     assert len(told) >= 20  # most of 30, and hardly anybody: 4 of 500 drawn people of this domain

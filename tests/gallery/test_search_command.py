@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from textreid.cli.search import BETTER
+
 pytestmark = pytest.mark.slow
 
 MakeCrops = Callable[..., Path]
@@ -66,6 +68,17 @@ def test_a_pipe_gets_lines_and_nothing_else(search: Search, crops: Path) -> None
     scores = [float(row[1]) for row in rows]
     assert scores == sorted(scores, reverse=True)
     assert {Path(row[2]).parent for row in rows} == {crops}
+
+
+def test_only_the_first_search_with_the_bundled_model_says_that_there_are_larger_ones(
+    make_crops: MakeCrops, tmp_path: Path
+) -> None:
+    arguments = ("search", QUERY, "--images", make_crops(2))
+    first, second = (textreid(*arguments, TEXTREID_CACHE=str(tmp_path / "cache")) for _ in range(2))
+    assert (first.returncode, first.stdout.count("\n")) == (0, 2)
+    assert first.stderr.splitlines()[-1] == BETTER
+    assert second.stdout == first.stdout
+    assert BETTER not in second.stderr
 
 
 def test_json_is_one_object_on_stdout(search: Search, crops: Path, model_folder: Path) -> None:

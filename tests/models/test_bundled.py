@@ -19,7 +19,7 @@ def test_they_are_small_and_say_what_they_are() -> None:
     assert textreid.load_model().fingerprint == textreid.load_model(DEFAULT).fingerprint
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", [*BUNDLED, DEFAULT])
 def test_it_finds_people_it_never_saw(name: str, tmp_path: Path) -> None:
     write_corpus(tmp_path / "unseen", "station", 40, 1, seed=77, first_identity=900_000)
     records = read_benchmark("generic", tmp_path / "unseen").records

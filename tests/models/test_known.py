@@ -13,8 +13,7 @@ from textreid.models.known import ALIASES, KNOWN
 
 def test_the_bundled_models_come_first_and_load() -> None:
     names = [model.name for model in KNOWN]
-    assert names[: len(BUNDLED)] == list(BUNDLED)
-    assert names[0] == DEFAULT
+    assert names[: 1 + len(BUNDLED)] == [DEFAULT, *BUNDLED]
     assert load_model(DEFAULT).fingerprint == load_model().fingerprint
 
 

@@ -50,7 +50,7 @@ def random_folder(random_model: Model, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="module")
 def bundled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("onnx") / "bundled"
-    export_onnx(textreid.load_model(device="cpu"), folder, card)
+    export_onnx(textreid.load_model("small", device="cpu"), folder, card)
     return folder
 
 
@@ -80,7 +80,7 @@ def test_a_model_with_a_trunk_is_the_same(
 
 
 def test_the_bundled_model_is_the_same(bundled_folder: Path, pictures: list[Image.Image]) -> None:
-    model, exported = textreid.load_model(), OnnxModel.load(bundled_folder)
+    model, exported = textreid.load_model("small"), OnnxModel.load(bundled_folder)
     images, texts = model.encode_images(pictures), model.encode_texts(SENTENCES)
     assert np.abs(exported.encode_images(pictures) - images).max() < 1e-4
     assert np.abs(exported.encode_texts(SENTENCES) - texts).max() < 1e-4
@@ -145,7 +145,7 @@ def test_the_example_of_the_documentation(bundled_folder: Path, pictures: list[I
     pictures[0].save(tmp_path / "person.png")
     command = [sys.executable, "-c", code, str(bundled_folder), str(tmp_path / "person.png"), SENTENCES[0]]
     score = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    model = textreid.load_model()
+    model = textreid.load_model("small")
     expected = model.encode_texts(SENTENCES[:1])[0] @ model.encode_images(pictures[:1])[0]
     assert score == pytest.approx(float(expected), abs=1e-4)
 

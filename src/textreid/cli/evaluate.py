@@ -26,7 +26,7 @@ def evaluate(
     models: list[str] = typer.Argument(
         None,
         metavar="[MODEL]...",
-        help="Model folders, names on the hub, or small (the default) and tiny, which are bundled.",
+        help="Model folders, names on the hub, small and tiny, which are bundled; + between some for their mean.",
         show_default=False,
     ),
     benchmarks: list[str] = typer.Option(
@@ -100,11 +100,11 @@ def _parts(arguments: list[str], split: str, max_rejected: float) -> "list[Bench
 
 
 def _candidates(models: list[str], baseline: bool) -> "list[Candidate]":
-    from textreid.evaluation.baseline import ColourBaseline
     from textreid.evaluation.report import Candidate
     from textreid.models import load_model
+    from textreid.models.colour_names import ColourNames
 
     if len(set(models)) < len(models):
         raise ConfigError(f"a model is named twice: {', '.join(models)}")
     found = [Candidate(model, partial(load_model, model)) for model in models]
-    return [*found, Candidate("colour histograms", ColourBaseline)] if baseline else found
+    return [*found, Candidate("colour histograms", ColourNames)] if baseline else found

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 # Of the images that were left out: a folder may hold thousands.
 _NAMED_AT_MOST = 5
+# After a first search, which is when somebody wonders whether it can be better.
+BETTER = "larger models know more of photographs: --model clip (599 MB, fetched once), or another of textreid models"
 _STAGES = {"read": "read", "load": "load the model", "embed": "embed"}
 
 
@@ -62,7 +64,10 @@ def search(
     sheet: Path | None = typer.Option(None, "--sheet", metavar="FILE", help="Draw them as one picture (.png, .jpg)."),
     json: bool = typer.Option(False, "--json", help="Print one JSON object."),
     model: str | None = typer.Option(
-        None, "--model", metavar="MODEL", help="A model folder, or CLIP (folder or hub name); else the bundled model."
+        None,
+        "--model",
+        metavar="MODEL",
+        help="Folder or hub name of a model; + between several; else what is bundled.",
     ),
     precision: Literal["auto", "fp32", "bf16"] = typer.Option(
         "auto", "--precision", help="Of the images' features: bf16 is faster where the processor multiplies it."
@@ -112,6 +117,7 @@ def search(
     from textreid.gallery.embedding_cache import EmbeddingCache
     from textreid.gallery.search import search as search_folder
     from textreid.images import silence_decoders
+    from textreid.models.folder import BUNDLED, DEFAULT
 
     silence_decoders()
     question, pairs = asked.read(), asked.pairs()
@@ -137,6 +143,9 @@ def search(
             # A path goes out as the bytes it has on disk, UTF-8 or not.
             line = os.fsencode(f"{hit.rank}\t{hit.score:.4f}\t{hit.path}\n")
             sys.stdout.buffer.write(line)
+    if report.embedded and result.model in (DEFAULT, *BUNDLED):
+        sys.stdout.flush()  # or a terminal would show what comes last first
+        _note(BETTER)
 
 
 def _one_query(words: list[str]) -> str:
@@ -152,7 +161,7 @@ class _Reported:
 
     def __init__(self) -> None:
         self._progress = Progress("search")
-        self._embedded = 0
+        self.embedded = 0
         self._start = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -161,17 +170,17 @@ class _Reported:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._progress.__exit__(kind, error, at)
         if kind and issubclass(kind, KeyboardInterrupt):
-            _note(f"stopped after {self._embedded:,} images; the same command continues from there")
-        elif self._embedded:
+            _note(f"stopped after {self.embedded:,} images; the same command continues from there")
+        elif self.embedded:
             seconds = time.monotonic() - self._start
-            _note(f"embedded {self._embedded:,} images in {seconds:.1f} s, {self._embedded / seconds:,.0f} a second")
+            _note(f"embedded {self.embedded:,} images in {seconds:.1f} s, {self.embedded / seconds:,.0f} a second")
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         self._progress.update(done, total, task=_STAGES[stage])
         if stage == "embed":
             # The rate counts from here: reading the folder and loading the model come before.
             self._start = self._start if done else time.monotonic()
-            self._embedded = done
+            self.embedded = done
 
 
 def _tell_problems(result: "SearchResult") -> None:

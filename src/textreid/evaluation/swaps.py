@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from textreid.evaluation.baseline import COLOUR_WORDS, SAME
 from textreid.evaluation.chance_level import bootstrap_means, interval, verdict
 from textreid.evaluation.encoding import EncodedSplit, Encoder
+from textreid.models.colour_names import COLOUR_WORDS, SAME
 from textreid.reporting.tables import Table
 from textreid.seeding import Chance
 from textreid.synthetic.vocabulary import reading, same_words

@@ -12,6 +12,7 @@ from textreid.errors import ArgumentError, CaptionError, ConfigError, nearest_na
 from textreid.images import read_image, to_pixels
 from textreid.models.folder import BUNDLED, DEFAULT, is_model_folder
 from textreid.models.query_encoder import QueryEncoder
+from textreid.models.side_by_side import QueryEncoders, names_of, networks_of
 
 if TYPE_CHECKING:
     from textreid.models.device import Precision
@@ -33,7 +34,7 @@ class GalleryEncoder:
     def __init__(self, model: "str | Path | Model | None" = None, precision: "Precision" = "auto") -> None:
         """Open a model: what `textreid.load_model` takes or returned, and the precision of the vectors of images.
 
-        Of a model folder, the bundled one included, only the text side is read here. A CLIP folder or hub name is
+        Of model folders, the bundled ones included, only the text side is read here. A CLIP folder or hub name is
         loaded whole, so that searching with it is slower: save it as a model folder once.
 
         Raises:
@@ -48,8 +49,10 @@ class GalleryEncoder:
         if model is None or isinstance(model, str | Path):
             self.name = DEFAULT if model is None else str(model)
             self._source = BUNDLED.get(self.name, model)
-            if self._source and is_model_folder(Path(self._source)):
-                self._queries = QueryEncoder.load(self._source)
+            names = names_of(self.name)
+            folders = [BUNDLED.get(name, Path(name)) for name in networks_of(names) or (self.name,)]
+            if all(map(is_model_folder, folders)):
+                self._queries = QueryEncoders.of(names) if names else QueryEncoder.load(folders[0])
             else:
                 self._queries = self.load()
         elif hasattr(model, "encode_pixels"):
@@ -124,7 +127,7 @@ class GalleryEncoder:
     @property
     def dim(self) -> int:
         """The length of a vector; loads nothing."""
-        return self._queries.config.embedding_dim
+        return int(self._queries.encode_texts([]).shape[1])
 
     @property
     def space(self) -> str:

@@ -35,6 +35,10 @@ def full_name(name_or_path: str | Path) -> str | Path:
 
 KNOWN = (
     KnownModel(
+        "small+tiny+colours", "Apache-2.0", "what small and tiny did; colour names learn nothing", (),
+        "in the package, 18 MB", "measured here: docs/benchmarks.md",
+    ),
+    KnownModel(
         "small", "Apache-2.0", "60,000 drawn people, above a trunk that has seen ImageNet", (),
         "in the package, 11 MB", "measured here: docs/benchmarks.md",
     ),

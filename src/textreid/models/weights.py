@@ -19,6 +19,7 @@ from textreid.models.checkpoints.layouts import HUGGING_FACE, OPEN_CLIP, TEXT_PO
 from textreid.models.checkpoints.report import KeyReport, Source, resize_note
 from textreid.models.device import Precision, choose_device
 from textreid.models.dual_encoder import DualEncoder
+from textreid.models.ensemble import Ensemble
 from textreid.models.folder import (
     BUNDLED,
     DEFAULT,
@@ -32,6 +33,7 @@ from textreid.models.folder import (
 from textreid.models.known import full_name
 from textreid.models.model import Model
 from textreid.models.positions import resize_positions
+from textreid.models.side_by_side import names_of
 from textreid.models.trunk import TRUNK, read_trunk
 
 Activation = Literal["gelu", "quick_gelu"]
@@ -61,12 +63,15 @@ def load_model(
     """Load a model; its ``report`` tells what became of each tensor.
 
     >>> import textreid
-    >>> model = textreid.load_model()  # the bundled one
+    >>> textreid.load_model().encode_texts(["a woman in a red jacket"]).shape  # what is bundled: three side by side
+    (1, 660)
+    >>> model = textreid.load_model("small")  # one of them
     >>> model.config.image_height, model.config.image_width, model.config.embedding_dim
     (192, 96, 256)
 
     Args:
-        name_or_path: None or ``"small"`` for the bundled model, ``"tiny"`` for the older one; ``"clip"`` for
+        name_or_path: None for what is bundled, ``"small+tiny+colours"``; ``"small"`` or ``"tiny"`` for one network of
+            it; any models with + between them, for their mean cosine (`textreid.models.Ensemble`); ``"clip"`` for
             OpenAI's ViT-B/16 on the Hugging Face hub; a model folder; a file or folder with a CLIP, as OpenAI,
             open_clip, Hugging Face or the IRRA family store it (docs/checkpoints.md); or else the name of one on the
             hub, such as ``"openai/clip-vit-base-patch16"``.
@@ -93,6 +98,9 @@ def load_model(
     if activation is not None:
         check_choice("activation", activation, get_args(Activation))
     place = choose_device(precision, device).device
+    name_or_path = DEFAULT if name_or_path is None else name_or_path
+    if names := names_of(name_or_path):
+        return Ensemble.of(names, lambda name: load_model(name, image_size, device, precision, activation))
     source = _read(name_or_path, activation)
     height, width = image_size or (source.config.image_height, source.config.image_width)
     wanted = replace(
@@ -102,7 +110,7 @@ def load_model(
         activation=activation or source.config.activation,
     )
     source = _fit(source, wanted)
-    texts = training_text_of(DEFAULT if name_or_path is None else name_or_path)
+    texts = training_text_of(name_or_path)
     encoder = _build(source).to(place)
     return Model(encoder, source.tokenizer, source.selected_on, texts, precision, source.report, source.presence)
 
@@ -140,8 +148,10 @@ def _trunk_weights(name: str) -> dict[str, torch.Tensor]:
     return found
 
 
-def _read(name_or_path: str | Path | None, activation: Activation | None) -> Source:
-    name = DEFAULT if name_or_path is None else full_name(name_or_path)
+def _read(name_or_path: str | Path, activation: Activation | None) -> Source:
+    if names_of(name_or_path):
+        raise ModelError(f"{name_or_path}: several models side by side, where one is needed; name one of them alone")
+    name = full_name(name_or_path)
     if bundled := BUNDLED.get(str(name)):
         if not bundled.is_dir():
             raise ModelError("this build of textreid has no bundled model; give the path of a model folder")

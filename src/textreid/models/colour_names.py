@@ -17,9 +17,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from textreid.artifacts import fingerprint
-from textreid.evaluation.metrics import Floats
 from textreid.images import read_image, to_pixels
 from textreid.synthetic.vocabulary import reading, same_words
+
+Floats = npt.NDArray[np.float32]
 
 # Each word a witness may use, as the basic colours it can stand for.
 COLOUR_WORDS: dict[str, tuple[str, ...]] = {word: tuple(basic.split()) for word, basic in reading("colours").items()}
@@ -52,7 +53,6 @@ _BASIC: dict[str, tuple[int, int, int]] = {
 # These constants come from first principles, checked on rendered people; no real data set was used.
 _BAND_ENDS = (0.16, 0.5, 0.88, 1.0)  # of the height of a full-body crop
 _BAND_WEIGHTS = {"head": 0.4, "torso": 1.0, "legs": 1.0, "feet": 0.4}  # small parts are seen less surely
-_HEIGHT, _WIDTH = 64, 32
 _LIGHTNESS = 0.8  # of a difference in L against one in a or b: light varies from camera to camera, hue less
 _SPREAD = 10.0  # standard deviation of a colour name in CIELAB units
 _FLOOR = 0.02  # share of a colour that noise alone may show
@@ -60,7 +60,7 @@ _SIDE = 0.15  # share of the width, at either side, taken as background
 _BIN = 16.0  # width of a cell of the background histogram, in CIELAB units
 
 
-class ColourBaseline:
+class ColourNames:
     """Scorer of sentences against pictures by colour names; the inner product of its features is the score.
 
     Features are (N, 4 bands × colour words) and are not normalised.
@@ -69,7 +69,9 @@ class ColourBaseline:
     selected_on = "nothing: it does not learn"
     training_text: tuple[str, ...] = ()
 
-    def __init__(self) -> None:
+    def __init__(self, height: int = 64, width: int = 32) -> None:
+        """Take the size that pictures are reduced to."""
+        self._size = (height, width)
         self._index = {key: i for i, key in enumerate((band, word) for band in BANDS for word in COLOUR_WORDS)}
         names = list(_BASIC)
         self._prototypes = _to_lab(np.array(list(_BASIC.values()), dtype=np.float32))
@@ -78,10 +80,15 @@ class ColourBaseline:
             self._members[[names.index(basic) for basic in basics], column] = 1.0
 
     @property
+    def dimension(self) -> int:
+        """Numbers of a feature."""
+        return len(self._index)
+
+    @property
     def fingerprint(self) -> str:
         """Fingerprint of its constants."""
         return fingerprint(
-            [_BASIC, COLOUR_WORDS, _BAND_ENDS, _BAND_WEIGHTS, _HEIGHT, _WIDTH, _LIGHTNESS, _SPREAD, _FLOOR, _SIDE, _BIN]
+            [_BASIC, COLOUR_WORDS, _BAND_ENDS, _BAND_WEIGHTS, *self._size, _LIGHTNESS, _SPREAD, _FLOOR, _SIDE, _BIN]
         )
 
     def encode_images(self, images: Sequence[str | os.PathLike[str] | Image.Image], /) -> Floats:
@@ -90,7 +97,7 @@ class ColourBaseline:
         Raises:
             ImageError: a picture cannot be read.
         """
-        rows = [self._describe(to_pixels(read_image(image), _HEIGHT, _WIDTH)) for image in images]
+        rows = [self.describe(to_pixels(read_image(image), *self._size)) for image in images]
         return np.stack(rows) if rows else np.zeros((0, len(self._index)), dtype=np.float32)
 
     def encode_texts(self, texts: Sequence[str], /) -> Floats:
@@ -101,17 +108,22 @@ class ColourBaseline:
                 features[row, self._index[mention.band, mention.colour]] = _BAND_WEIGHTS[mention.band]
         return features
 
-    def _describe(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+    def describe(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+        """Compute the same of a picture that was decoded, (3, H, W): (bands × words,)."""
+        if pixels.shape[1:] != self._size:
+            pixels = to_pixels(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), *self._size)
         lab = _to_lab(pixels.transpose(1, 2, 0).astype(np.float32))
         weights = _person(lab)
-        difference = (lab[:, :, None] - self._prototypes) * np.array([_LIGHTNESS, 1, 1], dtype=np.float32)
-        distance = np.square(difference).sum(axis=-1) / (2 * _SPREAD**2)
+        scale = np.array([_LIGHTNESS, 1, 1], dtype=np.float32)
+        scaled, prototypes = lab * scale, self._prototypes * scale
+        # Half the squared distance, without that of the pixel from black, which is the same for all names.
+        distance = (np.square(prototypes).sum(axis=1) / 2 - scaled @ prototypes.T) / _SPREAD**2
         # Relative to the nearest colour: its own value is 1, so that no sum is 0.
         likelihood = np.exp(distance.min(axis=-1, keepdims=True) - distance)
-        words = likelihood / likelihood.sum(axis=-1, keepdims=True) @ self._members
-        ends = [round(end * _HEIGHT) for end in _BAND_ENDS]
+        names = likelihood * (weights[..., None] / likelihood.sum(axis=-1, keepdims=True))
+        ends = [round(end * self._size[0]) for end in _BAND_ENDS]
         shares = [
-            np.average(words[start:end].reshape(-1, len(COLOUR_WORDS)), axis=0, weights=weights[start:end].ravel())
+            names[start:end].sum(axis=(0, 1)) @ self._members / weights[start:end].sum()
             for start, end in zip([0, *ends[:-1]], ends, strict=True)
         ]
         row: Floats = np.log(np.concatenate(shares) + _FLOOR).astype(np.float32)

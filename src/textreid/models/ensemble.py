@@ -1,0 +1,121 @@
+"""Several models in use as one."""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from textreid.errors import ModelError, check_list
+from textreid.images import map_ahead, to_pixels
+from textreid.models.colour_expert import ColourExpert
+from textreid.models.device import map_on_cores
+from textreid.models.dual_encoder import DualEncoder
+from textreid.models.model import Array, Model, Picture
+from textreid.models.side_by_side import expert_of, join_features, join_fingerprints, join_presence, networks_of
+
+_DECODING_THREADS = 4  # while the networks compute
+_AT_ONCE = 16  # pictures that the expert describes in a piece of work
+
+
+class Ensemble(Model):
+    """Models side by side: the cosine of two features is the mean of the cosines of all.
+
+    A picture is decoded once, for the first network; the others get it reduced from there. What needs the one network
+    of a model, as training and conversion do, is told to take a member.
+
+    >>> import textreid
+    >>> model = textreid.load_model("small+tiny+colours")
+    >>> [network.config.image_height for network in model.networks]
+    [192, 128]
+
+    Attributes:
+        networks: at least one.
+        expert: for colour names, or None.
+    """
+
+    def __init__(self, networks: Sequence[Model], expert: ColourExpert | None) -> None:
+        # Not the one of Model, which puts one network to use: each of these is.
+        first = networks[0]
+        self.networks, self.expert = tuple(networks), expert
+        self.tokenizer, self.config, self.precision = first.tokenizer, first.config, first.precision
+        self.report = None
+        chosen = [network.selected_on for network in networks]
+        self.selected_on = "; ".join(dict.fromkeys(map(str, chosen))) if all(chosen) else None
+        texts = [network.training_text for network in networks]
+        known = [text for text in texts if text is not None]
+        self.training_text = tuple(dict.fromkeys(sum(known, ()))) if len(known) == len(texts) else None
+        self.presence = join_presence(networks, expert)
+
+    @classmethod
+    def of(cls, names: Sequence[str], load: Callable[[str], Model]) -> "Ensemble":
+        """Load the members by their names, of which one may be the expert's."""
+        return cls([load(name) for name in networks_of(names)], expert_of(names))
+
+    @property
+    def encoder(self) -> DualEncoder:  # type: ignore[override]
+        """Refuse: there are several.
+
+        Raises:
+            ModelError: always.
+        """
+        return self._refuse()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.networks[0].device
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the fingerprints of the members."""
+        return join_fingerprints(self.networks, self.expert)
+
+    def encode_images(self, images: Sequence[Picture], batch_size: int = 64) -> Array:
+        """Encode N pictures, as `Model.encode_images` does."""
+        check_list("images", images, (str, Path, Image.Image), "pictures")
+        decoded = map_ahead(self.decode, images, _DECODING_THREADS, 2 * batch_size)
+        parts = [self.encode_pixels(np.stack(batch)) for batch in iter(lambda: list(islice(decoded, batch_size)), [])]
+        return np.concatenate([self.encode_pixels(np.zeros((0, 3, *_size(self)), np.uint8)), *parts])
+
+    def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> Array:
+        """Encode pixels (N, 3, H, W) uint8, as `decode` gives them: (N, D) float32 features, each of length 1."""
+        parts = [network.encode_pixels(_resize(pixels, _size(network))) for network in self.networks]
+        if self.expert:
+            pieces = np.array_split(pixels, max(1, -(-len(pixels) // _AT_ONCE)))
+            parts.append(np.concatenate(map_on_cores(self.expert.encode_pixels, pieces)))
+        return join_features(parts)
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Array:
+        """Encode N sentences, as `Model.encode_texts` does."""
+        parts = [network.encode_texts(texts, batch_size) for network in self.networks]
+        return join_features([*parts, *([self.expert.encode_texts(texts)] if self.expert else [])])
+
+    def save(
+        self, path: Path | str, card: str, dtype: Literal["float32", "float16"] = "float32", replace: bool = False
+    ) -> None:
+        """Refuse: a folder holds one network.
+
+        Raises:
+            ModelError: always.
+        """
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise ModelError(f"{len(self.networks)} networks side by side: this takes one model, so name one of them alone")
+
+
+def _size(model: Model) -> tuple[int, int]:
+    return model.config.image_height, model.config.image_width
+
+
+def _resize(pixels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Resize pictures (N, 3, H, W) that were decoded already."""
+    if pixels.shape[2:] == size:
+        return pixels
+    resized = [to_pixels(Image.fromarray(np.ascontiguousarray(one.transpose(1, 2, 0))), *size) for one in pixels]
+    return np.stack(resized) if resized else np.zeros((0, 3, *size), np.uint8)
