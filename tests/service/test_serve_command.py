@@ -1,11 +1,15 @@
 """``textreid serve``: what it refuses before it listens."""
 
+import shlex
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
+import typer
 from tests.service.conftest import COMMAND, Demo
 
+from textreid.cli.app import app
 from textreid.errors import ConfigError
 from textreid.service import Settings
 
@@ -28,6 +32,16 @@ def test_it_refuses_in_one_line(demo: Demo) -> None:
         assert result.returncode in (1, 2)
         assert said in result.stderr
         assert result.stderr.count("\n") == 1
+
+
+def test_the_unit_of_systemd_starts_what_there_is() -> None:
+    unit = Path(__file__).parents[2] / "examples/textreid.service"
+    lines = dict(line.split("=", 1) for line in unit.read_text().splitlines() if "=" in line and line[0] != "#")
+    program, name, *options = shlex.split(lines["ExecStart"])
+    assert (Path(program).name, name) == ("textreid", "serve")
+    command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    command.make_context(name, options)
+    assert int(lines["TimeoutStopSec"]) > 20  # what the service takes at most to answer what was asked
 
 
 @pytest.mark.parametrize(
