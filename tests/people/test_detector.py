@@ -219,7 +219,7 @@ def test_the_bundled_detector_finds_drawn_people_in_pictures_of_any_size(
     people: list[Picture], height: int, width: int
 ) -> None:
     places = [(60, 100), (300, 80)]
-    found = detect_at_scales(load_detector(), scene(people, places, height, width), [1.0])
+    found = detect_at_scales(load_detector(), scene(people[1:], places, height, width), [1.0])
     found = found.take(found.scores > 0.5)
     assert len(found.scores) == 2
     for left, top in places:

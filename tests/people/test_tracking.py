@@ -140,8 +140,8 @@ def test_who_comes_back_elsewhere_is_known_by_looks(looks: Features, number: int
     for frame in range(10):
         now, found = frame / 10, detections(3 * frame)
         appearance(RED)
-    for frame in range(40, 45):  # behind a pillar, and out on its other side sooner than expected
-        now, found = frame / 10, detections(110)
+    for frame in range(30, 35):  # behind a pillar, and out on its other side sooner than expected
+        now, found = frame / 10, detections(90)
         step = appearance(looks)
     assert numbers(step) == [number]
     assert asked < 10  # embedding costs more than tracking: it is asked for now and then

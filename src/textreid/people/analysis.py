@@ -140,7 +140,7 @@ def analyse_video(
         followed = _Followed(Tracker(settings, first_track), embed, camera, started)
         position, boundary = start, start / 1000 + WINDOW_S
         # Closed before the video is: a thread that decodes while its file is closed ends the process.
-        with closing(_detect_ahead(video, detector)) as looked_at:
+        with closing(look_at(video, detector)) as looked_at:
             for frame, found in looked_at:
                 if frame.seconds >= boundary:
                     position = round(frame.seconds * 1000)
@@ -163,7 +163,7 @@ def check_scipy() -> None:
         raise ConfigError("following people needs scipy: pip install 'textreid[gallery]' installs it") from None
 
 
-def _detect_ahead(video: Video, detector: Detector) -> Generator[tuple[Frame, Detections]]:
+def look_at(video: Video, detector: Detector) -> Generator[tuple[Frame, Detections]]:
     """Yield frames and the people in them; frames are decoded in one thread and looked at in two others."""
     frames = iter(video)
     with closing(map_ahead(lambda _: next(frames, None), repeat(None), 1, _AHEAD)) as decoded:

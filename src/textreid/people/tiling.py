@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _OVERLAP = 0.25  # of a tile, with its neighbour: a person smaller than this is whole in one of them
 _BORDER = 0.02  # of a tile: a box that comes this near to its border is taken to be cut by it
+_TALL = 0.8  # of the greatest height that a detector sees, from which on a coarser scale may see a person better
 _SAME_PERSON = 0.5  # of two boxes' union in common
 
 
@@ -72,16 +73,28 @@ def detect_at_scales(detector: "Detector", picture: npt.NDArray[np.uint8], scale
 
     height, width = picture.shape[:2]
     parts, cuts = [no_detections()], [np.zeros(0, bool)]
-    for scale in scales:
+    for scale, finer in zip(scales, [*scales[1:], None], strict=True):
         seen = resized(picture, max(1, round(height * scale)), max(1, round(width * scale)))
         factor = np.tile(np.array([width / seen.shape[1], height / seen.shape[0]], np.float32), 2)
         for tile in tiles_of(seen.shape[1], seen.shape[0], detector.side):
             found = detector.detect(seen[tile.top : tile.bottom, tile.left : tile.right])
+            found = found.take(_left_to(scale, finer, detector, found))
             boxes = found.boxes + np.array([tile.left, tile.top, tile.left, tile.top], np.float32)
             parts.append(Detections(boxes * factor, found.scores))
             cuts.append(_cut_by(tile, boxes, seen.shape[1], seen.shape[0]))
     every = Detections(np.concatenate([part.boxes for part in parts]), np.concatenate([part.scores for part in parts]))
     return every.take(suppress(every, _SAME_PERSON, np.concatenate(cuts)))
+
+
+def _left_to(scale: float, finer: float | None, detector: "Detector", found: Detections) -> npt.NDArray[np.bool_]:
+    """Tell which detections at a scale count: those of people who are too tall for the next finer one, if there is one.
+
+    A person is seen best at the finest scale that shows the whole; a second, coarser box of the same person, or one
+    of two people, would only be in its way.
+    """
+    heights = found.boxes[:, 3] - found.boxes[:, 1]
+    least = 0.0 if finer is None else _TALL * detector.heights[1] * scale / finer
+    return heights >= least
 
 
 def _cut_by(tile: Tile, boxes: npt.NDArray[np.float32], width: int, height: int) -> npt.NDArray[np.bool_]:

@@ -24,14 +24,14 @@ class TrackerSettings:
     """Settings of a tracker: scores and overlaps from 0 to 1, times in seconds."""
 
     sure: float = 0.45  # score from which a detection may begin a track
-    unsure: float = 0.2  # score from which it may continue one
-    overlap: float = 0.2  # with where a person should be, from which on a sure detection is that person
-    unsure_overlap: float = 0.4  # the same of an unsure one
+    unsure: float = 0.25  # score from which it may continue one
+    overlap: float = 0.15  # with where a person should be, from which on a sure detection is that person
+    unsure_overlap: float = 0.3  # the same of an unsure one
     confirm: int = 3  # detections before a track is believed
-    patience: float = 4.0  # out of sight until a track ends
+    patience: float = 3.0  # out of sight until a track ends
     trust: float = 1.0  # out of sight until overlap alone does not tell who somebody is, where looks can be asked for
     doubt: float = 0.35  # out of sight until a track not yet believed ends
-    alike: float = 0.7  # cosine of appearances from which two may be one person
+    alike: float = 0.75  # cosine of appearances from which two may be one person
     look_every: float = 0.8  # between two looks at a person's appearance
     reach: float = 2.0  # body heights a second that a person out of sight may have moved
 
