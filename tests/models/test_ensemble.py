@@ -107,6 +107,11 @@ def test_any_models_go_together(folder: Path, model: Model, pictures: list[Image
     np.testing.assert_allclose([hit.score for hit in found.hits], expected, atol=1e-5)
 
 
+def test_the_bundled_one_says_what_chose_it(bundled: Ensemble) -> None:
+    assert "CUHK-PEDES' validation split" in str(bundled.selected_on)
+    assert "CUHK-PEDES" not in str(load_model("small+tiny").selected_on)
+
+
 def test_presence_averages_the_log_odds(bundled: Ensemble, pictures: list[Image.Image]) -> None:
     assert bundled.presence is not None
     pixels = np.stack([bundled.decode(picture) for picture in pictures])

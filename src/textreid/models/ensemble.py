@@ -15,8 +15,16 @@ from textreid.images import map_ahead, to_pixels
 from textreid.models.colour_expert import ColourExpert
 from textreid.models.device import map_on_cores
 from textreid.models.dual_encoder import DualEncoder
+from textreid.models.folder import CHOSE_DEFAULT, DEFAULT
 from textreid.models.model import Array, Model, Picture
-from textreid.models.side_by_side import expert_of, join_features, join_fingerprints, join_presence, networks_of
+from textreid.models.side_by_side import (
+    expert_of,
+    join_features,
+    join_fingerprints,
+    join_presence,
+    names_of,
+    networks_of,
+)
 
 _DECODING_THREADS = 4  # while the networks compute
 _AT_ONCE = 16  # pictures that the expert describes in a piece of work
@@ -54,7 +62,10 @@ class Ensemble(Model):
     @classmethod
     def of(cls, names: Sequence[str], load: Callable[[str], Model]) -> "Ensemble":
         """Load the members by their names, of which one may be the expert's."""
-        return cls([load(name) for name in networks_of(names)], expert_of(names))
+        found = cls([load(name) for name in networks_of(names)], expert_of(names))
+        if names == names_of(DEFAULT):
+            found.selected_on = f"{found.selected_on}; {CHOSE_DEFAULT}"
+        return found
 
     @property
     def encoder(self) -> DualEncoder:  # type: ignore[override]
