@@ -204,7 +204,7 @@ def test_each_word_is_left_out_of_what_tells_the_picture_from_others(run: Path, 
     for word, (_, _, positions) in zip(words, model.tokenizer.words(TEXT), strict=True):
         assert word.evidence == pytest.approx(share(positions) - share(()), abs=2e-3)
     assert len({word.evidence for word in words}) == 7
-    assert f"{words[1].evidence:+.1f}" in to_html(inspection)
+    assert f"{words[1].evidence:+z.1f}" in to_html(inspection)
 
 
 def test_a_picture_alone_is_told_from_nothing(run: Path, corpus: "Corpus", tmp_path: Path) -> None:

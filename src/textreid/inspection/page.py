@@ -87,7 +87,7 @@ def _legend(inspection: Inspection) -> str:
 
 def _figures(word: InspectedWord) -> str:
     """Write the noise of a word, and the evidence against it where there is some."""
-    return f"{word.noise:.2f}" + ("" if word.evidence is None else f"  {word.evidence:+.1f}")
+    return f"{word.noise:.2f}" + ("" if word.evidence is None else f"  {word.evidence:+z.1f}")
 
 
 def _is_spoken(word: InspectedWord) -> bool:
