@@ -239,7 +239,8 @@ def _batch(model: Model, data: TrainingSet, chosen: npt.NDArray[np.int64]) -> Ba
     index = np.concatenate(captions)
     pixels = np.stack([model.decode(data.root / data.images[image]) for image in chosen.tolist()])
     of_image = np.repeat(np.arange(len(chosen)), list(map(len, captions)))
-    return make_batch(model, pixels, [str(data.captions[row]) for row in index.tolist()], of_image.tolist(), index)
+    texts = [str(data.captions[row]) for row in index.tolist()]
+    return make_batch(model, pixels, texts, of_image.tolist(), chosen, index)
 
 
 def _starts(batch: Batch, words: Words) -> Tensor:

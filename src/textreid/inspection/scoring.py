@@ -30,7 +30,7 @@ _OTHERS = 15  # pictures that a picture is told from
 
 def make_batch(
     model: Model, pixels: npt.NDArray[np.uint8], captions: Sequence[str], of_image: Sequence[int],
-    caption_index: npt.NDArray[np.int64] | None = None,
+    images: npt.NDArray[np.int64] | None = None, caption_index: npt.NDArray[np.int64] | None = None,
 ) -> Batch:  # fmt: skip
     """Make a batch as the loader does, of pixels (B, 3, H, W) uint8 and captions.
 
@@ -39,7 +39,7 @@ def make_batch(
         pixels: as `Model.decode` gives them.
         captions: T sentences.
         of_image: (T,) position of the image of each, ascending.
-        caption_index: (T,) of each in its data set; numbered when None.
+        images, caption_index: (B,) and (T,) of each in its data set; numbered when None.
     """
     tokens = model.tokenizer.encode(captions)
     ids, lengths = torch.tensor(tokens.ids, device=model.device), torch.tensor(tokens.lengths)
@@ -49,7 +49,7 @@ def make_batch(
         pixels=model.normalize(pixels),
         first=0,
         shares=np.array([len(pixels)]),
-        images=np.arange(len(pixels)),
+        images=np.arange(len(pixels)) if images is None else images,
         labels=torch.arange(len(pixels), device=model.device),
         image_index=torch.tensor(np.asarray(of_image, dtype=np.int64), device=model.device),
         caption_index=np.arange(len(captions)) if caption_index is None else caption_index,
