@@ -131,6 +131,9 @@ def test_a_gallery_is_asked_the_same(
     assert "3.png" not in {Path(result["path"]).name for result in found["results"]}
     alike = answer_of(ask("--like", crops / "7.png", "--no-group"))
     assert Path(alike["results"][0]["path"]).name == "7.png"
+    number = alike["results"][0]["crop"]
+    by_number = answer_of(ask("--like", str(number), "--no-group"))
+    assert (by_number["query"], by_number["results"][0]["crop"]) == (f"like crop {number}", number)
     rows = [f"{QUERY} and {n} trousers,crops/{n}.png" for n in range(10)]
     (tmp_path / "pairs.csv").write_text("\n".join(["sentence,image", *rows]), encoding="utf-8")
     told = ask(QUERY, "--nobody", "--labelled", "pairs.csv", "--evidence", "out.zip", "--no-group", "--top", "2")

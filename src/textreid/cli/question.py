@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from textreid.gallery.query.question import Question
 
 ALSO = typer.Option(None, "--also", metavar="TEXT", help="What another witness said; may be repeated.")
-LIKE = typer.Option(None, "--like", metavar="FILE", help="A picture of the person; may be repeated.")
+LIKE = typer.Option(
+    None, "--like", metavar="FILE", help="A picture of the person, or number of a crop; may be repeated."
+)
 WITHOUT = typer.Option(None, "--without", metavar="TEXT", help="What was not seen, as 'a red hat'; may be repeated.")
 RIGHT = typer.Option(None, "--right", metavar="RESULT", help="A result that is right, by path or number of a crop.")
 WRONG = typer.Option(None, "--wrong", metavar="RESULT", help="A result that does not; may be repeated, as --right.")
@@ -74,7 +76,8 @@ class QuestionWords:
         if self.evidence and self.evidence.suffix.lower() != ".zip":
             raise ConfigError(f"--evidence {self.evidence}: evidence is a .zip file")
         sentences = tuple(sentence for sentence in (self.query, *self.also) if sentence)
-        question = Question(sentences, tuple(self.like), tuple(self.without))
+        like = (int(path.name) if str(path).isdecimal() and not path.exists() else path for path in self.like)
+        question = Question(sentences, tuple(like), tuple(self.without))
         question.check()
         if self.prior is not None and self.like:
             raise ConfigError("--nobody: is known of sentences alone, without --like")

@@ -92,7 +92,7 @@ def ask(
     """
     question.check()
     filters = filters or Filters()
-    encoded = encode_question(question, encoder)
+    encoded = encode_question(question, encoder, store.vectors)
     vector = encoded.features.vector()
     verdict = None
     if prior is not None:

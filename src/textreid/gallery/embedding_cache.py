@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 FILE_NAME = "embeddings.sqlite3"
+REFERENCES = "references-*.npy"  # features of sentences about nobody, which `query.references` keeps beside it
 _APPLICATION_ID = 0x74726964  # "trid", in the header of the file
 _FORMAT_VERSION = 2  # 1 ranked pictures that show nothing: what it computed is dropped
 _BUSY_SECONDS = 60.0
@@ -347,7 +348,7 @@ def remove_cache(folder: Path) -> int:
         OSError: it cannot be removed.
     """
     freed = 0
-    for file in _database_files(folder / FILE_NAME):
+    for file in (*_database_files(folder / FILE_NAME), *folder.glob(REFERENCES)):
         if file.is_file():
             freed += file.stat().st_size
             file.unlink()

@@ -9,6 +9,7 @@ import pytest
 
 from textreid.errors import ArgumentError, ConfigError, DataError, ImageError
 from textreid.gallery import EmbeddingCache
+from textreid.gallery.embedding_cache import remove_cache
 from textreid.gallery.encoder import GalleryEncoder
 from textreid.gallery.query import references
 from textreid.gallery.query.pairs import Pair
@@ -129,6 +130,8 @@ def test_reference_people_are_always_the_same_and_kept(tmp_path: Path, monkeypat
     reference_features(encode, "e" * 64, 9, keep=False)
     assert asked == [2 * PEOPLE, 2 * PEOPLE, MOST_SENTENCES * PEOPLE]
     assert len(list((tmp_path / "kept").iterdir())) == 1
+    assert remove_cache(tmp_path / "kept") > 1000
+    assert list((tmp_path / "kept").iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +153,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path, monkeypa
         (Question(without=("a hat",)), ConfigError, "nothing to look for"),
         (Question((FIRST,), like=("x.png",)), ArgumentError, r"like\[0\]: expected a list of paths"),  # type: ignore[arg-type]
         (Question(like=(Path("nowhere.png"),)), ImageError, "nowhere.png"),
+        (Question(like=(7,)), ConfigError, "like 7: the number of a crop; only a gallery has such"),
     ],
 )
 def test_a_question_of_another_kind_is_refused(query: Any, error: type[Exception], message: str, asked: Ask) -> None:

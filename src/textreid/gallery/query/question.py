@@ -1,6 +1,6 @@
 """A question to a gallery, and what a model makes of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,20 +28,21 @@ class Question:
 
     Attributes:
         sentences: what witnesses said, in English.
-        like: files of pictures of the person.
+        like: files of pictures of the person, or numbers of crops of the gallery that is asked.
         without: what was not seen, as in "a red hat".
         rewrites: the sentences in other words; they count as much as those.
     """
 
     sentences: tuple[str, ...] = ()
-    like: tuple[Path, ...] = ()
+    like: tuple[Path | int, ...] = ()
     without: tuple[str, ...] = ()
     rewrites: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """The question in one line."""
-        asked = [*self.sentences, *(f"like {path.name}" for path in self.like)]
+        names = [like.name if isinstance(like, Path) else f"crop {like}" for like in self.like]
+        asked = [*self.sentences, *(f"like {name}" for name in names)]
         return " · ".join([*asked, *(f"without {thing}" for thing in self.without)])
 
     def check(self) -> None:
@@ -53,7 +54,7 @@ class Question:
         """
         for name in ("sentences", "without", "rewrites"):
             check_list(name, getattr(self, name), str, "sentences")
-        check_list("like", self.like, Path, "paths of pictures")
+        check_list("like", self.like, (Path, int), "paths of pictures")
         if not self.sentences and not self.like:
             raise ConfigError("nothing to look for: give a sentence, or a picture with --like")
 
@@ -103,10 +104,18 @@ class EncodedQuestion:
         return np.stack([QueryFeatures(person, without=self.features.without).vector() for person in people])
 
 
-def encode_question(question: Question, encoder: "GalleryEncoder") -> EncodedQuestion:
-    """Encode every part of a question; pictures load the image side of the model.
+def encode_question(
+    question: Question, encoder: "GalleryEncoder", vectors_of: Callable[[list[int]], Array] | None = None
+) -> EncodedQuestion:
+    """Encode every part of a question; files of pictures load the image side of the model.
+
+    Args:
+        question: what is asked.
+        encoder: the model.
+        vectors_of: reads vectors (N, D) of crops by number; None where what is asked has no numbers.
 
     Raises:
+        ConfigError: a number of a crop is part of the question, and nobody can read it.
         CaptionError: a sentence has no words.
         ImageError: a picture cannot be read.
     """
@@ -115,7 +124,12 @@ def encode_question(question: Question, encoder: "GalleryEncoder") -> EncodedQue
         vector, unread = encoder.encode_query(sentence)
         sentences.append(vector)
         cut += [unread] if unread else []
-    pictures = [encoder.decode(path)[0] for path in question.like]
+    numbers = [like for like in question.like if isinstance(like, int)]
+    if numbers and vectors_of is None:
+        raise ConfigError(f"like {numbers[0]}: the number of a crop; only a gallery has such")
+    pixels = [encoder.decode(like)[0] for like in question.like if isinstance(like, Path)]
+    pictures = [*(vectors_of(numbers) if vectors_of and numbers else ())]
+    pictures += [*(encoder.encode_pixels(np.stack(pixels)) if pixels else ())]
     directions = [
         direction_of(*(encoder.encode_query(sentence)[0] for sentence in without_sentences(thing)))
         for thing in question.without
@@ -124,10 +138,7 @@ def encode_question(question: Question, encoder: "GalleryEncoder") -> EncodedQue
     if all(map(reads_as_english, question.sentences)):
         told = [(unknown_note(said, encoder.tokenizer), negation_note(said)) for said in question.sentences]
         notes = [note for of_one in told for found in of_one for note in found]
-    features = QueryFeatures(
-        _stacked(sentences), encoder.encode_pixels(np.stack(pictures)) if pictures else _stacked([]),
-        _stacked(directions),
-    )  # fmt: skip
+    features = QueryFeatures(_stacked(sentences), _stacked(pictures), _stacked(directions))
     return EncodedQuestion(features, " … ".join(cut), (*notes, *without_notes(question.without)))
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from textreid.artifacts import new_file
 from textreid.errors import ArtifactError
-from textreid.gallery.embedding_cache import cache_folder
+from textreid.gallery.embedding_cache import REFERENCES, cache_folder
 
 PEOPLE = 200
 MOST_SENTENCES = 4  # of one person; a query of more is judged as one of so many
@@ -68,5 +68,5 @@ def reference_features(
 
 def _kept_at(fingerprint: str, count: int) -> Path | None:
     with suppress(ArtifactError):
-        return cache_folder() / f"references-{fingerprint[:16]}-{count}.npy"
+        return cache_folder() / REFERENCES.replace("*", f"{fingerprint[:16]}-{count}")
     return None
