@@ -14,6 +14,8 @@ from tests.service.conftest import Demo, MakeGallery, serving
 
 from textreid import Client
 from textreid.gallery.encoder import GalleryEncoder
+from textreid.gallery.query.fusion import refine
+from textreid.gallery.query.question import Question, encode_question
 from textreid.service import ServiceError
 
 pytestmark = pytest.mark.slow
@@ -78,6 +80,36 @@ def test_similar_crops_are_found_by_the_vector_of_one(client: Client, demo: Demo
     score = {n: float(crop.embedding @ vector) for n, crop in demo.crops.items()}
     found = [hit.crop.id for hit in client.similar(number, top=10).hits]
     assert found == sorted(set(demo.crops) - {number}, key=lambda n: -score[n])[:10]
+
+
+def test_witnesses_and_what_was_not_seen_count(client: Client, demo: Demo, model_folder: Path) -> None:
+    encoder = GalleryEncoder(model_folder)
+    said = Question((QUERY, "a man"), without=("a bag",))
+    vector = encode_question(said, encoder).features.vector()
+    page = client.search(QUERY, witnesses=["a man"], without=["a bag"], top=5)
+    score = {n: -float(crop.embedding @ vector) for n, crop in demo.crops.items()}
+    assert [hit.crop.id for hit in page.hits] == sorted(demo.crops, key=score.__getitem__)[:5]
+
+
+def test_judged_crops_move_a_search(client: Client, demo: Demo, model_folder: Path) -> None:
+    right, wrong = demo.of("gate")[:2], demo.of("hall")[:3]
+    vectors = [np.stack([demo.crops[number].embedding for number in some]) for some in (right, wrong)]
+    vector = refine(GalleryEncoder(model_folder).encode_query(QUERY)[0], *vectors)
+    score = {n: -float(crop.embedding @ vector) for n, crop in demo.crops.items() if n not in wrong}
+    found = [hit.crop.id for hit in client.search(QUERY, right=right, wrong=wrong, top=20).hits]
+    assert found == sorted(score, key=score.__getitem__)[:20]
+    with pytest.raises(ServiceError, match="no crop 999999"):
+        client.search(QUERY, right=[999_999])
+
+
+def test_a_verdict_tells_whether_anybody_fits(client: Client) -> None:
+    page = client.search(QUERY, verdict=True)
+    assert page.verdict
+    assert page.verdict["answer"] in ("somebody", "nobody", "unclear")
+    assert 0 <= page.verdict["probability"] <= 1
+    assert client.search(QUERY).verdict is None
+    assert client.search(QUERY, verdict=True, cameras=["no such camera"]).verdict is None
+    assert client.search("a woman in a burgundy redingote").notes
 
 
 def test_pictures_are_those_of_the_gallery(http: httpx2.Client, client: Client, demo: Demo) -> None:

@@ -60,6 +60,17 @@ def test_a_person_is_found_by_keys_alone(page: "Page", address: str, demo: Demo)
     number = (second.get_attribute("href") or "").rsplit("/", 1)[1]
     assert int(number) in demo.crops
     page.wait_for_function("document.querySelector('.card img').naturalWidth === 192")
+    page.keyboard.press("x")
+    page.keyboard.press("y")  # not both
+    assert page.locator(".judge input:checked").evaluate_all("all => all.map(one => one.name)") == ["right"]
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("x")
+    wrong = (cards.nth(2).get_attribute("href") or "").rsplit("/", 1)[1]
+    page.keyboard.press("r")
+    page.wait_for_url(f"**right={number}*")
+    assert page.locator(f".card[href='/crops/{wrong}']").count() == 0
+    assert page.locator(f".judge input[name=right][value='{number}']").is_checked()
+    page.go_back()
     page.keyboard.press("n")
     page.wait_for_url("**first=25*")
     page.go_back()

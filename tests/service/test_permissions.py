@@ -143,6 +143,23 @@ def test_a_token_of_one_camera_is_shown_and_told_nothing_of_others(
         assert caught.value.status == 404
 
 
+def test_crops_of_other_cameras_cannot_be_judged(url: str, tokens: dict[str, str], guarded: Demo) -> None:
+    with Client(url, tokens["ada"]) as ada:
+        gate = guarded.of("gate")
+        assert ada.search(QUERY, right=gate[:1], wrong=gate[1:2]).hits
+        said = []
+        for number in (guarded.of("hall")[0], guarded.of(None)[0], NEVER_WAS):
+            for right, wrong in (([number], []), ([], [number])):
+                with pytest.raises(ServiceError, match=f"no crop {number}") as caught:
+                    ada.search(QUERY, right=right, wrong=wrong)
+                said.append((caught.value.status, str(caught.value).replace(str(number), "")))
+        assert len(set(said)) == 1
+        # What is likely is told of their own cameras alone.
+        mine = ada.search(QUERY, verdict=True).verdict
+    with Client(url, tokens["root"]) as root:
+        assert mine == root.search(QUERY, verdict=True, cameras=["gate"]).verdict is not None
+
+
 def test_a_revoked_token_and_a_removed_account_end_at_once(
     url: str, tokens: dict[str, str], database: Database
 ) -> None:

@@ -53,7 +53,7 @@ Number = Annotated[int, Path(ge=1, le=LARGEST_ID, description="Number of a crop.
 @router.post("/search", summary="Find people by a sentence")
 def search(asked: SearchIn, engine: TheEngine, access: Searching) -> PageOut:
     """Rank the crops of the gallery by how well they fit a description. A body, so that no log keeps the sentence."""
-    return PageOut.of(engine.search(access, asked.query, asked.wanted()))
+    return PageOut.of(engine.search(access, asked.question(), asked.wanted()))
 
 
 @router.post("/crops/{number}/similar", summary="Find people who look like one")

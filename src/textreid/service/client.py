@@ -57,12 +57,16 @@ class FoundPage:
         next: give it as ``after`` for the next page; None after the last.
         exact: whether every crop was compared; else an index answered.
         unread: the end of the query that the model did not read.
+        notes: on words that the model has not learned, and the like.
+        verdict: answer, probability and chance, if asked for.
     """
 
     hits: tuple[FoundHit, ...]
     next: str | None
     exact: bool
     unread: str
+    notes: tuple[str, ...] = ()
+    verdict: Mapping[str, Any] | None = None
 
 
 class Client:
@@ -110,19 +114,30 @@ class Client:
         after: str | None = None,
         one_per_track: bool = False,
         purpose: str | None = None,
+        witnesses: Sequence[str] = (),
+        without: Sequence[str] = (),
+        right: Sequence[int] = (),
+        wrong: Sequence[int] = (),
+        verdict: bool = False,
         **filters: Any,
     ) -> FoundPage:
         """Rank crops by their likeness to a sentence.
 
         Args:
             query: the person in words.
+            witnesses: the same person in the words of others.
+            without: what was not seen, as in "a red hat".
+            right, wrong: crops that were judged: the ranking moves towards those, and leaves these out.
+            verdict: tell how likely it is that anybody fits.
             top: how many hits at most.
             after: ``next`` of the page before.
             one_per_track: only the best crop of each walk past a camera.
             purpose: what it is for, for the audit log.
             **filters: cameras, since, until, hours, tags, sources, exclude, as in ``/api/v1/openapi.json``.
         """
-        body = {"query": query, **_wanted(top, after, one_per_track, purpose, filters)}
+        judged = {"right": list(right), "wrong": list(wrong), "verdict": verdict}
+        said = {"query": query, "witnesses": list(witnesses), "without": list(without)}
+        body = {**said, **judged, **_wanted(top, after, one_per_track, purpose, filters)}
         return _page(self._ask("POST", "/search", body).json())
 
     def search_all(self, query: str, *, top: int = 100, **options: Any) -> Iterator[FoundHit]:
@@ -194,7 +209,9 @@ def _wanted(
 
 def _page(answer: Mapping[str, Any]) -> FoundPage:
     hits = tuple(FoundHit(hit["score"], _crop(hit["crop"])) for hit in answer["hits"])
-    return FoundPage(hits, answer["next"], answer["exact"], answer["unread"])
+    return FoundPage(
+        hits, answer["next"], answer["exact"], answer["unread"], tuple(answer["notes"]), answer["verdict"]
+    )  # fmt: skip
 
 
 def _crop(answer: Mapping[str, Any]) -> FoundCrop:

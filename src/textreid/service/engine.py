@@ -10,7 +10,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from textreid.errors import ConfigError, TextReidError, nearest_name
+from textreid.gallery.asking import calibration_of
 from textreid.gallery.encoder import GalleryEncoder
+from textreid.gallery.query.fusion import refine
+from textreid.gallery.query.nobody import Verdict
+from textreid.gallery.query.question import EncodedQuestion, Question, encode_question
 from textreid.gallery.store import Crop, Cursor, Database, Filters, Page, Store, StoreError
 from textreid.service import audit
 from textreid.service.access import Access
@@ -33,13 +37,22 @@ class UnknownCropError(TextReidError):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which part of a ranking is asked for, and what for; the other attributes are those of `Store.search`."""
+    """Which part of a ranking is asked for, and what for; the other attributes are those of `Store.search`.
+
+    Attributes:
+        purpose: for the audit log.
+        right, wrong: crops of an earlier ranking that somebody judged: it moves towards those, and leaves these out.
+        verdict: whether to tell how likely it is that anybody there fits.
+    """
 
     filters: Filters = field(default_factory=Filters)
     top: int = 20
     after: Cursor | None = None
     one_per_track: bool = False
     purpose: str | None = None
+    right: tuple[int, ...] = ()
+    wrong: tuple[int, ...] = ()
+    verdict: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Write it as the audit log keeps it."""
@@ -47,15 +60,30 @@ class Wanted:
         for name in filters.keys() & {"since", "until"}:
             filters[name] = filters[name].isoformat()
         after = None if self.after is None else str(self.after)
-        return {"filters": filters or None, "after": after, "purpose": self.purpose}
+        return {
+            "filters": filters or None,
+            "after": after,
+            "purpose": self.purpose,
+            "right": self.right or None,
+            "wrong": self.wrong or None,
+        }
 
 
 @dataclass(frozen=True)
 class Found:
-    """A page of a ranking, and the end of the sentence that the model did not read."""
+    """A page of a ranking.
+
+    Attributes:
+        page: its hits.
+        unread: the ends of sentences that the model did not read.
+        notes: lines for the user on the query.
+        verdict: how likely it is that anybody there fits; None where that was not asked, or cannot be told.
+    """
 
     page: Page
     unread: str = ""
+    notes: tuple[str, ...] = ()
+    verdict: Verdict | None = None
 
 
 class Engine:
@@ -66,7 +94,7 @@ class Engine:
     Attributes:
         settings: of the service.
         stores: connections to the gallery.
-        worker: the model.
+        worker: the text side of the model.
     """
 
     def __init__(self, settings: Settings, on_batch: Callable[[int], None] = lambda size: None) -> None:
@@ -79,9 +107,8 @@ class Engine:
         self.stores = Stores(settings.gallery, settings.database, settings.connections)
         try:
             with self.stores.borrow() as store:
-                encoder = GalleryEncoder(store.model)
-                _check_model(store, encoder)
-            self.worker = ModelWorker(encoder, on_batch)
+                self.worker = ModelWorker(store.model, on_batch)
+                _check_model(store, self.worker)
             self._shown = audit.RecentlyShown()
             self._retention = Retention(self.stores, settings.keep_days) if settings.keep_days else None
         except BaseException:
@@ -101,20 +128,28 @@ class Engine:
         self.worker.close()
         self.stores.close()
 
-    def search(self, access: Access, sentence: str, wanted: Wanted) -> Found:
-        """Rank crops by their likeness to a sentence.
+    def search(self, access: Access, question: Question, wanted: Wanted) -> Found:
+        """Rank crops by how well they fit a question.
 
         Raises:
-            CaptionError: the sentence has no letter and no digit.
+            CaptionError: a sentence has no letter and no digit.
             ConfigError: a purpose is required, and there is none.
+            UnknownCropError: they may not see one of the crops that were judged.
         """
         self._check_purpose(wanted)
-        vector, unread = self.worker.encode(sentence)
+        encoded = encode_question(question, self.worker)
+        vector = encoded.features.vector()
         with self.stores.borrow() as store:
-            _check_model(store, self.worker.encoder)
-            page = _search(store, access, vector, wanted)
-            self._log_page(store, access, page, "search", query=sentence, **wanted.to_json())
-        return Found(page, unread)
+            _check_model(store, self.worker)
+            for number in (*wanted.right, *wanted.wrong):
+                _visible(store, access, number)
+            verdict = self._verdict(store, access, encoded, wanted)
+            if wanted.right:
+                vector = refine(vector, store.vectors(wanted.right), store.vectors(wanted.wrong))
+            others = replace(wanted.filters, exclude=(*wanted.filters.exclude, *wanted.wrong))
+            page = _search(store, access, vector, replace(wanted, filters=others))
+            self._log_page(store, access, page, "search", query=question.title, **wanted.to_json())
+        return Found(page, encoded.unread, encoded.notes, verdict)
 
     def similar(self, access: Access, number: int, wanted: Wanted) -> Found:
         """Rank the other crops by their likeness to one.
@@ -190,9 +225,16 @@ class Engine:
             TextReidError: one of them does not answer.
         """
         with self.stores.borrow() as store:
-            _check_model(store, self.worker.encoder)
+            _check_model(store, self.worker)
             store.as_of()
-        self.worker.encode("a person")
+        self.worker.encode_query("a person")
+
+    def _verdict(self, store: Store, access: Access, encoded: EncodedQuestion, wanted: Wanted) -> Verdict | None:
+        filters = access.narrow(wanted.filters) if wanted.verdict and wanted.after is None else None
+        best = None if filters is None else store.search(encoded.features.vector(), filters, 1).hits
+        if filters is None or not best:
+            return None
+        return calibration_of(store, self.worker, encoded, filters).judge(best[0].score)
 
     def _check_purpose(self, wanted: Wanted) -> None:
         if self.settings.require_purpose and not (wanted.purpose or "").strip():

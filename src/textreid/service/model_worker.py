@@ -17,35 +17,32 @@ _PATIENCE_S = 30.0
 Encoded = tuple[npt.NDArray[np.float32], str]
 
 
-class ModelWorker:
-    """Encodes sentences for many threads, in batches as large as what waits.
+class ModelWorker(GalleryEncoder):
+    """An encoder that many threads share: a query waits for its turn, and is encoded with those that wait, too.
 
     One thread, because the libraries below use all cores for one batch already: two would only disturb each other.
-
-    Attributes:
-        encoder: the model's text side.
     """
 
-    def __init__(self, encoder: GalleryEncoder, on_batch: Callable[[int], None] = lambda size: None) -> None:
-        """Start the thread; ``on_batch`` is told the size of each batch."""
-        self.encoder = encoder
+    def __init__(self, model: str, on_batch: Callable[[int], None] = lambda size: None) -> None:
+        """Open the text side of a model and start the thread; ``on_batch`` is told the size of each batch."""
+        super().__init__(model)
         self._on_batch = on_batch
         self._waiting: queue.Queue[tuple[str, Future[Encoded]] | None] = queue.Queue(_LONGEST_QUEUE)
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
-    def encode(self, sentence: str) -> Encoded:
-        """Return the vector (D,) of a sentence, of length 1, and the end of it that the model did not read.
+    def encode_query(self, query: str) -> Encoded:
+        """Return the vector (D,) of a query, of length 1, and the end of it that the model did not read.
 
         Raises:
-            CaptionError: the sentence has no letter and no digit.
+            CaptionError: the query has no letter and no digit.
             BusyError: too many wait.
         """
         # Before it joins others: one that is refused must not fail theirs.
-        self.encoder.check_query(sentence)
+        self.check_query(query)
         future: Future[Encoded] = Future()
         try:
-            self._waiting.put_nowait((sentence, future))
+            self._waiting.put_nowait((query, future))
             return future.result(_PATIENCE_S)
         except (queue.Full, TimeoutError):
             raise BusyError("too many searches at once; try again in a few seconds") from None
@@ -76,7 +73,7 @@ class ModelWorker:
         try:
             # A sentence that several people ask at once is encoded once.
             unique = list(dict.fromkeys(sentences))
-            encoded = dict(zip(unique, self.encoder.encode_queries(unique), strict=True))
+            encoded = dict(zip(unique, self.encode_queries(unique), strict=True))
             for sentence, future in zip(sentences, futures, strict=True):
                 future.set_result(encoded[sentence])
         except BaseException as error:

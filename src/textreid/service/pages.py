@@ -64,13 +64,19 @@ class Asked(BaseModel):
     tag: Text = ""
     once: Text = ""
     purpose: Text = ""
+    also: Text = ""
+    without: Text = ""
+    right: Annotated[list[int], Field(max_length=200)] = []
+    wrong: Annotated[list[int], Field(max_length=200)] = []
     after: Text = ""
     first: Annotated[int, Field(ge=1, le=10**9)] = 1
 
     @property
     def filtered(self) -> bool:
         """Whether any filter is set."""
-        return any((self.camera, self.since, self.until, self.from_hour, self.to_hour, self.tag))
+        return any((
+            self.camera, self.since, self.until, self.from_hour, self.to_hour, self.tag, self.also, self.without,
+        ))  # fmt: skip
 
     def search(self) -> SearchIn:
         """Make the search of the API.
@@ -86,7 +92,10 @@ class Asked(BaseModel):
         try:
             return SearchIn(
                 query=self.q, filters=FiltersIn(**filters), top=_PAGE, after=self.after or None,
-                one_per_track=bool(self.once), purpose=self.purpose or None,
+                one_per_track=bool(self.once), purpose=self.purpose or None, right=self.right, wrong=self.wrong,
+                witnesses=[self.also] if self.also else [], without=[self.without] if self.without else [],
+                # Cheap where all crops count: that is kept with the gallery.
+                verdict=not self.filtered,
             )  # fmt: skip
         except ValidationError as error:
             first = error.errors()[0]
@@ -105,7 +114,7 @@ def search_page(request: Request, engine: TheEngine, identity: Looking, asked: A
     if asked.q.strip():
         try:
             search = asked.search()
-            found = engine.search(identity.access, search.query, search.wanted())
+            found = engine.search(identity.access, search.question(), search.wanted())
         except (ConfigError, CaptionError) as refused:
             error = str(refused)
     following = found.page.next if found else None
@@ -113,6 +122,8 @@ def search_page(request: Request, engine: TheEngine, identity: Looking, asked: A
         request, identity, "search", status=HTTPStatus.UNPROCESSABLE_ENTITY if error else HTTPStatus.OK,
         asked=asked, error=error, cameras=engine.cameras(identity.access), unread=found.unread if found else "",
         people=_people(found, asked.purpose) if found else None, first=asked.first,
+        notes=found.notes if found else (), verdict=found.verdict if found else None,
+        unmarked=asked.link(right=[], wrong=[], after="", first=0),
         examples=[{"text": text, "link": "/?" + urlencode({"q": text})} for text in _EXAMPLES],
         start=asked.link(after="", first=0),
         following=asked.link(after=following, first=asked.first + _PAGE) if following else "",
@@ -261,7 +272,7 @@ def _person(hit: Hit, purpose: str) -> dict[str, Any]:
     number = hit.crop.id
     fields = "?" + urlencode({"purpose": purpose}) if purpose else ""
     return {
-        "link": f"/crops/{number}", "similar": f"/crops/{number}/similar{fields}",
+        "number": number, "link": f"/crops/{number}", "similar": f"/crops/{number}/similar{fields}",
         "thumbnail": f"/api/v1/crops/{number}/thumbnail", "score": hit.score, "day": _day(hit.crop),
         "clock": f"{hit.crop.time:%H:%M:%S}" if hit.crop.time else "",
         "where": hit.crop.camera or hit.crop.path.name,

@@ -1,11 +1,13 @@
 """What the API takes and gives, as OpenAPI describes it."""
 
+from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from textreid.errors import ConfigError
+from textreid.gallery.query.question import Question
 from textreid.gallery.store import Crop, Cursor, Filters
 from textreid.service.engine import Found, Wanted
 
@@ -35,6 +37,8 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterVali
 Words = Annotated[list[Word], Field(max_length=100)]
 WallClock = Annotated[datetime, AfterValidator(_zoneless)]
 CropNumber = Annotated[int, Field(ge=1, le=LARGEST_ID)]
+
+Judged = Annotated[list[CropNumber], Field(max_length=200)]
 
 
 class _Asked(BaseModel):
@@ -97,6 +101,23 @@ class SearchIn(WantedIn):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
     query: Sentence = Field(description="The person in words.")
+    witnesses: Annotated[list[Sentence], Field(max_length=20)] = Field(
+        default=[], description="The same person in the words of others; each counts as much as the query."
+    )
+    without: Annotated[list[Word], Field(max_length=20)] = Field(default=[], description='Not seen, as in "a hat".')
+    right: Judged = Field(default=[], description="Crops that show the person: the ranking moves towards them.")
+    wrong: Judged = Field(default=[], description="Crops that do not: they are left out.")
+    verdict: bool = Field(
+        default=False, description="Tell how likely it is that anybody fits; the first time it takes some seconds."
+    )
+
+    def question(self) -> Question:
+        """Make the question."""
+        return Question((self.query, *self.witnesses), without=tuple(self.without))
+
+    def wanted(self) -> Wanted:
+        """Make the engine's; see `WantedIn.wanted`."""
+        return replace(super().wanted(), right=tuple(self.right), wrong=tuple(self.wrong), verdict=self.verdict)
 
 
 class SimilarIn(WantedIn):
@@ -139,6 +160,14 @@ class HitOut(BaseModel):
     crop: CropOut
 
 
+class VerdictOut(BaseModel):
+    """Whether anybody there fits."""
+
+    answer: Literal["somebody", "nobody", "unclear"]
+    probability: float = Field(description="That somebody there is the person, if that was as likely as not before.")
+    chance: float = Field(description="Share of descriptions of people who are not there whose best score is as high.")
+
+
 class PageOut(BaseModel):
     """A page of a ranking, best first."""
 
@@ -146,13 +175,19 @@ class PageOut(BaseModel):
     next: str | None = Field(description="Give it as `after` for the next page; null after the last.")
     exact: bool = Field(description="Whether every crop was compared; else an index answered.")
     unread: str = Field(description="The end of the query that the model did not read because it is too long.")
+    notes: list[str] = Field(description="On words that the model has not learned, and the like.")
+    verdict: VerdictOut | None = Field(description="If it was asked for, and anybody passes the filters.")
 
     @classmethod
     def of(cls, found: Found) -> Self:
         """Describe what the engine found."""
         hits = [HitOut(score=round(hit.score, 6), crop=CropOut.of(hit.crop)) for hit in found.page.hits]
         after = str(found.page.next) if found.page.next else None
-        return cls(hits=hits, next=after, exact=found.page.exact, unread=found.unread)
+        told = found.verdict
+        verdict = VerdictOut(answer=told.answer, probability=told.probability, chance=told.chance) if told else None
+        return cls(
+            hits=hits, next=after, exact=found.page.exact, unread=found.unread, notes=list(found.notes), verdict=verdict
+        )  # fmt: skip
 
 
 class CameraOut(BaseModel):

@@ -37,6 +37,20 @@ function similar() {
   return Boolean(card) || follow("[data-similar-here]");
 }
 
+// A person is right, or wrong, or not judged: not both.
+function judge(name) {
+  const card = document.activeElement?.closest(".card");
+  const box = card?.parentElement.querySelector(`[name=${name}]`);
+  if (box) box.click();
+  return Boolean(box);
+}
+
+for (const box of document.querySelectorAll(".judge input")) {
+  box.addEventListener("change", () => {
+    for (const other of box.closest(".judge").querySelectorAll("input")) if (other !== box) other.checked = false;
+  });
+}
+
 const actions = {
   "/": () => {
     const box = document.getElementById("q");
@@ -45,6 +59,9 @@ const actions = {
   },
   "?": () => (keys.showModal(), true),
   s: similar,
+  y: () => judge("right"),
+  x: () => judge("wrong"),
+  r: () => follow(".refine button"),
   n: () => follow("[data-next]"),
 };
 
