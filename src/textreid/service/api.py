@@ -75,6 +75,13 @@ def picture(number: Number, request: Request, engine: TheEngine, access: Searchi
     return _unchanged(request, found, "p") or _jpeg(engine.picture(found), found, "p")
 
 
+@router.get("/crops/{number}/frame", summary="Where a crop was cut from", responses=_JPEG, response_class=Response)
+def frame(number: Number, request: Request, engine: TheEngine, access: Searching) -> Response:
+    """Return the photograph or the frame of the video that a crop was cut from, with the person's box drawn."""
+    found = engine.crop(access, number, "frame")
+    return _unchanged(request, found, "f") or _jpeg(engine.frame(found), found, "f")
+
+
 @router.get("/crops/{number}/thumbnail", summary="A small picture of a crop", responses=_JPEG, response_class=Response)
 def thumbnail(number: Number, request: Request, engine: TheEngine, access: Searching) -> Response:
     """Return the picture of a crop as JPEG, at most 192 by 384 pixels."""

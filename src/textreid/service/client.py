@@ -170,6 +170,10 @@ class Client:
         """Read the JPEG of a crop."""
         return self._ask("GET", f"/crops/{int(number)}/picture").content
 
+    def frame(self, number: int) -> bytes:
+        """Read the JPEG of what a crop was cut from, with the person's box drawn."""
+        return self._ask("GET", f"/crops/{int(number)}/frame").content
+
     def thumbnail(self, number: int) -> bytes:
         """Read a JPEG of at most 192 by 384 pixels of a crop."""
         return self._ask("GET", f"/crops/{int(number)}/thumbnail").content

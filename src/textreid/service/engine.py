@@ -1,17 +1,19 @@
 """The one object behind API and page: it searches a gallery for somebody who may see some of it."""
 
 import io
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from textreid.errors import ConfigError, TextReidError, nearest_name
+from textreid.errors import ConfigError, DataError, TextReidError
 from textreid.gallery.asking import calibration_of
 from textreid.gallery.encoder import GalleryEncoder
+from textreid.gallery.exhibits import scene_of
 from textreid.gallery.query.fusion import refine
 from textreid.gallery.query.nobody import Verdict
 from textreid.gallery.query.question import EncodedQuestion, Question, encode_question
@@ -25,7 +27,12 @@ from textreid.service.settings import Settings
 from textreid.service.stores import Stores
 
 _THUMBNAIL = (192, 384)  # width, height; what a page of results draws at twice the density of pixels
+_FRAME = (1920, 1920)
+_BOX = (255, 64, 64)
 _NOTHING = Page((), None, exact=True)
+
+
+Look = Literal["crop", "picture", "frame", "thumbnail"]
 
 
 class UnknownCropError(TextReidError):
@@ -33,6 +40,10 @@ class UnknownCropError(TextReidError):
 
     def __init__(self, number: int) -> None:
         super().__init__(f"no crop {number}: it was deleted, never was, or is not yours to see")
+
+
+class NoFrameError(TextReidError):
+    """What a crop was cut from is not there."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,8 @@ class Engine:
             with self.stores.borrow() as store:
                 self.worker = ModelWorker(store.model, on_batch)
                 _check_model(store, self.worker)
+            # Looking for a frame decodes a second of video or more.
+            self._frames = threading.BoundedSemaphore(2)
             self._shown = audit.RecentlyShown()
             self._retention = Retention(self.stores, settings.keep_days) if settings.keep_days else None
         except BaseException:
@@ -166,7 +179,7 @@ class Engine:
             self._log_page(store, access, page, "similar", crop=number, **wanted.to_json())
         return Found(page)
 
-    def crop(self, access: Access, number: int, look: Literal["crop", "picture", "thumbnail"] = "crop") -> Crop:
+    def crop(self, access: Access, number: int, look: Look = "crop") -> Crop:
         """Read a crop, to ``look`` at what is known of it, or at its picture.
 
         A thumbnail of a page of results is in the audit log with that page already.
@@ -190,6 +203,26 @@ class Engine:
         with self.stores.borrow() as store:
             # A file of somebody's folder may hold anything beside its pixels, as where it was taken.
             return _encoded(store.picture(crop.id)) if crop.is_file else store.jpeg(crop.id)
+
+    def frame(self, crop: Crop) -> bytes:
+        """Return the photograph, or the frame of a video, that a crop of `crop` was cut from, as JPEG with its box.
+
+        Raises:
+            NoFrameError: the crop is a file of its own, or what it was cut from is gone or was changed.
+        """
+        if crop.is_file or crop.box is None:
+            raise NoFrameError(f"crop {crop.id} is a picture of its own: there is nothing around it")
+        try:
+            with self._frames:
+                scene = scene_of(crop)
+        except (DataError, OSError) as error:
+            raise NoFrameError(f"what crop {crop.id} was cut from cannot be read any more") from error
+        x, y, width, height = crop.box
+        line = max(2, round(max(scene.size) / 400))
+        outline = (x - line, y - line, x + width + line, y + height + line)
+        ImageDraw.Draw(scene).rectangle(outline, outline=_BOX, width=line)
+        scene.thumbnail(_FRAME, Image.Resampling.BICUBIC)
+        return _encoded(scene)
 
     def thumbnail(self, crop: Crop) -> bytes:
         """Return a small JPEG of a crop; see `picture`."""
@@ -259,8 +292,7 @@ def _check_model(store: Store, encoder: GalleryEncoder) -> None:
     if store.fingerprint not in encoder.spaces:
         raise StoreError(
             f"gallery {store.name!r} was embedded by {store.fingerprint[:12]}, and its model {store.model} is "
-            f"{encoder.spaces[-1][:12]} here; {nearest_name(store.model, [encoder.name])} Start the service again, or "
-            f"index the gallery anew"
+            f"{encoder.spaces[-1][:12]} here; start the service again, or index the gallery anew"
         )
 
 

@@ -1,6 +1,7 @@
 """Who sends a request: by a token, by the cookie of a browser that signed in, or whoever uses this machine."""
 
 import hmac
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -78,7 +79,7 @@ class Door:
             if session:
                 return self._allowed(Identity(session.access, session.form_key))
             # Asked each time: from the first account on, nobody comes in without.
-            if self.engine.settings.is_local and not accounts.are_there_any(database):
+            if self.engine.settings.is_local and _is_here(address) and not accounts.are_there_any(database):
                 return Identity(LOCAL)
         return None
 
@@ -120,6 +121,14 @@ class Door:
         if seconds:
             raise TooOftenError(seconds)
         return identity
+
+
+def _is_here(address: str) -> bool:
+    """Tell whether an address is of this machine; a proxy on it says whom it asks for (X-Forwarded-For)."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def the_door(request: Request) -> Door:

@@ -141,6 +141,7 @@ def crop_page(request: Request, number: Number, engine: TheEngine, identity: Loo
         identity,
         "crop",
         crop=crop,
+        has_frame=not crop.is_file and crop.path.is_file(),
         when=f"{_day(crop)}, {crop.time:%H:%M:%S}" if crop.time else "Time not known",
         minute=minute,
     )

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from textreid.errors import CaptionError, ConfigError, TextReidError
 from textreid.gallery.store import ConnectionLostError, DiskFullError
-from textreid.service.engine import UnknownCropError
+from textreid.service.engine import NoFrameError, UnknownCropError
 from textreid.service.identity import ForbiddenError, NotSignedInError, TooOftenError
 from textreid.service.stores import BusyError
 
@@ -23,6 +23,7 @@ _LOG = logging.getLogger(__name__)
 # The first that fits counts; whatever else textreid raises is a fault of the gallery, not of the request.
 _STATUS: tuple[tuple[type[TextReidError], HTTPStatus], ...] = (
     (UnknownCropError, HTTPStatus.NOT_FOUND),
+    (NoFrameError, HTTPStatus.NOT_FOUND),
     (NotSignedInError, HTTPStatus.UNAUTHORIZED),
     (ForbiddenError, HTTPStatus.FORBIDDEN),
     (TooOftenError, HTTPStatus.TOO_MANY_REQUESTS),
