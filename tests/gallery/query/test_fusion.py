@@ -26,6 +26,7 @@ def units(count: int, seed: int = 0, dim: int = 16) -> Array:
 def test_one_sentence_is_its_own_vector() -> None:
     sentence = units(1)
     np.testing.assert_allclose(QueryFeatures(sentence).vector(), sentence[0], atol=1e-6)
+    np.testing.assert_allclose(QueryFeatures(0.8 * sentence).vector(), 0.8 * sentence[0], atol=1e-6)
 
 
 @given(st.integers(1, 5), st.integers(0, 100))

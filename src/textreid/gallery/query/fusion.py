@@ -29,7 +29,7 @@ class QueryFeatures:
     """Features of everything that a query is made of; each part may be empty, (0, D) or (0, 0).
 
     Attributes:
-        sentences: (S, D) of what witnesses said, each of length 1.
+        sentences: (S, D) of what witnesses said, each of length 1 or less.
         pictures: (P, D) of pictures of the person, each of length 1.
         without: (W, D) directions of what was not seen, see `direction_of`.
     """
@@ -39,9 +39,10 @@ class QueryFeatures:
     without: Array = field(default_factory=_none)
 
     def vector(self) -> Array:
-        """Fuse to (D,) of length 1: the mean of the sentences and that of the pictures, less what was not seen.
+        """Fuse to (D,): the mean of the sentences and that of the pictures, less what was not seen.
 
-        Scores stay cosines; of one sentence alone it is that sentence's features.
+        It is as long as they are on average, so that scores stay cosines; of one sentence alone it is that sentence's
+        features.
 
         Raises:
             ConfigError: there is neither a sentence nor a picture.
@@ -53,7 +54,9 @@ class QueryFeatures:
         vector = sum((share * part for share, part in zip(shares, parts, strict=True)), np.zeros_like(parts[0]))
         if len(self.without):
             vector = vector - WITHOUT_WEIGHT * self.without.sum(axis=0)
-        return _unit(vector)
+        # Of length 1, but for models side by side, of which one may have nothing to say of a sentence.
+        lengths = [np.linalg.norm(part, axis=1) for part in (self.sentences, self.pictures) if len(part)]
+        return _unit(vector) * np.float32(np.concatenate(lengths).mean())
 
 
 def without_sentences(thing: str) -> tuple[str, str]:
