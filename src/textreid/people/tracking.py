@@ -1,8 +1,9 @@
 """A tracker: which detections of one frame are the people of the frames before.
 
 Each person has a Kalman filter of place and size. A frame's detections are given to people by the Hungarian algorithm
-in three rounds: sure detections by overlap with where each person should be; unsure ones to those left over, since a
-person half hidden is still there; and sure ones left over, by appearance, to people who have been out of sight.
+in three rounds: sure detections by overlap with where each person should be, and by appearance too where people cross;
+unsure ones to those left over, since a person half hidden is still there; and sure ones left over, by appearance, to
+people who have been out of sight.
 Times are in seconds, so that the rate of the frames may vary.
 """
 
@@ -32,6 +33,8 @@ class TrackerSettings:
     trust: float = 1.0  # out of sight until overlap alone does not tell who somebody is, where looks can be asked for
     doubt: float = 0.35  # out of sight until a track not yet believed ends
     alike: float = 0.75  # cosine of appearances from which two may be one person
+    weight: float = 0.5  # of the cosine of appearances beside overlap, where two people cross
+    unknown: float = 0.6  # cosine that stands for somebody whose appearance is not known yet
     look_every: float = 0.8  # between two looks at a person's appearance
     reach: float = 2.0  # body heights a second that a person out of sight may have moved
 
@@ -159,7 +162,7 @@ class Tracker:
         ]
         trust = self.settings.trust if appearance else self.settings.patience
         recent = [track for track in self.tracks if seconds - track.seen <= trust]
-        seen = self._by_overlap(recent, found, sure, self.settings.overlap)
+        seen = self._by_overlap(recent, found, sure, self.settings.overlap, appearance)
         seen += self._by_overlap(_but(recent, seen), found, unsure, self.settings.unsure_overlap)
         for track, place in seen:
             doubt = 1.0 if found.scores[place] >= self.settings.sure else 2.0
@@ -188,12 +191,39 @@ class Tracker:
         self.tracks = [track for track in self.tracks if track not in gone]
         return [track for track in gone if track.number is not None]
 
-    def _by_overlap(self, tracks: list[Track], found: Detections, places: list[int], least: float) -> list[Sighting]:
+    def _by_overlap(
+        self,
+        tracks: list[Track],
+        found: Detections,
+        places: list[int],
+        least: float,
+        appearance: Appearance | None = None,
+    ) -> list[Sighting]:
         if not tracks or not places:
             return []
         expected = np.stack([track.filter.box for track in tracks])
         overlaps = iou(expected, found.boxes[places])
-        return [Sighting(tracks[row], places[column]) for row, column in assign(-overlaps, overlaps >= least)]
+        allowed = overlaps >= least
+        costs = -overlaps.astype(np.float64)
+        if appearance:
+            costs -= self._alike_where_in_doubt(tracks, places, allowed, appearance)
+        return [Sighting(tracks[row], places[column]) for row, column in assign(costs, allowed)]
+
+    def _alike_where_in_doubt(
+        self, tracks: list[Track], places: list[int], allowed: npt.NDArray[np.bool_], appearance: Appearance
+    ) -> npt.NDArray[np.float64]:
+        """Return what appearance adds to overlaps (N, M): 0, but for detections that two people may be, who cross."""
+        bonus = np.zeros(allowed.shape)
+        known = np.array([track.features is not None for track in tracks])
+        doubtful = np.flatnonzero((allowed & known[:, None]).sum(axis=0) >= 2)
+        if len(doubtful):
+            features = appearance([places[column] for column in doubtful])
+            for column, feature in zip(doubtful, features, strict=True):
+                for row in np.flatnonzero(allowed[:, column]):
+                    seen = tracks[row].features
+                    alike = self.settings.unknown if seen is None else float(seen @ feature)
+                    bonus[row, column] = self.settings.weight * alike
+        return bonus
 
     def _by_appearance(
         self, tracks: list[Track], found: Detections, places: list[int], appearance: Appearance
