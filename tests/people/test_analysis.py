@@ -1,4 +1,5 @@
 import io
+import time
 import tracemalloc
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from tests.people.conftest import BlobDetector, Picture, blobs, numbered, write_
 from tests.people.rtsp_server import Camera
 
 from textreid.errors import ImageError, VideoError
-from textreid.people import PersonCrop, analyse_photograph, analyse_video, find_people
+from textreid.people import PersonCrop, Video, analyse_photograph, analyse_video, find_people
 from textreid.people.boxes import Detections
 from textreid.people.tracking import Features
 
@@ -232,6 +233,26 @@ def test_a_camera_on_the_network(tmp_path: Path) -> None:
     assert parts[-1].finished
     crops = [crop for part in parts for crop in part.crops]
     assert set(by_track(crops)) == {0}
+
+
+@pytest.mark.slow
+def test_who_is_too_slow_for_a_camera_passes_frames_over_and_not_those_of_a_file(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.ts", blobs(walk(4)), "libx264", options={"g": "10", "bf": "0"})
+
+    def read_slowly(source: str | Path) -> list[int]:
+        with Video(source) as video:
+            numbers = []
+            for frame in video:
+                numbers.append(frame.number)
+                if len(numbers) < 8:
+                    time.sleep(0.3)
+        return numbers
+
+    with Camera(path.read_bytes()) as camera:
+        seen = read_slowly(f"rtsp://127.0.0.1:{camera.port}/main")
+    assert seen[:4] == [0, 1, 2, 3]
+    assert 8 <= len(seen) < 40
+    assert read_slowly(path) == list(range(40))
 
 
 def test_a_camera_that_is_not_there_is_named_without_its_password() -> None:

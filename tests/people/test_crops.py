@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from PIL import Image, ImageFilter
 from tests.people.conftest import Picture
 
-from textreid.people.crops import PersonCrop, TrackCrops, as_rectangle, cut_out, goodness
+from textreid.people.crops import PersonCrop, TrackCrops, as_rectangle, cut_out, goodness, grown, of_use
 
 
 def crop(seconds: float) -> PersonCrop:
@@ -21,6 +21,16 @@ def test_what_is_cut_out_is_a_copy_within_the_picture() -> None:
     assert picture[1, 1].any()
     assert cut_out(picture, np.array([8, 8, 9, 9], np.float32)).shape == (1, 1, 3)
     assert as_rectangle(np.array([1.24, 2, 4.26, 9], np.float32)) == (1.2, 2.0, 3.1, 7.0)
+
+
+def test_who_is_far_away_is_cut_out_with_surroundings() -> None:
+    picture = np.zeros((200, 200, 3), np.uint8)
+    far, near = np.array([100, 100, 114, 138], np.float32), np.array([20, 20, 60, 120], np.float32)
+    crop = cut_out(picture, grown(far))
+    assert 48 <= crop.shape[0] <= 51
+    assert 16 <= crop.shape[1] <= 19
+    np.testing.assert_array_equal(grown(near), near)
+    assert of_use(np.stack([far, near, far - np.array([0, 0, 0, 4], np.float32)])).tolist() == [True, True, False]
 
 
 def test_a_crop_as_a_file_shows_the_same() -> None:

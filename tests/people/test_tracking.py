@@ -149,19 +149,15 @@ def test_who_comes_back_elsewhere_is_known_by_looks(looks: Features, number: int
 
 def test_looks_tell_who_is_who_where_two_people_turn_round_as_they_meet() -> None:
     def numbers_after(embed: bool) -> list[int | None]:
-        tracker = Tracker()
-        for frame in range(40):
-            away = abs(60 - 4 * frame) / 2 + 3  # they walk up to each other, touch, and go back where they came from
-            lefts = [100 - away, 100 + away]
-            looks = np.stack([RED, BLUE])
-
-            def features(places: list[int], looks: Features = looks) -> Features:
-                return looks[places]
-
-            step = tracker.update(frame / 10, detections(*lefts), features if embed else None)
+        tracker, looks = Tracker(), np.stack([RED, BLUE])
+        for frame in range(17 + 3):
+            away = 2 * abs(16 - frame)  # they walk up to each other, and go back where they came from
+            found = detections(100 - away, 100 + away)
+            step = tracker.update(frame / 10, found, (lambda places: looks[places]) if embed else None)
         return numbers(step)
 
     assert numbers_after(embed=True) == [0, 1]
+    assert numbers_after(embed=False) == [1, 0]  # it looks as if they had passed each other
 
 
 def test_who_looks_alike_but_cannot_have_come_so_far_is_somebody_else() -> None:

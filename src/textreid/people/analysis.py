@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from textreid.errors import ConfigError
-from textreid.images import SMALLEST, map_ahead, read_image
+from textreid.images import map_ahead, read_image
 from textreid.people.boxes import Detections, areas
-from textreid.people.crops import PersonCrop, TrackCrops, as_rectangle, cut_out, goodness
+from textreid.people.crops import PersonCrop, TrackCrops, as_rectangle, cut_out, goodness, grown, of_use
 from textreid.people.detector import Detector, load_detector
 from textreid.people.tiling import detect_at_scales, scales_for
 from textreid.people.tracking import Features, Track, Tracker, TrackerSettings
@@ -94,9 +94,9 @@ def analyse_photograph(
     detector = detector or load_detector()
     scales = scales_for(detector, picture.shape[1], picture.shape[0], PHOTOGRAPH_PIXELS)
     found = detect_at_scales(detector, picture, scales)
-    found = _of_use(found.take(found.scores >= PHOTOGRAPH_SCORE))
+    found = found.take((found.scores >= PHOTOGRAPH_SCORE) & of_use(found.boxes))
     crops = tuple(
-        PersonCrop(cut_out(picture, box), as_rectangle(box), float(score), camera=camera)
+        PersonCrop(cut_out(picture, grown(box)), as_rectangle(box), float(score), camera=camera)
         for box, score in zip(*found, strict=True)
     )
     return Analysed(crops, 0, finished=True)
@@ -177,13 +177,6 @@ def _detect(detector: Detector, frame: Frame) -> tuple[Frame, Detections]:
     return frame, detect_at_scales(detector, frame.pixels, scales_for(detector, width, height, VIDEO_PIXELS))
 
 
-def _of_use(found: Detections) -> Detections:
-    """Leave out people too small to be described."""
-    sides = found.boxes[:, 2:] - found.boxes[:, :2]
-    height, width = SMALLEST
-    return found.take((sides[:, 1] >= height) & (sides[:, 0] >= width))
-
-
 def _appearance(embed: Embed, frame: Frame, found: Detections, places: list[int]) -> Features:
     return embed([cut_out(frame.pixels, found.boxes[place]) for place in places])
 
@@ -224,17 +217,17 @@ class _Followed:
         return self.hand_out()
 
     def _collect(self, frame: Frame, found: Detections, seen: list[tuple[Track, int]]) -> None:
-        sides = found.boxes[:, 2:] - found.boxes[:, :2]
+        useful = of_use(found.boxes)
         values = goodness(frame.pixels, found.boxes, found.scores)
         for track, place in seen:
             kept = self._candidates.setdefault(track.serial, TrackCrops())
-            if sides[place, 1] < SMALLEST[0] or sides[place, 0] < SMALLEST[1]:
+            if not useful[place]:
                 continue
             if not kept.wants(frame.seconds, values[place]):
                 kept.note(frame.seconds)
                 continue
             crop = PersonCrop(
-                cut_out(frame.pixels, found.boxes[place]),
+                cut_out(frame.pixels, grown(found.boxes[place])),
                 as_rectangle(found.boxes[place]),
                 float(found.scores[place]),
                 frame=frame.number,

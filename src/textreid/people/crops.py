@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from textreid.images import SMALLEST
 from textreid.people.boxes import Boxes, inside
 
 _QUALITY_OF_JPEG = 92
+_LEAST = (11, 36)  # width and height in pixels from which a person is handed out
 _BORDER = 0.01  # of the picture: a box this near to its border is taken to be cut by it
 _LOOKED_AT = (32, 64)  # width and height at which sharpness is measured
 _SHARP = 25.0  # mean difference from the neighbours at which a crop counts as sharp
@@ -26,7 +28,7 @@ class PersonCrop:
     """Person cut out of a photograph or a frame of a video.
 
     Attributes:
-        pixels: (H, W, 3) uint8, RGB, upright.
+        pixels: (H, W, 3) uint8, RGB, upright; of somebody far away with some surroundings.
         frame: number of the frame in order of display, from 0; None of a photograph. After a seek, by the frame's time.
         seconds: of the frame since the beginning of the video; None of a photograph.
         time: wall clock of the camera, without a zone; None where nobody told when the recording began.
@@ -66,6 +68,19 @@ def cut_out(picture: npt.NDArray[np.uint8], box: Boxes) -> npt.NDArray[np.uint8]
         for start, end, size in zip((left, top), box[2:], (width, height), strict=True)
     )
     return picture[top:bottom, left:right].copy()
+
+
+def of_use(boxes: Boxes) -> npt.NDArray[np.bool_]:
+    """Tell which boxes (N, 4) show enough of a person to be handed out."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return np.asarray((sides >= np.array(_LEAST, np.float32)).all(axis=1), np.bool_)
+
+
+def grown(box: Boxes) -> Boxes:
+    """Return a box (4,) with as much of its surroundings as a picture needs that a search does not leave out."""
+    height, width = SMALLEST
+    missing = np.maximum(np.array([width, height]) + 1 - (box[2:] - box[:2]), 0) / 2  # one for what rounding takes
+    return np.concatenate([box[:2] - missing, box[2:] + missing]).astype(np.float32)
 
 
 def as_rectangle(box: Boxes) -> tuple[float, float, float, float]:
