@@ -1,6 +1,5 @@
 """Accounts and tokens, in a real database, and the command that makes them."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 
@@ -94,11 +93,8 @@ def test_the_command_makes_lists_and_removes(database: Database, demo: Demo) -> 
     access = accounts.access_of_token(database, token)
     assert access == Access("ada", frozenset({"search"}), frozenset({"gate", "hall"}))
     assert run("list").stdout.startswith("ada\tsearch\tgate, hall\tlaptop until 20")
-    twice = run("add", "ada")
-    assert (twice.returncode, twice.stderr.count("\n")) == (2, 1)
-    assert run("revoke", "ada", "--label", "laptop").returncode == 0
     assert run("remove", "ada").returncode == 0
-    assert os.linesep + "ada" not in run("list").stdout
+    assert not accounts.are_there_any(database)
 
 
 def test_filters_are_narrowed_and_never_widened() -> None:

@@ -62,11 +62,8 @@ def test_what_is_shown_is_logged_before(logged: Demo, database: Database) -> Non
 def test_the_log_is_verified_exported_and_cannot_be_changed(logged: Demo, database: Database) -> None:
     for number in range(3):
         append(database, "ada", "search", query="ä" * number)
-    result = run(logged, "verify")
-    assert result.returncode == 0
-    head = result.stdout.strip()
+    assert run(logged, "verify").stdout.strip() == ":".join(map(str, verify(entries(database))))
     append(database, "ada", "view", crop=1)
-    assert run(logged, "verify", "--head", head).returncode == 0
     wrong = run(logged, "verify", "--head", "1:" + "0" * 64)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
     assert "entry 1 is not the one that it was" in wrong.stderr
@@ -98,7 +95,7 @@ def test_every_change_of_the_chain_is_found(database: Database) -> None:
     assert verify([]) == (0, "00" * 32)
 
 
-def test_a_change_behind_the_back_is_found(logged: Demo, database: Database) -> None:
+def test_a_change_behind_the_back_is_found(database: Database) -> None:
     append(database, "ada", "search", query="before")
     last = newest(database, 1)[0]
 
@@ -109,9 +106,8 @@ def test_a_change_behind_the_back_is_found(logged: Demo, database: Database) -> 
 
     database.run(lambda c: forge(c, last.text.replace("before", "after")))
     try:
-        result = run(logged, "verify")
+        with pytest.raises(AuditError, match=f"entry {last.number} was changed"):
+            verify(entries(database))
     finally:
         database.run(lambda c: forge(c, last.text))
-    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
-    assert f"entry {last.number} was changed" in result.stderr
-    assert run(logged, "verify").returncode == 0
+    assert verify(entries(database))[0] == last.number

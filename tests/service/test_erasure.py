@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def demo(make_gallery: MakeGallery, request: pytest.FixtureRequest) -> Demo:
-    return make_gallery(request.node.name[-40:], 30, seed=len(request.node.name), grain=(120, 240))
+    return make_gallery(request.node.name[-40:], 20, seed=len(request.node.name), grain=(120, 240))
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def traces(demo: Demo, number: int) -> list[bytes]:
     assert crop.jpeg is not None
     middle = len(crop.jpeg) // 2
     # The picture is kept in pieces of some 2,000 bytes: of these neighbours, most are in one.
-    parts = [crop.jpeg[at : at + 24] for at in range(middle, middle + 480, 24)]
+    parts = [crop.jpeg[at : at + 24] for at in range(middle, middle + 120, 24)]
     return [*parts, crop.embedding.astype(np.float16).tobytes()[:64]]
 
 
@@ -60,7 +60,7 @@ def settle(database: Database, demo: Demo) -> None:
 
 def test_no_byte_of_an_erased_crop_is_left(demo: Demo, database: Database) -> None:
     settle(database, demo)
-    gone, kept = list(demo.crops)[3:9], list(demo.crops)[10:13]
+    gone, kept = list(demo.crops)[3:6], list(demo.crops)[10:11]
     before = found(demo, gone + kept)
     assert {number for number, _ in before} == {*gone, *kept}
     assert any("pg_wal" in str(path) for _, path in before)
@@ -69,12 +69,12 @@ def test_no_byte_of_an_erased_crop_is_left(demo: Demo, database: Database) -> No
         env=demo.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (0, "/videos/a.avi\n")
-    assert result.stderr == "erased 6 crops; 1 files still show who was in them\n"
+    assert result.stderr == "erased 3 crops; 1 files still show who was in them\n"
     after = found(demo, gone + kept)
     assert {path for number, path in after if number in gone} == set()
     assert {number for number, _ in after} == set(kept)
     store = database.store(demo.name)
-    assert store.counts().crops == 24
+    assert store.counts().crops == 17
     for number in gone:
         with pytest.raises(StoreError, match="no crop"):
             store.jpeg(number)
@@ -93,14 +93,14 @@ def test_a_service_erases_while_it_is_asked(demo: Demo, database: Database) -> N
 
 def test_old_crops_leave_by_themselves(demo: Demo, database: Database) -> None:
     store = database.store(demo.name)
-    last = START + timedelta(minutes=37 * 29)
-    middle = START + timedelta(minutes=37 * 15)
+    last = START + timedelta(minutes=37 * 19)
+    middle = START + timedelta(minutes=37 * 10)
     old = [number for number, crop in demo.crops.items() if crop.time and crop.time < middle]
     assert older_than(store, 3, middle + timedelta(days=3)) == old
-    assert len(old) == 15
+    assert len(old) == 10
     assert older_than(store, 3, last) == []
     # All were seen in May 2026: whether that is longer ago is told by the clock of whoever runs this.
-    expected = 30 - len(older_than(store, 30, datetime.now()))
+    expected = 20 - len(older_than(store, 30, datetime.now()))
     with serving(demo, "--keep-days", "30") as (url, _), Client(url) as client:
         for _ in range(200):
             if len(client.search("a man", top=200).hits) == expected:

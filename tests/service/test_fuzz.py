@@ -38,7 +38,7 @@ BODIES = st.fixed_dictionaries(
     },
 )
 HONEST = {200, 400, 404, 422}
-relaxed = settings(max_examples=40, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=20, suppress_health_check=list(HealthCheck))
 
 
 def json_of(value: Any) -> bytes:

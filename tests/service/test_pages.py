@@ -82,8 +82,10 @@ def test_who_has_not_signed_in_is_asked_to_and_comes_back(visitor: httpx2.Client
 
 @pytest.mark.slow
 def test_guessing_passwords_is_slow(visitor: httpx2.Client) -> None:
-    statuses = [sign_in(visitor, "nobody", password=f"guess {n}").status_code for n in range(12)]
-    assert statuses[0] == 401
+    statuses: list[int] = []
+    while 429 not in statuses and len(statuses) < 40:  # a busy machine gives permits back meanwhile
+        statuses.append(sign_in(visitor, "nobody", password=f"guess {len(statuses)}").status_code)
+    assert statuses[:10] == [401] * 10
     assert statuses[-1] == 429
 
 
