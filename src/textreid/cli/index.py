@@ -1,7 +1,9 @@
-"""``textreid index``: folders of people into a gallery."""
+"""``textreid index``: folders, photographs and videos of people into a gallery."""
 
 import sys
 import time
+from dataclasses import dataclass
+from functools import cached_property, partial
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,14 +15,16 @@ from textreid.errors import DataError
 from textreid.progress import Progress
 
 if TYPE_CHECKING:
+    from textreid.gallery.encoder import GalleryEncoder
     from textreid.gallery.store import Store
-    from textreid.gallery.store.indexing import IndexReport
+    from textreid.gallery.store.indexing import IndexReport, Knowledge
+    from textreid.people import Detector
 
 _NAMED_AT_MOST = 5
 
 
 def index(
-    sources: list[Path] = typer.Argument(metavar="SOURCE...", help="Folders of crops, one person each."),
+    sources: list[str] = typer.Argument(metavar="SOURCE...", help="Folders of crops or videos; videos; rtsp://…"),
     gallery: str = typer.Option(..., "--gallery", metavar="NAME", help="Where to; made when there is none."),
     pattern: str | None = typer.Option(
         None, "--pattern", metavar="PATTERN", help="Of paths below SOURCE, as '{camera}/{date}/{time}_*.jpg'."
@@ -32,6 +36,17 @@ def index(
         None, "--camera", metavar="NAME", help="Of all that no pattern or sidecar tells."
     ),
     tag: list[str] | None = typer.Option(None, "--tag", metavar="WORD", help="For all of them; may be repeated."),
+    photographs: bool = typer.Option(False, "--photographs", help="The images are no crops: find the people in them."),
+    detector: Path | None = typer.Option(
+        None, "--detector", metavar="FILE", help="An ONNX model that finds people; else the bundled one."
+    ),
+    follow: float = typer.Option(
+        0.0,
+        "--follow",
+        min=0,
+        metavar="SECONDS",
+        help="A video still grows: it has ended when it does not for so long.",
+    ),
     model: str | None = typer.Option(
         None, "--model", metavar="MODEL", help="Of a new gallery: a model folder, or CLIP; else the bundled model."
     ),
@@ -43,13 +58,16 @@ def index(
 ) -> None:
     """Bring people into a gallery, which [bold]textreid search --gallery[/bold] searches.
 
+    Images are crops, one person each, unless --photographs is given. In videos people are found and followed, and of
+    each walk a few good crops are kept.
+
     Only what is new is embedded: the same command again brings in what was added, forgets what was deleted, and goes
     on where an earlier one was stopped, even with kill -9. What cannot be used is named and left out.
 
     Camera and time come from the sidecar, the pattern, or EXIF, in this order.
     """
     from textreid.gallery.store import open_database
-    from textreid.gallery.store.indexing import IndexReport, Knowledge, index_crops, open_gallery
+    from textreid.gallery.store.indexing import IndexReport, Knowledge, open_gallery
     from textreid.gallery.store.provenance import PathPattern, read_sidecar
     from textreid.images import silence_decoders
 
@@ -57,7 +75,7 @@ def index(
     read, table = PathPattern.parse(pattern) if pattern else None, read_sidecar(sidecar) if sidecar else {}
     knowledge = Knowledge(read, table, camera, tuple(tag or ()))
     for source in sources:
-        if not source.exists():
+        if "://" not in source and not Path(source).exists():
             raise DataError(f"{source}: there is no such file or folder")
     with open_database(database) as opened:
         store, encoder = open_gallery(opened, gallery, model, precision)
@@ -65,10 +83,9 @@ def index(
         begun = time.monotonic()
         try:
             for source in sources:
-                with Progress(f"index {source.name}", "files") as progress:
-                    index_crops(source, store, encoder, knowledge, progress.update, done)
+                _index(source, store, encoder, knowledge, done, _Ways(photographs, detector, follow))
         except KeyboardInterrupt:
-            sys.stderr.write(f"stopped after {done.embedded:,} images; the same command continues from there\n")
+            sys.stderr.write(f"stopped after {done.embedded:,} crops; the same command continues from there\n")
             raise
         took = store.build_index()
         _tell(done, time.monotonic() - begun)
@@ -76,6 +93,49 @@ def index(
             sys.stderr.write(f"built the index for fast searches in {took.total_seconds():.1f} s\n")
         if json:
             typer.echo(dumps(_as_json(store, done), indent=2))
+
+
+@dataclass(frozen=True)
+class _Ways:
+    """How people are found where images are no crops."""
+
+    photographs: bool
+    detector: Path | None
+    follow: float
+
+    @cached_property
+    def loaded(self) -> "Detector":
+        """The detector, loaded when the first photograph or video comes."""
+        from textreid.people import load_detector
+
+        found = load_detector(self.detector)
+        if self.detector:
+            _note(f"detector: {found}")
+        return found
+
+
+def _index(
+    source: str, store: "Store", encoder: "GalleryEncoder", knowledge: "Knowledge", done: "IndexReport", ways: _Ways
+) -> None:
+    """Index what is below a folder, an image, a video, or a stream."""
+    from textreid.gallery.store import media
+    from textreid.gallery.store.indexing import index_crops
+    from textreid.people import is_video
+
+    path = Path(source)
+    videos = [source] if is_video(source) else [str(found) for found in media.find_videos(path)]
+    if not is_video(source):
+        embed = partial(media.embed_photographs, ways.loaded) if ways.photographs else None
+        with Progress(f"index {path.name}", "files") as progress:
+            index_crops(
+                path, store, encoder, knowledge, progress.update, done, photographs=embed, may_be_empty=bool(videos)
+            )
+    for number, video in enumerate(videos):
+        with Progress(f"index {video}", "videos") as progress:
+            media.index_video(
+                video, store, encoder, ways.loaded, knowledge, partial(progress.update, number, len(videos)), done,
+                follow=ways.follow,
+            )  # fmt: skip
 
 
 def _tell(done: "IndexReport", seconds: float) -> None:

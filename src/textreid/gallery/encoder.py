@@ -105,8 +105,8 @@ class GalleryEncoder:
         """Return the vectors (N, D) of sentences, each of length 1, whatever is in them."""
         return self._queries.encode_texts(sentences)
 
-    def decode(self, path: Path) -> tuple[npt.NDArray[np.uint8], Image.Image]:
-        """Read an image file as the model wants it, (3, H, W) uint8, and as it is; loads nothing.
+    def decode(self, path: Path | Image.Image) -> tuple[npt.NDArray[np.uint8], Image.Image]:
+        """Read an image, a file or a picture, as the model wants it, (3, H, W) uint8, and as it is; loads nothing.
 
         Raises:
             ImageError: it cannot be read.

@@ -10,18 +10,17 @@ from textreid.gallery.store import Database, StoreError
 from textreid.gallery.store.schema import SCHEMA, migrate, migrations
 
 # What a textreid of that version wrote: a gallery with one crop, in two dimensions. One entry a migration.
-WRITTEN_BY = {
-    1: (
-        "INSERT INTO gallery (name, model, fingerprint, dim) VALUES ('old', 'small', 'abc', 2);"
-        "INSERT INTO source (gallery_id, uri) VALUES (1, '/crops');"
-        "INSERT INTO file (gallery_id, source_id, path, size, mtime_ns, ctime_ns, digest, facts, version, position, "
-        "finished) VALUES (1, 1, '/crops/a.png', 1, 2, 3, '\\x01', '{\"camera\": \"gate\"}', '0', 0, true);"
-        "CREATE TABLE crop_1 PARTITION OF crop FOR VALUES IN (1);"
-        "CREATE TABLE image_1 PARTITION OF image FOR VALUES IN (1);"
-        "INSERT INTO crop (gallery_id, id, file_id, camera, tags, digest, embedding) "
-        "VALUES (1, nextval('crop_id'), 1, 'gate', '{}', '\\x01', '[0.6, 0.8, 0]');"
-    )
-}
+FIRST = (
+    "INSERT INTO gallery (name, model, fingerprint, dim) VALUES ('old', 'small', 'abc', 2);"
+    "INSERT INTO source (gallery_id, uri) VALUES (1, '/crops');"
+    "INSERT INTO file (gallery_id, source_id, path, size, mtime_ns, ctime_ns, digest, facts, version, position, "
+    "finished) VALUES (1, 1, '/crops/a.png', 1, 2, 3, '\\x01', '{\"camera\": \"gate\"}', '0', 0, true);"
+    "CREATE TABLE crop_1 PARTITION OF crop FOR VALUES IN (1);"
+    "CREATE TABLE image_1 PARTITION OF image FOR VALUES IN (1);"
+    "INSERT INTO crop (gallery_id, id, file_id, camera, tags, digest, embedding) "
+    "VALUES (1, nextval('crop_id'), 1, 'gate', '{}', '\\x01', '[0.6, 0.8, 0]');"
+)
+WRITTEN_BY = {1: FIRST, 2: FIRST, 3: FIRST}  # 2 added accounts, which galleries know nothing of
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ KIND = "textreid gallery"
 _MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
 _SOURCE = "id, uri"
-_FILE = "id, source_id, path, size, mtime_ns, ctime_ns, digest, facts, problem, version, position, finished"
+_FILE = "id, source_id, path, size, mtime_ns, ctime_ns, digest, facts, problem, version, position, finished, kind"
 _CROP = 'id, file_id, frame, seconds, "time", camera, box, track, tags, digest, presence, confidence, embedding'
 _IMAGE = "crop_id, jpeg"
 _EXPORTED_AT_ONCE = 1000
@@ -64,6 +64,7 @@ def back_up(store: Store, path: Path) -> int:
             "dim": store.dim,
             "facts": row[0],
             "crops": count[0],
+            "columns": {name: columns for name, columns, _, _ in _tables(store.id)},
         }
         with new_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             for name, columns, table, condition in _tables(store.id):
@@ -157,7 +158,9 @@ def _copy_in(
                 sql.Identifier(f"old_{table}"), sql.SQL(columns), sql.Identifier(table)
             )
         )
-        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(f"old_{table}"), sql.SQL(columns))
+        # What an older textreid did not write yet has the value that it meant.
+        written = sql.SQL(", ").join(map(sql.Identifier, _written(manifest, table, columns)))
+        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(f"old_{table}"), written)
         with archive.open(f"{table}.copy") as stream, connection.cursor() as cursor, cursor.copy(statement) as copy:
             while block := stream.read(_BLOCK):
                 copy.write(block)
@@ -170,12 +173,22 @@ def _copy_in(
     return info
 
 
+def _written(manifest: dict[str, Any], table: str, columns: str) -> list[str]:
+    """Name the columns that the backup has of a table: all of today, less those that came after it was written."""
+    named = manifest.get("columns")
+    text = named.get(table, "") if isinstance(named, dict) else columns.removesuffix(", kind")
+    written = [name.strip(' "') for name in str(text).split(",")]
+    if not set(written) <= {name.strip(' "') for name in columns.split(",")}:
+        raise StoreError(f"the backup has columns of {table} that this textreid does not know")
+    return written
+
+
 _RENUMBER = (
     "INSERT INTO source (gallery_id, uri) SELECT {gallery}, uri FROM old_source ORDER BY id",
     "INSERT INTO file (gallery_id, source_id, path, size, mtime_ns, ctime_ns, digest, facts, problem, version, "
-    "position, finished) SELECT {gallery}, s.id, f.path, f.size, f.mtime_ns, f.ctime_ns, f.digest, f.facts, f.problem, "
-    "f.version, f.position, f.finished FROM old_file f JOIN old_source o ON o.id = f.source_id "
-    "JOIN source s ON s.gallery_id = {gallery} AND s.uri = o.uri ORDER BY f.id",
+    "position, finished, kind) SELECT {gallery}, s.id, f.path, f.size, f.mtime_ns, f.ctime_ns, f.digest, "
+    "f.facts, f.problem, f.version, f.position, f.finished, coalesce(f.kind, 'crop') FROM old_file f "
+    "JOIN old_source o ON o.id = f.source_id JOIN source s ON s.gallery_id = {gallery} AND s.uri = o.uri ORDER BY f.id",
     "CREATE TEMPORARY TABLE new_file ON COMMIT DROP AS SELECT o.id AS old, f.id AS new FROM old_file o "
     "JOIN file f ON f.gallery_id = {gallery} AND f.path = o.path",
     "CREATE TEMPORARY TABLE new_crop ON COMMIT DROP AS "

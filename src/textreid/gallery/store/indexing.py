@@ -39,6 +39,8 @@ _THREADS = 4
 _OF_THE_MOMENT = "cannot be read"  # a network disk may answer next time
 
 Item = TypeVar("Item")
+# Finds people in new photographs and stores them; yields how many more are done.
+Embedding = Callable[[Sequence["Pending"], str, "Store", GalleryEncoder, "IndexReport"], Iterator[int]]
 Report = Callable[[int, int], None]  # how many files are done, of how many
 
 
@@ -95,8 +97,8 @@ class IndexReport:
 
 
 @dataclass(frozen=True, eq=False)
-class _Pending:
-    """A file that is to be embedded."""
+class Pending:
+    """A file that is new to a gallery, with what is known of it."""
 
     path: Path
     stamp: FileStamp
@@ -111,6 +113,9 @@ def index_crops(
     knowledge: Knowledge | None = None,
     report: Report | None = None,
     done: IndexReport | None = None,
+    *,
+    photographs: Embedding | None = None,
+    may_be_empty: bool = False,
 ) -> IndexReport:
     """Bring the crops below a folder, one person each, into a gallery, and take out those that are gone.
 
@@ -121,6 +126,8 @@ def index_crops(
         knowledge: cameras, times and tags.
         report: called with progress.
         done: is added to as files are done, for who is interrupted; a new one by default.
+        photographs: what finds the people in the images, where these are no crops.
+        may_be_empty: whether a folder without images is right, as one of videos is.
 
     Raises:
         DataError: the folder is missing, or has no images.
@@ -137,12 +144,12 @@ def index_crops(
     source = os.fspath(root)
     base = root.parent if single else root
     with exclusively(store, source, f"{folder}: another process indexes it into gallery {store.name!r}"):
-        if not images and not store.sources().get(source):
+        if not images and not may_be_empty and not store.sources().get(source):
             raise DataError(f"{folder}: no images below this folder; {'; '.join(done.notes)}".rstrip("; "))
         _check_pattern(images, base, knowledge, done)
         finished = 0
         for part in in_parts(images, _LOOKED_UP_AT_ONCE):
-            for count in _index_part(part, base, source, store, encoder, knowledge, done):
+            for count in _index_part(part, base, source, store, encoder, knowledge, done, photographs):
                 finished += count
                 if report:
                     report(finished, len(images))
@@ -162,7 +169,7 @@ def _check_pattern(images: Sequence[Path], base: Path, knowledge: Knowledge, don
 
 def _index_part(
     paths: Sequence[Path], base: Path, source: str, store: Store, encoder: GalleryEncoder, knowledge: Knowledge,
-    done: IndexReport,
+    done: IndexReport, photographs: Embedding | None,
 ) -> Iterator[int]:  # fmt: skip
     """Index some files; yields how many more are done."""
     names = {}
@@ -171,8 +178,9 @@ def _index_part(
             names[os.fspath(path)] = os.fspath(path).encode("utf-8").decode("utf-8")
         except UnicodeEncodeError:
             done.quarantined.append((path, "its name is not UTF-8, which a database of text cannot keep; rename it"))
-    known = store.known_files(list(names))
-    new: list[_Pending] = []
+    kind = "photograph" if photographs else "crop"
+    known = {name: file for name, file in store.known_files(list(names)).items() if file.kind == kind}
+    new: list[Pending] = []
     changes: dict[int, tuple[Facts, Facts]] = {}
     touched: dict[int, FileStamp] = {}
     with closing(map_ahead(lambda name: _look(name, known.get(name)), names, _THREADS, 64)) as looks:
@@ -185,15 +193,18 @@ def _index_part(
             elif before and before.digest == look[1] and (not before.problem or before.version == __version__):
                 _unchanged(path, before, look[0], facts, changes, touched, done)
             else:
-                new.append(_Pending(path, look[0], look[1], facts))
+                new.append(Pending(path, look[0], look[1], facts))
     if changes or touched:
         store.change_facts(changes, touched)
     yield len(paths) - len(new)
+    if photographs:
+        yield from photographs(new, source, store, encoder, done)
+        return
     contents = {file.digest for file in new}
     copies = store.database.run(lambda c: writing.known_contents(c, store.id, list(contents))) if new else {}
     copied = [file for file in new if file.digest in copies]
     for batch in in_parts(copied, BATCH_SIZE):
-        store.add(source, [_stored(file, copies[file.digest], _with_exif(file)) for file in batch])
+        store.add(source, [_stored(file, copies[file.digest], with_exif(file)) for file in batch])
         done.copied += len(batch)
         yield len(batch)
     yield from _embed([file for file in new if file.digest not in copies], source, store, encoder, done)
@@ -228,12 +239,12 @@ def _unchanged(
 
 
 def _embed(
-    files: Sequence[_Pending], source: str, store: Store, encoder: GalleryEncoder, done: IndexReport
+    files: Sequence[Pending], source: str, store: Store, encoder: GalleryEncoder, done: IndexReport
 ) -> Iterator[int]:
-    def decode(file: _Pending) -> tuple[npt.NDArray[np.uint8], str, Facts] | str:
+    def decode(file: Pending) -> tuple[npt.NDArray[np.uint8], str, Facts] | str:
         try:
             pixels, picture = encoder.decode(file.path)
-            return pixels, why_empty(picture), _with_exif(file)
+            return pixels, why_empty(picture), with_exif(file)
         except ImageError as error:
             return str(error).removeprefix(f"{file.path}: ")
 
@@ -286,11 +297,12 @@ def new_crops(encoder: GalleryEncoder, vectors: npt.NDArray[np.float32], digests
     ]
 
 
-def _with_exif(file: _Pending) -> Facts:
+def with_exif(file: Pending) -> Facts:
+    """Return what is known of a file, and what its EXIF says where that is silent."""
     return file.facts if file.facts.camera and file.facts.time else merged(file.facts, read_exif(file.path))
 
 
-def _stored(file: _Pending, crop: NewCrop, facts: Facts) -> NewFile:
+def _stored(file: Pending, crop: NewCrop, facts: Facts) -> NewFile:
     return NewFile(os.fspath(file.path), file.stamp, file.digest, (writing.with_facts(crop, facts),), facts)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from textreid.gallery.embedding_cache import FileStamp
 
 Array = npt.NDArray[np.float32]
 Box = tuple[float, float, float, float]
+Kind = Literal["crop", "photograph", "video"]
 
 
 @dataclass(frozen=True)
@@ -213,9 +214,10 @@ class NewFile:
         crops: of it; they take the place of those that the gallery has, unless ``append``.
         facts: what is known of it.
         problem: why it cannot be used; None where it can.
-        position: of a video, the frame before which everything is done.
+        position: of a video, in milliseconds: what is before it is done.
         finished: whether its end was reached.
         append: keep the crops that the gallery has of it.
+        kind: whether it is a crop itself, or a photograph or video in which people were detected.
     """
 
     path: str
@@ -227,6 +229,7 @@ class NewFile:
     position: int = 0
     finished: bool = True
     append: bool = False
+    kind: Kind = "crop"
 
 
 @dataclass(frozen=True)
@@ -242,6 +245,7 @@ class KnownFile:
     version: str
     position: int
     finished: bool
+    kind: Kind
 
 
 @dataclass(frozen=True)

@@ -230,6 +230,12 @@ class Store:
         """Store files of a source and their crops in one transaction; returns the numbers of the crops, in order."""
         return self.database.run(lambda c: writing.add(c, self.id, writing.find_source(c, self.id, source), files))
 
+    def next_track(self, file: int) -> int:
+        """Return the first number that no track of a file has."""
+        statement = sql.SQL("SELECT coalesce(max(track) + 1, 0) FROM {} WHERE file_id = %s").format(self._table)
+        row = self.database.run(lambda c: c.execute(statement, (file,)).fetchone())
+        return int(row[0]) if row else 0
+
     def known_files(self, paths: Sequence[str]) -> dict[str, KnownFile]:
         """Read what the gallery has of these files, by path."""
         return self.database.run(lambda c: writing.known_files(c, self.id, paths))

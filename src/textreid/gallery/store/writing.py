@@ -16,7 +16,7 @@ from textreid.version import __version__
 if TYPE_CHECKING:
     import psycopg
 
-_KNOWN = "id, path, size, mtime_ns, ctime_ns, digest, facts, problem, version, position, finished"
+_KNOWN = "id, path, size, mtime_ns, ctime_ns, digest, facts, problem, version, position, finished, kind"
 _CROP_TYPES = (
     "int4", "int8", "int8", "int8", "float8", "timestamp", "text", "float4[]", "int4", "text[]", "bytea", "float4",
     "float4", "halfvec",
@@ -83,14 +83,15 @@ def _upsert_files(
         stamp = file.stamp
         row = connection.execute(
             "INSERT INTO file (gallery_id, source_id, path, size, mtime_ns, ctime_ns, digest, facts, problem, version, "
-            "position, finished) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
+            "position, finished, kind) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) "
             "ON CONFLICT (gallery_id, path) DO UPDATE SET source_id = excluded.source_id, size = excluded.size, "
             "mtime_ns = excluded.mtime_ns, ctime_ns = excluded.ctime_ns, digest = excluded.digest, "
             "facts = excluded.facts, problem = excluded.problem, version = excluded.version, "
-            "position = excluded.position, finished = excluded.finished RETURNING id",
+            "position = excluded.position, finished = excluded.finished, kind = excluded.kind RETURNING id",
             (
                 gallery, source, file.path, stamp.size, stamp.mtime_ns, stamp.ctime_ns, file.digest,
                 Jsonb(file.facts.to_json()), file.problem, __version__, file.position, file.finished,
+                file.kind,
             ),
         ).fetchone()  # fmt: skip
         assert row is not None  # noqa: S101 - one of both was done
@@ -201,9 +202,9 @@ def unpack(sent: Sequence[bytes]) -> np.ndarray[tuple[int, int], np.dtype[np.flo
 
 
 def _known(row: Sequence[Any]) -> KnownFile:
-    number, path, size, mtime_ns, ctime_ns, digest, facts, problem, version, position, finished = row
+    number, path, size, mtime_ns, ctime_ns, digest, facts, problem, version, position, finished, kind = row
     stamp = FileStamp(size, mtime_ns, ctime_ns)
-    return KnownFile(number, path, stamp, digest, Facts.from_json(facts), problem, version, position, finished)
+    return KnownFile(number, path, stamp, digest, Facts.from_json(facts), problem, version, position, finished, kind)
 
 
 def with_facts(crop: NewCrop, facts: Facts) -> NewCrop:

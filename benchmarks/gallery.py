@@ -1,0 +1,253 @@
+"""How fast a gallery answers, and how well, beside numpy, FAISS and Qdrant Edge on the same vectors in the same run.
+
+The vectors are drawn: people are points in a space of 64 dimensions within 256, a person's 20 crops lie around the
+point (mean cosine 0.8), and a query is as far from its person as a sentence is from a photograph (cosine 0.4). Recall
+is of the ten nearest by numpy in float32. Times are of one search at a time, as a client of one process measures them;
+of the gallery they include reading the rows of the hits from the database.
+
+    python benchmarks/gallery.py                            # 10,000 and 100,000 crops; some minutes on two cores
+    python benchmarks/gallery.py --crops 1000000 --only gallery numpy
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from textreid.gallery.embedding_cache import FileStamp
+from textreid.gallery.encoder import GalleryEncoder
+from textreid.gallery.store import Filters, NewCrop, NewFile, Store, open_database
+
+Array = npt.NDArray[np.float32]
+Search = Callable[[Array], list[int]]
+
+DIM, RANK, CROPS_A_PERSON, TOP = 256, 64, 20, 10
+BATCH = 1000  # crops a transaction
+START = datetime(2026, 5, 1)
+FRACTIONS = (0.001, 0.01, 0.1, 0.5)  # of the crops that pass a filter
+
+
+@dataclass
+class Engine:
+    """A way to search, ready: its build in seconds, its size in bytes, and how many of ten it finds."""
+
+    name: str
+    search: Search
+    build_s: float
+    size: int
+
+
+def main() -> None:
+    """Draw vectors, build every engine, search, print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--crops", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", default=["gallery", "numpy", "faiss", "qdrant"])
+    options = parser.parse_args()
+    figures = {
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        "seed": options.seed,
+        "queries": options.queries,
+        "sentence_ms": sentence_ms(),
+        "engines": [
+            row for crops in options.crops for row in compare(crops, options.queries, options.seed, options.only)
+        ],
+    }
+    print(json.dumps(figures, indent=2))
+
+
+def compare(count: int, queries: int, seed: int, only: list[str]) -> Iterator[dict[str, object]]:
+    """Measure every engine on ``count`` crops."""
+    crops, asked = draw(count, queries, seed)
+    nearest = [np.argpartition(-(crops @ query), TOP)[:TOP] for query in asked]
+    with tempfile.TemporaryDirectory(prefix="textreid-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        for make in (numpy_engine, faiss_engine, qdrant_engine):
+            if any(make.__name__.startswith(word) for word in only):
+                with suppress(ImportError):
+                    yield measure(make(crops, folder), asked, nearest, count)
+        if "gallery" in only:
+            with gallery(crops, folder) as (store, engines):
+                for engine in engines:
+                    yield measure(engine, asked, nearest, count)
+                for fraction in FRACTIONS:
+                    yield measure_filtered(store, fraction, asked, crops, count)
+
+
+def draw(count: int, queries: int, seed: int) -> tuple[Array, Array]:
+    """Draw the vectors of crops (N, D) and of queries (Q, D), each of length 1."""
+    generator = np.random.default_rng(seed)
+    basis = generator.normal(size=(RANK, DIM)).astype(np.float32)
+
+    def directions(rows: int) -> Array:
+        return unit(generator.normal(size=(rows, RANK)).astype(np.float32) @ basis)
+
+    people = directions(-(-count // CROPS_A_PERSON))
+    crops = np.repeat(people, CROPS_A_PERSON, axis=0)[:count]
+    for begin in range(0, count, 50_000):  # a million at once would not fit the memory
+        part = crops[begin : begin + 50_000]
+        crops[begin : begin + 50_000] = unit(2 * part + directions(len(part)))
+    # Crops of a person do not come one after the other: cameras see many people.
+    crops = crops[generator.permutation(count)]
+    chosen = people[generator.integers(0, len(people), queries)]
+    return crops, unit(0.4 * chosen + np.sqrt(np.float32(1 - 0.4**2)) * directions(queries))
+
+
+def unit(vectors: Array) -> Array:
+    """Return the vectors (N, D) with length 1."""
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32)
+
+
+def measure(engine: Engine, asked: Array, nearest: list[npt.NDArray[np.int64]], count: int) -> dict[str, object]:
+    """Search for every query, twice, and time the second round."""
+    for query in asked:
+        engine.search(query)
+    times, found = [], 0
+    for query, wanted in zip(asked, nearest, strict=True):
+        begun = time.perf_counter()
+        rows = engine.search(query)
+        times.append(time.perf_counter() - begun)
+        found += len(set(rows) & set(wanted.tolist()))
+    return {
+        "crops": count,
+        "engine": engine.name,
+        "p50_ms": round(1000 * float(np.percentile(times, 50)), 2),
+        "p99_ms": round(1000 * float(np.percentile(times, 99)), 2),
+        "recall_at_10": round(found / (TOP * len(asked)), 4),
+        "build_s": round(engine.build_s, 1),
+        "size_mb": round(engine.size / 1e6, 1),
+    }
+
+
+def measure_filtered(store: Store, fraction: float, asked: Array, crops: Array, count: int) -> dict[str, object]:
+    """Time searches that a span of time narrows to a fraction of the crops; they are exact."""
+    last = max(TOP, round(fraction * count))
+    filters = Filters(until=START + timedelta(seconds=last))
+    base = min(store.all_scores(asked[:1], filters)[0].tolist())
+    nearest = [np.argpartition(-(crops[:last] @ query), TOP - 1)[:TOP] for query in asked]
+
+    def search(query: Array) -> list[int]:
+        return [hit.crop.id - base for hit in store.search(query, filters, TOP).hits]
+
+    return measure(Engine(f"gallery, exact, a filter passes {fraction:.1%}", search, 0, 0), asked, nearest, count)
+
+
+def numpy_engine(crops: Array, folder: Path) -> Engine:
+    """Compare all, in float32, in memory."""
+
+    def search(query: Array) -> list[int]:
+        scores = crops @ query
+        rows = np.argpartition(-scores, TOP)[:TOP]
+        return [int(row) for row in rows[np.argsort(-scores[rows])]]
+
+    return Engine("numpy, all in float32", search, 0, crops.nbytes)
+
+
+def faiss_engine(crops: Array, folder: Path) -> Engine:
+    """Inverted lists of 8-bit vectors, as many as it takes to find 99 of 100."""
+    import faiss
+
+    begun = time.perf_counter()
+    lists = max(1, round(4 * np.sqrt(len(crops))))
+    index = faiss.index_factory(DIM, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    index.train(crops[:: max(1, len(crops) // (50 * lists))])
+    index.add(crops)
+    probes = max(1, lists // 8)
+    faiss.extract_index_ivf(index).nprobe = probes
+    took = time.perf_counter() - begun
+    faiss.write_index(index, str(folder / "faiss"))
+
+    def search(query: Array) -> list[int]:
+        return [int(row) for row in index.search(query[None], TOP)[1][0]]
+
+    size = (folder / "faiss").stat().st_size
+    return Engine(f"FAISS IVF{lists},SQ8, nprobe {probes}", search, took, size)
+
+
+def qdrant_engine(crops: Array, folder: Path) -> Engine:
+    """Qdrant in this process: HNSW of the same shape over float16 vectors, on disk."""
+    import qdrant_edge as q
+
+    begun = time.perf_counter()
+    place = folder / "qdrant"
+    vectors = q.EdgeVectorParams(size=DIM, distance=q.Distance.Dot, datatype=q.VectorStorageDatatype.Float16)
+    graph = q.HnswIndexConfig(m=16, ef_construct=64, full_scan_threshold=1000)
+    shard = q.EdgeShard.create(str(place), q.EdgeConfig(vectors=vectors, hnsw_config=graph))
+    for begin in range(0, len(crops), BATCH):
+        rows = range(begin, min(begin + BATCH, len(crops)))
+        shard.update(q.UpdateOperation.upsert_points([q.Point(row, crops[row].tolist()) for row in rows]))
+    shard.optimize()
+    shard.flush()
+    took = time.perf_counter() - begun
+    params = q.SearchParams(hnsw_ef=100)
+
+    def search(query: Array) -> list[int]:
+        request = q.SearchRequest(query=q.Query.Nearest(query.tolist()), limit=TOP, params=params, with_payload=True)
+        return [int(point.id) for point in shard.search(request)]
+
+    size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+    return Engine("Qdrant Edge, HNSW", search, took, size)
+
+
+@contextmanager
+def gallery(crops: Array, folder: Path) -> Iterator[tuple[Store, list[Engine]]]:
+    """Fill a gallery in a database of its own, and search it exactly and by its index."""
+    os.environ["TEXTREID_DATA"] = str(folder)
+    with open_database() as database:
+        store = database.create("bench", "drawn", "drawn", DIM)
+        begun = time.perf_counter()
+        numbers: list[int] = []
+        for begin in range(0, len(crops), BATCH):
+            part = [
+                NewCrop(crops[row], row.to_bytes(32, "big"), time=START + timedelta(seconds=row), camera=f"{row % 16}")
+                for row in range(begin, min(begin + BATCH, len(crops)))
+            ]
+            numbers += store.add("/bench", [NewFile(f"/bench/{begin}", FileStamp(0, 0, 0), None, part)])
+        filled = time.perf_counter() - begun
+        base = numbers[0]
+        assert numbers == list(range(base, base + len(crops)))
+        bare = store.counts().size
+        store.database.run(lambda c: c.execute(f"ANALYZE crop_{store.id}"))
+
+        def exact(query: Array) -> list[int]:
+            return [hit.crop.id - base for hit in store.search(query, top=TOP, exact=True).hits]
+
+        def indexed(query: Array) -> list[int]:
+            page = store.search(query, top=TOP)
+            assert not page.exact
+            return [hit.crop.id - base for hit in page.hits]
+
+        took = store.build_index(at_least=1)
+        assert took is not None
+        engines = [
+            Engine("gallery, exact", exact, filled, bare),
+            Engine("gallery, HNSW", indexed, took.total_seconds(), store.counts().size),
+        ]
+        yield store, engines
+
+
+def sentence_ms() -> dict[str, float]:
+    """Time the encoding of a sentence by the bundled model, which comes before each search."""
+    encoder = GalleryEncoder()
+    times = []
+    for number in range(100):
+        begun = time.perf_counter()
+        encoder.encode_query(f"a woman in a red jacket and {number} white bags")
+        times.append(1000 * (time.perf_counter() - begun))
+    return {"p50": round(float(np.percentile(times, 50)), 2), "p99": round(float(np.percentile(times, 99)), 2)}
+
+
+if __name__ == "__main__":
+    main()
