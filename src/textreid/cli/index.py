@@ -150,7 +150,7 @@ def _tell(done: "IndexReport", seconds: float) -> None:
         "gone": done.deleted,
         "left out": len(done.quarantined),
     }
-    rate = f", {done.embedded / seconds:,.0f} a second" if done.embedded else ""
+    rate = f", {done.embedded / seconds:,.1f} a second" if done.embedded else ""
     _note(", ".join(f"{count:,} {what}" for what, count in counts.items() if count) + f" in {seconds:.1f} s{rate}")
     _name(done.unmatched, "files do not fit the pattern, and have neither camera nor time from it")
     _name([f"{path}: {reason}" for path, reason in done.quarantined], "files are left out")

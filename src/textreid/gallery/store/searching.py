@@ -92,15 +92,13 @@ def nearest(
     return _hits(connection, gallery, inner, parameters)
 
 
-def approximately_nearest(
-    connection: "psycopg.Connection", gallery: int, dim: int, query: Any, top: int, as_of: int
-) -> list[Hit]:
+def approximately_nearest(connection: "psycopg.Connection", gallery: int, dim: int, query: Any, top: int) -> list[Hit]:
     """Rank the crops of a gallery by its HNSW index; see `Store.search`."""
     inner = sql.SQL(
-        "SELECT id, distance FROM (SELECT c.id, c.embedding::halfvec({dim}) <#> %(query)s::halfvec({dim}) AS distance "
-        "FROM {table} c ORDER BY distance LIMIT %(top)s) AS nearest WHERE id <= %(as_of)s"
+        "SELECT c.id, c.embedding::halfvec({dim}) <#> %(query)s::halfvec({dim}) AS distance "
+        "FROM {table} c ORDER BY distance LIMIT %(top)s"
     ).format(dim=sql.Literal(dim + 1), table=table(gallery))
-    return _hits(connection, gallery, inner, {"query": query, "top": top, "as_of": as_of})
+    return _hits(connection, gallery, inner, {"query": query, "top": top})
 
 
 def _hits(connection: "psycopg.Connection", gallery: int, inner: sql.Composable, parameters: Any) -> list[Hit]:

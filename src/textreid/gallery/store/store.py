@@ -114,25 +114,25 @@ class Store:
 
         def find(connection: "psycopg.Connection") -> Page:
             as_of = after.as_of if after else self._last(connection)
-            indexed = plain and exact is not True and (exact is False or self._is_indexed(connection))
-
-            def some(count: int, start: Cursor | None) -> list[Hit]:
-                if indexed and start is None:
-                    return searching.approximately_nearest(connection, self.id, self.dim, query, count, as_of)
-                return searching.nearest(connection, self.id, query, filters, top=count, after=start, as_of=as_of)
-
+            asked = 4 * top if one_per_track else top
+            found = None
+            if plain and exact is not True and (exact is False or self._is_indexed(connection)):
+                asked = min(asked, _MOST_APPROXIMATE)
+                found = searching.approximately_nearest(connection, self.id, self.dim, query, asked)
+                # Crops that were deleted stay in the index for a while, and take the places of others.
+                found = found if len(found) == asked else None
+                as_of = max([as_of, *(hit.crop.id for hit in found or ())])  # some may have come since
+            approximate = found is not None
+            if found is None:
+                found = searching.nearest(connection, self.id, query, filters, top=asked, after=after, as_of=as_of)
             if not one_per_track:
-                hits = some(top, after)
-                return self._page(hits, top, as_of, not indexed)
-            kept: list[Hit] = []
-            start, asked = after, min(4 * top, _MOST_APPROXIMATE) if indexed else 4 * top
-            while len(kept) < top:
-                found = some(asked, start)
+                return self._page(found, top, as_of, not approximate)
+            kept = searching.best_of_tracks(connection, self.id, query, filters, as_of, found)
+            while len(found) == asked and len(kept) < top:
+                last = Cursor(found[-1].score, found[-1].crop.id, as_of)
+                found = searching.nearest(connection, self.id, query, filters, top=asked, after=last, as_of=as_of)
                 kept += searching.best_of_tracks(connection, self.id, query, filters, as_of, found)
-                if len(found) < asked:
-                    break
-                start = Cursor(found[-1].score, found[-1].crop.id, as_of)
-            return self._page(kept[:top], top, as_of, not indexed)
+            return self._page(kept[:top], top, as_of, not approximate)
 
         return self.database.run(find)
 
