@@ -24,6 +24,11 @@ def table(gallery: int) -> sql.Identifier:
     return sql.Identifier(f"crop_{gallery}")
 
 
+def own(gallery: int, prefix: LiteralString = "") -> sql.Composable:
+    """Say that a crop is of a gallery: all of its partition are, but its index of numbers begins with that."""
+    return sql.SQL(prefix + "gallery_id = {}").format(sql.Literal(gallery))
+
+
 def half(vector: Array, loss_weight: float) -> Any:
     """Return a query vector (D,) as pgvector takes it, with what a crop's loss counts as its last number."""
     from pgvector import HalfVector
@@ -103,8 +108,11 @@ def approximately_nearest(connection: "psycopg.Connection", gallery: int, dim: i
 
 def _hits(connection: "psycopg.Connection", gallery: int, inner: sql.Composable, parameters: Any) -> list[Hit]:
     statement = sql.SQL(
-        "SELECT {columns}, n.distance FROM ({inner}) n JOIN {table} c ON c.id = n.id {joined} ORDER BY n.distance, c.id"
-    ).format(columns=sql.SQL(_COLUMNS), inner=inner, table=table(gallery), joined=sql.SQL(_JOINED))
+        "SELECT {columns}, n.distance FROM ({inner}) n JOIN {table} c ON {own} AND c.id = n.id {joined} "
+        "ORDER BY n.distance, c.id"
+    ).format(
+        own=own(gallery, "c."), columns=sql.SQL(_COLUMNS), inner=inner, table=table(gallery), joined=sql.SQL(_JOINED)
+    )
     rows = connection.execute(statement, parameters, binary=True).fetchall()
     return [Hit(to_crop(row[:-1]), -float(row[-1])) for row in rows]
 
@@ -134,8 +142,8 @@ def crops(
 ) -> list[Crop]:
     """Read crops by number, in that order; those that are gone or do not pass are left out."""
     parameters: dict[str, Any] = {"gallery": gallery, "numbers": list(numbers)}
-    statement = sql.SQL("SELECT {} FROM {} c {} WHERE c.id = ANY(%(numbers)s) AND {}").format(
-        sql.SQL(_COLUMNS), table(gallery), sql.SQL(_JOINED), where(filters or Filters(), parameters)
+    statement = sql.SQL("SELECT {} FROM {} c {} WHERE {} AND c.id = ANY(%(numbers)s) AND {}").format(
+        sql.SQL(_COLUMNS), table(gallery), sql.SQL(_JOINED), own(gallery, "c."), where(filters or Filters(), parameters)
     )
     found = {row[0]: to_crop(row) for row in connection.execute(statement, parameters, binary=True)}
     return [found[number] for number in numbers if number in found]

@@ -138,7 +138,9 @@ class Store:
 
     def scores(self, vector: Array, ids: Sequence[int]) -> Array:
         """Compute the scores (N,) that a search gives these crops; NaN of one that is gone."""
-        statement = sql.SQL("SELECT id, -(embedding <#> %s) FROM {} WHERE id = ANY(%s)").format(self._table)
+        statement = sql.SQL("SELECT id, -(embedding <#> %s) FROM {} WHERE {} AND id = ANY(%s)").format(
+            self._table, self._own
+        )
         query = searching.half(self._checked(vector), -1.0)
         rows = self.database.run(lambda c: c.execute(statement, (query, list(ids)), binary=True).fetchall())
         found: dict[int, float] = dict(rows)
@@ -178,7 +180,9 @@ class Store:
         Raises:
             StoreError: one of the crops is gone; names it.
         """
-        statement = sql.SQL("SELECT id, halfvec_send(embedding) FROM {} WHERE id = ANY(%s)").format(self._table)
+        statement = sql.SQL("SELECT id, halfvec_send(embedding) FROM {} WHERE {} AND id = ANY(%s)").format(
+            self._table, self._own
+        )
         rows = self.database.run(lambda c: c.execute(statement, (list(ids),), binary=True).fetchall())
         found: dict[int, bytes] = dict(rows)
         missing = [number for number in ids if number not in found]
@@ -251,15 +255,15 @@ class Store:
 
     def delete(self, ids: Sequence[int]) -> int:
         """Delete crops for good, and return how many there were; their files stay, and are not indexed again."""
-        statement = sql.SQL("DELETE FROM {} WHERE id = ANY(%s)").format(self._table)
+        statement = sql.SQL("DELETE FROM {} WHERE {} AND id = ANY(%s)").format(self._table, self._own)
         return self.database.run(lambda c: c.execute(statement, (list(ids),)).rowcount)
 
     def tag(self, ids: Sequence[int], add: Sequence[str] = (), remove: Sequence[str] = ()) -> int:
         """Give crops tags, and take some away; returns how many crops there were."""
         statement = sql.SQL(
             "UPDATE {} SET tags = array(SELECT unnest(tags) UNION SELECT unnest(%s::text[]) EXCEPT "
-            "SELECT unnest(%s::text[]) ORDER BY 1) WHERE id = ANY(%s)"
-        ).format(self._table)
+            "SELECT unnest(%s::text[]) ORDER BY 1) WHERE {} AND id = ANY(%s)"
+        ).format(self._table, self._own)
         return self.database.run(lambda c: c.execute(statement, (list(add), list(remove), list(ids))).rowcount)
 
     def counts(self) -> Counts:
@@ -349,6 +353,10 @@ class Store:
         return searching.table(self.id)
 
     @property
+    def _own(self) -> sql.Composable:
+        return searching.own(self.id)
+
+    @property
     def _index(self) -> str:
         return f"crop_{self.id}_hnsw"
 
@@ -357,7 +365,9 @@ class Store:
         return bool(row and row[0])
 
     def _last(self, connection: "psycopg.Connection") -> int:
-        row = connection.execute(sql.SQL("SELECT coalesce(max(id), 0) FROM {}").format(self._table)).fetchone()
+        row = connection.execute(
+            sql.SQL("SELECT coalesce(max(id), 0) FROM {} WHERE {}").format(self._table, self._own)
+        ).fetchone()
         return int(row[0]) if row else 0
 
     def _page(self, hits: Sequence[Hit], top: int, as_of: int, exact: bool) -> Page:
