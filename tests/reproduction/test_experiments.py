@@ -91,7 +91,7 @@ def test_rows_differ_in_what_they_are_about() -> None:
     assert training_config(rows_by_id()["tde-nam"], SCALES["paper"], seed=3).training.seed == 3
     chances = [training_config(rows_by_id()[f"p-0.{p}"], SCALES["paper"]).masking.probability for p in (10, 20, 25, 30)]
     assert chances == [0.1, 0.2, 0.25, 0.3]
-    assert training_config(rows_by_id()["nam-mlm"], SCALES["mini"]).losses.weights().keys() == {"itc", "mlm"}
+    assert training_config(rows_by_id()["nam-mlm"], SCALES["mini"]).losses.weights().keys() == {"sdm", "mlm"}
     assert training_config(rows_by_id()["nam-cuhk"], SCALES["paper"]).training.select == "validation"
 
 

@@ -40,9 +40,9 @@ def test_a_miniature_compares_rows_of_equal_seeds(tmp_path: Path) -> None:
     results = to_results(plan)
     (table,) = result_tables(results)
     cells = {row[0]: row[1:] for row in table.groups[0]}
-    assert cells["all four (TDE), EM"] == ["35.00\n[22.6, 47.4]", "17.50\n[11.3, 23.7]", "", "50.32"]
+    assert cells["all four (TDE), EM"] == ["35.00\n[22.6, 47.4]", "17.50\n[11.3, 23.7]", "", "", "50.32"]
     # Differences of 2, 3 and 1 points: narrower than either row by itself.
-    assert cells["all four (TDE), NAM"][2:] == ["+2.00\n[-0.5, +4.5]", "52.64"]
+    assert cells["all four (TDE), NAM"][2:] == ["+2.00\n[-0.5, +4.5]", "+1.00\n[-0.2, +2.2]", "52.64"]
     assert "random order: R1 1.00" in table.notes
     assert {row["x"] for row in results["rows"]} == {None, 1.0, 2.0}
     files = write_results(tmp_path / "written", results)
@@ -63,15 +63,16 @@ def test_gains_stand_beside_the_oracles(tmp_path: Path) -> None:
             write_evaluation(planned.report, r1[planned.row.id][planned.seed], drawn=True)
     (table,) = result_tables(to_results(plan))
     cells = {row[0]: row[1:] for row in table.groups[0]}
-    assert cells["30 % errors, no masking"][2:4] == ["-10.00\n[-12.5, -7.5]", ""]
+    assert cells["30 % errors, no masking"][2:5] == ["-10.00\n[-12.5, -7.5]", "-5.00\n[-6.2, -3.8]", ""]
     # Two points of the oracle's 4.17.
-    assert cells["30 % errors, EM"][2:4] == ["+2.00\n[+2.0, +2.0]", "0.48"]
+    assert cells["30 % errors, EM"][2:5] == ["+2.00\n[+2.0, +2.0]", "+1.00\n[+1.0, +1.0]", "0.48"]
     # Of a bound that may be nothing there is no share.
-    assert cells["50 % errors, NAM"][2:4] == ["+1.00\n[-1.5, +3.5]", ""]
-    assert any(
-        note.startswith("R1 difference: to 'all four (TDE), no masking'; 'no error, no mask") for note in table.notes
-    )
-    assert any(note.startswith("power: with 3 seeds a true difference of ") for note in table.notes)
+    assert cells["50 % errors, NAM"][2:5] == ["+1.00\n[-1.5, +3.5]", "+0.50\n[-0.7, +1.7]", ""]
+    for start in (
+        "difference: to 'all four (TDE), no masking'; 'no error, no masking' for",
+        "power: a true difference of",
+    ):
+        assert any(note.startswith(start) for note in table.notes), start
 
 
 def test_the_power_is_that_of_the_pooled_spread() -> None:

@@ -172,23 +172,27 @@ def _paper_table(results: Mapping[str, Any], benchmark: str) -> Table:
 
 def _drawn_table(results: Mapping[str, Any], benchmark: str) -> Table:
     measured = {row["id"]: row["measured"].get(benchmark, {}) for row in results["rows"]}
-    labels = {row["id"]: row["label"] for row in results["rows"]}
-    references = {name: other for name in labels if (other := _reference(results, name))}
-    differences = {name: _differences(measured[name], measured[other]) for name, other in references.items()}
+    references = {name: other for name in measured if (other := _reference(results, name))}
+    differences = {
+        score: {name: _differences(measured[name], measured[other], score) for name, other in references.items()}
+        for score in _SCORES
+    }
     bounds = results["bounds"]
     rows = []
     for row in results["rows"]:
         name = row["id"]
         cells = [row["label"], *(_with_interval([one[score] for one in measured[name].values()]) for score in _SCORES)]
         if references:
-            cells.append(_difference(differences.get(name, ())))
+            cells += [_difference(differences[score].get(name, ())) for score in _SCORES]
         if bounds:
-            cells.append(_share(differences.get(name, ()), differences.get(bounds.get(name, ""), ())))
+            gains = differences["R1"]
+            cells.append(_share(gains.get(name, ()), gains.get(bounds.get(name, ""), ())))
         rows.append([*cells, _percent(row["published"].get("cuhk-pedes", {}).get("R1"))])
-    columns = ["", *_SCORES, *(["R1 difference"] if references else []), *(["share of bound"] if bounds else [])]
+    columns = ["", *_SCORES, *([f"{score} difference" for score in _SCORES] if references else [])]
+    columns += ["share of bound"] if bounds else []
     notes = _notes(results, benchmark)
     if references:
-        notes += _notes_on_differences(results, labels, references, list(differences.values()))
+        notes += _notes_on_differences(results, references, differences)
     where = benchmark if benchmark == ALL_UNSEEN else f"drawn people of {benchmark}"
     return Table(f"{results['title']}: {where}, %", [*columns, "published CUHK-PEDES R1"], [rows], notes)
 
@@ -202,25 +206,23 @@ def _reference(results: Mapping[str, Any], row: str) -> str | None:
 
 def _notes_on_differences(
     results: Mapping[str, Any],
-    labels: Mapping[str, str],
     references: Mapping[str, str],
-    differences: Sequence[Sequence[float]],
+    differences: Mapping[str, Mapping[str, Sequence[float]]],
 ) -> list[str]:
-    usual = labels.get(results["reference"] or "")
+    labels = {row["id"]: row["label"] for row in results["rows"]}
     others: dict[str, list[str]] = {}
     for row, other in references.items():
         if other != results["reference"]:
             others.setdefault(labels[other], []).append(labels[row])
-    against = [*([f"'{usual}'"] if usual else []), *(f"'{other}' for {', '.join(of)}" for other, of in others.items())]
-    lines = [f"R1 difference: to {'; '.join(against)}; of equal seeds: the same people and captions"]
-    if smallest := detectable(differences):
-        seeds = max(len(one) for one in differences)
-        lines.append(
-            f"power: with {seeds} seeds a true difference of {100 * smallest:.1f} points of R1 is told from 0 four "
-            "times in five, by the mean spread of these differences over seeds"
-        )
+    usual = f"'{labels[results['reference']]}'" if results["reference"] in references.values() else ""
+    against = [*([usual] if usual else []), *(f"'{other}' for {', '.join(of)}" for other, of in others.items())]
+    lines = [f"difference: to {'; '.join(against)}; of equal seeds: the same people and captions"]
+    smallest = {score: found for score in _SCORES if (found := detectable(list(differences[score].values())))}
+    if smallest:
+        points = " and ".join(f"{100 * found:.1f} points of {score}" for score, found in smallest.items())
+        lines.append(f"power: a true difference of {points} is told from 0 four times in five with these seeds")
     if results["bounds"]:
-        lines.append("share of bound: of the oracle's gain, where that is above 0 beyond chance")
+        lines.append("share of bound: of the oracle's gain in R1, where that is above 0 beyond chance")
     return lines
 
 
@@ -246,9 +248,9 @@ def _with_interval(values: Sequence[float]) -> str:
     return _percent(fmean(values)) + (f"\n[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else "")
 
 
-def _differences(measured: Mapping[str, _Values], reference: Mapping[str, _Values]) -> list[float]:
-    """Subtract R1 seed by seed: rows of one seed share people and captions, so that differences are paired."""
-    return [measured[seed]["R1"] - reference[seed]["R1"] for seed in measured if seed in reference]
+def _differences(measured: Mapping[str, _Values], reference: Mapping[str, _Values], score: str) -> list[float]:
+    """Subtract a score seed by seed: rows of one seed share people and captions, so that differences are paired."""
+    return [measured[seed][score] - reference[seed][score] for seed in measured if seed in reference]
 
 
 def _difference(differences: Sequence[float]) -> str:
