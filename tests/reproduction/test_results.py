@@ -61,7 +61,8 @@ def test_gains_stand_beside_the_oracles(tmp_path: Path) -> None:
     for planned in plan.rows:
         if planned.row.id in r1:
             write_evaluation(planned.report, r1[planned.row.id][planned.seed], drawn=True)
-    (table,) = result_tables(to_results(plan))
+    results = to_results(plan)
+    (table,) = result_tables(results)
     cells = {row[0]: row[1:] for row in table.groups[0]}
     assert cells["30 % errors, no masking"][2:5] == ["-10.00\n[-12.5, -7.5]", "-5.00\n[-6.2, -3.8]", ""]
     # Two points of the oracle's 4.17.
@@ -83,18 +84,24 @@ def test_the_power_is_that_of_the_pooled_spread() -> None:
 
 
 def test_the_mean_over_domains_is_a_table_of_its_own(tmp_path: Path) -> None:
-    plan = make_plan(find_experiment("masking"), SCALES["mini"], tmp_path, range(2))
+    plan = make_plan(find_experiment("noise"), SCALES["mini"], tmp_path, range(2))
     for planned in plan.rows[:5]:
         write_evaluation(planned.report, 0.2, drawn=True)
         report = json.loads(planned.report.read_text())
         other = {**report["evaluations"][0], "benchmark": "station"}
         other["text_to_image"] = {"scores": {"R1": 0.4, "mAP": 0.2}, "chance": {"R1": 0.01}}
         planned.report.write_text(json.dumps({**report, "evaluations": [*report["evaluations"], other]}))
-    tables = result_tables(to_results(plan))
+    results = to_results(plan)
+    tables = result_tables(results)
     assert [table.title.split(": ")[1] for table in tables] == [
         "drawn people of campus, %", "drawn people of station, %", "all unseen domains, %",
     ]  # fmt: skip
     assert tables[2].groups[0][0][1].startswith("30.00")
+    # One point for each way of masking at each error rate; the model that nothing was trained of has no place.
+    assert [(row["x"], row["masking"]) for row in results["rows"] if row["measured"]] == [
+        (None, None), (0.0, "none"), (0.15, "none"), (0.15, "em"), (0.15, "nam"),
+    ]  # fmt: skip
+    assert write_results(tmp_path / "written", results)[-1].read_bytes().startswith(b"\x89PNG")
 
 
 def test_published_stands_beside_measured_where_the_data_is_the_same(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from textreid.datasets.benchmarks import PUBLISHED
 from textreid.evaluation.published import DIRECT_TRANSFER, published_rows
 from textreid.reporting.figures import new_figure, save_figure, style_axes
 from textreid.reporting.tables import Table, to_latex, to_markdown
-from textreid.reproduction.experiments import Row
+from textreid.reproduction.experiments import ERROR_RATE, USUAL_ERROR_RATE, Row
 from textreid.reproduction.plans import Plan, training_config
 from textreid.version import __version__
 
@@ -53,6 +53,7 @@ def to_results(plan: Plan) -> dict[str, Any]:
                 "label": row.label,
                 "size": planned.size,
                 "x": _position(row, plan),
+                "masking": None if row.weights else training_config(row, plan.scale).masking.method,
                 "commands": [list(step.arguments) for step in planned.steps],
                 "published": {
                     name: scores
@@ -144,6 +145,8 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 def _position(row: Row, plan: Plan) -> float | None:
     """Find where a row stands along the axis of a figure; None where it is not shown."""
     setting, scale = plan.experiment.x, plan.scale
+    if setting == ERROR_RATE:
+        return None if row.weights else USUAL_ERROR_RATE if row.error_rate is None else row.error_rate
     # The row that others are compared with has no place on the axis: EM uses no layer.
     if setting is None or row.weights or (row.id == plan.experiment.reference):
         return None
@@ -287,16 +290,24 @@ def _notes(results: Mapping[str, Any], benchmark: str) -> list[str]:
 
 
 def _curves(results: Mapping[str, Any]) -> dict[str, list[_Point]]:
-    """Gather the points of R1 in per cent by the curve's name: measured and, at the paper's scale, published."""
+    """Gather the points of R1 in per cent by the curve's name: measured and, at the paper's scale, published.
+
+    There is a curve for each benchmark, or for each way of masking where errors grow along the axis.
+    """
     curves: dict[str, list[_Point]] = {}
     for row in results["rows"] if results["x"] else []:
         if row["x"] is None:
             continue
-        for benchmark, by_seed in row["measured"].items():
+        if results["x"] == ERROR_RATE:
+            measured = {row["masking"]: row["measured"].get(ALL_UNSEEN, {})}
+        else:
+            measured = {name: found for name, found in row["measured"].items() if name != ALL_UNSEEN}
+        for name, by_seed in measured.items():
             values = [100 * scores["R1"] for scores in by_seed.values()]
             # A single seed has no interval, and an error bar of no length.
-            low, high = interval(values) or (values[0], values[0])
-            curves.setdefault(benchmark, []).append((row["x"], fmean(values), low, high))
+            if values:
+                low, high = interval(values) or (values[0], values[0])
+                curves.setdefault(name, []).append((row["x"], fmean(values), low, high))
         for benchmark, scores in {} if results["drawn"] else row["published"].items():
             value = 100 * scores["R1"]
             curves.setdefault(f"{benchmark}, published", []).append((row["x"], value, value, value))
