@@ -98,7 +98,7 @@ def test_what_is_no_table_is_refused(values: Any) -> None:
 
 
 def test_a_far_name_gets_the_list_of_names() -> None:
-    assert refusal({"masking": {"qqqq": 1}}).endswith("known: method, probability, layer, exact_mean, scorer")
+    assert refusal({"masking": {"qqqq": 1}}).endswith("known: method, probability, layer, exact_mean, shift, scorer")
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,7 @@ def test_a_far_name_gets_the_list_of_names() -> None:
         ),
         (["model.pixel_std=[0.2, 0, 0.2]"], "model.pixel_std: (0.2, 0.0, 0.2) must be above 0"),
         (["masking.layer=13"], "masking.layer: 13, but the shallower tower has 12 layers"),
+        (["masking.shift=false"], "masking.shift: false needs a scorer that says how probably a word is wrong"),
         (["losses.sdm=0"], "losses: every weight is 0"),
         (["losses.mlm=1", "masking.method=none"], "losses.mlm: predicts masked words, but masking.method is none"),
         (["losses.mlm=1", "masking.probability=0"], "losses.mlm: predicts masked words"),

@@ -117,6 +117,7 @@ class MaskingConfig:
     probability: float = _within(0.15, 0.0, 1.0)
     layer: int = _within(10, 1)  # of both towers, counted from 1
     exact_mean: bool = False
+    shift: bool = True  # of nam: each caption to the mean `probability`; or else a word as often as it seems wrong
     scorer: str = "patches"  # of nam: names of SCORERS and REFINEMENTS with + between; "patches" is the paper's
 
     @property
@@ -141,6 +142,8 @@ class MaskingConfig:
                 f"masking.scorer: {self.scorer} names {' and '.join(found) or 'none'} of {', '.join(SCORERS)}; "
                 "choose patches, or one of tokens, words and gradient, to which votes and discriminant may add"
             ]
+        if not self.shift and "patches" in parts:
+            return ["masking.shift: false needs a scorer that says how probably a word is wrong; patches does not"]
         return []
 
 

@@ -22,6 +22,12 @@ def test_probabilities_by_hand() -> None:
     assert found[0].tolist() == pytest.approx([0, 0.05, 0.25, 0.45, 0, 0], abs=1e-6)
 
 
+def test_without_the_shift_noise_is_the_probability() -> None:
+    noise, words = torch.tensor([[0.0, 0.9, 0.02, 1.2, 0.7]]), torch.tensor([[False, True, True, True, False]])
+    found = masking_probabilities(noise, words, p=0.15, shift=False)
+    assert torch.equal(found, torch.tensor([[0.0, 0.9, 0.02, 1.0, 0.0]]))
+
+
 def test_clamping_raises_the_mean_and_exact_mean_restores_it() -> None:
     noise, words = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0]]), is_word([5], 5)
     plain = masking_probabilities(noise, words, p=0.1)

@@ -24,22 +24,28 @@ class MaskedTokens(NamedTuple):
         return type(self)(self.ids[captions], self.is_masked[captions])
 
 
-def masking_probabilities(noise: Tensor, is_word: Tensor, p: float = 0.15, exact_mean: bool = False) -> Tensor:
+def masking_probabilities(
+    noise: Tensor, is_word: Tensor, p: float = 0.15, exact_mean: bool = False, shift: bool = True
+) -> Tensor:
     """Compute the probability of masking each word in the next epoch (Tan et al. 2024, Eq. 3-4), in [0, 1].
 
     Noise is shifted per caption to the mean ``p``, then clamped. Clamping raises the mean when noise varies more
-    than ``p`` allows; ``exact_mean`` chooses the shift so that the mean after clamping is ``p``.
+    than ``p`` allows; ``exact_mean`` chooses the shift so that the mean after clamping is ``p``. Without ``shift``,
+    noise is the probability as it is: what a scorer gives that says how probably a word is wrong.
 
     Args:
         noise: (B, T) of a scorer.
         is_word: (B, T) bool.
         p: mean probability over the words of a caption.
         exact_mean: whether the mean holds after clamping too.
+        shift: whether there is a mean to hold.
 
     Returns:
         (B, T) float32; 0 where there is no word.
     """
     noise = noise.float()
+    if not shift:
+        return torch.where(is_word, noise.clamp(0, 1), 0.0)
     words = is_word.sum(dim=1, keepdim=True).clamp(min=1)
     mean = torch.where(is_word, noise, 0.0).sum(dim=1, keepdim=True) / words
     shifted = noise - mean + p  # r', Eq. 3-4

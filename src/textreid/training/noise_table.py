@@ -197,4 +197,4 @@ def open_noise(
     path = folder / NOISE_TABLE
     if checkpoint:
         return NoiseTable.restore(path, checkpoint / NOISE_TABLE, captions, text_length)
-    return NoiseTable.create(path, captions, text_length, config.probability)
+    return NoiseTable.create(path, captions, text_length, config.probability if config.shift else 0.0)

@@ -129,7 +129,7 @@ def training_steps(
             losses, word_noise = forward_backward(run.ddp, batch, masked, config.losses, run.scorer)
             rate = learning_rate(step, run.steps, run.loader.sampler.steps_per_epoch, config.optimizer)
             optimizer_step(run.network, run.optimizer, rate, config.optimizer.clip_norm)
-            p = masking_probabilities(word_noise, batch.is_word, masking.probability, masking.exact_mean)
+            p = masking_probabilities(word_noise, batch.is_word, masking.probability, masking.exact_mean, masking.shift)
             noise.update(batch, p.lerp(probabilities, masking.memory))  # Eq. 3-4, for the next epoch
 
             words = batch.is_word.sum()
