@@ -70,7 +70,7 @@ def test_gains_stand_beside_the_oracles(tmp_path: Path) -> None:
     # Of a bound that may be nothing there is no share.
     assert cells["50 % errors, NAM"][2:5] == ["+1.00\n[-1.5, +3.5]", "+0.50\n[-0.7, +1.7]", ""]
     for start in (
-        "difference: to 'all four (TDE), no masking'; 'no error, no masking' for",
+        "difference: to 'all four (TDE), no masking'; 'CLIP, no training' for no error, no",
         "power: a true difference of",
     ):
         assert any(note.startswith(start) for note in table.notes), start
