@@ -1,0 +1,62 @@
+"""Compare models query by query: the difference of R1 and mAP, with 95 % intervals over people.
+
+    python benchmarks/paired_rows.py A B C --benchmark campus --benchmark station
+
+Each model is compared with the first. Intervals over seeds (`textreid reproduce`) hold what another training would
+bring too, and need several; these hold what other people would bring, and need one.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from textreid.datasets.benchmarks import read_benchmark
+from textreid.evaluation.chance_level import bootstrap_means, interval
+from textreid.evaluation.encoding import encode_split
+from textreid.evaluation.metrics import retrieval_metrics
+from textreid.models import load_model
+
+Values = npt.NDArray[np.float64]
+
+
+def measure(model: str, benchmarks: list[Path]) -> tuple[Values, Values]:
+    """R1 and average precision of every query of all benchmarks, (Q, 2); and whom it describes, (Q,)."""
+    loaded, values, people = load_model(model, precision="auto"), [], []
+    for number, folder in enumerate(benchmarks):
+        encoded = encode_split(loaded, read_benchmark("generic", folder).split("test"))
+        found = retrieval_metrics(
+            encoded.text_features, encoded.image_features, encoded.caption_ids, encoded.image_ids
+        ).per_query
+        scores = found.scores()
+        values.append(np.stack([scores["R1"], scores["mAP"]], axis=1))
+        # Benchmarks may count their people from the same number.
+        people.append(np.stack([np.full(len(found.query), number), encoded.caption_ids[found.query]], axis=1))
+    return np.concatenate(values), np.unique(np.concatenate(people), axis=0, return_inverse=True)[1]
+
+
+def main() -> None:
+    """Measure every model, and print each beside the first."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--benchmark", type=Path, action="append", required=True)
+    options = parser.parse_args()
+    reference: Values | None = None
+    for model in options.models:
+        values, people = measure(model, options.benchmark)
+        line: dict[str, object] = {"model": model}
+        line |= dict(zip(("R1", "mAP"), (100 * values.mean(axis=0)).round(2).tolist(), strict=True))
+        if reference is not None:
+            difference = values - reference
+            ends = interval(bootstrap_means(difference, people))
+            for column, name in enumerate(("R1", "mAP")):
+                figures = [difference[:, column].mean(), *ends[column]]
+                line[f"{name} difference, low, high"] = [round(100 * float(figure), 2) for figure in figures]
+        reference = values if reference is None else reference
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
