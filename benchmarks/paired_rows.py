@@ -9,6 +9,7 @@ bring too, and need several; these hold what other people would bring, and need 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from textreid.models import load_model
 Values = npt.NDArray[np.float64]
 
 
-def measure(model: str, benchmarks: list[Path]) -> tuple[Values, Values]:
+def measure(model: str, benchmarks: list[Path]) -> tuple[Values, npt.NDArray[Any]]:
     """R1 and average precision of every query of all benchmarks, (Q, 2); and whom it describes, (Q,)."""
     loaded, values, people = load_model(model, precision="auto"), [], []
     for number, folder in enumerate(benchmarks):
