@@ -1,9 +1,8 @@
 """Do people in three dimensions carry over to photographs better than drawn ones? The same people, cameras and steps.
 
-    for domain in street campus mall night plaza lobby; do
-        textreid synthesize drawn/$domain --domain $domain --split train --identities 1000 --images 2 --seed 7 …
-    done
-    python recipes/bodies_corpus.py --out bodies --people 6000 --seed 7
+    textreid synthesize drawn/street --domain street --split train --identities 1400 --images 2 --seed 7 \\
+        --first-identity 100000      # and the other domains, each from where the one before ends
+    python recipes/bodies_corpus.py --out bodies --seed 7 --first 100000 --domains street=1400 campus=1000 …
     python benchmarks/bodies_transfer.py --drawn drawn --bodies bodies --work work --benchmark photographs=FOLDER
 
 Equal seeds and numbers make equal persons, so the sets differ in their pictures alone, and in what those show of a

@@ -23,20 +23,33 @@ IMAGES_PER_IDENTITY = 2
 SEED = 20240601
 
 
+def counts(domains: list[str] | None, people: int) -> dict[str, int]:
+    """How many people of each domain."""
+    if not domains:
+        return {name: people * share // sum(SHARES.values()) for name, share in SHARES.items()}
+    pairs = [pair.partition("=") for pair in domains]
+    if wrong := [pair for pair, (_, _, count) in zip(domains, pairs, strict=True) if not count.isdecimal()]:
+        raise SystemExit(f"--domains: expected NAME=PEOPLE, got {wrong[0]!r}")
+    return {name: int(count) for name, _, count in pairs}
+
+
 def main() -> None:
     """Make the bank of bodies and every corpus that is not there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the bank and one corpus for each domain")
     parser.add_argument("--people", type=int, default=12000)
+    parser.add_argument("--domains", nargs="+", metavar="NAME=PEOPLE", help="in place of the shares of --people")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--first", type=int, default=0, help="number of the first person")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     options = parser.parse_args()
     bank = options.out / "bodies.npz"
-    make_bank(bank)
+    try:
+        make_bank(bank)
+    except ImportError as error:
+        raise SystemExit(f"{error}: the bank of bodies needs it once; see the first lines of {__file__}") from error
     first = options.first
-    for domain, share in SHARES.items():
-        identities = options.people * share // sum(SHARES.values())
+    for domain, identities in counts(options.domains, options.people).items():
         folder, start = options.out / domain, time.monotonic()
         if identities and not folder.exists():
             write_corpus(

@@ -13,6 +13,7 @@ from bodies.figure import Picture, Sight, draw_figure, dress
 from bodies.lighting import Light
 from bodies.posing import pose
 from bodies.rendering import render_shot
+from bodies_corpus import SHARES, counts
 from textreid.datasets.benchmarks import read_benchmark
 from textreid.seeding import Chance, generator
 from textreid.synthetic import read_people, write_corpus
@@ -177,6 +178,16 @@ def test_a_corpus_is_read_as_a_drawn_one_is(bank_file: Path, tmp_path: Path) -> 
     assert [person for person, _ in people.values()] == [person for person, _ in flat.values()]
     assert len(list((folder / "imgs").iterdir())) == 6
     assert len(read_benchmark("generic", folder).records) == 6
+
+
+def test_people_are_shared_out_among_domains() -> None:
+    assert counts(None, 12000)["street"] == 2400
+    assert sum(counts(None, 12000).values()) == 12000
+    assert set(counts(None, 30)) == set(SHARES)
+    assert "station" not in SHARES
+    assert counts(["street=3", "night=1"], 12000) == {"street": 3, "night": 1}
+    with pytest.raises(SystemExit, match="expected NAME=PEOPLE, got 'street'"):
+        counts(["street"], 12000)
 
 
 def test_anny_makes_a_bank(tmp_path: Path) -> None:
