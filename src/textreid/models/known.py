@@ -39,7 +39,7 @@ KNOWN = (
         "in the package, 18 MB", "measured here: docs/benchmarks.md",
     ),
     KnownModel(
-        "small", "Apache-2.0", "60,000 drawn people, above a trunk that has seen ImageNet", (),
+        "small", "Apache-2.0", "84,000 pictures of drawn and 3-D people, above a trunk that has seen ImageNet", (),
         "in the package, 11 MB", "measured here: docs/benchmarks.md",
     ),
     KnownModel(
