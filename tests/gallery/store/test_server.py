@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from textreid.gallery.store import StoreError, open_database
-from textreid.gallery.store.server import EmbeddedServer, data_folder
+from textreid.gallery.store.server import EmbeddedServer, data_folder, reachable
 
 pytestmark = pytest.mark.slow
 # Joins the server of a folder and says so, until its standard input ends.
@@ -128,3 +128,19 @@ def test_another_server_is_named_without_its_password() -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(StoreError, match="--database: not the address"):
         open_database("nonsense")
+
+
+def test_programs_that_only_root_can_enter_are_copied_with_their_libraries(tmp_path: Path) -> None:
+    closed, folder = tmp_path / "closed", tmp_path / "data"
+    programs, libraries = closed / "package" / "pginstall18" / "bin", closed / "package.libs"
+    programs.mkdir(parents=True)
+    libraries.mkdir()
+    folder.mkdir()
+    (programs / "initdb").touch()
+    (libraries / "libpq.so").touch()
+    closed.chmod(0o700)
+    copied = reachable(programs, folder)
+    assert copied.is_relative_to(folder)
+    assert (copied / "initdb").exists()
+    assert (copied / "../../../package.libs/libpq.so").resolve().exists()
+    assert reachable(programs, folder) == copied

@@ -251,18 +251,24 @@ class EmbeddedServer:
             installed = [place for place in installed if _version(place) == int(wanted)]
             if not installed:
                 raise StoreError(f"{self.folder}: written by PostgreSQL {wanted}, which the wheel does not bring")
-        return self._reachable(installed[0])
+        return reachable(installed[0], self.folder) if self._user else installed[0]
 
-    def _reachable(self, programs: Path) -> Path:
-        """Return the programs where the server's user can run them: a copy, if they lie where only root may go."""
-        if self._user is None or all(parent.stat().st_mode & 0o001 for parent in programs.parents):
-            return programs
-        place = self.folder / f"programs-{_version(programs)}"
-        if not place.exists():
-            partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
-            shutil.copytree(programs.parent, partial, symlinks=True)
-            partial.rename(place)
-        return place / "bin"
+
+def reachable(programs: Path, folder: Path) -> Path:
+    """Return where another user can run programs: a copy in ``folder``, if they lie where only root may go."""
+    if all(parent.stat().st_mode & 0o001 for parent in programs.parents):
+        return programs
+    installed, package = programs.parent, programs.parents[1]
+    place = folder / f"programs-{_version(programs)}"
+    if not place.exists():
+        partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+        shutil.copytree(installed, partial / package.name / installed.name, symlinks=True)
+        # The programs look for what the wheel brings along by a path that starts from themselves.
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, partial / libraries.name)
+        partial.rename(place)
+    return place / package.name / installed.name / programs.name
 
 
 def _version(programs: Path) -> int:
