@@ -178,8 +178,9 @@ def host_handler(number: int, frame: object) -> None:
 @pytest.mark.slow
 def test_a_host_program_finds_its_signals_and_threads_as_they_were(place: Path, tmp_path: Path) -> None:
     assert set(CALLS) | {"Model", "Config", "presets", "errors", "TextReidError", "__version__"} == {
-        *dir(textreid), "similarity",
-    }  # fmt: skip
+        *(set(dir(textreid)) - {"Client"}),
+        "similarity",
+    }  # fmt: skip; the client needs a service, whose tests use it
     before = {number: signal.signal(number, host_handler) for number in SIGNALS}
     threads = torch.get_num_threads()
     try:

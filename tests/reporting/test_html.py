@@ -1,4 +1,4 @@
-"""Pages escape what they show, need no network, and derive from one template."""
+"""Pages escape what they show, need no network, and derive from one template a room: reports' or the service's."""
 
 import base64
 import re
@@ -12,7 +12,14 @@ from PIL import Image
 import textreid
 from textreid.reporting.html import data_uri, render_page
 
-TEMPLATES = sorted(Path(textreid.__file__).parent.rglob("*.html"))
+PACKAGE = Path(textreid.__file__).parent
+TEMPLATES = sorted(PACKAGE.rglob("*.html"))
+ROOTS = [PACKAGE / "reporting" / "page.html", PACKAGE / "service" / "templates" / "base.html"]
+DERIVED = (
+    '{% extends "textreid.reporting/page.html" %}',
+    '{% extends "textreid.service/templates/base.html" %}',
+    "{% macro ",  # parts of the service's pages
+)
 DANGEROUS = "<script>alert('\"&')</script>"
 
 
@@ -65,8 +72,9 @@ def test_no_template_turns_escaping_off_or_asks_the_network() -> None:
     for path in TEMPLATES:
         text = path.read_text(encoding="utf-8")
         assert re.findall(r"\|\s*safe|autoescape|https?:|//|@import|url\(", text) == [], path
-        if path.name == "page.html" and path.parent.name == "reporting":
-            assert "prefers-color-scheme: dark" in text
+        if path in ROOTS:
+            assert text.startswith("<!doctype html>"), path
         else:
-            assert text.startswith('{% extends "textreid.reporting/page.html" %}'), path
+            assert text.startswith(DERIVED), path
+    assert "prefers-color-scheme: dark" in ROOTS[0].read_text(encoding="utf-8")
     assert len(TEMPLATES) >= 4
