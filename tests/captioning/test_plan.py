@@ -175,7 +175,7 @@ def test_a_stop_ends_a_run_that_gets_no_answer(trouble: str, crops: Path, tmp_pa
                 plan.images, plan.selection.images, plan.out, open_engine(plan.specs, plan.images), plan.slots,
                 plan.settings, watch=lambda counts: lines.append(counts.line({})),
             )  # fmt: skip
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 40  # alone 10; without the stop, minutes
     assert len(lines) >= 3  # though nothing was saved
     kind = {"error_500": "http-500", "too_many": "http-429"}.get(trouble)
     assert kind is None or f"0 images, 0.0 captions/s, at the moment {kind}: {server.url}: HTTP " in lines[2]
