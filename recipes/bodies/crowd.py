@@ -10,7 +10,7 @@ from bodies.figure import Sight, draw_figure, dress
 from bodies.lighting import Light
 from textreid.seeding import Chance, generator
 from textreid.synthetic.domains import DOMAINS
-from textreid.synthetic.drawing.background import paint_place
+from textreid.synthetic.drawing import scene
 from textreid.synthetic.drawing.camera import Camera
 from textreid.synthetic.drawing.scene import Frame
 from textreid.synthetic.sampling import sample_person
@@ -22,23 +22,18 @@ _TALL, _WIDE, _STATURE = 176, 110, 160.0
 
 def paint_surroundings(bank: Path, device: Camera, frame: Frame, chance: Chance) -> Image.Image:
     """Paint the place of a camera with the people behind."""
-    place = device.place
-    scene = paint_place(place, frame.width, frame.height, chance)
-    horizon = (place.horizon - 0.25) * frame.height
-    if chance.happens(0.25 + 0.3 * place.clutter):
-        for _ in range(1 + int(3 * chance.unit() * chance.unit())):
-            near = chance.between(0.3, 0.95)
-            ground = horizon + (frame.ground - horizon) * near
-            x = chance.between(-0.15, 1.15) * frame.width
-            _paste(scene, chance.pick(_crowd(bank)), x, ground, frame.stature * near)
-    return scene
+
+    def add(picture: Image.Image, x: float, ground: float, stature: float, chance: Chance) -> None:
+        _paste(picture, chance.pick(_crowd(bank)), x, ground, stature)
+
+    return scene.paint_surroundings(device.place, frame, chance, add)
 
 
-def _paste(scene: Image.Image, someone: Image.Image, x: float, ground: float, stature: float) -> None:
+def _paste(picture: Image.Image, someone: Image.Image, x: float, ground: float, stature: float) -> None:
     k = stature / _STATURE
     size = (max(2, int(_WIDE * k)), max(2, int(_TALL * k)))
     small = someone.resize(size, Image.Resampling.BILINEAR)
-    scene.paste(small, (int(x - size[0] / 2), int(ground - size[1] * 0.96)), small)
+    picture.paste(small, (int(x - size[0] / 2), int(ground - size[1] * 0.96)), small)
 
 
 @cache

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from textreid.errors import AnnotationError, not_utf8
+from textreid.artifacts import read_table_text
+from textreid.errors import AnnotationError
 
 FEWEST = 10  # sentences from which it can be told how high a match scores
 
@@ -27,12 +28,7 @@ def read_pairs(path: Path) -> list[Pair]:
     Raises:
         AnnotationError: it cannot be read, a line has no such field, or there are fewer than `FEWEST` sentences.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path}: {not_utf8(error)}") from error
-    except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read: {error.strerror or error}") from error
+    text = read_table_text(path)
     rows = _json_rows(path, text) if path.suffix.lower() in (".jsonl", ".ndjson") else _table_rows(path, text)
     pairs = [Pair(*(_field(path, line, row, name) for name in Pair._fields)) for line, row in rows]
     found = len({pair.sentence for pair in pairs})

@@ -15,7 +15,8 @@ from typing import Any, Self
 
 from PIL import Image
 
-from textreid.errors import AnnotationError, ConfigError, nearest_name, not_utf8
+from textreid.artifacts import read_table_text
+from textreid.errors import AnnotationError, ConfigError, nearest_name
 from textreid.gallery.store.rows import Facts
 
 _FIELDS = {
@@ -128,12 +129,7 @@ def read_sidecar(path: Path) -> dict[str, Facts]:
     Raises:
         AnnotationError: it cannot be read; names line and field.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path}: {not_utf8(error)}") from error
-    except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read: {error.strerror or error}") from error
+    text = read_table_text(path)
     rows = _json_rows(path, text) if path.suffix.lower() in (".jsonl", ".ndjson", ".json") else _csv_rows(path, text)
     table: dict[str, Facts] = {}
     for line, row in rows:

@@ -1,5 +1,6 @@
 """What surrounds the person: other people behind, the shadow on the ground, things in front that hide a part."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,6 +23,8 @@ from textreid.synthetic.sampling import sample_person
 _CROWD_FROM = ("campus", "mall", "night", "station", "street")
 _CROWD = 48
 _TALL, _WIDE, _STATURE = 176, 96, 160.0
+# Adds somebody to a scene: at column x, the feet on row ground, stature pixels tall.
+Bystander = Callable[[Image.Image, float, float, float, Chance], None]
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,18 @@ class Frame:
     ground: float  # row of the feet
 
 
-def paint_surroundings(place: Place, frame: Frame, chance: Chance) -> Image.Image:
-    """Paint the place with the people behind."""
+def paint_surroundings(
+    place: Place, frame: Frame, chance: Chance, add_bystander: Bystander | None = None
+) -> Image.Image:
+    """Paint the place with the people behind, by ``add_bystander`` or as the drawn crowd."""
+    add = add_bystander or _add_drawn
     scene = paint_place(place, frame.width, frame.height, chance)
     horizon = (place.horizon - 0.25) * frame.height
     if chance.happens(0.25 + 0.3 * place.clutter):
         for _ in range(1 + int(3 * chance.unit() * chance.unit())):
             near = chance.between(0.3, 0.95)
             ground = horizon + (frame.ground - horizon) * near
-            _add_bystander(scene, None, chance.between(-0.15, 1.15) * frame.width, ground, frame.stature * near, chance)
+            add(scene, chance.between(-0.15, 1.15) * frame.width, ground, frame.stature * near, chance)
     return scene
 
 
@@ -107,6 +113,10 @@ def hide_partly(picture: Image.Image, frame: Frame, clutter: float, chance: Chan
         ground_draw.polygon(shape, fill=ink(colour))
         mask_draw.polygon(shape, fill=255)
     return mask
+
+
+def _add_drawn(scene: Image.Image, x: float, ground: float, stature: float, chance: Chance) -> None:
+    _add_bystander(scene, None, x, ground, stature, chance)
 
 
 def _add_bystander(
