@@ -42,6 +42,8 @@ def page(browser: "Browser", request: pytest.FixtureRequest) -> "Iterator[Page]"
 
 
 def test_a_person_is_found_by_keys_alone(page: "Page", address: str, demo: Demo) -> None:
+    from playwright.sync_api import expect
+
     page.goto(address)
     assert page.evaluate("document.activeElement.id") == "q"
     page.keyboard.type("a man with a bag")
@@ -59,7 +61,7 @@ def test_a_person_is_found_by_keys_alone(page: "Page", address: str, demo: Demo)
     assert second.evaluate("card => card === document.activeElement")
     number = (second.get_attribute("href") or "").rsplit("/", 1)[1]
     assert int(number) in demo.crops
-    page.wait_for_function("document.querySelector('.card img').naturalWidth === 192")
+    expect(page.locator(".card img").first).to_have_js_property("naturalWidth", 192)
     page.keyboard.press("x")
     page.keyboard.press("y")  # not both
     assert page.locator(".judge input:checked").evaluate_all("all => all.map(one => one.name)") == ["right"]
