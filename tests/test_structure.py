@@ -15,7 +15,7 @@ PACKAGE = Path(textreid.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 GROUND = {
     "errors", "config", "config_values", "presets", "artifacts", "seeding", "images", "cut_files", "listing",
-    "emptiness", "interrupt", "progress", "runlog", "version",
+    "emptiness", "interrupt", "progress", "rows", "runlog", "version",
 }  # fmt: skip
 ROOMS = {
     "ground": {"ground"},

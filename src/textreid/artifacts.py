@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from textreid.errors import AnnotationError, ArtifactError, ResumeError, not_utf8
+from textreid.errors import ArtifactError, ResumeError
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"
@@ -183,20 +183,6 @@ def read_manifest(path: Path, kind: str, format_version: int) -> dict[str, Any]:
         if file.stat().st_size != size:
             raise ArtifactError(f"{file}: {file.stat().st_size} bytes, but {size} were written: truncated or edited")
     return dict(manifest)
-
-
-def read_table_text(path: Path) -> str:
-    """Read a table that somebody wrote by hand or with a spreadsheet, in UTF-8.
-
-    Raises:
-        AnnotationError: it cannot be read, or is in another encoding.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path}: {not_utf8(error)}") from error
-    except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def file_digest(path: Path) -> str:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textreid.datasets.entries import MISSING, Annotations, Entry, fields_of, kind, listed, to_benchmark
+from textreid.datasets.entries import MISSING, Annotations, Entry, to_benchmark
 from textreid.datasets.records import Benchmark
 from textreid.errors import AnnotationError, not_utf8
+from textreid.rows import fields_of, json_kind, listed
 
 IMAGES = "imgs"
 
@@ -98,11 +99,11 @@ def _read_entries(source: Path) -> list[dict[str, Any]]:
     except ValueError as error:
         raise AnnotationError(f"{source}: cannot be read as JSON: {error}") from error
     if not isinstance(entries, list):
-        raise AnnotationError(f"{source}: holds {kind(entries)}; expected a list of entries, one an image")
+        raise AnnotationError(f"{source}: holds {json_kind(entries)}; expected a list of entries, one an image")
     if not entries:
         raise AnnotationError(f"{source}: the list of entries is empty")
     foreign = [
-        f"entry {n}: expected an object, got {kind(e)}" for n, e in enumerate(entries) if not isinstance(e, dict)
+        f"entry {n}: expected an object, got {json_kind(e)}" for n, e in enumerate(entries) if not isinstance(e, dict)
     ]
     if foreign:
         raise AnnotationError(f"{source}: {listed(foreign)}")

@@ -2,8 +2,7 @@
 
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +11,9 @@ from textreid.captions.language import is_unicode
 from textreid.datasets.records import Benchmark, Reason, Record, Rejection
 from textreid.errors import AnnotationError
 from textreid.listing import name_on_disk
+from textreid.rows import NAMED, json_kind, listed
 
 MAX_REJECTED = 0.05
-_NAMED = 5  # problems spelled out in one message
 _LOST_IMAGES = ("absent", "contradicting")
 _DRIVE = re.compile("[A-Za-z]:")
 LOST_CAPTIONS = ("empty", "no-words", "not-unicode")
@@ -82,35 +81,6 @@ def to_benchmark(annotations: Annotations, name: str, form: str, max_rejected: f
     return Benchmark(name, annotations.image_root, tuple(collected.values()), tuple(rejected), form)
 
 
-def listed(items: Sequence[str]) -> str:
-    """Name the first few, and how many more there are."""
-    more = f"; and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
-    return "; ".join(items[:_NAMED]) + more
-
-
-def fields_of(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of JSON, as ``object_pairs_hook``; `json` alone keeps the last of two equal fields in silence.
-
-    Raises:
-        ValueError: a field stands twice.
-    """
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise ValueError(f"{listed(twice(name for name, _ in pairs))} more than once in one object")
-    return fields
-
-
-def twice(names: Iterable[str]) -> list[str]:
-    """Find the names that occur more than once; each is quoted."""
-    return [f'"{name}"' for name, count in Counter(names).items() if count > 1]
-
-
-def kind(value: Any) -> str:
-    """Name what a JSON value is, for a message."""
-    names = {dict: "an object", list: "a list", bool: "true or false", type(None): "null"}
-    return names.get(type(value)) or f"{value!r:.60}"
-
-
 def _problems(annotations: Annotations) -> Iterator[str]:
     """Yield what is wrong with the entries, one sentence a field."""
     root = annotations.image_root.name
@@ -123,27 +93,27 @@ def _problems(annotations: Annotations) -> Iterator[str]:
 
 
 def _check_split(value: Any, _: str) -> str:
-    return "" if isinstance(value, str) and value.strip() else f"expected the name of a split, got {kind(value)}"
+    return "" if isinstance(value, str) and value.strip() else f"expected the name of a split, got {json_kind(value)}"
 
 
 def _check_id(value: Any, _: str) -> str:
     # A bool is an int to Python.
     if isinstance(value, bool) or not isinstance(value, int):
-        return f"expected a whole number, got {kind(value)}"
+        return f"expected a whole number, got {json_kind(value)}"
     # Evaluation holds identities as int64.
     return "" if 0 <= value < 2**63 else f"expected a whole number from 0, got {value}"
 
 
 def _check_captions(value: Any, _: str) -> str:
     if not isinstance(value, list):
-        return f"expected a list of texts, got {kind(value)}"
-    wrong = [f"[{i}] is {kind(caption)}" for i, caption in enumerate(value) if not isinstance(caption, str)]
-    return f"expected a list of texts, but {', '.join(wrong[:_NAMED])}" if wrong else ""
+        return f"expected a list of texts, got {json_kind(value)}"
+    wrong = [f"[{i}] is {json_kind(caption)}" for i, caption in enumerate(value) if not isinstance(caption, str)]
+    return f"expected a list of texts, but {', '.join(wrong[:NAMED])}" if wrong else ""
 
 
 def _check_path(value: Any, root: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        return f"expected a path, got {kind(value)}"
+        return f"expected a path, got {json_kind(value)}"
     path = value.replace("\\", "/")
     parts = path.split("/")
     if path.startswith("/") or _DRIVE.match(path):

@@ -18,10 +18,11 @@ from textreid.artifacts import new_folder
 from textreid.captions.language import is_unicode
 from textreid.captions.table import CaptionRow, is_storable, write_captions
 from textreid.datasets.benchmarks import ANNOTATION_TABLE
-from textreid.datasets.entries import MAX_REJECTED, fields_of, listed
+from textreid.datasets.entries import MAX_REJECTED
 from textreid.errors import AnnotationError
 from textreid.images import read_suffixes
 from textreid.listing import by_product
+from textreid.rows import fields_of, listed
 
 KIND = "unpacked-shards"
 FORMAT_VERSION = 1

@@ -26,14 +26,14 @@ def test_json_lines_are_read_and_numbers_are_crops(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"", "line 1: no column 'sentence'"),
-        ("a.csv", b"sentence,path\nx,y\n", "line 1: no column 'image'"),
+        ("a.csv", b"", "no column sentence; image; there are: none"),
+        ("a.csv", b"sentence,path\nx,y\n", "no column image; there are: sentence, path"),
         ("a.csv", b"sentence,image\na,b\n,c\n", "line 3: sentence: missing or empty"),
-        ("a.csv", b"sentence,image\na\n", "line 2: image: missing or empty"),
+        ("a.csv", b"sentence,image\na\n", "line 2: fewer values than columns"),
         ("a.csv", b"sentence,image\na,b\n", r"1 sentences; to tell how high a match scores takes at least 10"),
         ("a.csv", b"sentence,image\n\xff,b\n", "not UTF-8"),
         ("a.jsonl", b'{"sentence": "a", "image": "b"}\n{"sent', "line 2: not JSON"),
-        ("a.jsonl", b"[1]\n", "line 1: sentence: missing or empty"),
+        ("a.jsonl", b"[1]\n", "line 1: expected an object, got a list"),
         ("a.jsonl", b'{"sentence": "a", "image": true}\n', "line 1: image: missing or empty"),
     ],
 )

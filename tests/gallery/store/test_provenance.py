@@ -90,17 +90,18 @@ def test_a_sidecar_is_csv_or_jsonl(tmp_path: Path, name: str, text: str) -> None
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "camera\ngate\n", r"a\.csv:1: no column path; found: camera"),
-        ("a.csv", "path,time\na.jpg,soon\n", r"a\.csv:2: time: .*soon"),
-        ("a.csv", "path,time\na.jpg,2026-05-31T14:05:09+02:00\n", r"a\.csv:2: time: .* has a zone"),
-        ("a.csv", "path\na.jpg\na.jpg\n", r"a\.csv:3: path: a\.jpg stands there twice"),
-        ("a.csv", "path,camera\na.jpg,b,c\n", r"a\.csv:2: more values than columns"),
+        ("a.csv", "camera\ngate\n", r"a\.csv: no column path; there are: camera"),
+        ("a.csv", "path,time\na.jpg,soon\n", r"a\.csv, line 2: time: .*soon"),
+        ("a.csv", "path,time\na.jpg,2026-05-31T14:05:09+02:00\n", r"a\.csv, line 2: time: .* has a zone"),
+        ("a.csv", "path\na.jpg\na.jpg\n", r"a\.csv, line 3: path: a\.jpg stands there twice"),
+        ("a.csv", "path,camera\na.jpg,b,c\n", r"a\.csv, line 2: more values than columns"),
         ("a.csv", "path\n", "no rows"),
-        ("a.jsonl", '{"path": "a"}\n{"path": \n', r"a\.jsonl:2: not valid JSON"),
-        ("a.jsonl", '{"camera": "a"}\n', r"a\.jsonl:1: path: missing"),
-        ("a.jsonl", '{"path": "a", "tags": "red"}\n', r"a\.jsonl:1: tags: expected a list"),
-        ("a.jsonl", '{"path": "a", "camera": [1]}\n', r"a\.jsonl:1: camera: expected a name"),
-        ("a.jsonl", "[1]\n", r"a\.jsonl:1: expected an object"),
+        ("a.jsonl", '{"path": "a"}\n{"path": \n', r"a\.jsonl, line 2: not JSON"),
+        ("a.jsonl", '{"camera": "a"}\n', r"a\.jsonl, line 1: path: missing"),
+        ("a.jsonl", '{"path": "a", "tags": "red"}\n', r"a\.jsonl, line 1: tags: expected a list"),
+        ("a.jsonl", '{"path": "a", "camera": [1]}\n', r"a\.jsonl, line 1: camera: expected a name"),
+        ("a.jsonl", '{"path": "a", "path": "b"}\n', r"a\.jsonl, line 1: .*\"path\" more than once"),
+        ("a.jsonl", "[1]\n", r"a\.jsonl, line 1: expected an object"),
     ],
 )
 def test_a_sidecar_that_cannot_be_read_names_line_and_field(tmp_path: Path, name: str, text: str, message: str) -> None:

@@ -1,14 +1,10 @@
 """Labelled pairs: sentences, and the pictures that show whom they describe."""
 
-import csv
-import io
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from textreid.artifacts import read_table_text
 from textreid.errors import AnnotationError
+from textreid.rows import read_rows
 
 FEWEST = 10  # sentences from which it can be told how high a match scores
 
@@ -28,38 +24,15 @@ def read_pairs(path: Path) -> list[Pair]:
     Raises:
         AnnotationError: it cannot be read, a line has no such field, or there are fewer than `FEWEST` sentences.
     """
-    text = read_table_text(path)
-    rows = _json_rows(path, text) if path.suffix.lower() in (".jsonl", ".ndjson") else _table_rows(path, text)
-    pairs = [Pair(*(_field(path, line, row, name) for name in Pair._fields)) for line, row in rows]
+    rows = read_rows(path, Pair._fields)
+    pairs = [Pair(*(_field(path, line, name, row.get(name)) for name in Pair._fields)) for line, row in rows]
     found = len({pair.sentence for pair in pairs})
     if found < FEWEST:
         raise AnnotationError(f"{path}: {found} sentences; to tell how high a match scores takes at least {FEWEST}")
     return pairs
 
 
-def _table_rows(path: Path, text: str) -> Iterator[tuple[int, object]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in Pair._fields if name not in (reader.fieldnames or ())]
-    if missing:
-        raise AnnotationError(f"{path}, line 1: no column {missing[0]!r}; expected sentence,image")
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise AnnotationError(f"{path}, line {reader.line_num}: {error}") from error
-
-
-def _json_rows(path: Path, text: str) -> Iterator[tuple[int, object]]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                raise AnnotationError(f"{path}, line {number}: not JSON: {error}") from error
-
-
-def _field(path: Path, line: int, row: object, name: str) -> str:
-    value = row.get(name) if isinstance(row, dict) else None
+def _field(path: Path, line: int, name: str, value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # the number of a crop
     if not isinstance(value, str) or not value.strip():

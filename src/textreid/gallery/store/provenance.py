@@ -3,11 +3,8 @@
 A table goes before the path, and both before EXIF, field by field. Times are the wall clock of the camera.
 """
 
-import csv
-import io
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +12,9 @@ from typing import Any, Self
 
 from PIL import Image
 
-from textreid.artifacts import read_table_text
 from textreid.errors import AnnotationError, ConfigError, nearest_name
 from textreid.gallery.store.rows import Facts
+from textreid.rows import has_json_lines, read_rows
 
 _FIELDS = {
     "camera": r"[^/]+?",
@@ -129,67 +126,38 @@ def read_sidecar(path: Path) -> dict[str, Facts]:
     Raises:
         AnnotationError: it cannot be read; names line and field.
     """
-    text = read_table_text(path)
-    rows = _json_rows(path, text) if path.suffix.lower() in (".jsonl", ".ndjson", ".json") else _csv_rows(path, text)
     table: dict[str, Facts] = {}
-    for line, row in rows:
+    for line, row in read_rows(path, ("path",)):
+        if not has_json_lines(path):
+            row["tags"] = row.get("tags", "").replace(",", " ").split()
         name = row.get("path")
         if not isinstance(name, str) or not name:
-            raise AnnotationError(f"{path}:{line}: path: missing or empty")
+            raise AnnotationError(f"{path}, line {line}: path: missing or empty")
         name = name.replace("\\", "/").removeprefix("./")
         if name in table:
-            raise AnnotationError(f"{path}:{line}: path: {name} stands there twice")
+            raise AnnotationError(f"{path}, line {line}: path: {name} stands there twice")
         table[name] = _facts(path, line, row)
     if not table:
         raise AnnotationError(f"{path}: no rows; expected columns {', '.join(_COLUMNS)}")
     return table
 
 
-def _json_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for line, content in enumerate(text.splitlines(), start=1):
-        if not content.strip():
-            continue
-        try:
-            row = json.loads(content)
-        except ValueError as error:
-            raise AnnotationError(f"{path}:{line}: not valid JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise AnnotationError(f"{path}:{line}: expected an object with path, camera, time, tags")
-        yield line, row
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, strict=True)
-    names = [name.strip().lower() for name in reader.fieldnames or ()]
-    if "path" not in names:
-        raise AnnotationError(f"{path}:1: no column path; found: {', '.join(names) or 'nothing'}")
-    reader.fieldnames = names
-    try:
-        for row in reader:
-            if None in row:
-                raise AnnotationError(f"{path}:{reader.line_num}: more values than columns")
-            words = (row.get("tags") or "").replace(",", " ").split()
-            yield reader.line_num, {**row, "tags": words}
-    except csv.Error as error:
-        raise AnnotationError(f"{path}:{reader.line_num}: not CSV: {error}") from error
-
-
 def _facts(path: Path, line: int, row: Mapping[str, Any]) -> Facts:
     camera, time, tags = row.get("camera") or None, row.get("time") or None, row.get("tags") or ()
     if camera is not None and not isinstance(camera, str | int):
-        raise AnnotationError(f"{path}:{line}: camera: expected a name, not {camera!r}")
+        raise AnnotationError(f"{path}, line {line}: camera: expected a name, not {camera!r}")
     if isinstance(tags, str) or not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
-        raise AnnotationError(f"{path}:{line}: tags: expected a list of words, not {tags!r}")
+        raise AnnotationError(f"{path}, line {line}: tags: expected a list of words, not {tags!r}")
     moment = None
     if time is not None:
         try:
             moment = datetime.fromisoformat(str(time).strip())
         except ValueError as error:
-            raise AnnotationError(f"{path}:{line}: time: {error}; expected 2026-05-31 14:05:09") from error
+            raise AnnotationError(f"{path}, line {line}: time: {error}; expected 2026-05-31 14:05:09") from error
         if moment.tzinfo is not None:
-            raise AnnotationError(f"{path}:{line}: time: {time} has a zone; expected the wall clock of the camera")
+            raise AnnotationError(
+                f"{path}, line {line}: time: {time} has a zone; expected the wall clock of the camera"
+            )
     return Facts(None if camera is None else str(camera), moment, tuple(tags))
 
 
