@@ -11,6 +11,7 @@ HEAVY = {"torch", "transformers", "numpy", "pyarrow", "matplotlib", "PIL", "toke
 
 def test_the_public_names_are_these() -> None:
     assert dir(textreid) == [
+        "AsyncClient",
         "Client",
         "Config",
         "Model",

@@ -85,7 +85,13 @@ def test_a_service_erases_while_it_is_asked(demo: Demo, database: Database) -> N
     number = next(iter(demo.crops))
     with serving(demo) as (url, _), Client(url) as client:
         assert client.thumbnail(number)
+        kept = client.save_search("refined", "a man", right=[number, number + 1], wrong=[number + 2], exclude=[number])
         assert client.erase([number, 999_999]) == (1, ["/videos/a.avi"])
+        # It would else fail for ever on a crop that is gone.
+        assert client.saved_searches()[0].search["right"] == [number + 1]
+        assert client.saved_searches()[0].search["filters"]["exclude"] == []
+        assert client.run_search(kept.id).hits
+        client.delete_search(kept.id)
         assert number not in [hit.crop.id for hit in client.search("a man", top=200).hits]
         assert client.erase([number]) == (0, [])
     assert found(demo, [number]) == set()

@@ -28,7 +28,7 @@ _PROBLEM: dict[str, Any] = {"model": Problem, "content": {MEDIA_TYPE: {}}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {**_PROBLEM, "description": "There are accounts, and nobody knows who you are: send a token."},
     403: {**_PROBLEM, "description": "Your account or token may not do this."},
-    404: {**_PROBLEM, "description": "There is no such crop, or it is not yours to see."},
+    404: {**_PROBLEM, "description": "There is no such thing, or it is not yours to see."},
     422: {**_PROBLEM, "description": "The request contradicts itself, or a field is wrong."},
     429: {**_PROBLEM, "description": "You ask too often; `Retry-After` says when to ask again."},
     503: {**_PROBLEM, "description": "Too much is asked at once, or the database is gone; try again."},
@@ -99,7 +99,8 @@ def cameras(engine: TheEngine, access: Searching) -> CamerasOut:
 def erase(asked: EraseIn, engine: TheEngine, access: Administering) -> ErasedOut:
     """Erase crops everywhere: rows, pictures, vectors, index, log of the database. The gallery waits meanwhile."""
     done = engine.erase(access, asked.crops)
-    return ErasedOut(crops=done.crops, files=[str(path) for path in done.files], thorough=done.thorough)
+    files = [str(path) for path in done.files]
+    return ErasedOut(crops=done.crops, files=files, thorough=done.thorough, searches=list(done.searches))
 
 
 @router.get("/audit", summary="The audit log")

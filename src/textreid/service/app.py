@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 from fastapi import FastAPI
 
-from textreid.service import api, operations, pages
+from textreid.service import api, operations, pages, saved_routes
 from textreid.service.engine import Engine
 from textreid.service.identity import Door
 from textreid.service.metrics import Metrics
@@ -46,8 +46,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.engine, app.state.metrics, app.state.door = engine, metrics, Door(engine)
     add_handlers(app, pages.problem_page)
     app.include_router(api.router)
+    app.include_router(saved_routes.api)
     app.include_router(operations.router)
     app.include_router(pages.router)
+    app.include_router(saved_routes.pages)
     # The last one added is met first: what is refused is counted, too.
     app.add_middleware(Guarded, settings=settings)
     app.add_middleware(Observed, metrics=metrics)

@@ -54,6 +54,7 @@ class Wanted:
         purpose: for the audit log.
         right, wrong: crops of an earlier ranking that somebody judged: it moves towards those, and leaves these out.
         verdict: whether to tell how likely it is that anybody there fits.
+        saved: number of the saved search that this is a run of.
     """
 
     filters: Filters = field(default_factory=Filters)
@@ -64,6 +65,7 @@ class Wanted:
     right: tuple[int, ...] = ()
     wrong: tuple[int, ...] = ()
     verdict: bool = False
+    saved: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Write it as the audit log keeps it."""
@@ -77,6 +79,7 @@ class Wanted:
             "purpose": self.purpose,
             "right": self.right or None,
             "wrong": self.wrong or None,
+            "saved": self.saved,
         }
 
 

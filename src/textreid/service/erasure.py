@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from textreid.gallery.store import Store
+from textreid.service.saved import forget_crops
 
 if TYPE_CHECKING:
     import psycopg
@@ -24,11 +25,13 @@ class Erased:
         crops: how many there were.
         files: that the crops were, or were cut from, and that still show the people: textreid deletes no file.
         thorough: whether the database's files were cleaned, too; a server that is not ours may not allow it.
+        searches: names of saved searches that named one of the crops, and no longer do.
     """
 
     crops: int
     files: tuple[Path, ...]
     thorough: bool
+    searches: tuple[str, ...] = ()
 
 
 def erase(store: Store, numbers: Sequence[int]) -> Erased:
@@ -40,7 +43,8 @@ def erase(store: Store, numbers: Sequence[int]) -> Erased:
     found = store.crops(numbers)
     files = tuple(sorted({crop.path for crop in found}))
     count = store.delete([crop.id for crop in found])
-    return Erased(count, files, scrub(store) if count else True)
+    searches = tuple(forget_crops(store.database, store.id, numbers))
+    return Erased(count, files, scrub(store) if count else True, searches)
 
 
 def older_than(store: Store, days: float, now: datetime) -> list[int]:

@@ -1,55 +1,40 @@
 """The page for people: rendered here, with a little JavaScript for keys; it asks the engine what the API asks."""
 
-from collections.abc import Callable
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from textreid.errors import CaptionError, ConfigError
-from textreid.gallery.store import Crop, Hit
-from textreid.reporting.html import render_page
 from textreid.service import accounts, audit
-from textreid.service.access import Scope
 from textreid.service.api import Number, TheEngine
-from textreid.service.engine import Engine, Found
-from textreid.service.identity import COOKIE, Door, ForbiddenError, Identity, NotSignedInError, check_form_key, the_door
+from textreid.service.engine import Engine
+from textreid.service.identity import COOKIE, Identity, check_form_key
+from textreid.service.page_frame import (
+    PAGE,
+    Administering,
+    FormKey,
+    Looking,
+    Text,
+    TheDoor,
+    day_of,
+    people_of,
+    show,
+)
 from textreid.service.schemas import FiltersIn, SearchIn, SimilarIn
 
 _EXAMPLES = (
     "a woman in a red jacket", "a man with a dark coat and a backpack", "somebody in a yellow shirt and shorts",
     "a person with a white top and blue jeans",
 )  # fmt: skip
-_PAGE = 24
 _ENTRIES = 50
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 router = APIRouter(include_in_schema=False)
-TheDoor = Annotated[Door, Depends(the_door)]
-
-
-def needs(scope: Scope) -> Callable[..., Identity]:
-    """Make a dependency: who looks at the page, if they may do what a scope stands for."""
-
-    def check(request: Request, door: TheDoor) -> Identity:
-        identity = door.identify(request)
-        if identity is None:
-            raise NotSignedInError("sign in first")
-        if not identity.access.may(scope):
-            raise ForbiddenError(f"your account does not have the scope {scope!r}")
-        return identity
-
-    return check
-
-
-Looking = Annotated[Identity, Depends(needs("search"))]
-Administering = Annotated[Identity, Depends(needs("admin"))]
-FormKey = Annotated[str, Form(max_length=100)]
-Text = Annotated[str, StringConstraints(max_length=2000)]
 
 
 class Asked(BaseModel):
@@ -91,7 +76,7 @@ class Asked(BaseModel):
         }  # fmt: skip
         try:
             return SearchIn(
-                query=self.q, filters=FiltersIn(**filters), top=_PAGE, after=self.after or None,
+                query=self.q, filters=FiltersIn(**filters), top=PAGE, after=self.after or None,
                 one_per_track=bool(self.once), purpose=self.purpose or None, right=self.right, wrong=self.wrong,
                 witnesses=[self.also] if self.also else [], without=[self.without] if self.without else [],
                 # Cheap where all crops count: that is kept with the gallery.
@@ -118,15 +103,15 @@ def search_page(request: Request, engine: TheEngine, identity: Looking, asked: A
         except (ConfigError, CaptionError) as refused:
             error = str(refused)
     following = found.page.next if found else None
-    return _page(
+    return show(
         request, identity, "search", status=HTTPStatus.UNPROCESSABLE_ENTITY if error else HTTPStatus.OK,
         asked=asked, error=error, cameras=engine.cameras(identity.access), unread=found.unread if found else "",
-        people=_people(found, asked.purpose) if found else None, first=asked.first,
+        people=people_of(found, asked.purpose) if found else None, first=asked.first,
         notes=found.notes if found else (), verdict=found.verdict if found else None,
         unmarked=asked.link(right=[], wrong=[], after="", first=0),
         examples=[{"text": text, "link": "/?" + urlencode({"q": text})} for text in _EXAMPLES],
-        start=asked.link(after="", first=0),
-        following=asked.link(after=following, first=asked.first + _PAGE) if following else "",
+        start=asked.link(after="", first=0), keep="/searches" + asked.link(after="", first=0)[1:],
+        following=asked.link(after=following, first=asked.first + PAGE) if following else "",
         unfiltered="/?" + urlencode({"q": asked.q}) if asked.q else "/",
     )  # fmt: skip
 
@@ -136,13 +121,13 @@ def crop_page(request: Request, number: Number, engine: TheEngine, identity: Loo
     """Show a person: picture, where and when."""
     crop = engine.crop(identity.access, number)
     minute = "" if crop.seconds is None else f"{int(crop.seconds // 60)}:{crop.seconds % 60:04.1f}"
-    return _page(
+    return show(
         request,
         identity,
         "crop",
         crop=crop,
         has_frame=not crop.is_file and crop.path.is_file(),
-        when=f"{_day(crop)}, {crop.time:%H:%M:%S}" if crop.time else "Time not known",
+        when=f"{day_of(crop)}, {crop.time:%H:%M:%S}" if crop.time else "Time not known",
         minute=minute,
     )
 
@@ -155,15 +140,15 @@ def similar_page(
     """Show people who look like one."""
     found, error = None, ""
     try:
-        wanted = SimilarIn(top=_PAGE, after=after[:120] or None, purpose=purpose[:500] or None).wanted()
+        wanted = SimilarIn(top=PAGE, after=after[:120] or None, purpose=purpose[:500] or None).wanted()
         found = engine.similar(identity.access, number, wanted)
     except ConfigError as refused:
         error = str(refused)
     following = found.page.next if found else None
-    fields = {"purpose": purpose, "after": following, "first": first + _PAGE}
-    return _page(
+    fields = {"purpose": purpose, "after": following, "first": first + PAGE}
+    return show(
         request, identity, "similar", status=HTTPStatus.UNPROCESSABLE_ENTITY if error else HTTPStatus.OK,
-        number=number, error=error, people=_people(found, purpose) if found else [], first=first,
+        number=number, error=error, people=people_of(found, purpose) if found else [], first=first,
         following=f"/crops/{number}/similar?{urlencode(fields)}" if following else "",
     )  # fmt: skip
 
@@ -179,7 +164,7 @@ def erase(number: Number, engine: TheEngine, identity: Administering, form_key: 
 @router.get("/sign-in", response_class=HTMLResponse)
 def sign_in_page(request: Request, then: Text = "/") -> Response:
     """Ask for name and password."""
-    return _page(request, None, "sign_in", then=_local(then), name="", error="")
+    return show(request, None, "sign_in", then=_local(then), name="", error="")
 
 
 @router.post("/sign-in")
@@ -192,7 +177,7 @@ def sign_in(
     if cookie is None:
         error = "This name and password do not belong together."
         status = HTTPStatus.UNAUTHORIZED
-        return _page(request, None, "sign_in", status=status, then=_local(then), name=name, error=error)
+        return show(request, None, "sign_in", status=status, then=_local(then), name=name, error=error)
     answer = RedirectResponse(_local(then), HTTPStatus.SEE_OTHER)
     answer.set_cookie(
         COOKIE, cookie, max_age=accounts.LONGEST_SESSION_H * 3600, httponly=True, samesite="strict",
@@ -250,39 +235,7 @@ def problem_page(request: Request, status: int, detail: str) -> Response:
         then = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         where = "/sign-in?" + urlencode({"then": then if request.method == "GET" else "/"})
         return RedirectResponse(where, HTTPStatus.SEE_OTHER)
-    return _page(request, None, "problem", status=status, title=HTTPStatus(status).phrase, detail=detail)
-
-
-def _page(
-    request: Request, identity: Identity | None, template: str, /, status: int = 200, **values: Any
-) -> Response:  # fmt: skip
-    settings = request.app.state.engine.settings
-    frame = {
-        "gallery": settings.gallery, "require_purpose": settings.require_purpose, "here": template,
-        "actor": identity.access.actor if identity else "", "form_key": identity.form_key if identity else None,
-        "is_admin": bool(identity and identity.access.may("admin")),
-    }  # fmt: skip
-    return HTMLResponse(render_page("textreid.service", f"templates/{template}.html", frame=frame, **values), status)
-
-
-def _people(found: Found, purpose: str) -> list[dict[str, Any]]:
-    return [_person(hit, purpose) for hit in found.page.hits]
-
-
-def _person(hit: Hit, purpose: str) -> dict[str, Any]:
-    number = hit.crop.id
-    fields = "?" + urlencode({"purpose": purpose}) if purpose else ""
-    return {
-        "number": number, "link": f"/crops/{number}", "similar": f"/crops/{number}/similar{fields}",
-        "thumbnail": f"/api/v1/crops/{number}/thumbnail", "score": hit.score, "day": _day(hit.crop),
-        "clock": f"{hit.crop.time:%H:%M:%S}" if hit.crop.time else "",
-        "where": hit.crop.camera or hit.crop.path.name,
-    }  # fmt: skip
-
-
-def _day(crop: Crop) -> str:
-    """Write a date as people read it: Fri 1 May 2026; nothing where the time is not known."""
-    return f"{crop.time:%a} {crop.time.day} {crop.time:%b %Y}" if crop.time else ""
+    return show(request, None, "problem", status=status, title=HTTPStatus(status).phrase, detail=detail)
 
 
 def _audit_page(
@@ -292,7 +245,7 @@ def _audit_page(
         found = audit.newest(database, _ENTRIES, before)
     older = f"/audit?before={found[-1].number}" if len(found) == _ENTRIES else ""
     rows = [_row(entry) for entry in found]
-    return _page(request, identity, "audit", rows=rows, older=older, checked=checked, broken=broken)
+    return show(request, identity, "audit", rows=rows, older=older, checked=checked, broken=broken)
 
 
 def _row(entry: audit.Entry) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from textreid.errors import CaptionError, ConfigError, TextReidError
 from textreid.gallery.store import ConnectionLostError, DiskFullError
 from textreid.service.engine import NoFrameError, UnknownCropError
 from textreid.service.identity import ForbiddenError, NotSignedInError, TooOftenError
+from textreid.service.saved import UnknownSavedSearchError
 from textreid.service.stores import BusyError
 
 MEDIA_TYPE = "application/problem+json"
@@ -24,6 +25,7 @@ _LOG = logging.getLogger(__name__)
 _STATUS: tuple[tuple[type[TextReidError], HTTPStatus], ...] = (
     (UnknownCropError, HTTPStatus.NOT_FOUND),
     (NoFrameError, HTTPStatus.NOT_FOUND),
+    (UnknownSavedSearchError, HTTPStatus.NOT_FOUND),
     (NotSignedInError, HTTPStatus.UNAUTHORIZED),
     (ForbiddenError, HTTPStatus.FORBIDDEN),
     (TooOftenError, HTTPStatus.TOO_MANY_REQUESTS),

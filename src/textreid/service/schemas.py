@@ -10,6 +10,7 @@ from textreid.errors import ConfigError
 from textreid.gallery.query.question import Question
 from textreid.gallery.store import Crop, Cursor, Filters
 from textreid.service.engine import Found, Wanted
+from textreid.service.saved import SavedSearch
 
 MOST_HITS = 200
 LARGEST_ID = 2**63 - 1  # of PostgreSQL's bigint
@@ -120,6 +121,39 @@ class SearchIn(WantedIn):
         return replace(super().wanted(), right=tuple(self.right), wrong=tuple(self.wrong), verdict=self.verdict)
 
 
+class SaveIn(_Asked):
+    """A search to be kept."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "red jacket, gate", "search": EXAMPLE}]}
+    )
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_storable)]
+    search: SearchIn
+
+    def asked(self) -> dict[str, Any]:
+        """Return what is kept: the search from its first page on.
+
+        Raises:
+            ConfigError: it could not be run; see `SearchIn.wanted`.
+        """
+        self.search.wanted()
+        return self.search.model_dump(mode="json", exclude_defaults=True, exclude={"after"})
+
+
+class RunIn(_Asked):
+    """Which part of a saved search's ranking is asked for; what is not given is as it was saved."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"top": 20}]})
+    top: int | None = Field(default=None, ge=1, le=MOST_HITS)
+    after: str | None = Field(default=None, max_length=120, description="`next` of the page before.")
+    purpose: Annotated[str, StringConstraints(max_length=500), AfterValidator(_storable)] | None = None
+
+    def of(self, saved: SavedSearch) -> SearchIn:
+        """Make the search."""
+        given = self.model_dump(exclude_none=True)
+        return SearchIn.model_validate(saved.asked | given)
+
+
 class SimilarIn(WantedIn):
     """A search by a crop."""
 
@@ -190,6 +224,27 @@ class PageOut(BaseModel):
         )  # fmt: skip
 
 
+class SavedOut(BaseModel):
+    """A search that you keep."""
+
+    id: int
+    name: str
+    search: SearchIn
+    created: datetime
+
+    @classmethod
+    def of(cls, saved: SavedSearch) -> Self:
+        """Describe a saved search."""
+        asked = SearchIn.model_validate(saved.asked)
+        return cls(id=saved.number, name=saved.name, search=asked, created=saved.created)
+
+
+class SavedListOut(BaseModel):
+    """The searches that you keep, by name."""
+
+    searches: list[SavedOut]
+
+
 class CameraOut(BaseModel):
     """A camera, and how many crops there are of it."""
 
@@ -216,6 +271,9 @@ class ErasedOut(BaseModel):
     crops: int = Field(description="How many there were that you may see.")
     files: list[str] = Field(description="Files that still show the people: textreid deletes none.")
     thorough: bool = Field(description="Whether nothing of them is left in the database's files and log.")
+    searches: list[str] = Field(
+        description="Names of saved searches, of anybody, that named one of them; none does now."
+    )
 
 
 class EntryOut(BaseModel):
