@@ -84,8 +84,12 @@ class Database:
         if self._leave:
             self._leave()
 
-    def run(self, work: "Callable[[psycopg.Connection], Result]") -> Result:
-        """Do ``work`` in one transaction, and again from its beginning if the database goes away in the middle.
+    def run(self, work: "Callable[[psycopg.Connection], Result]", *, atomic: bool = True) -> Result:
+        """Do ``work``, and again from its beginning if the database goes away in the middle.
+
+        Args:
+            work: what to do with the connection.
+            atomic: in one transaction; else each statement is one, which is quicker where nothing is changed.
 
         Raises:
             ConnectionLostError: it did not come back.
@@ -98,7 +102,7 @@ class Database:
                 try:
                     with reported(self.place):
                         connection = self._connection or self._connect()
-                        with connection.transaction():
+                        with connection.transaction() if atomic else contextlib.nullcontext():
                             return work(connection)
                 except ConnectionLostError:
                     if self._connection is not None and not self._connection.closed and not self._connection.broken:
@@ -125,8 +129,8 @@ class Database:
 
     def galleries(self) -> list[GalleryInfo]:
         """List the galleries by name."""
-        query = "SELECT name, model, fingerprint, dim, created, id FROM gallery WHERE replaces IS NULL ORDER BY name"
-        return [GalleryInfo(*row) for row in self.run(lambda c: c.execute(query).fetchall())]
+        query = "SELECT name, model, fingerprint, dim, created, id FROM gallery ORDER BY name"
+        return [GalleryInfo(*row) for row in self.run(lambda c: c.execute(query).fetchall(), atomic=False)]
 
     def store(self, name: str) -> "Store":
         """Open a gallery.
@@ -247,9 +251,10 @@ def drop_gallery(connection: "psycopg.Connection", gallery: int) -> None:
 def _register(connection: "psycopg.Connection") -> None:
     from pgvector.psycopg import register_vector
 
+    from textreid.gallery.store.hnsw import CANDIDATES
+
     register_vector(connection)
-    # Among 100,000 clustered crops 100 candidates find 92 of 100 nearest, 200 find 98 (docs/benchmarks.md).
-    connection.execute("SET hnsw.ef_search = 400")
+    connection.execute(f"SET hnsw.ef_search = {CANDIDATES}")
 
 
 def _without_password(url: str) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import psycopg
 
 _ROOM = "make room there; everything that was acknowledged is kept, and the same command goes on"
+_OTHER_MODEL = "TR001"  # raised by is_embedded_by
 
 
 class StoreError(ArtifactError):
@@ -50,6 +51,8 @@ def _explained(error: "psycopg.Error", place: str) -> StoreError:
     said = (error.diag.message_primary or str(error) or type(error).__name__).strip().splitlines()[0]
     if isinstance(error, psycopg.errors.DiskFull) or "No space left" in said or "File too large" in said:
         return DiskFullError(f"{place}: the disk of the database is full ({said}); {_ROOM}")
+    if error.sqlstate == _OTHER_MODEL:
+        return StoreError(f"{place}: {said}")
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return StoreError(f"{place}: not allowed: {said}")
     if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 import numpy as np
 from psycopg import sql
 
-from textreid.gallery.store.rows import Array, Crop, Cursor, Filters, Hit
+from textreid.gallery.store.rows import Array, Crop, Cursor, Filters, GalleryInfo, Hit
 
 if TYPE_CHECKING:
     import psycopg
@@ -27,6 +27,17 @@ def table(gallery: int) -> sql.Identifier:
 def own(gallery: int, prefix: LiteralString = "") -> sql.Composable:
     """Say that a crop is of a gallery: all of its partition are, but its index of numbers begins with that."""
     return sql.SQL(prefix + "gallery_id = {}").format(sql.Literal(gallery))
+
+
+def embedded_by(gallery: GalleryInfo) -> sql.Composable:
+    """Say that the vectors are still those of the model that a gallery had when it was opened; else it is an error."""
+    return sql.SQL("is_embedded_by({}, {})").format(sql.Literal(gallery.id), sql.Literal(gallery.fingerprint))
+
+
+def newest(gallery: int) -> sql.Composable:
+    """Look up the number of the newest crop, 0 where there is none, as a value."""
+    # By its index of numbers, whose last entry is read.
+    return sql.SQL("(SELECT coalesce(max(id), 0) FROM {} WHERE {})").format(table(gallery), own(gallery))
 
 
 def half(vector: Array, loss_weight: float) -> Any:
@@ -74,65 +85,71 @@ def where(filters: Filters, parameters: dict[str, Any]) -> sql.Composable:
 
 
 def nearest(
-    connection: "psycopg.Connection",
-    gallery: int,
-    query: Any,
-    filters: Filters,
-    *,
-    top: int,
-    after: Cursor | None,
-    as_of: int,
-) -> list[Hit]:
-    """Rank the crops of a gallery that pass, comparing every one; see `Store.search`."""
-    parameters: dict[str, Any] = {"gallery": gallery, "query": query, "top": top, "as_of": as_of}
+    connection: "psycopg.Connection", gallery: GalleryInfo, query: Any, filters: Filters, top: int,
+    after: Cursor | None = None,
+) -> tuple[list[Hit], int]:  # fmt: skip
+    """Rank the crops of a gallery that pass, comparing every one; returns also the number of the newest one then."""
+    parameters: dict[str, Any] = {"gallery": gallery.id, "query": query, "top": top}
     conditions = where(filters, parameters)
     # "+ 0" is no expression of the index, which would give up some results.
     distance = sql.SQL("(c.embedding <#> %(query)s) + 0")
     if after:
-        parameters |= {"score": -after.score, "after": after.id}
-        conditions = sql.SQL("{} AND ({}, c.id) > (%(score)s, %(after)s)").format(conditions, distance)
+        parameters |= {"score": -after.score, "after": after.id, "as_of": after.as_of}
+        conditions = sql.SQL("{} AND c.id <= %(as_of)s AND ({}, c.id) > (%(score)s, %(after)s)").format(
+            conditions, distance
+        )
     inner = sql.SQL(
-        "SELECT c.id, {} AS distance FROM {} c WHERE {} AND c.id <= %(as_of)s ORDER BY distance, c.id LIMIT %(top)s"
-    ).format(distance, table(gallery), conditions)
-    return _hits(connection, gallery, inner, parameters)
+        "SELECT c.id, {} AS distance FROM {} c WHERE {} AND {} ORDER BY distance, c.id LIMIT %(top)s"
+    ).format(distance, table(gallery.id), embedded_by(gallery), conditions)
+    hits, as_of = _hits(connection, gallery.id, inner, parameters)
+    return hits, after.as_of if after else as_of
 
 
-def approximately_nearest(connection: "psycopg.Connection", gallery: int, dim: int, query: Any, top: int) -> list[Hit]:
-    """Rank the crops of a gallery by its HNSW index; see `Store.search`."""
+def approximately_nearest(
+    connection: "psycopg.Connection", gallery: GalleryInfo, query: Any, top: int
+) -> tuple[list[Hit], int]:
+    """Rank the crops of a gallery by its HNSW index; returns what `nearest` does."""
+    # The number of hits is part of the text: a plan for any number of them would read the whole table.
     inner = sql.SQL(
         "SELECT c.id, c.embedding::halfvec({dim}) <#> %(query)s::halfvec({dim}) AS distance "
-        "FROM {table} c ORDER BY distance LIMIT %(top)s"
-    ).format(dim=sql.Literal(dim + 1), table=table(gallery))
-    return _hits(connection, gallery, inner, {"query": query, "top": top})
+        "FROM {table} c WHERE {current} ORDER BY distance LIMIT {top}"
+    ).format(
+        dim=sql.Literal(gallery.dim + 1), table=table(gallery.id), current=embedded_by(gallery), top=sql.Literal(top)
+    )
+    return _hits(connection, gallery.id, inner, {"query": query})
 
 
-def _hits(connection: "psycopg.Connection", gallery: int, inner: sql.Composable, parameters: Any) -> list[Hit]:
+def _hits(
+    connection: "psycopg.Connection", gallery: int, inner: sql.Composable, parameters: Any
+) -> tuple[list[Hit], int]:
     statement = sql.SQL(
-        "SELECT {columns}, n.distance FROM ({inner}) n JOIN {table} c ON {own} AND c.id = n.id {joined} "
+        "SELECT {columns}, n.distance, {newest} FROM ({inner}) n JOIN {table} c ON {own} AND c.id = n.id {joined} "
         "ORDER BY n.distance, c.id"
     ).format(
-        own=own(gallery, "c."), columns=sql.SQL(_COLUMNS), inner=inner, table=table(gallery), joined=sql.SQL(_JOINED)
-    )
+        columns=sql.SQL(_COLUMNS), newest=newest(gallery), inner=inner, table=table(gallery), own=own(gallery, "c."),
+        joined=sql.SQL(_JOINED),
+    )  # fmt: skip
     rows = connection.execute(statement, parameters, binary=True).fetchall()
-    return [Hit(to_crop(row[:-1]), -float(row[-1])) for row in rows]
+    return [Hit(to_crop(row[:-2]), -float(row[-2])) for row in rows], int(rows[0][-1]) if rows else 0
 
 
 def best_of_tracks(
-    connection: "psycopg.Connection", gallery: int, query: Any, filters: Filters, as_of: int, hits: Sequence[Hit]
-) -> list[Hit]:
+    connection: "psycopg.Connection", gallery: GalleryInfo, query: Any, filters: Filters, as_of: int,
+    hits: Sequence[Hit],
+) -> list[Hit]:  # fmt: skip
     """Keep of hits those that no other crop of their track, among those that pass, comes before."""
     files = [hit.crop.file_id for hit in hits if hit.crop.track is not None]
     tracks = [hit.crop.track for hit in hits if hit.crop.track is not None]
     if not tracks:
         return list(hits)
     parameters: dict[str, Any] = {
-        "gallery": gallery, "query": query, "as_of": as_of, "of_files": files, "of_tracks": tracks,
+        "gallery": gallery.id, "query": query, "as_of": as_of, "of_files": files, "of_tracks": tracks,
     }  # fmt: skip
     statement = sql.SQL(
-        "SELECT DISTINCT ON (c.file_id, c.track) c.id FROM {} c WHERE {} AND c.id <= %(as_of)s "
+        "SELECT DISTINCT ON (c.file_id, c.track) c.id FROM {} c WHERE {} AND {} AND c.id <= %(as_of)s "
         "AND (c.file_id, c.track) IN (SELECT * FROM unnest(%(of_files)s::bigint[], %(of_tracks)s::int[])) "
         "ORDER BY c.file_id, c.track, c.embedding <#> %(query)s, c.id"
-    ).format(table(gallery), where(filters, parameters))
+    ).format(table(gallery.id), embedded_by(gallery), where(filters, parameters))
     best = {row[0] for row in connection.execute(statement, parameters)}
     return [hit for hit in hits if hit.crop.track is None or hit.crop.id in best]
 

@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from textreid.errors import ConfigError
 from textreid.gallery.embedding_cache import FileStamp
-from textreid.gallery.store import searching, writing
+from textreid.gallery.store import hnsw, searching, writing
 from textreid.gallery.store.database import Database
 from textreid.gallery.store.errors import StoreError
 from textreid.gallery.store.rows import (
@@ -35,9 +35,6 @@ from textreid.images import read_image
 if TYPE_CHECKING:
     import psycopg
 
-# Crops from which on the HNSW index answers a search without filters: below, comparing all is as fast, and exact
-# (benchmarks/gallery.py measures the crossover).
-INDEXED_FROM = 20_000
 _MOST_APPROXIMATE = 100  # hits that one look into the index gives; it keeps that many candidates
 
 
@@ -48,15 +45,13 @@ class Store:
 
     Attributes:
         database: that holds it.
-        id: its number there.
-        name: as people call it.
-        model: name or path of the model, as it was asked for.
-        fingerprint: of the vectors of its crops.
-        dim: numbers of a vector.
+        info: what that knew of it when it was opened.
+        id, name, model, fingerprint, dim: of that.
     """
 
     def __init__(self, database: Database, info: GalleryInfo) -> None:
-        self.database = database
+        self.database, self.info = database, info
+        self._indexed = False
         self.id, self.name = info.id, info.name
         self.model, self.fingerprint, self.dim = info.model, info.fingerprint, info.dim
 
@@ -113,36 +108,33 @@ class Store:
         plain = not filters and after is None and top <= _MOST_APPROXIMATE
 
         def find(connection: "psycopg.Connection") -> Page:
-            as_of = after.as_of if after else self._last(connection)
             asked = 4 * top if one_per_track else top
-            found = None
+            approximate = False
             if plain and exact is not True and (exact is False or self._is_indexed(connection)):
                 asked = min(asked, _MOST_APPROXIMATE)
-                found = searching.approximately_nearest(connection, self.id, self.dim, query, asked)
+                found, as_of = searching.approximately_nearest(connection, self.info, query, asked)
                 # Crops that were deleted stay in the index for a while, and take the places of others.
-                found = found if len(found) == asked else None
-                as_of = max([as_of, *(hit.crop.id for hit in found or ())])  # some may have come since
-            approximate = found is not None
-            if found is None:
-                found = searching.nearest(connection, self.id, query, filters, top=asked, after=after, as_of=as_of)
+                approximate = len(found) == asked
+            if not approximate:
+                found, as_of = searching.nearest(connection, self.info, query, filters, asked, after)
             if not one_per_track:
                 return self._page(found, top, as_of, not approximate)
-            kept = searching.best_of_tracks(connection, self.id, query, filters, as_of, found)
+            kept = searching.best_of_tracks(connection, self.info, query, filters, as_of, found)
             while len(found) == asked and len(kept) < top:
                 last = Cursor(found[-1].score, found[-1].crop.id, as_of)
-                found = searching.nearest(connection, self.id, query, filters, top=asked, after=last, as_of=as_of)
-                kept += searching.best_of_tracks(connection, self.id, query, filters, as_of, found)
+                found, _ = searching.nearest(connection, self.info, query, filters, asked, last)
+                kept += searching.best_of_tracks(connection, self.info, query, filters, as_of, found)
             return self._page(kept[:top], top, as_of, not approximate)
 
-        return self.database.run(find)
+        return self.database.run(find, atomic=False)
 
     def scores(self, vector: Array, ids: Sequence[int]) -> Array:
         """Compute the scores (N,) that a search gives these crops; NaN of one that is gone."""
-        statement = sql.SQL("SELECT id, -(embedding <#> %s) FROM {} WHERE {} AND id = ANY(%s)").format(
-            self._table, self._own
+        statement = sql.SQL("SELECT id, -(embedding <#> %s) FROM {} WHERE {} AND {} AND id = ANY(%s)").format(
+            self._table, self._own, searching.embedded_by(self.info)
         )
         query = searching.half(self._checked(vector), -1.0)
-        rows = self.database.run(lambda c: c.execute(statement, (query, list(ids)), binary=True).fetchall())
+        rows = self._rows(statement, (query, list(ids)))
         found: dict[int, float] = dict(rows)
         return np.array([found.get(number, np.nan) for number in ids], np.float32)
 
@@ -166,10 +158,11 @@ class Store:
             distances.append(sql.SQL("-(c.embedding <#> {})").format(sql.Placeholder(f"q{number}")))
         conditions = searching.where(filters or Filters(), parameters)
         drawn = sql.SQL("" if sample is None else " ORDER BY hashint8(c.id) LIMIT %(sample)s")
-        statement = sql.SQL("SELECT {} FROM {} c WHERE {}{}").format(
-            sql.SQL(", ").join([sql.SQL("c.id"), *distances]), self._table, conditions, drawn
-        )
-        rows = self.database.run(lambda c: c.execute(statement, parameters, binary=True).fetchall())
+        statement = sql.SQL("SELECT {} FROM {} c WHERE {} AND {}{}").format(
+            sql.SQL(", ").join([sql.SQL("c.id"), *distances]), self._table, searching.embedded_by(self.info),
+            conditions, drawn,
+        )  # fmt: skip
+        rows = self._rows(statement, parameters)
         table = np.array(rows, np.float64).reshape(len(rows), len(vectors) + 1)
         table = table[np.argsort(table[:, 0])]
         return table[:, 0].astype(np.int64), np.ascontiguousarray(table[:, 1:].T, np.float32)
@@ -180,10 +173,10 @@ class Store:
         Raises:
             StoreError: one of the crops is gone; names it.
         """
-        statement = sql.SQL("SELECT id, halfvec_send(embedding) FROM {} WHERE {} AND id = ANY(%s)").format(
-            self._table, self._own
+        statement = sql.SQL("SELECT id, halfvec_send(embedding) FROM {} WHERE {} AND {} AND id = ANY(%s)").format(
+            self._table, self._own, searching.embedded_by(self.info)
         )
-        rows = self.database.run(lambda c: c.execute(statement, (list(ids),), binary=True).fetchall())
+        rows = self._rows(statement, (list(ids),))
         found: dict[int, bytes] = dict(rows)
         missing = [number for number in ids if number not in found]
         if missing:
@@ -203,7 +196,7 @@ class Store:
 
     def crops(self, ids: Sequence[int], filters: Filters | None = None) -> list[Crop]:
         """Read crops in that order; those that are gone, or do not pass, are left out."""
-        return self.database.run(lambda c: searching.crops(c, self.id, ids, filters))
+        return self.database.run(lambda c: searching.crops(c, self.id, ids, filters), atomic=False)
 
     def jpeg(self, number: int) -> bytes:
         """Read the picture of a crop as it is stored: its JPEG, or the bytes of the file that it is.
@@ -232,7 +225,7 @@ class Store:
 
     def add(self, source: str, files: Sequence[NewFile]) -> list[int]:
         """Store files of a source and their crops in one transaction; returns the numbers of the crops, in order."""
-        return self.database.run(lambda c: writing.add(c, self.id, writing.find_source(c, self.id, source), files))
+        return self.database.run(lambda c: writing.add(c, self.info, writing.find_source(c, self.id, source), files))
 
     def next_track(self, file: int) -> int:
         """Return the first number that no track of a file has."""
@@ -303,7 +296,9 @@ class Store:
 
     def as_of(self) -> int:
         """Return the number of the newest crop: all up to it have arrived; 0 of an empty gallery."""
-        return self.database.run(self._last)
+        statement = sql.SQL("SELECT {}").format(searching.newest(self.id))
+        row = self.database.run(lambda c: c.execute(statement).fetchone(), atomic=False)
+        return int(row[0]) if row else 0
 
     def newest(self, filters: Filters, as_of: int) -> int:
         """Return the number of the newest crop that passes, up to number ``as_of``; 0 where there is none."""
@@ -326,27 +321,10 @@ class Store:
         statement = "UPDATE gallery SET facts = facts || %s WHERE id = %s"
         self.database.run(lambda c: c.execute(statement, (Jsonb({name: value}), self.id)))
 
-    def build_index(self, at_least: int = INDEXED_FROM) -> timedelta | None:
+    def build_index(self, at_least: int = hnsw.INDEXED_FROM) -> timedelta | None:
         """Build the HNSW index, if there is none and the gallery has so many crops; returns the time it took."""
-
-        def build(connection: "psycopg.Connection") -> timedelta | None:
-            row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(self._table)).fetchone()
-            if self._is_indexed(connection) or row is None or row[0] < at_least:
-                return None
-            begun = connection.execute("SELECT clock_timestamp()").fetchone()
-            connection.execute(
-                sql.SQL(
-                    "CREATE INDEX {} ON {} USING hnsw ((embedding::halfvec({})) halfvec_ip_ops) "
-                    "WITH (m = 16, ef_construction = 64)"
-                ).format(sql.Identifier(self._index), self._table, sql.Literal(self.dim + 1))
-            )
-            ended = connection.execute("SELECT clock_timestamp()").fetchone()
-            assert begun is not None  # noqa: S101
-            assert ended is not None  # noqa: S101
-            took: timedelta = ended[0] - begun[0]
-            return took
-
-        return self.database.run(build)
+        name, dim = hnsw.index_name(self.id), self.dim + 1
+        return self.database.run(lambda c: hnsw.build(c, self._table, name, dim, at_least))
 
     @property
     def _table(self) -> sql.Identifier:
@@ -356,19 +334,12 @@ class Store:
     def _own(self) -> sql.Composable:
         return searching.own(self.id)
 
-    @property
-    def _index(self) -> str:
-        return f"crop_{self.id}_hnsw"
-
     def _is_indexed(self, connection: "psycopg.Connection") -> bool:
-        row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (self._index,)).fetchone()
-        return bool(row and row[0])
+        self._indexed = self._indexed or hnsw.exists(connection, hnsw.index_name(self.id))
+        return self._indexed
 
-    def _last(self, connection: "psycopg.Connection") -> int:
-        row = connection.execute(
-            sql.SQL("SELECT coalesce(max(id), 0) FROM {} WHERE {}").format(self._table, self._own)
-        ).fetchone()
-        return int(row[0]) if row else 0
+    def _rows(self, statement: sql.Composed, parameters: Any) -> list[Any]:
+        return self.database.run(lambda c: c.execute(statement, parameters, binary=True).fetchall(), atomic=False)
 
     def _page(self, hits: Sequence[Hit], top: int, as_of: int, exact: bool) -> Page:
         more = Cursor(hits[-1].score, hits[-1].crop.id, as_of) if len(hits) == top else None

@@ -9,8 +9,8 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from textreid.gallery.embedding_cache import FileStamp
-from textreid.gallery.store.rows import Facts, KnownFile, NewCrop, NewFile
-from textreid.gallery.store.searching import table
+from textreid.gallery.store.rows import Facts, GalleryInfo, KnownFile, NewCrop, NewFile
+from textreid.gallery.store.searching import embedded_by, table
 from textreid.version import __version__
 
 if TYPE_CHECKING:
@@ -52,9 +52,11 @@ def known_files(connection: "psycopg.Connection", gallery: int, paths: Sequence[
     return {row[1]: _known(row) for row in rows}
 
 
-def add(connection: "psycopg.Connection", gallery: int, source: int, files: Sequence[NewFile]) -> list[int]:
+def add(connection: "psycopg.Connection", info: GalleryInfo, source: int, files: Sequence[NewFile]) -> list[int]:
     """Store files and their crops; returns the numbers of the crops, in order. Doing it twice changes nothing."""
+    gallery = info.id
     hold(connection, gallery)
+    connection.execute(sql.SQL("SELECT {}").format(embedded_by(info)))
     before = known_files(connection, gallery, [file.path for file in files])
     # A batch that continues a video, done already by a call that did not hear so.
     files = [file for file in files if not _is_done(file, before.get(file.path))]
