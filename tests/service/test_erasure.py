@@ -5,17 +5,24 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import numpy.typing as npt
 import psycopg
 import pytest
+from PIL import Image
 from psycopg import sql
 from tests.service.conftest import COMMAND, START, Demo, MakeGallery, serving
 
 from textreid import Client
 from textreid.gallery.store import Database, Filters, StoreError
+from textreid.gallery.store.reindexing import progress_of, reindex
 from textreid.service.audit import newest
 from textreid.service.erasure import older_than
+
+if TYPE_CHECKING:
+    from textreid.gallery.encoder import GalleryEncoder
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +65,33 @@ def settle(database: Database, demo: Demo) -> None:
         database.maintain(partial(psycopg.Connection.execute, query=statement))
 
 
+class Again:
+    """Model that gives the crops the vectors that they have, under another name."""
+
+    presence, space = None, "another"
+
+    def __init__(self, demo: Demo) -> None:
+        self._vectors = np.stack([crop.embedding for crop in demo.crops.values()])
+        self.dim = self._vectors.shape[1]
+
+    def decode(self, picture: Image.Image) -> tuple[npt.NDArray[np.uint8], Image.Image]:
+        """Read nothing."""
+        return np.zeros((3, 1, 1), np.uint8), picture
+
+    def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Return the vectors (N, D) of all crops."""
+        return self._vectors
+
+
+def begin_to_reindex(database: Database, demo: Demo) -> None:
+    """Embed every crop again, and stop before the new vectors take the place of the old ones."""
+    with pytest.raises(ZeroDivisionError):
+        reindex(database.store(demo.name), cast("GalleryEncoder", Again(demo)), "again", lambda done, total: done // 0)
+
+
 def test_no_byte_of_an_erased_crop_is_left(demo: Demo, database: Database) -> None:
+    begin_to_reindex(database, demo)
+    assert progress_of(database.store(demo.name)) == ("again", 20)
     settle(database, demo)
     gone, kept = list(demo.crops)[3:6], list(demo.crops)[10:11]
     before = found(demo, gone + kept)

@@ -1,15 +1,17 @@
 """``textreid gallery``: which galleries there are, what is in one, and how it is kept safe or thrown away."""
 
 import sys
+import time
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from textreid.cli.gallery_search import DATABASE
 from textreid.errors import ConfigError
+from textreid.progress import Progress
 
 if TYPE_CHECKING:
     from textreid.gallery.store import Database, Store
@@ -53,6 +55,9 @@ def info(name: str = NAME, json: bool = JSON, database: str | None = DATABASE) -
 
 
 def _facts(store: "Store") -> dict[str, Any]:
+    from textreid.gallery.store.reindexing import progress_of
+
+    again = progress_of(store)
     counts = {
         key: str(value) if hasattr(value, "isoformat") else value for key, value in asdict(store.counts()).items()
     }
@@ -63,12 +68,62 @@ def _facts(store: "Store") -> dict[str, Any]:
         "model": store.model,
         "fingerprint": store.fingerprint,
         "dimensions": store.dim,
+        **({"embedded again": {again[0]: again[1]}} if again else {}),
         **counts,
         "bytes": size,
         "cameras": store.cameras(),
         "sources": store.sources(),
         "quarantined": [{"path": str(path), "reason": reason} for path, reason in store.quarantine()],
     }
+
+
+@gallery.command()
+def reindex(
+    name: str = NAME,
+    model: str | None = typer.Option(
+        None, "--model", metavar="MODEL", help="That it shall have: a model folder, or CLIP; else the bundled model."
+    ),
+    precision: Literal["auto", "fp32", "bf16"] = typer.Option(
+        "auto", "--precision", help="bf16 is faster where the processor multiplies it."
+    ),
+    leave_out: bool = typer.Option(
+        False, "--leave-out", help="Lose the crops whose picture cannot be had any more; else they keep the old model."
+    ),
+    json: bool = JSON,
+    database: str | None = DATABASE,
+) -> None:
+    """Embed the crops of a gallery again by another model.
+
+    The gallery answers by the old model until every crop is done, then by the new one. The same command goes on where
+    an earlier one was stopped, even with kill -9; for the model that the gallery has, what was begun is given up.
+    """
+    from textreid.gallery.encoder import GalleryEncoder
+    from textreid.gallery.store import reindexing
+    from textreid.gallery.store.indexing import place_of
+    from textreid.images import silence_decoders
+
+    silence_decoders()
+    with _open(database) as opened:
+        old = opened.store(name)
+        encoder = GalleryEncoder(model, precision)
+        begun = time.monotonic()
+        with Progress(f"embed {name} again", "crops") as progress:
+            store, done = reindexing.reindex(old, encoder, place_of(encoder), progress.update, leave_out=leave_out)
+        seconds = time.monotonic() - begun
+    if json:
+        left_out = [{"crop": crop, "path": str(path), "reason": why} for crop, path, why in done.unreadable]
+        answer = {"gallery": name, "model": store.model, "embedded": done.embedded, "kept": done.kept}
+        typer.echo(dumps({**answer, "left_out": left_out}, indent=2))
+    for crop, path, why in done.unreadable:
+        sys.stderr.write(f"left out: crop {crop} of {path}: {why}\n")
+    if store is old:
+        sys.stderr.write(f"gallery {name!r} is embedded by model {store.model} already\n")
+        return
+    earlier = f", {done.kept:,} earlier" if done.kept else ""
+    sys.stderr.write(
+        f"gallery {name!r}: {done.embedded:,} crops embedded by model {store.model} in {seconds:.1f} s{earlier}; "
+        f"it answers by that now, and not by {old.model} ({old.fingerprint[:12]})\n"
+    )
 
 
 @gallery.command()

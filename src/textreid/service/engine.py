@@ -295,7 +295,8 @@ def _check_model(store: Store, encoder: GalleryEncoder) -> None:
     if store.fingerprint not in encoder.spaces:
         raise StoreError(
             f"gallery {store.name!r} was embedded by {store.fingerprint[:12]}, and its model {store.model} is "
-            f"{encoder.spaces[-1][:12]} here; start the service again, or index the gallery anew"
+            f"{encoder.spaces[-1][:12]} here; start the service again, or embed the gallery again: "
+            f"textreid gallery reindex {store.name}"
         )
 
 

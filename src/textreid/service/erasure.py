@@ -63,12 +63,14 @@ def scrub(store: Store) -> bool:
     A deleted row stays in its page until another one takes the place, its values in the statistics of the planner,
     and all of it in the write-ahead log, whose segments are reused without being emptied.
     """
-    crops, images = sql.Identifier(f"crop_{store.id}"), sql.Identifier(f"image_{store.id}")
+    names = [f"crop_{store.id}", f"image_{store.id}", f"crop_{store.id}_next"]  # the last while it is embedded again
 
     def clean(connection: "psycopg.Connection") -> bool:
+        query = "SELECT name FROM unnest(%s::text[]) name WHERE to_regclass(name) IS NOT NULL"
+        tables = connection.execute(query, (names,)).fetchall()
         for statement in ("VACUUM (FULL) {}", "ANALYZE {}"):
-            for table in (crops, images):
-                connection.execute(sql.SQL(statement).format(table))
+            for (table,) in tables:
+                connection.execute(sql.SQL(statement).format(sql.Identifier(table)))
         connection.execute("ANALYZE crop")
         row = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
         if row is None or not row[0]:

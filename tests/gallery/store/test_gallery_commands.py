@@ -97,6 +97,31 @@ def test_a_gallery_from_the_first_crop_to_its_end(
     assert ok("search", QUERY, "--gallery", "again", "--top", "3", "--no-group").stdout.count("\n") == 3
 
 
+def test_a_gallery_moves_to_another_model(
+    database: Database, make_crops: MakeCrops, model_folder: Path, other_model_folder: Path, ok: Run, textreid: Run
+) -> None:
+    crops = make_crops(3)
+    ok("index", crops, "--gallery", "demo", "--model", model_folder)
+    for command in (("index", crops), ("search", QUERY)):
+        refused = textreid(*command, "--gallery", "demo", "--model", other_model_folder)
+        assert f"textreid gallery reindex demo --model {other_model_folder} embeds" in refused.stderr
+    (crops / "0.png").rename(crops / "away")
+    words = ("gallery", "reindex", "demo", "--model", other_model_folder, "--precision", "fp32")
+    refused = textreid(*words)
+    assert (refused.code, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert "0.png cannot be embedded again: cannot be read: No such file" in refused.stderr
+    info = json.loads(ok("gallery", "info", "demo", "--json").stdout)
+    assert (info["model"], info["embedded again"]) == (str(model_folder), {str(other_model_folder): 2})
+    (crops / "away").rename(crops / "0.png")
+    done = ok(*words, "--json")
+    assert json.loads(done.stdout) == {
+        "gallery": "demo", "model": str(other_model_folder), "embedded": 1, "kept": 2, "left_out": []
+    }  # fmt: skip
+    assert f"gallery 'demo': 1 crops embedded by model {other_model_folder} in " in done.stderr
+    assert ok("search", QUERY, "--gallery", "demo", "--top", "3", "--no-group").stdout.count("\n") == 3
+    assert "is embedded by model" in ok(*words).stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

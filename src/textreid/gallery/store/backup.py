@@ -23,6 +23,7 @@ from textreid.gallery.store.database import Database, add_partitions
 from textreid.gallery.store.errors import StoreError
 from textreid.gallery.store.rows import Crop, GalleryInfo
 from textreid.gallery.store.schema import migrations
+from textreid.gallery.store.searching import embedded_by
 from textreid.gallery.store.store import Store
 from textreid.version import __version__
 
@@ -49,6 +50,9 @@ def back_up(store: Store, path: Path) -> int:
 
     def copy(connection: "psycopg.Connection") -> int:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        # Before the first look at anything: the crops may be exchanged for those of another model.
+        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(_crops(store.id)))
+        connection.execute(sql.SQL("SELECT {}").format(embedded_by(store.info)))
         row = connection.execute("SELECT facts FROM gallery WHERE id = %s", (store.id,)).fetchone()
         count = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(_crops(store.id))).fetchone()
         assert row is not None  # noqa: S101

@@ -178,7 +178,7 @@ class Database:
             return GalleryInfo(*found)
 
         store = Store(self, self.run(make))
-        store.check_model(fingerprint)
+        store.check_model(fingerprint, model)
         return store
 
     def delete(self, name: str) -> None:
@@ -243,8 +243,8 @@ def drop_gallery(connection: "psycopg.Connection", gallery: int) -> None:
     """Delete a gallery by number."""
     from psycopg import sql
 
-    for table in ("image", "crop"):
-        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(f"{table}_{gallery}")))
+    for table in (f"crop_{gallery}_next", f"image_{gallery}", f"crop_{gallery}"):
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(table)))
     connection.execute("DELETE FROM gallery WHERE id = %s", (gallery,))
 
 

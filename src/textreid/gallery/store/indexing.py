@@ -352,10 +352,12 @@ def open_gallery(
         store = database.store(name)
         return store, encoder_of(store, model)
     encoder = GalleryEncoder(model, precision)
-    # A folder is found from elsewhere too.
-    place = os.path.abspath(model) if model and Path(model).is_dir() else encoder.name  # noqa: PTH100
-    store = database.create(name, place, encoder.space, encoder.dim)
-    return store, encoder
+    return database.create(name, place_of(encoder), encoder.space, encoder.dim), encoder
+
+
+def place_of(encoder: GalleryEncoder) -> str:
+    """Return where a model is found from any folder."""
+    return os.path.abspath(encoder.name) if Path(encoder.name).is_dir() else encoder.name  # noqa: PTH100
 
 
 def encoder_of(store: Store, model: "str | Path | None" = None) -> GalleryEncoder:
@@ -370,5 +372,5 @@ def encoder_of(store: Store, model: "str | Path | None" = None) -> GalleryEncode
         ModelError, ArtifactError, DownloadError: as `textreid.load_model`.
     """
     encoder = GalleryEncoder(model or store.model, "bf16" if store.fingerprint.endswith(" bf16") else "fp32")
-    store.check_model(encoder.spaces[0])
+    store.check_model(encoder.spaces[0], place_of(encoder))
     return encoder

@@ -1,6 +1,7 @@
 """One gallery: crops come in, are found, looked at and deleted."""
 
 import io
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +32,7 @@ from textreid.gallery.store.rows import (
     Page,
 )
 from textreid.images import read_image
+from textreid.models.folder import DEFAULT
 
 if TYPE_CHECKING:
     import psycopg
@@ -61,18 +63,23 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.database.close()
 
-    def check_model(self, fingerprint: str) -> None:
+    def check_model(self, fingerprint: str, model: str) -> None:
         """Refuse vectors that another model computes.
 
+        Args:
+            fingerprint: of the vectors.
+            model: that computes them, as it was asked for.
+
         Raises:
-            StoreError: they are not those of this gallery.
+            StoreError: they are not those of this gallery; says what makes them so.
         """
         # Both precisions of one model are near enough for a query, not for the crops of one gallery.
         if fingerprint != self.fingerprint:
+            mine, other = (f"{one[:12]}{one[64:]}" for one in (self.fingerprint, fingerprint))
+            words = [shlex.quote(self.name), *(["--model", shlex.quote(model)] if model != DEFAULT else [])]
             raise StoreError(
-                f"gallery {self.name!r} was embedded by model {self.model} ({self.fingerprint[:12]}"
-                f"{self.fingerprint[64:]}), not by {fingerprint[:12]}{fingerprint[64:]}; one gallery has one model: "
-                f"take that one, or another gallery"
+                f"gallery {self.name!r} was embedded by model {self.model} ({mine}), not by {model} ({other}); one "
+                f"gallery has one model: textreid gallery reindex {' '.join(words)} embeds its crops again"
             )
 
     def search(

@@ -104,8 +104,6 @@ def _upsert_files(
 def _copy_crops(
     connection: "psycopg.Connection", gallery: int, ids: Sequence[int], pairs: Sequence[tuple[int, NewCrop]]
 ) -> None:
-    from pgvector import HalfVector
-
     columns = (
         'gallery_id, id, file_id, frame, seconds, "time", camera, box, track, tags, digest, presence, confidence, '
         "embedding"
@@ -116,11 +114,17 @@ def _copy_crops(
         copy.set_types(_CROP_TYPES)
         for number, (file, crop) in zip(ids, pairs, strict=True):
             box = None if crop.box is None else [float(value) for value in crop.box]
-            stored = HalfVector(np.append(crop.embedding, np.float32(crop.loss)))
             copy.write_row((
                 gallery, number, file, crop.frame, crop.seconds, crop.time, crop.camera, box, crop.track,
-                list(crop.tags), crop.digest, crop.presence, crop.confidence, stored,
+                list(crop.tags), crop.digest, crop.presence, crop.confidence, as_stored(crop),
             ))  # fmt: skip
+
+
+def as_stored(crop: NewCrop) -> Any:
+    """Return the vector (D + 1,) of a crop as pgvector takes it: the last number is what its score loses."""
+    from pgvector import HalfVector
+
+    return HalfVector(np.append(crop.embedding, np.float32(crop.loss)))
 
 
 def _copy_images(connection: "psycopg.Connection", gallery: int, images: Sequence[tuple[int, bytes]]) -> None:
