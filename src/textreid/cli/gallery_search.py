@@ -1,11 +1,12 @@
 """``textreid search --gallery``: a sentence and filters in, ranked people of a gallery out."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import typer
 
@@ -15,8 +16,8 @@ from textreid.errors import ConfigError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from textreid.gallery.asking import Answer
-    from textreid.gallery.store import Crop, Filters, Store
+    from textreid.gallery.asking import Answer, FoundPerson
+    from textreid.gallery.store import Crop, Cursor, Filters, Store
     from textreid.gallery.store.rows import Hit
 
 DATABASE = typer.Option(
@@ -27,12 +28,15 @@ SINCE = typer.Option(None, "--since", metavar="TIME", help="Gallery: not before 
 UNTIL = typer.Option(None, "--until", metavar="TIME", help="Gallery: before; of a date, up to its end.")
 HOURS = typer.Option(None, "--hours", metavar="FROM-TO", help="Gallery: hours of the day, as 13-18 or 22-5.")
 TAG = typer.Option(None, "--tag", metavar="WORD", help="Gallery: only with this tag; may be repeated.")
+PAGE = typer.Option(
+    None, "--page", metavar="TOKEN", help="Gallery: what follows; a search ends by naming the TOKEN of the next page."
+)
 SOURCE = typer.Option(None, "--source", metavar="PATH", help="Gallery: only of this file, folder or address.")
 
 
 @dataclass(frozen=True)
 class FilterWords:
-    """The filters of a search as they stand on a command line."""
+    """What only a gallery can be asked, as it stands on a command line: filters, and the page."""
 
     camera: list[str] | None = None
     since: str | None = None
@@ -40,9 +44,10 @@ class FilterWords:
     hours: str | None = None
     tag: list[str] | None = None
     source: list[str] | None = None
+    page: str | None = None
 
     def refuse(self) -> None:
-        """Refuse filters for images in a folder, of which nobody knows camera or time.
+        """Refuse them for images in a folder, of which nobody knows camera or time, and which are ranked at once.
 
         Raises:
             ConfigError: there is one; names it.
@@ -106,7 +111,7 @@ def search_gallery(
     Args:
         asked: the question.
         name: of the gallery.
-        words: its filters.
+        words: its filters, and which page.
         top: how many people to show.
         sheet: where to draw them.
         json: print one JSON object.
@@ -114,7 +119,7 @@ def search_gallery(
         url: of another database.
 
     Raises:
-        ConfigError: a filter or the question cannot be read.
+        ConfigError: a filter, the page or the question cannot be read.
         StoreError: there is no such gallery, or its database cannot be used.
     """
     from textreid.gallery.asking import ask, crops_named, learn_from_pairs
@@ -123,6 +128,7 @@ def search_gallery(
     from textreid.gallery.store.indexing import encoder_of
 
     filters = words.read()
+    place = PageToken.parse(words.page) if words.page else PageToken()
     question, pairs = asked.read(), asked.pairs()
     with open_database(url) as database:
         store = database.store(name)
@@ -132,11 +138,13 @@ def search_gallery(
             learn_from_pairs(store, encoder, list(zip((pair.sentence for pair in pairs), numbers, strict=True)))
         right, wrong = crops_named(store, asked.right), crops_named(store, asked.wrong)
         answer = ask(
-            store, encoder, question, filters, top=top, right=right, wrong=wrong, group=asked.group is not False,
-            prior=asked.prior,
+            store, encoder, question, filters, top=top, after=place.after, right=right, wrong=wrong,
+            group=asked.group is not False, prior=asked.prior,
         )  # fmt: skip
+        following = PageToken(place.shown + len(answer.found), answer.next) if answer.next else None
         threshold = encoder.presence.threshold if encoder.presence else None
-        notes = [*answer.notes, *([] if answer.found else [_why_nothing(store, filters)])]
+        nothing = "there are no more results" if words.page else _why_nothing(store, filters)
+        notes = [*answer.notes, *([] if answer.found else [nothing])]
         if answer.unread:
             notes.append(f"the query is longer than the model reads; left out: {answer.unread!r}")
         for note in notes:
@@ -144,14 +152,45 @@ def search_gallery(
         tell_verdict(answer.verdict)
         made = datetime.now().astimezone()
         asked.write_evidence(
-            lambda: case_of(store, question, answer, filters, made), lambda: exhibits_of(store, answer.found)
+            lambda: case_of(store, question, answer, filters, made),
+            lambda: exhibits_of(store, answer.found, place.shown + 1),
         )
+        ranked = dict(enumerate(answer.found, start=place.shown + 1))
         if sheet and answer.found:
-            _draw(store, question.title, answer, sheet)
+            _draw(store, question.title, ranked, sheet)
         if json:
-            _print_json(question.title, store, answer, notes, threshold)
-        else:
-            _print(answer)
+            _print_json(question.title, store, answer, ranked, following, notes, threshold)
+            return
+        _print(ranked)
+        if following:
+            sys.stdout.flush()  # or a terminal would show what comes last first
+            sys.stderr.write(f"next page: the same command with --page {following}\n")
+
+
+@dataclass(frozen=True)
+class PageToken:
+    """Page of a ranking as it stands on a command line: how many results came before it, and after which crop."""
+
+    shown: int = 0
+    after: "Cursor | None" = None
+
+    def __str__(self) -> str:
+        return f"{self.shown}@{self.after}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str` wrote.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        from textreid.gallery.store import Cursor
+
+        shown, _, cursor = text.partition("@")
+        try:
+            return cls(int(shown), Cursor.parse(cursor))
+        except (ValueError, ConfigError) as error:
+            raise ConfigError(f"--page {text[:60]!r}: is not what a search named as its next page") from error
 
 
 def _why_nothing(store: "Store", filters: "Filters") -> str:
@@ -161,17 +200,18 @@ def _why_nothing(store: "Store", filters: "Filters") -> str:
     return f"nobody in gallery {store.name!r} passes the filters{f'; its cameras: {known}' if known else ''}"
 
 
-def _draw(store: "Store", query: str, answer: "Answer", path: Path) -> None:
+def _draw(store: "Store", query: str, ranked: Mapping[int, "FoundPerson"], path: Path) -> None:
     from textreid.gallery.search import Hit as Tile
     from textreid.gallery.sheet import MAX_TILES, contact_sheet, save_contact_sheet
 
-    by_rank = {rank: person.best for rank, person in enumerate(answer.found[:MAX_TILES], start=1)}
+    by_rank = {rank: person.best for rank, person in list(ranked.items())[:MAX_TILES]}
     tiles = [Tile(rank, hit.score, Path(_label(hit.crop))) for rank, hit in by_rank.items()]
 
     def picture_of(tile: Tile) -> "Image.Image":
         return store.picture(by_rank[tile.rank].crop.id)
 
-    note = f"The best {len(tiles):,} of gallery {store.name}  ·  model {Path(store.model).name}  ·  cosine similarity"
+    first = f"Ranks {tiles[0].rank:,} to {tiles[-1].rank:,}" if tiles[0].rank > 1 else f"The best {len(tiles):,}"
+    note = f"{first} of gallery {store.name}  ·  model {Path(store.model).name}  ·  cosine similarity"
     save_contact_sheet(contact_sheet(query, note, tiles, picture_of), path)
     sys.stderr.write(f"contact sheet: {path}\n")
 
@@ -184,18 +224,18 @@ def _label(crop: "Crop") -> str:
     return crop.path.name if crop.seconds is None else f"{where} at {timedelta(seconds=round(crop.seconds))}"
 
 
-def _print(answer: "Answer") -> None:
+def _print(ranked: Mapping[int, "FoundPerson"]) -> None:
     from textreid.reporting.tables import Table, print_tables
 
-    hits = [person.best for person in answer.found]
+    hits = {rank: person.best for rank, person in ranked.items()}
     if not sys.stdout.isatty():
-        for rank, hit in enumerate(hits, start=1):
+        for rank, hit in hits.items():
             known = [str(hit.crop.id), hit.crop.camera or "", _clock(hit.crop), hit.crop.place]
             sys.stdout.write("\t".join([str(rank), f"{hit.score:.4f}", *map(_printable, known)]) + "\n")
         return
     rows = [
         (str(rank), f"{hit.score:.3f}", str(hit.crop.id), hit.crop.camera or "", _clock(hit.crop), hit.crop.place)
-        for rank, hit in enumerate(hits, start=1)
+        for rank, hit in hits.items()
     ]
     printable = [tuple(map(_printable, row)) for row in rows]
     print_tables(
@@ -203,7 +243,10 @@ def _print(answer: "Answer") -> None:
     )
 
 
-def _print_json(query: str, store: "Store", answer: "Answer", notes: list[str], threshold: float | None) -> None:
+def _print_json(
+    query: str, store: "Store", answer: "Answer", ranked: Mapping[int, "FoundPerson"], following: PageToken | None,
+    notes: list[str], threshold: float | None,
+) -> None:  # fmt: skip
     printed = {
         "query": query,
         "gallery": store.name,
@@ -211,10 +254,10 @@ def _print_json(query: str, store: "Store", answer: "Answer", notes: list[str], 
         "exact": answer.exact,
         "results": [
             {**_as_json(rank, person.best, threshold), "alike": [hit.crop.id for hit in person.alike]}
-            for rank, person in enumerate(answer.found, start=1)
+            for rank, person in ranked.items()
         ],
         **({"verdict": verdict_json(answer.verdict)} if answer.verdict else {}),
-        "next": str(answer.next) if answer.next else None,
+        "next": str(following) if following else None,
         "notes": notes,
     }
     typer.echo(dumps(printed, indent=2))

@@ -14,6 +14,7 @@ from textreid.cli.gallery_search import (
     CAMERA,
     DATABASE,
     HOURS,
+    PAGE,
     SINCE,
     SOURCE,
     TAG,
@@ -61,6 +62,7 @@ def search(
         None, "--gallery", metavar="NAME", help="A gallery instead, as textreid index made it."
     ),
     top: int = typer.Option(10, "--top", min=1, metavar="N", help="How many images to show."),
+    page: str | None = PAGE,
     sheet: Path | None = typer.Option(None, "--sheet", metavar="FILE", help="Draw them as one picture (.png, .jpg)."),
     json: bool = typer.Option(False, "--json", help="Print one JSON object."),
     model: str | None = typer.Option(
@@ -104,7 +106,7 @@ def search(
         _one_query(query or []), also or (), like or (), without or (), right or (), wrong or (), group,
         prior if nobody else None, labelled, rewrite, evidence,
     )  # fmt: skip
-    filters = FilterWords(camera, since, until, hours, tag, source)
+    filters = FilterWords(camera, since, until, hours, tag, source, page)
     if gallery is not None:
         if images:
             raise ConfigError("--images and --gallery: search one of them")

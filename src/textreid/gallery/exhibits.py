@@ -31,14 +31,14 @@ def case_of(store: "Store", question: Question, answer: Answer, filters: Filters
     return Case(question.title, searched, store.model, store.fingerprint[:64], when, facts, answer.notes)
 
 
-def exhibits_of(store: "Store", found: Sequence[FoundPerson]) -> list[Exhibit]:
-    """Make exhibits of what was found, with the frames that crops were cut from where their sources are still there.
+def exhibits_of(store: "Store", found: Sequence[FoundPerson], first: int = 1) -> list[Exhibit]:
+    """Make exhibits of what was found, from rank ``first`` on, with the frames that crops were cut from where they are.
 
     Raises:
         StoreError: a crop is gone.
     """
     exhibits = []
-    for rank, person in enumerate(found, start=1):
+    for rank, person in enumerate(found, start=first):
         crop = person.best.crop
         time = crop.time.isoformat(sep=" ") if crop.time else None
         alike = ", ".join(str(hit.crop.id) for hit in person.alike) or None

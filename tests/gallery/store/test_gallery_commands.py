@@ -72,6 +72,16 @@ def test_a_gallery_from_the_first_crop_to_its_end(
     lines = ok("search", QUERY, "--gallery", "demo", "--top", "3", "--no-group").stdout.splitlines()
     assert [line.split("\t")[0] for line in lines] == ["1", "2", "3"]
     sheet = tmp_path / "sheet.png"
+    first = ok("search", QUERY, "--gallery", "demo", "--top", "3", "--no-group")
+    token = first.stderr.splitlines()[-1].removeprefix("next page: the same command with --page ")
+    second = ("search", QUERY, "--gallery", "demo", "--top", "3", "--no-group", "--page", token)
+    rest = ok(*second, "--sheet", sheet)
+    assert "--page" not in rest.stderr
+    assert [line.split("\t")[0] for line in rest.stdout.splitlines()] == ["4", "5"]
+    assert len({line.split("\t")[2] for line in lines + rest.stdout.splitlines()}) == 5
+    answer = json.loads(ok(*second[:5], "2", "--no-group", "--json", "--page", token).stdout)
+    assert ([hit["rank"] for hit in answer["results"]], answer["next"].split("@")[0]) == ([4, 5], "5")
+    assert ok(*second[:-1], answer["next"]).stderr == "there are no more results\n"
     filters = ("--camera", "gate", "--since", "2026-05-31", "--until", "2026-05-31", "--hours", "14-15", "--tag", "may")
     found = ok("search", QUERY, "--gallery", "demo", *filters, "--source", crops, "--sheet", sheet, "--json")
     (hit,) = json.loads(found.stdout)["results"]
@@ -128,6 +138,8 @@ def test_a_gallery_moves_to_another_model(
         (("search", QUERY), "search where? --images FOLDER, or --gallery NAME"),
         (("search", QUERY, "--images", ".", "--gallery", "a"), "--images and --gallery: search one of them"),
         (("search", QUERY, "--images", ".", "--camera", "a"), "--camera: only a gallery knows that"),
+        (("search", QUERY, "--images", ".", "--page", "3@0x1p-1,1,1"), "--page: only a gallery knows that"),
+        (("search", QUERY, "--gallery", "a", "--page", "2"), "--page '2': is not what a search named"),
         (("search", QUERY, "--gallery", "a", "--hours", "noon"), "--hours: 'noon': write FROM-TO"),
         (("search", QUERY, "--gallery", "a", "--since", "noon"), "--since: 'noon' is no time"),
         (("index", "nowhere", "--gallery", "a"), "nowhere: there is no such file or folder"),
