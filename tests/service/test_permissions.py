@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 from tests.service.conftest import Demo, MakeGallery, serving
 
 from textreid import Client
@@ -31,11 +33,13 @@ def guarded(make_gallery: MakeGallery) -> Demo:
 
 @pytest.fixture(scope="module")
 def tokens(database: Database) -> Iterator[dict[str, str]]:
-    add_account(database, "ada", PASSWORD, ["search"], ["gate"])
+    add_account(database, "ada", PASSWORD, ["search", "index"], ["gate"])
     add_account(database, "root", PASSWORD, ["admin"], None)
     add_account(database, "idle", PASSWORD, ["index"], None)
     add_account(database, "blind", PASSWORD, ["search"], [])
-    made = {name: make_token(database, name, "test", ["search", "admin"], 1) for name in ("ada", "root", "blind")}
+    made = {
+        name: make_token(database, name, "test", ["search", "index", "admin"], 1) for name in ("ada", "root", "blind")
+    }
     made["searcher"] = make_token(database, "root", "search only", ["search"], 1)
     made["idle"] = make_token(database, "idle", "test", ["index"], 1)
     made["expired"] = make_token(database, "root", "short", ["search"], 1e-9)
@@ -98,11 +102,16 @@ def seen(client: httpx2.Client, method: str, path: str, number: int, body: Any) 
 
 
 @pytest.fixture(scope="module")
-def others(url: str, tokens: dict[str, str], guarded: Demo) -> dict[str, list[int]]:
+def others(
+    url: str, tokens: dict[str, str], guarded: Demo, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[int]]:
     """Numbers of what ada must not know of, by the name that a route gives them."""
     hidden = [number for number, crop in guarded.crops.items() if crop.camera != "gate"]
     with Client(url, tokens["root"]) as root:
-        return {"number": hidden, "saved": [root.save_search("root's own", QUERY).id]}
+        path = tmp_path_factory.mktemp("sent") / "a.png"
+        Image.effect_noise((24, 56), 90).convert("RGB").save(path)
+        saved, job = root.save_search("root's own", QUERY), root.upload("crops", [path])
+        return {"number": hidden, "saved": [saved.id], "job": [job.id]}
 
 
 def test_a_token_of_one_camera_cannot_tell_what_is_another_s_from_what_is_not(
@@ -166,6 +175,24 @@ def test_crops_of_other_cameras_cannot_be_judged(url: str, tokens: dict[str, str
         mine = ada.search(QUERY, verdict=True).verdict
     with Client(url, tokens["root"]) as root:
         assert mine == root.search(QUERY, verdict=True, cameras=["gate"]).verdict is not None
+
+
+def test_who_sees_some_cameras_uploads_to_those_alone(
+    url: str, tokens: dict[str, str], others: dict[str, list[int]], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.png"
+    Image.effect_noise((24, 56), 80).convert("RGB").save(path)
+    with Client(url, tokens["ada"]) as ada, http(url, tokens["searcher"]) as searcher:
+        for camera in (None, "hall", "gate "):
+            if camera != "gate ":
+                with pytest.raises(ServiceError, match="name one of the cameras that you may see"):
+                    ada.upload("crops", [path], camera=camera)
+        mine = ada.upload("crops", [path], camera="gate")
+        assert [one.id for one in ada.jobs()] == [mine.id]
+        assert searcher.post("/api/v1/uploads", files={"files": b""}).status_code == 403
+        assert searcher.get("/api/v1/jobs").status_code == 403
+    with Client(url, tokens["root"]) as root:
+        assert {one.id for one in root.jobs()} >= {mine.id, *others["job"]}
 
 
 def test_saved_searches_are_their_accounts_own_and_show_its_cameras(

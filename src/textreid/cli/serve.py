@@ -25,6 +25,7 @@ def serve(
         None, "--keep-days", metavar="DAYS", help="Erase crops that were seen longer ago, now and every day."
     ),
     rate: float = typer.Option(50, "--rate", metavar="N", help="Requests a second that an account may send for long."),
+    upload_mb: int = typer.Option(256, "--upload-mb", metavar="N", help="MiB of one upload at most; 0 takes none."),
 ) -> None:
     """Serve a gallery over HTTP, until Ctrl-C.
 
@@ -43,7 +44,8 @@ def serve(
         raise ConfigError(f"a service needs another package ({error.name}): pip install 'textreid[serve]'") from error
     silence_decoders()
     settings = Settings(
-        gallery, database, host, port, connections, certificate, key, require_purpose, keep_days, rate
+        gallery, database, host, port, connections, certificate, key, require_purpose, keep_days, rate,
+        upload_mb,
     )  # fmt: skip
 
     def tell(address: str) -> None:

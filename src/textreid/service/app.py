@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 from fastapi import FastAPI
 
-from textreid.service import api, operations, pages, saved_routes
+from textreid.service import api, job_routes, operations, pages, saved_routes
 from textreid.service.engine import Engine
 from textreid.service.identity import Door
 from textreid.service.metrics import Metrics
@@ -47,9 +47,11 @@ def create_app(settings: Settings) -> FastAPI:
     add_handlers(app, pages.problem_page)
     app.include_router(api.router)
     app.include_router(saved_routes.api)
+    app.include_router(job_routes.api)
     app.include_router(operations.router)
     app.include_router(pages.router)
     app.include_router(saved_routes.pages)
+    app.include_router(job_routes.pages)
     # The last one added is met first: what is refused is counted, too.
     app.add_middleware(Guarded, settings=settings)
     app.add_middleware(Observed, metrics=metrics)

@@ -3,10 +3,15 @@
 `textreid.Client` sends them and waits, `textreid.AsyncClient` sends them and lets others run meanwhile.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from textreid.errors import DataError
 
 if TYPE_CHECKING:
     import httpx2
@@ -70,6 +75,21 @@ class KeptSearch:
 
 
 @dataclass(frozen=True)
+class UploadJob:
+    """An upload, and how far it is indexed; see ``/api/v1/openapi.json`` for what the attributes mean."""
+
+    id: int
+    kind: str
+    camera: str | None
+    state: str
+    files: int
+    done: int
+    seconds: float | None
+    crops: int
+    problems: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Call(Generic[Result]):
     """A request, and what makes its result of the answer; ``path`` stands below ``/api/v1``."""
 
@@ -77,7 +97,25 @@ class Call(Generic[Result]):
     path: str
     read: "Callable[[httpx2.Response], Result]"
     body: Mapping[str, Any] | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)
+    form: Mapping[str, str] | None = None
+    files: tuple[Path, ...] = ()
+
+    @contextmanager
+    def sent(self) -> Iterator[dict[str, Any]]:
+        """Give what a client of HTTP takes for it, with its files open.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        with ExitStack() as stack:
+            told: dict[str, Any] = {"method": self.method, "url": self.path, "json": self.body}
+            if self.form is not None:
+                try:
+                    opened = [("files", (path.name, stack.enter_context(path.open("rb")))) for path in self.files]
+                except OSError as error:
+                    raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+                told = {"method": self.method, "url": self.path, "data": self.form, "files": opened}
+            yield told
 
 
 def search(
@@ -188,6 +226,31 @@ def delete_search(number: int) -> Call[None]:
     return Call("DELETE", f"/searches/{int(number)}", lambda answer: None)
 
 
+def upload(kind: str, files: Sequence[str | os.PathLike[str]], *, camera: str | None = None) -> Call[UploadJob]:
+    """Send files to be indexed: "crops" of one person each, "photographs", or one "video".
+
+    The job that is returned tells how far that is: ask `job` for it again.
+    """
+    fields = {"kind": kind, **({"camera": camera} if camera else {})}
+    # Opened when they are sent, and closed by who sends them.
+    return Call("POST", "/uploads", lambda answer: _job(answer.json()), form=fields, files=tuple(map(Path, files)))
+
+
+def jobs() -> Call[list[UploadJob]]:
+    """List your last uploads, the newest first."""
+    return Call("GET", "/jobs", lambda answer: [_job(one) for one in answer.json()["jobs"]])
+
+
+def job(number: int) -> Call[UploadJob]:
+    """Read how far an upload is indexed."""
+    return Call("GET", f"/jobs/{int(number)}", lambda answer: _job(answer.json()))
+
+
+def cancel_job(number: int) -> Call[UploadJob]:
+    """Stop indexing an upload; who was found until then stays."""
+    return Call("POST", f"/jobs/{int(number)}/cancel", lambda answer: _job(answer.json()))
+
+
 def _wanted(
     top: int, after: str | None, one_per_track: bool, purpose: str | None, filters: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -207,6 +270,14 @@ def _page(answer: "httpx2.Response") -> FoundPage:
 
 def _kept(told: Mapping[str, Any]) -> KeptSearch:
     return KeptSearch(told["id"], told["name"], told["search"], datetime.fromisoformat(told["created"]))
+
+
+def _job(told: Mapping[str, Any]) -> UploadJob:
+    problems = tuple((one["file"], one["problem"]) for one in told["problems"])
+    return UploadJob(
+        told["id"], told["kind"], told["camera"], told["state"], told["files"], told["done"], told["seconds"],
+        told["crops"], problems,
+    )  # fmt: skip
 
 
 def _crop(told: Mapping[str, Any]) -> FoundCrop:

@@ -130,6 +130,10 @@ class Client(_Address):
     saved_searches = _sync(calls.saved_searches)
     run_search = _sync(calls.run_search)
     delete_search = _sync(calls.delete_search)
+    upload = _sync(calls.upload)
+    jobs = _sync(calls.jobs)
+    job = _sync(calls.job)
+    cancel_job = _sync(calls.cancel_job)
 
     def search_all(self, query: str, *, top: int = 100, **options: Any) -> Iterator[FoundHit]:
         """Yield every crop of the gallery, best first, page by page of ``top``; ``options`` are those of `search`."""
@@ -141,7 +145,8 @@ class Client(_Address):
 
     def _ask(self, call: Call[Result]) -> Result:
         try:
-            answer = self._http.request(call.method, call.path, json=call.body, **call.more)
+            with call.sent() as sent:
+                answer = self._http.request(**sent)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self._unreached(error) from error
         return self._read(call, answer)
@@ -192,6 +197,10 @@ class AsyncClient(_Address):
     saved_searches = _async(calls.saved_searches)
     run_search = _async(calls.run_search)
     delete_search = _async(calls.delete_search)
+    upload = _async(calls.upload)
+    jobs = _async(calls.jobs)
+    job = _async(calls.job)
+    cancel_job = _async(calls.cancel_job)
 
     async def search_all(self, query: str, *, top: int = 100, **options: Any) -> AsyncIterator[FoundHit]:
         """Yield every crop of the gallery, best first, page by page of ``top``; ``options`` are those of `search`."""
@@ -206,7 +215,8 @@ class AsyncClient(_Address):
 
     async def _ask(self, call: Call[Result]) -> Result:
         try:
-            answer = await self._http.request(call.method, call.path, json=call.body, **call.more)
+            with call.sent() as sent:
+                answer = await self._http.request(**sent)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self._unreached(error) from error
         return self._read(call, answer)

@@ -21,6 +21,7 @@ from textreid.gallery.store import Crop, Cursor, Database, Filters, Page, Store,
 from textreid.service import audit
 from textreid.service.access import Access
 from textreid.service.erasure import Erased, erase
+from textreid.service.jobs import JobRunner
 from textreid.service.model_worker import ModelWorker
 from textreid.service.retention import Retention
 from textreid.service.settings import Settings
@@ -109,6 +110,7 @@ class Engine:
         settings: of the service.
         stores: connections to the gallery.
         worker: the text side of the model.
+        jobs: what indexes uploads; None where none are taken.
     """
 
     def __init__(self, settings: Settings, on_batch: Callable[[int], None] = lambda size: None) -> None:
@@ -126,6 +128,7 @@ class Engine:
             # Looking for a frame decodes a second of video or more.
             self._frames = threading.BoundedSemaphore(2)
             self._shown = audit.RecentlyShown()
+            self.jobs = JobRunner(self.stores) if settings.upload_mb else None
             self._retention = Retention(self.stores, settings.keep_days) if settings.keep_days else None
         except BaseException:
             self.stores.close()
@@ -141,6 +144,8 @@ class Engine:
         """Finish what waits for the model, and close the connections."""
         if self._retention:
             self._retention.close()
+        if self.jobs:
+            self.jobs.close()
         self.worker.close()
         self.stores.close()
 

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from textreid.gallery.store import Store
 from textreid.service.saved import forget_crops
+from textreid.service.uploads import delete_uploads
 
 if TYPE_CHECKING:
     import psycopg
@@ -23,7 +24,8 @@ class Erased:
 
     Attributes:
         crops: how many there were.
-        files: that the crops were, or were cut from, and that still show the people: textreid deletes no file.
+        files: that the crops were, or were cut from, and that still show the people: textreid deletes only what was
+            uploaded.
         thorough: whether the database's files were cleaned, too; a server that is not ours may not allow it.
         searches: names of saved searches that named one of the crops, and no longer do.
     """
@@ -41,9 +43,11 @@ def erase(store: Store, numbers: Sequence[int]) -> Erased:
     index over a million.
     """
     found = store.crops(numbers)
-    files = tuple(sorted({crop.path for crop in found}))
+    # Copies that were uploaded are ours; files that were indexed where they lie are not.
     count = store.delete([crop.id for crop in found])
+    uploaded = delete_uploads(store, found)
     searches = tuple(forget_crops(store.database, store.id, numbers))
+    files = tuple(sorted({crop.path for crop in found} - uploaded))
     return Erased(count, files, scrub(store) if count else True, searches)
 
 

@@ -168,4 +168,5 @@ def needs(scope: Scope) -> Callable[..., Access]:
 
 
 Searching = Annotated[Access, Depends(needs("search"))]
+Indexing = Annotated[Access, Depends(needs("index"))]
 Administering = Annotated[Access, Depends(needs("admin"))]

@@ -15,7 +15,8 @@ from textreid.service.settings import Settings
 
 LARGEST_BODY = 64 * 1024  # bytes; a search with a thousand excluded crops has 10,000
 _SLOWEST_BODY_S = 10.0
-_TOO_LARGE = f"the body of a request has at most {LARGEST_BODY} bytes"
+_UPLOADS = ("/api/v1/uploads", "/upload")
+_SLOWEST_UPLOAD_S = 900.0
 # A page of ours takes nothing from elsewhere, runs no inline script, and stands in no frame.
 _HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
@@ -76,10 +77,12 @@ class Guarded:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if refused := self._refused(str(scope["method"]), headers):
+        most, seconds = self._limits(str(scope["path"]))
+        too_large = f"the body of this request has at most {most} bytes"
+        if refused := self._refused(str(scope["method"]), headers, most):
             await problem(*refused)(scope, receive, send)
             return
-        deadline = asyncio.get_running_loop().time() + _SLOWEST_BODY_S
+        deadline = asyncio.get_running_loop().time() + seconds
         seen, complete = 0, False
 
         async def limited() -> Message:
@@ -92,16 +95,22 @@ class Guarded:
                 raise HTTPException(408, "the body of the request came too slowly", {"Connection": "close"}) from None
             seen += len(message.get("body", b""))
             complete = complete or not message.get("more_body", False)
-            if seen > LARGEST_BODY:
-                raise HTTPException(413, _TOO_LARGE, {"Connection": "close"})
+            if seen > most:
+                raise HTTPException(413, too_large, {"Connection": "close"})
             return message
 
         await self.app(scope, limited, send)
 
-    def _refused(self, method: str, headers: Headers) -> tuple[int, str] | None:
+    def _limits(self, path: str) -> tuple[int, float]:
+        """Return how many bytes a body may have, and how many seconds it may take."""
+        if path in _UPLOADS and self._settings.upload_mb:
+            return self._settings.upload_mb << 20, _SLOWEST_UPLOAD_S
+        return LARGEST_BODY, _SLOWEST_BODY_S
+
+    def _refused(self, method: str, headers: Headers, most: int) -> tuple[int, str] | None:
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > LARGEST_BODY:
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _TOO_LARGE
+        if not length.isdecimal() or int(length) > most:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body of this request has at most {most} bytes"
         # A link of another site may lead here; its forms, scripts and pictures may not ask anything.
         follows = method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not follows:

@@ -33,6 +33,7 @@ def needs(scope: Scope) -> Callable[..., Identity]:
 
 
 Looking = Annotated[Identity, Depends(needs("search"))]
+Indexing = Annotated[Identity, Depends(needs("index"))]
 Administering = Annotated[Identity, Depends(needs("admin"))]
 FormKey = Annotated[str, Form(max_length=100)]
 Text = Annotated[str, StringConstraints(max_length=2000)]
@@ -46,6 +47,7 @@ def show(
     frame = {
         "gallery": settings.gallery, "require_purpose": settings.require_purpose, "here": template,
         "actor": identity.access.actor if identity else "", "form_key": identity.form_key if identity else None,
+        "may_upload": bool(identity and identity.access.may("index") and settings.upload_mb),
         "is_admin": bool(identity and identity.access.may("admin")),
     }  # fmt: skip
     return HTMLResponse(render_page("textreid.service", f"templates/{template}.html", frame=frame, **values), status)

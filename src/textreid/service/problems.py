@@ -16,6 +16,7 @@ from textreid.errors import CaptionError, ConfigError, TextReidError
 from textreid.gallery.store import ConnectionLostError, DiskFullError
 from textreid.service.engine import NoFrameError, UnknownCropError
 from textreid.service.identity import ForbiddenError, NotSignedInError, TooOftenError
+from textreid.service.jobs import UnknownJobError
 from textreid.service.saved import UnknownSavedSearchError
 from textreid.service.stores import BusyError
 
@@ -26,6 +27,7 @@ _STATUS: tuple[tuple[type[TextReidError], HTTPStatus], ...] = (
     (UnknownCropError, HTTPStatus.NOT_FOUND),
     (NoFrameError, HTTPStatus.NOT_FOUND),
     (UnknownSavedSearchError, HTTPStatus.NOT_FOUND),
+    (UnknownJobError, HTTPStatus.NOT_FOUND),
     (NotSignedInError, HTTPStatus.UNAUTHORIZED),
     (ForbiddenError, HTTPStatus.FORBIDDEN),
     (TooOftenError, HTTPStatus.TOO_MANY_REQUESTS),

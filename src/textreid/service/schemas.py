@@ -10,7 +10,9 @@ from textreid.errors import ConfigError
 from textreid.gallery.query.question import Question
 from textreid.gallery.store import Crop, Cursor, Filters
 from textreid.service.engine import Found, Wanted
+from textreid.service.jobs import Job
 from textreid.service.saved import SavedSearch
+from textreid.service.uploads import Kind
 
 MOST_HITS = 200
 LARGEST_ID = 2**63 - 1  # of PostgreSQL's bigint
@@ -243,6 +245,38 @@ class SavedListOut(BaseModel):
     """The searches that you keep, by name."""
 
     searches: list[SavedOut]
+
+
+class JobOut(BaseModel):
+    """An upload, and how far it is indexed."""
+
+    id: int
+    by: str = Field(description="Who uploaded it.")
+    kind: Kind
+    camera: str | None
+    state: Literal["waiting", "running", "done", "failed", "cancelled"]
+    files: int
+    done: int = Field(description="Files that are indexed, those that cannot be used included.")
+    seconds: float | None = Field(description="Of a video, that were looked at.")
+    crops: int = Field(description="People that the gallery has of it now.")
+    problems: list[dict[str, str]] = Field(
+        description="Files that cannot be used and why; or, without a file, why it failed.",
+        examples=[[{"file": "a.jpg", "problem": "one colour"}]],
+    )
+    created: datetime
+    ended: datetime | None
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Describe a job."""
+        told = {name: getattr(job, name) for name in cls.model_fields if name not in ("id", "by")}
+        return cls(id=job.number, by=job.actor, **told)
+
+
+class JobsOut(BaseModel):
+    """Uploads, the newest first."""
+
+    jobs: list[JobOut]
 
 
 class CameraOut(BaseModel):

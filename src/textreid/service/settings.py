@@ -22,6 +22,7 @@ class Settings:
         require_purpose: whether a search must say what it is for.
         keep_days: after which crops are erased; None keeps them.
         rate: requests a second that an account may send for long.
+        upload_mb: MiB that one upload may have; 0 allows none.
     """
 
     gallery: str
@@ -34,6 +35,7 @@ class Settings:
     require_purpose: bool = False
     keep_days: float | None = None
     rate: float = 50.0
+    upload_mb: int = 256
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -45,6 +47,8 @@ class Settings:
             raise ConfigError(f"--keep-days: expected more than 0, got {self.keep_days}")
         if not self.rate > 0:
             raise ConfigError(f"--rate: expected more than 0, got {self.rate}")
+        if not 0 <= self.upload_mb <= 100_000:
+            raise ConfigError(f"--upload-mb: expected 0 to 100000, got {self.upload_mb}")
         if (self.certificate is None) != (self.key is None):
             raise ConfigError("HTTPS needs both --certificate and --key")
         for option, path in (("--certificate", self.certificate), ("--key", self.key)):

@@ -19,11 +19,12 @@ class Stores:
 
     Attributes:
         gallery: its name.
+        url: of the database; None of the one that the environment tells.
     """
 
     def __init__(self, gallery: str, database: str | None, connections: int) -> None:
         self.gallery = gallery
-        self._url = database
+        self.url = database
         # The last one given back is the first one taken: at low load one connection does all, and its caches are warm.
         self._idle: queue.LifoQueue[Database | None] = queue.LifoQueue()
         self._connections = connections
@@ -44,7 +45,7 @@ class Stores:
             raise BusyError("too many requests at once; try again in a few seconds") from None
         try:
             if database is None:
-                database = open_database(self._url)
+                database = open_database(self.url)
             yield database
         finally:
             self._idle.put(database)

@@ -51,6 +51,20 @@ for (const box of document.querySelectorAll(".judge input")) {
   });
 }
 
+// While something is being indexed, show how far it is.
+async function renew() {
+  const shown = document.querySelector("[data-live]");
+  if (!shown) return;
+  const answer = await fetch(location.pathname).catch(() => null);
+  if (answer?.ok) {
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    // Not under the fingers of who is about to press a button in it.
+    if (!shown.contains(document.activeElement)) shown.replaceWith(page.getElementById(shown.id));
+  }
+  setTimeout(renew, 1000);
+}
+setTimeout(renew, 1000);
+
 const actions = {
   "/": () => {
     const box = document.getElementById("q");
