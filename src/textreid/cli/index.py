@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from json import dumps
@@ -11,13 +13,13 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from textreid.cli.gallery_search import DATABASE
-from textreid.errors import DataError
+from textreid.errors import ConfigError, DataError
 from textreid.progress import Progress
 
 if TYPE_CHECKING:
     from textreid.gallery.encoder import GalleryEncoder
     from textreid.gallery.store import Store
-    from textreid.gallery.store.indexing import IndexReport, Knowledge
+    from textreid.gallery.store.indexing import IndexReport, Knowledge, MakeEncoder
     from textreid.people import Detector
 
 _NAMED_AT_MOST = 5
@@ -53,6 +55,13 @@ def index(
     precision: Literal["auto", "fp32", "bf16"] = typer.Option(
         "auto", "--precision", help="Of a new gallery: bf16 is faster where the processor multiplies it."
     ),
+    engine: Literal["local", "ray"] = typer.Option(
+        "local", "--engine", help="Who embeds: this process, or the workers of a Ray cluster."
+    ),
+    ray_address: str | None = typer.Option(
+        None, metavar="HOST:PORT", help="The cluster of --engine ray; without it Ray is started on this machine."
+    ),
+    workers: int | None = typer.Option(None, min=1, help="Processes of --engine ray; one a CPU when not given."),
     database: str | None = DATABASE,
     json: bool = typer.Option(False, "--json", help="Print one JSON object."),
 ) -> None:
@@ -77,8 +86,8 @@ def index(
     for source in sources:
         if "://" not in source and not Path(source).exists():
             raise DataError(f"{source}: there is no such file or folder")
-    with open_database(database) as opened:
-        store, encoder = open_gallery(opened, gallery, model, precision)
+    with open_database(database) as opened, _encoders(engine, ray_address, workers) as make_encoder:
+        store, encoder = open_gallery(opened, gallery, model, precision, make_encoder)
         done = IndexReport()
         begun = time.monotonic()
         try:
@@ -93,6 +102,30 @@ def index(
             sys.stderr.write(f"built the index for fast searches in {took.total_seconds():.1f} s\n")
         if json:
             typer.echo(dumps(_as_json(store, done), indent=2))
+
+
+@contextmanager
+def _encoders(engine: str, address: str | None, workers: int | None) -> Iterator["MakeEncoder"]:
+    """Start or join what embeds, and leave it at the end."""
+    from textreid.gallery.encoder import GalleryEncoder
+
+    if engine == "local":
+        if address or workers:
+            raise ConfigError("--ray-address and --workers: are of --engine ray")
+        yield GalleryEncoder
+        return
+    from textreid.captioning.cluster.connection import clear_errors, connect
+    from textreid.gallery.ray_encoder import RayEncoder
+
+    ours = connect(address, workers)
+    try:
+        with clear_errors():
+            yield partial(RayEncoder, workers=workers)
+    finally:
+        if ours:
+            import ray
+
+            ray.shutdown()
 
 
 @dataclass(frozen=True)

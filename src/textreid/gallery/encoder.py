@@ -29,7 +29,10 @@ class GalleryEncoder:
         spaces: names of the vectors that may answer, the preferred first: of a model in one precision. Those of images
             are comparable within one space; a query is near enough to both precisions of its model.
         presence: tells of vectors of images which seem to show nobody; None where the model has no such file.
+        batch_size: images that `encode_pixels` is best given at once.
     """
+
+    batch_size = 64
 
     def __init__(self, model: "str | Path | Model | None" = None, precision: "Precision" = "auto") -> None:
         """Open a model: what `textreid.load_model` takes or returned, and the precision of the vectors of images.

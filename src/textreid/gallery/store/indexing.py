@@ -33,7 +33,7 @@ from textreid.version import __version__
 if TYPE_CHECKING:
     from textreid.models.device import Precision
 
-BATCH_SIZE = 64
+BATCH_SIZE = 64  # files a transaction, where nothing is embedded
 _LOOKED_UP_AT_ONCE = 1024
 _THREADS = 4
 _OF_THE_MOMENT = "cannot be read"  # a network disk may answer next time
@@ -41,6 +41,7 @@ _OF_THE_MOMENT = "cannot be read"  # a network disk may answer next time
 Item = TypeVar("Item")
 # Finds people in new photographs and stores them; yields how many more are done.
 Embedding = Callable[[Sequence["Pending"], str, "Store", GalleryEncoder, "IndexReport"], Iterator[int]]
+MakeEncoder = Callable[["str | Path | None", "Precision"], GalleryEncoder]
 Report = Callable[[int, int], None]  # how many files are done, of how many
 
 
@@ -248,8 +249,8 @@ def _embed(
         except ImageError as error:
             return str(error).removeprefix(f"{file.path}: ")
 
-    with closing(map_ahead(decode, files, _THREADS, 2 * BATCH_SIZE)) as decoded:
-        for batch in in_parts(files, BATCH_SIZE):
+    with closing(map_ahead(decode, files, _THREADS, 2 * encoder.batch_size)) as decoded:
+        for batch in in_parts(files, encoder.batch_size):
             results = [next(decoded) for _ in batch]
             good = [(file, *result) for file, result in zip(batch, results, strict=True) if _usable(result)]
             stored = []
@@ -340,9 +341,17 @@ def exclusively(store: Store, source: str, busy: str) -> Iterator[None]:
 
 
 def open_gallery(
-    database: Database, name: str, model: str | None = None, precision: "Precision" = "auto"
-) -> tuple[Store, GalleryEncoder]:
+    database: Database, name: str, model: str | None = None, precision: "Precision" = "auto",
+    make_encoder: "MakeEncoder" = GalleryEncoder,
+) -> tuple[Store, GalleryEncoder]:  # fmt: skip
     """Open the gallery ``name`` and its model; a new one is made with the model and precision that are named.
+
+    Args:
+        database: that holds it.
+        name: of the gallery.
+        model: a name or a folder.
+        precision: of its vectors.
+        make_encoder: opens a model in a precision, here or on a cluster.
 
     Raises:
         StoreError: the gallery is there, and another model embedded it.
@@ -350,8 +359,8 @@ def open_gallery(
     """
     if name in {info.name for info in database.galleries()}:
         store = database.store(name)
-        return store, encoder_of(store, model)
-    encoder = GalleryEncoder(model, precision)
+        return store, encoder_of(store, model, make_encoder)
+    encoder = make_encoder(model, precision)
     return database.create(name, place_of(encoder), encoder.space, encoder.dim), encoder
 
 
@@ -360,17 +369,20 @@ def place_of(encoder: GalleryEncoder) -> str:
     return os.path.abspath(encoder.name) if Path(encoder.name).is_dir() else encoder.name  # noqa: PTH100
 
 
-def encoder_of(store: Store, model: "str | Path | None" = None) -> GalleryEncoder:
+def encoder_of(
+    store: Store, model: "str | Path | None" = None, make_encoder: "MakeEncoder" = GalleryEncoder
+) -> GalleryEncoder:
     """Open the model that embedded a gallery, in its precision.
 
     Args:
         store: the gallery.
         model: where it is now, if not where it was when the gallery was made.
+        make_encoder: see `open_gallery`.
 
     Raises:
         StoreError: that is another model.
         ModelError, ArtifactError, DownloadError: as `textreid.load_model`.
     """
-    encoder = GalleryEncoder(model or store.model, "bf16" if store.fingerprint.endswith(" bf16") else "fp32")
+    encoder = make_encoder(model or store.model, "bf16" if store.fingerprint.endswith(" bf16") else "fp32")
     store.check_model(encoder.spaces[0], place_of(encoder))
     return encoder

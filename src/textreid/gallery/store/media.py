@@ -18,7 +18,7 @@ from PIL import Image
 from textreid.errors import DataError, ImageError, VideoError
 from textreid.gallery.embedding_cache import FileStamp
 from textreid.gallery.encoder import GalleryEncoder
-from textreid.gallery.store.indexing import IndexReport, Knowledge, Pending, exclusively, new_crops, with_exif
+from textreid.gallery.store.indexing import IndexReport, Knowledge, Pending, exclusively, in_parts, new_crops, with_exif
 from textreid.gallery.store.rows import Facts, KnownFile, NewCrop, NewFile
 from textreid.gallery.store.store import Store
 from textreid.listing import by_product
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BEGINNING = 1 << 20  # bytes by which a video that has grown is known again
-_AT_ONCE = 64
 
 
 def find_videos(folder: Path) -> list[Path]:
@@ -161,7 +160,7 @@ def embed_pictures(encoder: GalleryEncoder, pictures: Sequence[npt.NDArray[np.ui
         return np.zeros((0, encoder.dim), np.float32)
     parts = [
         encoder.encode_pixels(np.stack([encoder.decode(Image.fromarray(picture))[0] for picture in some]))
-        for some in (pictures[begin : begin + _AT_ONCE] for begin in range(0, len(pictures), _AT_ONCE))
+        for some in in_parts(pictures, encoder.batch_size)
     ]
     return np.concatenate(parts)
 
