@@ -3,29 +3,29 @@
 import json
 import os
 import pty
+import pwd
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from PIL import Image
+from tests.forked import textreid
 
 from textreid.cli.search import BETTER
+from textreid.gallery.encoder import GalleryEncoder
 
 pytestmark = pytest.mark.slow
 
 MakeCrops = Callable[..., Path]
 QUERY = "a woman in a red jacket"
 COMMAND = [sys.executable, "-c", "from textreid.cli import main; main()"]
-
-
-def textreid(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +50,9 @@ def indexed(crops: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def search(crops: Path, model_folder: Path, indexed: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    def run(*options: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(*options: str | Path, cache: Path = indexed) -> "subprocess.CompletedProcess[str]":
         arguments = ("search", QUERY, "--images", crops, "--model", model_folder, *options)
-        return textreid(*arguments, **{"TEXTREID_CACHE": str(indexed), **environment})
+        return textreid(*arguments, TEXTREID_CACHE=str(cache))
 
     return run
 
@@ -189,29 +189,25 @@ def test_a_query_needs_no_quotation_marks(crops: Path, model_folder: Path, index
     assert "--images takes one folder" in refused.stderr
 
 
+def leave_home() -> None:
+    """As in `docker run --user 1234`: no HOME, and a user that the machine does not know."""
+
+    def unknown(number: int) -> NoReturn:
+        raise KeyError(number)
+
+    pwd.getpwuid = unknown
+    for name in os.environ.keys() - {"PATH", "PYTHONPATH"}:
+        del os.environ[name]
+
+
 def test_a_user_without_a_home_can_search(crops: Path, model_folder: Path) -> None:
-    # As in `docker run --user 1234`: no HOME, and a user that the machine does not know.
-    code = """
-import pwd
-def unknown(number):
-    raise KeyError(number)
-pwd.getpwuid = unknown
-from textreid.cli import main
-main()
-"""
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "PYTHONPATH"}}
-
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", code, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=kept)
-
-    result = run("search", QUERY, "--images", crops, "--model", model_folder)
+    result = textreid("search", QUERY, "--images", crops, "--model", model_folder, before=leave_home)
     assert (result.returncode, result.stdout.count("\n")) == (0, 4)
     first, second = result.stderr.splitlines()
     assert first.startswith("embeddings are not kept: this user has no home folder")
     assert second.startswith("embedded 4 images in ")
     for arguments in (["cache"], ["cache", "clear"]):
-        result = run(*arguments)
+        result = textreid(*arguments, before=leave_home)
         assert (result.returncode, result.stdout) == (1, "")
         assert result.stderr.startswith("textreid: this user has no home folder")
 
@@ -263,8 +259,8 @@ def test_debug_may_be_searched_for(search: Search, crops: Path, model_folder: Pa
 
 def test_a_cache_that_cannot_be_written_is_done_without(search: Search, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    place = str(tmp_path / "file" / "cache")
-    result = search(TEXTREID_CACHE=place)
+    place = tmp_path / "file" / "cache"
+    result = search(cache=place)
     assert (result.returncode, result.stdout) == (0, search().stdout)
     assert result.stderr.startswith(f"embeddings are not kept: {place}: ")
 
@@ -274,16 +270,9 @@ def test_a_full_disk_costs_no_answer(limit: int, make_crops: MakeCrops, model_fo
     arguments = ("search", QUERY, "--images", make_crops(150), "--model", model_folder, "--top", "150")
     expected = textreid(*arguments, "--no-cache").stdout
     place = tmp_path / "cache"
-    command = [*COMMAND, *map(str, arguments)]
+    fill = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
     for _ in range(2):
-        result = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "TEXTREID_CACHE": str(place)},
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        )
+        result = textreid(*arguments, before=fill, TEXTREID_CACHE=str(place))
         assert (result.returncode, result.stdout) == (0, expected)
         notes = [line for line in result.stderr.splitlines() if "embedded" not in line]
         assert len(notes) == 1
@@ -329,7 +318,7 @@ def test_a_small_or_read_only_disk_costs_no_answer(
 
 
 def test_no_cache_leaves_nothing(search: Search, tmp_path: Path) -> None:
-    result = search("--no-cache", TEXTREID_CACHE=str(tmp_path / "cache"))
+    result = search("--no-cache", cache=tmp_path / "cache")
     assert result.stdout == search().stdout
     assert not (tmp_path / "cache").exists()
 
@@ -346,24 +335,22 @@ def test_a_reader_that_leaves_early_is_no_error(search: Search, crops: Path, mod
     process.stderr.close()
 
 
-def test_an_interrupted_search_says_how_to_go_on(make_crops: MakeCrops, model_folder: Path, tmp_path: Path) -> None:
-    folder = make_crops(150)
-    # The fourth image of the second batch takes the signal of Ctrl-C.
-    code = f"""
-import os, signal
-from textreid.gallery import encoder
-encode = encoder.GalleryEncoder.encode_pixels
-def interrupted(self, pixels, calls=[]):
-    calls.append(1)
-    if len(calls) == 2:
-        os.kill(os.getpid(), {signal.SIGINT.value})
-    return encode(self, pixels)
-encoder.GalleryEncoder.encode_pixels = interrupted
-from textreid.cli import main
-main()
-"""
-    arguments = ["search", QUERY, "--images", str(folder), "--model", str(model_folder)]
-    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+def interrupt_the_second_batch() -> None:
+    """The fourth image of the second batch takes the signal of Ctrl-C."""
+    encode, calls = GalleryEncoder.encode_pixels, []
+
+    def interrupted(self: GalleryEncoder, pixels: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return encode(self, pixels)
+
+    GalleryEncoder.encode_pixels = interrupted  # type: ignore[method-assign]
+
+
+def test_an_interrupted_search_says_how_to_go_on(make_crops: MakeCrops, model_folder: Path) -> None:
+    arguments = ("search", QUERY, "--images", make_crops(150), "--model", model_folder)
+    result = textreid(*arguments, before=interrupt_the_second_batch)
     assert (result.returncode, result.stdout) == (130, "")
     assert result.stderr == "stopped after 64 images; the same command continues from there\n"
     assert textreid(*arguments).stderr.startswith("embedded 86 images in ")
@@ -390,9 +377,9 @@ def test_a_damaged_cache_can_be_cleared(search: Search, tmp_path: Path) -> None:
     place = tmp_path / "cache"
     place.mkdir()
     (place / "embeddings.sqlite3").write_bytes(b"damaged" * 1000)
-    for result in (search(TEXTREID_CACHE=str(place)), textreid("cache")):
+    for result in (search(cache=place), textreid("cache")):
         assert result.returncode == 1
         assert "embeddings.sqlite3: the embedding cache is damaged" in result.stderr
         assert "`textreid cache clear`" in result.stderr
     assert textreid("cache", "clear").returncode == 0
-    assert search(TEXTREID_CACHE=str(place)).returncode == 0
+    assert search(cache=place).returncode == 0

@@ -2,7 +2,6 @@
 
 import faulthandler
 import json
-import multiprocessing
 import os
 import time
 import traceback
@@ -13,11 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from tests.forked import CONTEXT
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 _SECONDS = 120  # after which a process counts as hung
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["textreid.training.recipe"])
 
 
 class Together(NamedTuple):
@@ -32,8 +30,8 @@ def start(count: int, work: Callable[..., Any], *arguments: Any) -> Together:
     """Start ``work(*arguments)`` in ``count`` processes."""
     started = Together([], [], TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
     for rank in range(count):
-        receiver, sender = _CONTEXT.Pipe(duplex=False)
-        process = _CONTEXT.Process(target=_run, args=(sender, rank, count, started.store.port, work, arguments))
+        receiver, sender = CONTEXT.Pipe(duplex=False)
+        process = CONTEXT.Process(target=_run, args=(sender, rank, count, started.store.port, work, arguments))
         process.start()
         sender.close()
         started.processes.append(process)
