@@ -1,6 +1,9 @@
 """Who may see what: a real server, accounts, tokens of one camera, and what they can learn of the others."""
 
+import io
+import json
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,6 +152,11 @@ def test_a_token_of_one_camera_is_shown_and_told_nothing_of_others(
             page = ada.search(QUERY, cameras=cameras)
             assert (page.hits, page.next, page.exact) == ((), None, True)
         assert {hit.crop.id for hit in ada.search(QUERY, top=200, cameras=["gate", "hall"]).hits} == gate
+        assert {one.id for one in ada.track(min(gate))} <= gate
+        with zipfile.ZipFile(io.BytesIO(ada.export(QUERY, top=50))) as archive:
+            told = json.loads(archive.read("results.json"))
+        assert {one["facts"]["crop"] for one in told["results"]} == gate
+        assert told["searched"] == "gallery guarded: the cameras gate"
         page = ada.search(QUERY, top=1)
         # A cursor says up to which crop the pages go: of their own.
         assert page.next

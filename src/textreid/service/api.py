@@ -1,5 +1,7 @@
 """The API for programs: each route reads what is asked, calls the engine once, and describes the answer."""
 
+import base64
+from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any
 
@@ -8,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from textreid.gallery.store import Crop
 from textreid.service import audit
 from textreid.service.engine import Engine
+from textreid.service.exporting import Evidence
 from textreid.service.identity import Administering, Searching
 from textreid.service.problems import MEDIA_TYPE, Problem
 from textreid.service.schemas import (
@@ -19,9 +22,12 @@ from textreid.service.schemas import (
     EntryOut,
     ErasedOut,
     EraseIn,
+    ExportedOut,
+    ExportIn,
     PageOut,
     SearchIn,
     SimilarIn,
+    TrackOut,
 )
 
 _PROBLEM: dict[str, Any] = {"model": Problem, "content": {MEDIA_TYPE: {}}}
@@ -36,6 +42,9 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 _JPEG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/jpeg": {}}, "description": "A JPEG."},
     304: {"description": "It is what `If-None-Match` names."},
+}
+_ZIP: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/zip": {}}, "description": "A ZIP file; its SHA-256 is in `Repr-Digest`."}
 }
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 
@@ -89,6 +98,21 @@ def thumbnail(number: Number, request: Request, engine: TheEngine, access: Searc
     return _unchanged(request, found, "t") or _jpeg(engine.thumbnail(found), found, "t")
 
 
+@router.get("/crops/{number}/track", summary="The walk of a crop")
+def track(number: Number, engine: TheEngine, access: Searching) -> TrackOut:
+    """Read all crops of the same walk past a camera, in order of time."""
+    return TrackOut(crops=[CropOut.of(one) for one in engine.track(access, number)])
+
+
+@router.post("/export", summary="Export what a search finds", responses=_ZIP, response_class=Response)
+def export(asked: ExportIn, engine: TheEngine, access: Searching) -> Response:
+    """Pack what a search finds as evidence: crops, frames with the box drawn, `results.json`, and a hash of each file.
+
+    The audit log keeps the hash of the whole.
+    """
+    return evidence_of(engine.export(access, asked.question(), asked.wanted()))
+
+
 @router.get("/cameras", summary="The cameras")
 def cameras(engine: TheEngine, access: Searching) -> CamerasOut:
     """List the cameras whose crops you may see, and how many there are."""
@@ -99,8 +123,12 @@ def cameras(engine: TheEngine, access: Searching) -> CamerasOut:
 def erase(asked: EraseIn, engine: TheEngine, access: Administering) -> ErasedOut:
     """Erase crops everywhere: rows, pictures, vectors, index, log of the database. The gallery waits meanwhile."""
     done = engine.erase(access, asked.crops)
-    files = [str(path) for path in done.files]
-    return ErasedOut(crops=done.crops, files=files, thorough=done.thorough, searches=list(done.searches))
+    exports = [(datetime.fromisoformat(one.time), one.actor, one.digest) for one in done.exports]
+    return ErasedOut(
+        crops=done.crops, files=[str(path) for path in done.files], thorough=done.thorough,
+        searches=list(done.searches),
+        exports=[ExportedOut(time=time, by=actor, sha256=digest) for time, actor, digest in exports],
+    )  # fmt: skip
 
 
 @router.get("/audit", summary="The audit log")
@@ -114,6 +142,16 @@ def read_audit(
     with engine.stores.database() as database:
         found = list(islice(audit.entries(database, after), count))
     return EntriesOut(entries=[EntryOut(entry=one.facts, hash=one.hash.hex()) for one in found])
+
+
+def evidence_of(made: Evidence) -> Response:
+    """Answer with a ZIP file."""
+    digest = base64.b64encode(bytes.fromhex(made.digest)).decode()
+    headers = {
+        "Content-Disposition": f'attachment; filename="evidence-{made.made:%Y%m%d-%H%M%S}.zip"',
+        "Repr-Digest": f"sha-256=:{digest}:",  # RFC 9530
+    }
+    return Response(made.content, media_type="application/zip", headers=headers)
 
 
 def _tag(found: Crop, kind: str) -> str:

@@ -185,6 +185,16 @@ def thumbnail(number: int) -> Call[bytes]:
     return Call("GET", f"/crops/{int(number)}/thumbnail", _content)
 
 
+def track(number: int) -> Call[list[FoundCrop]]:
+    """Read all crops of the walk that a crop is of, in order of time."""
+    return Call("GET", f"/crops/{int(number)}/track", lambda answer: [_crop(one) for one in answer.json()["crops"]])
+
+
+def export(query: str, **options: Any) -> Call[bytes]:
+    """Search, and read what is found as a ZIP file with hashes; ``options`` are those of `search`."""
+    return Call("POST", "/export", _content, search(query, **options).body)
+
+
 def cameras() -> Call[dict[str, int]]:
     """Count the crops of each camera."""
     return Call("GET", "/cameras", lambda answer: {one["name"]: one["crops"] for one in answer.json()["cameras"]})

@@ -17,19 +17,22 @@ from textreid.gallery.exhibits import scene_of
 from textreid.gallery.query.fusion import refine
 from textreid.gallery.query.nobody import Verdict
 from textreid.gallery.query.question import EncodedQuestion, Question, encode_question
-from textreid.gallery.store import Crop, Cursor, Database, Filters, Page, Store, StoreError
+from textreid.gallery.store import Crop, Cursor, Database, Filters, Page, Store, StoreError, searching
 from textreid.service import audit
 from textreid.service.access import Access
 from textreid.service.erasure import Erased, erase
+from textreid.service.exporting import Evidence, make_evidence
 from textreid.service.jobs import JobRunner
 from textreid.service.model_worker import ModelWorker
 from textreid.service.retention import Retention
 from textreid.service.settings import Settings
-from textreid.service.stores import Stores
+from textreid.service.stores import BusyError, Stores
 
 _THUMBNAIL = (192, 384)  # width, height; what a page of results draws at twice the density of pixels
 _FRAME = (1920, 1920)
 _BOX = (255, 64, 64)
+_LONGEST_TRACK = 200
+_PATIENCE_S = 20.0  # to wait for an export of somebody else
 _NOTHING = Page((), None, exact=True)
 
 
@@ -127,6 +130,7 @@ class Engine:
                 _check_model(store, self.worker)
             # Looking for a frame decodes a second of video or more.
             self._frames = threading.BoundedSemaphore(2)
+            self._exports = threading.BoundedSemaphore(1)
             self._shown = audit.RecentlyShown()
             self.jobs = JobRunner(self.stores) if settings.upload_mb else None
             self._retention = Retention(self.stores, settings.keep_days) if settings.keep_days else None
@@ -201,6 +205,45 @@ class Engine:
                 self.log(store.database, access.actor, "view", crop=number, look=look)
                 self._shown.add(access.actor, [number])
             return crop
+
+    def track(self, access: Access, number: int) -> list[Crop]:
+        """Read the crops of the walk that a crop is of, in order of time; of a crop without one, itself.
+
+        Raises:
+            UnknownCropError: there is no such crop that they may see.
+        """
+        filters = access.narrow(Filters())
+        with self.stores.borrow() as store:
+            crop = _visible(store, access, number)
+            found = [crop]
+            if crop.track is not None and filters is not None:
+                of = (store.id, crop.file_id, crop.track, filters, _LONGEST_TRACK)
+                found = store.database.run(lambda c: searching.of_track(c, *of))
+            shown = [one.id for one in found]
+            self.log(store.database, access.actor, "track", crop=number, shown=shown)
+            self._shown.add(access.actor, shown)
+            return found
+
+    def export(self, access: Access, question: Question, wanted: Wanted) -> Evidence:
+        """Search, and pack what is found as evidence: a ZIP file of which the audit log keeps the hash.
+
+        Raises:
+            BusyError: another export takes long.
+            ConfigError: nothing is found, or see `search`.
+        """
+        found = self.search(access, question, wanted)
+        if not self._exports.acquire(timeout=_PATIENCE_S):
+            raise BusyError("another export takes long; try again in a few seconds")
+        try:
+            with self.stores.borrow() as store:
+                made = make_evidence(store, access, question, wanted, found)
+                facts = {**wanted.to_json(), "query": question.title, "sha256": made.digest}
+                self.log(
+                    store.database, access.actor, "export", **facts, shown=[hit.crop.id for hit in found.page.hits]
+                )
+                return made
+        finally:
+            self._exports.release()
 
     def picture(self, crop: Crop) -> bytes:
         """Return the JPEG of a crop that `crop` returned, as large as it is.

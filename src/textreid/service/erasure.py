@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from textreid.gallery.store import Store
+from textreid.service.exporting import Exported, exports_of
 from textreid.service.saved import forget_crops
 from textreid.service.uploads import delete_uploads
 
@@ -27,6 +28,7 @@ class Erased:
         files: that the crops were, or were cut from, and that still show the people: textreid deletes only what was
             uploaded.
         thorough: whether the database's files were cleaned, too; a server that is not ours may not allow it.
+        exports: of evidence that shows one of them, which are out of our hands.
         searches: names of saved searches that named one of the crops, and no longer do.
     """
 
@@ -34,6 +36,7 @@ class Erased:
     files: tuple[Path, ...]
     thorough: bool
     searches: tuple[str, ...] = ()
+    exports: tuple[Exported, ...] = ()
 
 
 def erase(store: Store, numbers: Sequence[int]) -> Erased:
@@ -46,9 +49,10 @@ def erase(store: Store, numbers: Sequence[int]) -> Erased:
     # Copies that were uploaded are ours; files that were indexed where they lie are not.
     count = store.delete([crop.id for crop in found])
     uploaded = delete_uploads(store, found)
+    exports = exports_of(store.database, store.name, numbers)
     searches = tuple(forget_crops(store.database, store.id, numbers))
     files = tuple(sorted({crop.path for crop in found} - uploaded))
-    return Erased(count, files, scrub(store) if count else True, searches)
+    return Erased(count, files, scrub(store) if count else True, searches, exports)
 
 
 def older_than(store: Store, days: float, now: datetime) -> list[int]:

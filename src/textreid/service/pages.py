@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from textreid.errors import CaptionError, ConfigError
 from textreid.service import accounts, audit
-from textreid.service.api import Number, TheEngine
+from textreid.service.api import Number, TheEngine, evidence_of
 from textreid.service.engine import Engine
 from textreid.service.identity import COOKIE, Identity, check_form_key
 from textreid.service.page_frame import (
@@ -111,6 +111,7 @@ def search_page(request: Request, engine: TheEngine, identity: Looking, asked: A
         unmarked=asked.link(right=[], wrong=[], after="", first=0),
         examples=[{"text": text, "link": "/?" + urlencode({"q": text})} for text in _EXAMPLES],
         start=asked.link(after="", first=0), keep="/searches" + asked.link(after="", first=0)[1:],
+        export="/export" + asked.link()[1:],
         following=asked.link(after=following, first=asked.first + PAGE) if following else "",
         unfiltered="/?" + urlencode({"q": asked.q}) if asked.q else "/",
     )  # fmt: skip
@@ -129,7 +130,18 @@ def crop_page(request: Request, number: Number, engine: TheEngine, identity: Loo
         has_frame=not crop.is_file and crop.path.is_file(),
         when=f"{day_of(crop)}, {crop.time:%H:%M:%S}" if crop.time else "Time not known",
         minute=minute,
+        walk=[] if crop.track is None else engine.track(identity.access, number),
     )
+
+
+@router.post("/export")
+def export_on_page(
+    engine: TheEngine, identity: Looking, asked: Annotated[Asked, Query()], form_key: FormKey = ""
+) -> Response:
+    """Give what the search of the address finds as evidence."""
+    check_form_key(identity, form_key)
+    search = asked.search()
+    return evidence_of(engine.export(identity.access, search.question(), search.wanted()))
 
 
 @router.get("/crops/{number}/similar", response_class=HTMLResponse)

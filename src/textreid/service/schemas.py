@@ -123,6 +123,12 @@ class SearchIn(WantedIn):
         return replace(super().wanted(), right=tuple(self.right), wrong=tuple(self.wrong), verdict=self.verdict)
 
 
+class ExportIn(SearchIn):
+    """A search whose result is exported."""
+
+    top: int = Field(default=20, ge=1, le=50, description="So many people at most, each with the frame.")
+
+
 class SaveIn(_Asked):
     """A search to be kept."""
 
@@ -299,15 +305,30 @@ class EraseIn(_Asked):
     crops: Annotated[list[CropNumber], Field(min_length=1, max_length=10_000)]
 
 
+class ExportedOut(BaseModel):
+    """An export of evidence."""
+
+    time: datetime
+    by: str
+    sha256: str
+
+
 class ErasedOut(BaseModel):
     """What was erased."""
 
     crops: int = Field(description="How many there were that you may see.")
     files: list[str] = Field(description="Files that still show the people: textreid deletes none.")
     thorough: bool = Field(description="Whether nothing of them is left in the database's files and log.")
+    exports: list[ExportedOut] = Field(description="Exports that show one of them: those are out of our hands.")
     searches: list[str] = Field(
         description="Names of saved searches, of anybody, that named one of them; none does now."
     )
+
+
+class TrackOut(BaseModel):
+    """The crops of one walk past a camera, in order of time."""
+
+    crops: list[CropOut]
 
 
 class EntryOut(BaseModel):

@@ -166,6 +166,18 @@ def crops(
     return [found[number] for number in numbers if number in found]
 
 
+def of_track(
+    connection: "psycopg.Connection", gallery: int, file: int, number: int, filters: Filters, top: int
+) -> list[Crop]:
+    """Read the crops of a track of a file that pass, in order of time, at most ``top``."""
+    parameters: dict[str, Any] = {"gallery": gallery, "file": file, "number": number, "top": top}
+    statement = sql.SQL(
+        "SELECT {} FROM {} c {} WHERE c.file_id = %(file)s AND c.track = %(number)s AND {} "
+        "ORDER BY c.seconds, c.id LIMIT %(top)s"
+    ).format(sql.SQL(_COLUMNS), table(gallery), sql.SQL(_JOINED), where(filters, parameters))
+    return [to_crop(row) for row in connection.execute(statement, parameters, binary=True)]
+
+
 def to_crop(row: Sequence[Any]) -> Crop:
     """Make a crop of a row of `_COLUMNS`."""
     number, source, path, file, frame, seconds, time, camera, box, track, tags, digest, presence, confidence = row
