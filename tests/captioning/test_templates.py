@@ -71,6 +71,15 @@ def test_reads_a_text_file(tmp_path: Path) -> None:
     }
 
 
+def test_samples_of_our_own_are_nested_and_no_larger_than_all() -> None:
+    samples = [read_templates(Path(f"own:{count}")) for count in (1, 4, len(own_templates()))]
+    assert [len(sample) for sample in samples] == [1, 4, len(own_templates())]
+    assert samples[0].items() <= samples[1].items() <= samples[2].items()
+    assert samples[2] == own_templates()
+    with pytest.raises(CaptionError, match="own:1000: there are"):
+        read_templates(Path("own:1000"))
+
+
 def test_general_ones_are_short_unless_a_file_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = read_templates(Path("general"))

@@ -94,7 +94,7 @@ def test_printing_is_a_script_with_the_published_figures(textreid: Run) -> None:
     assert len(lines) == len(set(lines)) == 1 + 1 + 2 * 4
     assert all(line.startswith("textreid ") for line in lines)
     code, data, _ = textreid("reproduce")
-    assert (code, len(data.splitlines())) == (0, 9)
+    assert (code, len(data.splitlines())) == (0, 10)
 
 
 def test_at_the_papers_scale_rows_run_whose_data_is_there(textreid: Run, tmp_path: Path) -> None:

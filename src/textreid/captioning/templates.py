@@ -1,6 +1,7 @@
 """Sentence templates with bracketed slots: our own, those in a user's file, and those in what an LLM wrote."""
 
 import json
+import random
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from textreid.errors import CaptionError
 
 LONGEST_TEMPLATE = 1_000  # characters
 _GENERAL = "general"  # the name of a set, where no file is called so
+_OWN = re.compile(r"own:([1-9]\d*)")  # likewise, of some of our own
 
 # Our names of the slots, and those that other template sets give to them.
 SLOT_NAMES = (
@@ -84,9 +86,10 @@ def own_templates() -> dict[str, Template]:
 
 
 def read_templates(path: Path) -> dict[str, Template]:
-    """Read templates by id: a user's file, or ``general``, a set that comes with textreid.
+    """Read templates by id: a user's file, or a set that comes with textreid, ``general`` or ``own:N``.
 
-    The general ones are short, as alternative texts of pictures are.
+    The general ones are short, as alternative texts of pictures are. ``own:N`` is a sample of N of our own; a larger
+    one holds all smaller ones, so that what more templates bring can be measured.
 
     A ``.toml`` file has one table ``[templates]`` of ``id = "pattern"``. Any other file is text with one template a
     line; empty lines and lines that begin with ``#`` are skipped, and the id is ``line-N``.
@@ -94,6 +97,8 @@ def read_templates(path: Path) -> dict[str, Template]:
     Raises:
         CaptionError: the file cannot be read, has no template, or some are malformed or repeated; names every line.
     """
+    if (some := _OWN.fullmatch(str(path))) and not path.exists():
+        return _own_sample(int(some[1]))
     if str(path) == _GENERAL and not path.exists():
         path = Path(str(files("textreid.captioning").joinpath(f"{_GENERAL}.txt")))
     try:
@@ -117,6 +122,15 @@ def read_templates(path: Path) -> dict[str, Template]:
     if not found:
         raise CaptionError(f"{path}: no template in it; write one a line, such as 'A [gender] in [clothing].'")
     return found
+
+
+def _own_sample(count: int) -> dict[str, Template]:
+    names = list(own_templates())
+    if count > len(names):
+        raise CaptionError(f"own:{count}: there are {len(names)} of our own; give a file for more")
+    # Neighbours in the file are alike.
+    random.Random(0).shuffle(names)  # noqa: S311 (a choice of sentences)
+    return {name: own_templates()[name] for name in names[:count]}
 
 
 def _line_entries(text: str) -> list[tuple[int, str, str]]:

@@ -24,7 +24,7 @@ def caption(
         "static,dynamic", help="Captions of each image by each MLLM: some of static, dynamic, styled."
     ),
     templates: Path | None = typer.Option(
-        None, help="Templates of the dynamic instruction, instead of our own; general: short ones."
+        None, help="Templates of the dynamic instruction, instead of our own; general: short ones; own:N: N of our own."
     ),
     limit: int | None = typer.Option(None, min=1, help="Only the first images; without it, the job goes on to all."),
     sample: int | None = typer.Option(None, min=1, help="Only a random sample of the images, drawn by --seed."),

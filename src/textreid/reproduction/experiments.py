@@ -39,6 +39,7 @@ class Row:
         images: how many, by scale; all where a scale is not there.
         set: settings on top of those of the scale, as ``section.name=value``.
         error_rate: of simulated captioners, who err as often as real ones (0.15) where nothing is said.
+        templates: how many of our own the dynamic instruction borrows from; all where None.
         weights: data that holds the weights of a row that is not trained; None where it is.
         start: id of the row whose model it is fine-tuned from; None where it is pre-trained.
         finetune: the benchmark it is fine-tuned on.
@@ -52,6 +53,7 @@ class Row:
     images: Mapping[str, int] = field(default_factory=dict)
     set: tuple[str, ...] = ()
     error_rate: float | None = None
+    templates: int | None = None
     weights: str | None = None
     start: str | None = None
     finetune: str | None = None

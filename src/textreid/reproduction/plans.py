@@ -130,15 +130,15 @@ class _Planner:
 
     def _captions(self, row: Row) -> tuple[Path, Path]:
         """Add the steps of a row's captions; returns the root of its images and its caption table."""
-        images, table = self.source.captions(row.captions, row.error_rate)
+        images, table = self.source.captions(row)
         count = row.images.get(self.scale.rows)
         if not row.slots and count is None:
             return images, table
         slots = [part for slot in row.slots for part in ("--slot", slot)]
         sample = [] if count is None else ["--sample", str(self.scale.sample(count)), "--seed", str(self.seed)]
         # Named after what is chosen and not after the row: rows with the same captions share the folder.
-        names = [slot.replace("/", "-") for slot in row.slots] or [table.name]
-        part = self.own / "captions" / "-".join([*names, *sample[1:2]])
+        names = [*([] if row.slots and table.name == row.captions else [table.name]), *row.slots]
+        part = self.own / "captions" / "-".join([*names, *sample[1:2]]).replace("/", "-")
         self.steps.add(part / "manifest.json", "captions", "select", str(table), str(part), *slots, *sample)
         return images, part
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from textreid.reproduction.experiments import LUPERSON_MLLM, Scale
+from textreid.reproduction.experiments import LUPERSON_MLLM, Row, Scale
 
 CLIP = "openai/clip-vit-base-patch16"  # on the hub, where no weights are given
 DATA = (
@@ -17,6 +17,7 @@ _LAB_DOMAINS = ("plaza", "lobby")  # what the stand-in for CLIP has seen: good c
 _TRUNK = "model.trunk_weights=small"
 # The captions of these files name no writer, and a slot needs one.
 _WRITERS = {"mals": "MALS", "luperson-t": "LUPerson-T"}
+_USUAL_LABELS = {"static", "dynamic"}
 _MANIFEST = "manifest.json"
 
 
@@ -84,11 +85,12 @@ class GivenData:
         """Return the settings of pre-training that follow from what was given."""
         return (f"model.weights={self._data['clip']}",) if "clip" in self._data else ()
 
-    def captions(self, source: str, error_rate: float | None = None) -> tuple[Path, Path]:
-        """Add the step that imports a source; returns the root of its images and its caption table.
+    def captions(self, row: Row) -> tuple[Path, Path]:
+        """Add the step that imports the source of a row; returns the root of its images and its caption table.
 
-        Nobody knows the ``error_rate`` of what was given.
+        What was given has the errors and the templates that it has.
         """
+        source = row.captions
         table = self._folder / source
         if source == LUPERSON_MLLM:
             images, captions = self._path("luperson"), self._path(source)
@@ -159,15 +161,23 @@ class DrawnPeople:
         """Return the settings of pre-training that follow from where it starts."""
         return (f"model.weights={self.weights()}",)
 
-    def captions(self, source: str, error_rate: float | None = None) -> tuple[Path, Path]:
-        """Draw and caption people to pre-train on; returns their root and their caption table."""
+    def captions(self, row: Row) -> tuple[Path, Path]:
+        """Draw and caption people for a row to pre-train on; returns their root and their caption table."""
         for number, domain in enumerate(_TRAIN_DOMAINS):
             self._draw("people", domain, self._scale.people, number * self._scale.people)
-        images, table = self._folder / "people", self._folder / source
-        if source == LUPERSON_MLLM:
-            rate = "" if error_rate is None else f":{error_rate:g}"
-            table = table.with_name(source + rate.replace(":", "-"))
+        images, table = self._folder / "people", self._folder / row.captions
+        if row.captions == LUPERSON_MLLM:
+            rate = "" if row.error_rate is None else f":{row.error_rate:g}"
             writers: tuple[str, ...] = ("--mllm", f"qwen=simulated{rate}", "--mllm", f"shikra=simulated{rate}")
+            labels = sorted({slot.partition("/")[2] for slot in row.slots})
+            # The two labels that are usual are in one table, whichever of them a row takes.
+            if row.templates or not {*labels} <= _USUAL_LABELS:
+                writers += ("--slots", ",".join(labels))
+                rate += "".join(f"-{label}" for label in labels)
+            if row.templates:
+                writers += ("--templates", f"own:{row.templates}")
+                rate += f"-{row.templates}"
+            table = table.with_name(row.captions + rate.replace(":", "-"))
         else:
             # In place of LUPerson-T: captions whose colours are read off the pixels (docs/reproduce.md).
             writers = ("--mllm", "pixels=describe", "--slots", "static")
