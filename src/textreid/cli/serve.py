@@ -1,5 +1,6 @@
 """``textreid serve``: a gallery for programs and browsers."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def serve(
 
     Programs find the API described at /api/v1/openapi.json, or take [bold]textreid.Client[/bold].
     """
+    # Sentences are small: several threads would wait for each other longer than each computes.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from textreid.errors import ConfigError
     from textreid.images import silence_decoders
 

@@ -5,6 +5,7 @@ Equal to `Model.encode_texts` up to rounding. Meant for a few sentences at a tim
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +20,7 @@ from textreid.models.presence import Presence
 from textreid.models.tokenizer import Tokenizer
 
 Array = npt.NDArray[np.float32]
+_TABLE_END, _TABLE_STEPS = 8, 1024  # of Φ: from -8 to 8, so many points to 1
 
 
 class QueryEncoder:
@@ -86,25 +88,30 @@ class QueryEncoder:
         activation = _gelu if self.config.activation == "gelu" else _quick_gelu
         for layer in range(self.config.text_layers):
             prefix = f"text_model.encoder.layers.{layer}"
-            hidden = hidden + self._attention(self._norm(hidden, f"{prefix}.layer_norm1"), f"{prefix}.self_attn")
+            normed = self._norm(hidden, f"{prefix}.layer_norm1")
+            if layer == self.config.text_layers - 1:
+                hidden = hidden[-1:]  # what the other tokens become is not asked any more
+            hidden = hidden + self._attention(normed, len(hidden), f"{prefix}.self_attn")
             inner = activation(self._linear(self._norm(hidden, f"{prefix}.layer_norm2"), f"{prefix}.mlp.fc1"))
             hidden = hidden + self._linear(inner, f"{prefix}.mlp.fc2")
         feature: Array = self._weights["text_projection.weight"] @ self._norm(hidden[-1], "text_model.final_layer_norm")
         return feature
 
-    def _attention(self, hidden: Array, name: str) -> Array:
+    def _attention(self, hidden: Array, asking: int, name: str) -> Array:
+        """Attend to all tokens of ``hidden`` (L, W); returns (A, W) of the last ``asking`` of them."""
         length, width = hidden.shape
         heads = self.config.text_heads
         query, key, value = (
-            self._linear(hidden, f"{name}.{part}").reshape(length, heads, width // heads).transpose(1, 0, 2)
-            for part in ("q_proj", "k_proj", "v_proj")
+            self._linear(rows, f"{name}.{part}").reshape(len(rows), heads, width // heads).transpose(1, 0, 2)
+            for part, rows in (("q_proj", hidden[-asking:]), ("k_proj", hidden), ("v_proj", hidden))
         )
         scores = query @ key.transpose(0, 2, 1) * np.float32((width // heads) ** -0.5)
-        scores[:, *np.triu_indices(length, 1)] = -np.inf  # a token sees itself and those before it
+        # A token sees itself and those before it.
+        scores[:, *np.triu_indices(asking, 1 + length - asking, length)] = -np.inf
         # The largest is subtracted so that `exp` does not overflow; it is finite, since a token always sees itself.
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
-        return self._linear((weights @ value).transpose(1, 0, 2).reshape(length, width), f"{name}.out_proj")
+        return self._linear((weights @ value).transpose(1, 0, 2).reshape(asking, width), f"{name}.out_proj")
 
     def _linear(self, hidden: Array, name: str) -> Array:
         result: Array = hidden @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
@@ -118,10 +125,26 @@ class QueryEncoder:
 
 
 def _gelu(values: Array) -> Array:
-    """Compute ``v · Φ(v)``. The error function of the standard library is exact, and fast enough for a sentence."""
-    scaled = (values * math.sqrt(0.5)).ravel().tolist()
-    error = np.fromiter(map(math.erf, scaled), dtype=np.float32, count=values.size).reshape(values.shape)
-    return values * (np.float32(0.5) * (1 + error))
+    """Compute ``v · Φ(v)``, with Φ read off a table between whose points it is a line.
+
+    That errs by less than 3e-8, where float32 rounds by 6e-8; the standard library's error function, which is asked for
+    each number, took half of the time of a query.
+    """
+    start, slope = _phi()
+    place = np.clip(values, -_TABLE_END, _TABLE_END - 1 / _TABLE_STEPS) * np.float32(_TABLE_STEPS)
+    row = np.floor(place).astype(np.intp)
+    offset = place - row
+    row += _TABLE_END * _TABLE_STEPS
+    result: Array = values * (start[row] + slope[row] * offset)
+    return result
+
+
+@cache
+def _phi() -> tuple[Array, Array]:
+    """Return Φ, the share of a normal distribution below v, at equal steps of v, and how much it grows to the next."""
+    count = 2 * _TABLE_END * _TABLE_STEPS + 1
+    exact = np.array([0.5 * math.erfc((_TABLE_END - i / _TABLE_STEPS) * math.sqrt(0.5)) for i in range(count)])
+    return exact[:-1].astype(np.float32), np.diff(exact).astype(np.float32)
 
 
 def _quick_gelu(values: Array) -> Array:

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -49,17 +51,88 @@ def append(database: Database, actor: str, action: str, **facts: Any) -> None:
         action: search, similar, view, erase, …
         **facts: what belongs to it, as JSON has it; None is left out.
     """
+    _append_all(database, [_entry(actor, action, facts)])
+
+
+def _entry(actor: str, action: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in facts.items() if value is not None}
+    return {"actor": actor, "action": action, **given}
+
+
+def _append_all(database: Database, told: Sequence[dict[str, Any]]) -> None:
+    """Write entries in order, all or none."""
 
     def write(connection: "psycopg.Connection") -> None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         row = connection.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
-        number, before = (row[0] + 1, bytes(row[1])) if row else (1, _BEGINNING)
+        number, digest = (row[0], bytes(row[1])) if row else (0, _BEGINNING)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        text = json.dumps({"number": number, "time": now, "actor": actor, "action": action, **given})
-        connection.execute("INSERT INTO audit VALUES (%s, %s, %s)", (number, text, _hash(before, text)))
+        rows = []
+        for one in told:
+            number += 1
+            text = json.dumps({"number": number, "time": now, **one})
+            digest = _hash(digest, text)
+            rows.append((number, text, digest))
+        connection.cursor().executemany("INSERT INTO audit VALUES (%s, %s, %s)", rows)
 
     database.run(write)
+
+
+class Writer:
+    """A thread that writes entries, those that come at the same time in one transaction.
+
+    An entry waits for the disk, and only one transaction at a time may add to the chain: one for each entry would let
+    all searches wait in a queue.
+
+    Args:
+        opened: opens the database; called again after a failure.
+    """
+
+    _MOST_AT_ONCE = 256
+
+    def __init__(self, opened: Callable[[], Database]) -> None:
+        self._opened = opened
+        self._database: Database | None = None
+        self._waiting: queue.Queue[tuple[dict[str, Any], Future[None]] | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="audit", daemon=True)
+        self._thread.start()
+
+    def append(self, actor: str, action: str, **facts: Any) -> None:
+        """Write an entry; it is on disk when this returns. See `append`.
+
+        Raises:
+            StoreError: the database refuses, or is gone.
+        """
+        future: Future[None] = Future()
+        self._waiting.put((_entry(actor, action, facts), future))
+        future.result()
+
+    def close(self) -> None:
+        """Write what waits, and end the thread."""
+        self._waiting.put(None)
+        self._thread.join()
+        if self._database:
+            self._database.close()
+
+    def _work(self) -> None:
+        last = False
+        while not last and (first := self._waiting.get()) is not None:
+            batch = [first]
+            while len(batch) < self._MOST_AT_ONCE and not self._waiting.empty():
+                item = self._waiting.get()
+                if item is None:
+                    last = True
+                    break
+                batch.append(item)
+            try:
+                self._database = self._database or self._opened()
+                _append_all(self._database, [entry for entry, _ in batch])
+            except BaseException as error:
+                for _, future in batch:
+                    future.set_exception(error)
+            else:
+                for _, future in batch:
+                    future.set_result(None)
 
 
 def entries(database: Database, after: int = 0, until: int | None = None) -> Iterator[Entry]:

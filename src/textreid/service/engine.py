@@ -4,6 +4,7 @@ import io
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from textreid.gallery.exhibits import scene_of
 from textreid.gallery.query.fusion import refine
 from textreid.gallery.query.nobody import Verdict
 from textreid.gallery.query.question import EncodedQuestion, Question, encode_question
-from textreid.gallery.store import Crop, Cursor, Database, Filters, Page, Store, StoreError, searching
+from textreid.gallery.store import Crop, Cursor, Filters, Page, Store, StoreError, open_database, searching
 from textreid.service import audit
 from textreid.service.access import Access
 from textreid.service.erasure import Erased, erase
@@ -131,6 +132,7 @@ class Engine:
             # Looking for a frame decodes a second of video or more.
             self._frames = threading.BoundedSemaphore(2)
             self._exports = threading.BoundedSemaphore(1)
+            self._audit = audit.Writer(partial(open_database, settings.database))
             self._shown = audit.RecentlyShown()
             self.jobs = JobRunner(self.stores) if settings.upload_mb else None
             self._retention = Retention(self.stores, settings.keep_days) if settings.keep_days else None
@@ -151,6 +153,7 @@ class Engine:
         if self.jobs:
             self.jobs.close()
         self.worker.close()
+        self._audit.close()
         self.stores.close()
 
     def search(self, access: Access, question: Question, wanted: Wanted) -> Found:
@@ -173,7 +176,7 @@ class Engine:
                 vector = refine(vector, store.vectors(wanted.right), store.vectors(wanted.wrong))
             others = replace(wanted.filters, exclude=(*wanted.filters.exclude, *wanted.wrong))
             page = _search(store, access, vector, replace(wanted, filters=others))
-            self._log_page(store, access, page, "search", query=question.title, **wanted.to_json())
+        self._log_page(access, page, "search", query=question.title, **wanted.to_json())
         return Found(page, encoded.unread, encoded.notes, verdict)
 
     def similar(self, access: Access, number: int, wanted: Wanted) -> Found:
@@ -188,7 +191,7 @@ class Engine:
         with self.stores.borrow() as store:
             _visible(store, access, number)
             page = _search(store, access, store.vectors([number])[0], replace(wanted, filters=others))
-            self._log_page(store, access, page, "similar", crop=number, **wanted.to_json())
+        self._log_page(access, page, "similar", crop=number, **wanted.to_json())
         return Found(page)
 
     def crop(self, access: Access, number: int, look: Look = "crop") -> Crop:
@@ -201,10 +204,10 @@ class Engine:
         """
         with self.stores.borrow() as store:
             crop = _visible(store, access, number)
-            if look != "thumbnail" or not self._shown.has(access.actor, number):
-                self.log(store.database, access.actor, "view", crop=number, look=look)
-                self._shown.add(access.actor, [number])
-            return crop
+        if look != "thumbnail" or not self._shown.has(access.actor, number):
+            self.log(access.actor, "view", crop=number, look=look)
+            self._shown.add(access.actor, [number])
+        return crop
 
     def track(self, access: Access, number: int) -> list[Crop]:
         """Read the crops of the walk that a crop is of, in order of time; of a crop without one, itself.
@@ -219,10 +222,10 @@ class Engine:
             if crop.track is not None and filters is not None:
                 of = (store.id, crop.file_id, crop.track, filters, _LONGEST_TRACK)
                 found = store.database.run(lambda c: searching.of_track(c, *of))
-            shown = [one.id for one in found]
-            self.log(store.database, access.actor, "track", crop=number, shown=shown)
-            self._shown.add(access.actor, shown)
-            return found
+        shown = [one.id for one in found]
+        self.log(access.actor, "track", crop=number, shown=shown)
+        self._shown.add(access.actor, shown)
+        return found
 
     def export(self, access: Access, question: Question, wanted: Wanted) -> Evidence:
         """Search, and pack what is found as evidence: a ZIP file of which the audit log keeps the hash.
@@ -238,9 +241,7 @@ class Engine:
             with self.stores.borrow() as store:
                 made = make_evidence(store, access, question, wanted, found)
                 facts = {**wanted.to_json(), "query": question.title, "sha256": made.digest}
-                self.log(
-                    store.database, access.actor, "export", **facts, shown=[hit.crop.id for hit in found.page.hits]
-                )
+                self.log(access.actor, "export", **facts, shown=[hit.crop.id for hit in found.page.hits])
                 return made
         finally:
             self._exports.release()
@@ -295,12 +296,12 @@ class Engine:
             filters = access.narrow(Filters())
             found = [] if filters is None else [crop.id for crop in store.crops(numbers, filters)]
             # Before: who erases what is known even if the power fails in the middle.
-            self.log(store.database, access.actor, "erase", erased=found)
+            self.log(access.actor, "erase", erased=found)
             return erase(store, found)
 
-    def log(self, database: Database, actor: str, action: str, **facts: Any) -> None:
-        """Write into the audit log."""
-        audit.append(database, actor, action, gallery=self.settings.gallery, **facts)
+    def log(self, actor: str, action: str, **facts: Any) -> None:
+        """Write into the audit log; it is on disk when this returns."""
+        self._audit.append(actor, action, gallery=self.settings.gallery, **facts)
 
     def check_ready(self) -> None:
         """Ask the database and the model for something small.
@@ -324,10 +325,10 @@ class Engine:
         if self.settings.require_purpose and not (wanted.purpose or "").strip():
             raise ConfigError("purpose: say what this search is for, as a case number; this service asks for it")
 
-    def _log_page(self, store: Store, access: Access, page: Page, action: str, **facts: Any) -> None:
+    def _log_page(self, access: Access, page: Page, action: str, **facts: Any) -> None:
         # Before anybody is shown anything: what was not logged is not answered.
         shown = [hit.crop.id for hit in page.hits]
-        self.log(store.database, access.actor, action, **facts, shown=shown)
+        self.log(access.actor, action, **facts, shown=shown)
         self._shown.add(access.actor, shown)
 
 

@@ -96,9 +96,9 @@ class Door:
             if access is None:
                 for key in keys:
                     self._failures.take(key)
-                self.engine.log(database, name[:100], "sign-in refused")
+                self.engine.log(name[:100], "sign-in refused")
                 return None
-            self.engine.log(database, access.actor, "sign-in")
+            self.engine.log(access.actor, "sign-in")
             return accounts.start_session(database, access.actor)
 
     def _by_token(self, database: Database, request: Request, address: str) -> Access:

@@ -136,9 +136,7 @@ def _take(engine: Engine, access: Access, form: FormData) -> Job:
         folder = receive(store, kind, files)
         number = add_job(store, access, kind, camera, folder)
         names = [file.name for file in files][:20]
-        engine.log(
-            store.database, access.actor, "upload", job=number, kind=kind, camera=camera, files=len(files), names=names
-        )
+        engine.log(access.actor, "upload", job=number, kind=kind, camera=camera, files=len(files), names=names)
         engine.jobs.wake()
         return job(store, access, number)
 
@@ -152,5 +150,5 @@ def _cancel(engine: Engine, access: Access, number: int) -> Job:
     with engine.stores.borrow() as store:
         before = job(store, access, number)
         if before.state in ("waiting", "running"):
-            engine.log(store.database, access.actor, "cancel job", job=number)
+            engine.log(access.actor, "cancel job", job=number)
         return cancel_job(store, access, number)

@@ -120,7 +120,7 @@ def summary_of(asked: SearchIn) -> str:
 def _save(engine: Engine, access: Access, asked: SaveIn) -> SavedSearch:
     with engine.stores.borrow() as store:
         kept = save(store, access, asked.name, asked.asked())
-        engine.log(store.database, access.actor, "save search", saved=kept.number, query=asked.search.question().title)
+        engine.log(access.actor, "save search", saved=kept.number, query=asked.search.question().title)
         return kept
 
 
@@ -134,4 +134,4 @@ def _run(engine: Engine, access: Access, number: int, given: RunIn) -> tuple[Sav
 def _delete(engine: Engine, access: Access, number: int) -> None:
     with engine.stores.borrow() as store:
         gone = delete_saved_search(store, access, number)
-        engine.log(store.database, access.actor, "delete search", saved=number, query=gone.asked["query"])
+        engine.log(access.actor, "delete search", saved=number, query=gone.asked["query"])
