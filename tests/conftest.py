@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from tests.commands import Done, Run
 
 if TYPE_CHECKING:
     from tests.models.reference_efficientnet import Reference
@@ -21,6 +22,38 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEXTREID_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TEXTREID_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("TEXTREID_DATABASE", raising=False)
+
+
+@pytest.fixture
+def textreid(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A function that runs the command line in this process, which has loaded torch."""
+    from textreid.cli import main
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr("sys.argv", ["textreid", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return Done(int(caught.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def ok(textreid: Run) -> Run:
+    """The same of a command that has to succeed."""
+
+    def run(*arguments: object) -> Done:
+        done = textreid(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests: a long one at the end would keep one worker alone with it."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

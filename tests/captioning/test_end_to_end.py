@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from examples import mllm_server
 from PIL import Image
-from typer.testing import CliRunner
+from tests import commands
 
 from textreid.captioning.backends.openai_compatible import OpenAICompatible, ServingOptions
 from textreid.captioning.backends.simulated import SimulatedMLLM
@@ -26,7 +26,6 @@ from textreid.captioning.templates import Template
 from textreid.captions.cleaning import clean
 from textreid.captions.table import read_captions
 from textreid.captions.writer import JOB, caption_rows
-from textreid.cli.app import app
 from textreid.errors import CaptionError, ImageError
 from textreid.images import as_data_uri
 from textreid.synthetic import read_people, write_corpus
@@ -66,10 +65,9 @@ def start(*arguments: str | Path) -> "subprocess.Popen[str]":
 
 def textreid(*arguments: str | Path) -> str:
     """What the command printed on its standard output."""
-    with start(*arguments) as process:
-        printed, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    return printed
+    done = commands.textreid(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @contextmanager
@@ -84,19 +82,10 @@ def server(corpus: Path, *options: str) -> Iterator[str]:
             process.terminate()
 
 
-def textreid_here(*arguments: str | Path) -> str:
-    """The same in this process, which does not load torch again."""
-    result = CliRunner().invoke(app, list(map(str, arguments)))
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def train_and_evaluate(
-    run: Callable[..., str], images: Path, captions: Path, unseen: Path, out: Path
-) -> dict[str, Any]:
-    printed = run("pretrain", "--images", images, "--captions", captions, "--out", out, *SMALL)
+def train_and_evaluate(images: Path, captions: Path, unseen: Path, out: Path) -> dict[str, Any]:
+    printed = textreid("pretrain", "--images", images, "--captions", captions, "--out", out, *SMALL)
     assert printed == f"{out / 'model'}\n"
-    report = json.loads(run("evaluate", out / "model", "--benchmark", unseen, "--json"))
+    report = json.loads(textreid("evaluate", out / "model", "--benchmark", unseen, "--json"))
     measured: dict[str, Any] = report["evaluations"][0]["text_to_image"]
     return measured
 
@@ -126,7 +115,7 @@ def test_served_captions_survive_a_kill_and_train_a_model(data: Path, tmp_path: 
     entropy = {corpus["name"]: corpus["pattern_entropy"] for corpus in report["corpora"]}
     assert entropy["static"] < entropy["dynamic"]
 
-    measured = train_and_evaluate(textreid, people, out, data / "unseen", tmp_path / "run")
+    measured = train_and_evaluate(people, out, data / "unseen", tmp_path / "run")
     assert (measured["gallery"], measured["queries"]) == (16, 32)
     assert 0 < measured["scores"]["mAP"] <= 1
 
@@ -148,12 +137,12 @@ def test_photographs_without_any_model(data: Path, tmp_path: Path) -> None:
     shutil.copytree(data / "people" / "imgs", crops)
     (crops / "notes.txt").write_text("no picture")
     (crops / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    printed = textreid_here("caption", crops, "--out", out, "--mllm", "draft=describe", "--json")
+    printed = textreid("caption", crops, "--out", out, "--mllm", "draft=describe", "--json")
     assert json.loads(printed)["statuses"] == {"failed-unreadable-image": 2, "ok": 2 * PEOPLE * SHOTS}
     table = read_captions(out)
     assert table.slots == ("draft/dynamic", "draft/static")
     assert "broken.jpg" not in table.images
-    measured = train_and_evaluate(textreid_here, crops, out, data / "unseen", tmp_path / "run")
+    measured = train_and_evaluate(crops, out, data / "unseen", tmp_path / "run")
     assert (measured["gallery"], measured["queries"]) == (16, 32)
 
 

@@ -1,33 +1,21 @@
 """``textreid doctor`` and ``textreid unpack`` as a user types them."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.commands import Run
 from tests.datasets.layouts import write_benchmark
 from tests.datasets.test_shards import shard, two_shards
 
-from textreid.cli import main
-
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the program in ``tmp_path``; returns its exit code, stdout and stderr."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, textreid: Run) -> Run:
+    """The command line in ``tmp_path``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["textreid", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, *capsys.readouterr()
-
-    return run
+    return textreid
 
 
 def test_doctor_of_a_healthy_folder(run: Run, tmp_path: Path) -> None:

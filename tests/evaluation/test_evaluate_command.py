@@ -3,15 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.commands import Run, textreid
 
-from textreid.cli import main
 from textreid.config import ModelConfig
 from textreid.models import Model, Tokenizer, initialize
 
@@ -45,17 +43,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evaluate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from textreid.cli import main; main()", "evaluate", *arguments]
-    environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
-
-
 def test_everything_at_once(folder: Path) -> None:
     """Tables, report and page agree; a model that cannot be loaded does not lose the others' results."""
-    printed = evaluate(
-        folder, "model", "nowhere", "--benchmark", "data", "--dataset", "generic=more", "--baseline",
+    printed = textreid(
+        "evaluate", "model", "nowhere", "--benchmark", "data", "--dataset", "generic=more", "--baseline",
         "--image-to-text", "--words", "--swaps", "--report", "out", "--failures", "out/failures.html",
+        before=partial(os.chdir, folder), COLUMNS="120", NO_COLOR="1",
     )  # fmt: skip
     assert printed.returncode == 1
     assert printed.stderr.splitlines() == [
@@ -84,26 +77,15 @@ def test_everything_at_once(folder: Path) -> None:
     assert (folder / "out" / "failures.html").read_text(encoding="utf-8").count("<section") == 4
 
 
-Textreid = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
-def textreid(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Textreid:
-    """Run the command in this process, in the folder; returns exit code, standard output and standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr("sys.argv", ["textreid", "evaluate", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        shown = capsys.readouterr()
-        return int(caught.value.code or 0), shown.out, shown.err
-
-    return run
+def evaluate(folder: Path, monkeypatch: pytest.MonkeyPatch, textreid: Run) -> Run:
+    """The command in this process, in the folder."""
+    monkeypatch.chdir(folder)
+    return partial(textreid, "evaluate")
 
 
-def test_json_is_the_report(textreid: Textreid) -> None:
-    code, data, said = textreid("model", "--benchmark", "data", "--json", "--split", "val")
+def test_json_is_the_report(evaluate: Run) -> None:
+    code, data, said = evaluate("model", "--benchmark", "data", "--json", "--split", "val")
     assert (code, said) == (0, "")
     (evaluation,) = json.loads(data)["evaluations"]
     # No split of that name: a tenth of the two people in the training split.
@@ -130,14 +112,14 @@ def test_json_is_the_report(textreid: Textreid) -> None:
         (["model", "--benchmark", "data", "--max-rejected", "2"], 2, "--max-rejected"),
     ],
 )
-def test_an_error_is_one_line(arguments: list[str], code: int, message: str, textreid: Textreid) -> None:
-    found, data, said = textreid(*arguments)
+def test_an_error_is_one_line(arguments: list[str], code: int, message: str, evaluate: Run) -> None:
+    found, data, said = evaluate(*arguments)
     assert (found, data) == (code, "")
     assert message in said
     assert said.count("\n") == 1
 
 
-def test_all_that_fails_is_one_error(textreid: Textreid, folder: Path) -> None:
-    code, _, said = textreid("a", "b", "--benchmark", "data", "--report", "none")
+def test_all_that_fails_is_one_error(evaluate: Run, folder: Path) -> None:
+    code, _, said = evaluate("a", "b", "--benchmark", "data", "--report", "none")
     assert (code, said) == (1, "textreid: all 2 evaluations failed; the first: a: no such file or folder\n")
     assert not (folder / "none").exists()

@@ -3,14 +3,13 @@
 import json
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.captioning.server import Server
+from tests.commands import Done, Run
 
-from textreid.cli import main
 from textreid.cli.question import QuestionWords
 from textreid.errors import ConfigError
 from textreid.gallery.query.evidence import check_evidence
@@ -22,30 +21,9 @@ QUERY = "a woman in a red jacket"
 MakeCrops = Callable[..., Path]
 
 
-@dataclass
-class Done:
-    """What a command wrote."""
-
-    returncode: object
-    stdout: str
-    stderr: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def textreid(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """A function that runs a command in this process, which has loaded torch."""
+@pytest.fixture(autouse=True)
+def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path) -> Done:
-        monkeypatch.setattr("sys.argv", ["textreid", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return Done(caught.value.code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.gallery.store.test_gallery_commands import Run, ok, textreid  # noqa: F401
+from tests.commands import Run
 
 from textreid.captioning.cluster.connection import connect
 from textreid.gallery.ray_encoder import RayEncoder
@@ -35,8 +35,8 @@ def test_a_cluster_embeds_as_this_process_does_also_when_a_worker_is_killed(
     database: Database,
     make_crops: Callable[..., Path],
     model_folder: Path,
-    ok: Run,  # noqa: F811
-    textreid: Run,  # noqa: F811
+    ok: Run,
+    textreid: Run,
 ) -> None:
     crops = make_crops(40)
     words = ("--model", model_folder, "--precision", "fp32")

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import pytest
 from PIL import Image
-from tests.forked import textreid
+from tests.commands import Done, Run, textreid
 
 from textreid.cli.search import BETTER
 from textreid.gallery.encoder import GalleryEncoder
@@ -49,18 +49,15 @@ def indexed(crops: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
-def search(crops: Path, model_folder: Path, indexed: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    def run(*options: str | Path, cache: Path = indexed) -> "subprocess.CompletedProcess[str]":
+def search(crops: Path, model_folder: Path, indexed: Path) -> Run:
+    def run(*options: str | Path, cache: Path = indexed) -> Done:
         arguments = ("search", QUERY, "--images", crops, "--model", model_folder, *options)
         return textreid(*arguments, TEXTREID_CACHE=str(cache))
 
     return run
 
 
-Search = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def test_a_pipe_gets_lines_and_nothing_else(search: Search, crops: Path) -> None:
+def test_a_pipe_gets_lines_and_nothing_else(search: Run, crops: Path) -> None:
     result = search("--top", "3")
     assert (result.returncode, result.stderr) == (0, "")
     rows = [line.split("\t") for line in result.stdout.splitlines()]
@@ -81,7 +78,7 @@ def test_only_the_first_search_with_the_bundled_model_says_that_there_are_larger
     assert BETTER not in second.stderr
 
 
-def test_json_is_one_object_on_stdout(search: Search, crops: Path, model_folder: Path) -> None:
+def test_json_is_one_object_on_stdout(search: Run, crops: Path, model_folder: Path) -> None:
     answer = json.loads(search("--json", "--top", "2").stdout)
     assert list(answer) == ["query", "unread", "model", "images", "rejected", "results", "notes"]
     assert (answer["query"], answer["model"], answer["images"]) == (QUERY, str(model_folder), 4)
@@ -105,7 +102,7 @@ def test_a_terminal_gets_a_table(crops: Path, model_folder: Path, indexed: Path)
     assert "\x1b[31m" not in shown
 
 
-def test_the_sheet_is_drawn_and_announced_on_stderr(search: Search, tmp_path: Path) -> None:
+def test_the_sheet_is_drawn_and_announced_on_stderr(search: Run, tmp_path: Path) -> None:
     result = search("--sheet", tmp_path / "out.png")
     assert result.stderr == f"contact sheet: {tmp_path / 'out.png'}\n"
     assert result.stdout.count("\n") == 4
@@ -180,7 +177,7 @@ def test_a_query_in_another_language_is_noted_once(crops: Path, model_folder: Pa
     assert answer["notes"] == [result.stderr.strip()]
 
 
-def test_a_query_needs_no_quotation_marks(crops: Path, model_folder: Path, indexed: Path, search: Search) -> None:
+def test_a_query_needs_no_quotation_marks(crops: Path, model_folder: Path, indexed: Path, search: Run) -> None:
     options = ("--images", crops, "--model", model_folder)
     result = textreid("search", *options, *QUERY.split(), TEXTREID_CACHE=str(indexed))
     assert (result.returncode, result.stdout) == (0, search().stdout)
@@ -251,13 +248,13 @@ def test_debug_shows_the_traceback_wherever_it_stands(place: str, model_folder: 
     assert lines[-1].startswith("textreid: /nowhere: ")
 
 
-def test_debug_may_be_searched_for(search: Search, crops: Path, model_folder: Path, indexed: Path) -> None:
+def test_debug_may_be_searched_for(search: Run, crops: Path, model_folder: Path, indexed: Path) -> None:
     options = ("--images", crops, "--model", model_folder, "--json")
     result = textreid("search", *options, "--", "--debug", TEXTREID_CACHE=str(indexed))
     assert json.loads(result.stdout)["query"] == "--debug"
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(search: Search, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_done_without(search: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     place = tmp_path / "file" / "cache"
     result = search(cache=place)
@@ -317,13 +314,13 @@ def test_a_small_or_read_only_disk_costs_no_answer(
         assert result.stderr.startswith(f"textreid: {place}: ")
 
 
-def test_no_cache_leaves_nothing(search: Search, tmp_path: Path) -> None:
+def test_no_cache_leaves_nothing(search: Run, tmp_path: Path) -> None:
     result = search("--no-cache", cache=tmp_path / "cache")
     assert result.stdout == search().stdout
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_reader_that_leaves_early_is_no_error(search: Search, crops: Path, model_folder: Path, indexed: Path) -> None:
+def test_a_reader_that_leaves_early_is_no_error(search: Run, crops: Path, model_folder: Path, indexed: Path) -> None:
     command = [*COMMAND, "search", QUERY, "--images", str(crops), "--model", str(model_folder)]
     environment = {**os.environ, "TEXTREID_CACHE": str(indexed)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
@@ -373,7 +370,7 @@ def test_the_cache_is_shown_and_cleared(crops: Path, model_folder: Path, tmp_pat
     assert textreid("cache", "clear").stdout == f"freed 0 bytes in {place}\n"
 
 
-def test_a_damaged_cache_can_be_cleared(search: Search, tmp_path: Path) -> None:
+def test_a_damaged_cache_can_be_cleared(search: Run, tmp_path: Path) -> None:
     place = tmp_path / "cache"
     place.mkdir()
     (place / "embeddings.sqlite3").write_bytes(b"damaged" * 1000)

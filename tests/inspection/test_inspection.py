@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests.commands import Run
 from tests.training.conftest import train_on
 
-from textreid.cli import main
 from textreid.config import Config, MaskingConfig
 from textreid.errors import ArtifactError, CaptionError, ConfigError, ImageError
 from textreid.images import read_image, to_pixels
@@ -160,15 +160,7 @@ def test_a_picture_grows_with_its_captions_and_bears_any() -> None:
     assert heights == sorted(set(heights))
 
 
-def test_the_command(
-    run: Path, corpus: "Corpus", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def textreid(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["textreid", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return int(caught.value.code or 0), *capsys.readouterr()
-
+def test_the_command(run: Path, corpus: "Corpus", tmp_path: Path, textreid: Run) -> None:
     image, out = corpus.images / "0003.png", tmp_path / "new" / "seen"
     arguments = ("inspect", run, "--image", image, "--captions", corpus.captions, "--caption", TEXT, "--out", out)
     assert textreid(*arguments) == (0, f"{out}.png\n{out}.html\n", "")

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -263,7 +264,10 @@ def test_quick_gelu_and_its_derivative(dtype: torch.dtype, tolerance: float) -> 
 
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of its own doings
 @pytest.mark.slow
-def test_translated_layers_compute_the_same_for_any_size() -> None:
+def test_translated_layers_compute_the_same_for_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Traced and differentiated as always; C++ out of the traces takes half a minute, and GPUs run other code
+    # (test_gpu.py).
+    monkeypatch.setattr("torch.compile", partial(torch.compile, backend="aot_eager"))
     config = replace(SQUARE, vision_layers=1, text_layers=1)
     plain, translated = initialize(config, seed=1), initialize(config, seed=1)
     translated.compile_layers()

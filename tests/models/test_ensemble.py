@@ -1,11 +1,11 @@
 import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.commands import textreid
 
 from textreid.errors import ModelError
 from textreid.gallery.encoder import GalleryEncoder
@@ -135,8 +135,7 @@ def test_what_needs_one_network_says_so(tmp_path: Path) -> None:
         ["inspect", DEFAULT, "--image", "a.png", "--caption", "a man"],
     ):
         Image.new("RGB", (20, 50)).save(tmp_path / "a.png")
-        command = [sys.executable, "-c", "from textreid.cli import main; main()", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ)
+        done = textreid(*arguments, before=partial(os.chdir, tmp_path))
         assert done.returncode == 1
         assert "name one of them alone" in done.stderr.splitlines()[-1]
         assert not (tmp_path / "out").exists()

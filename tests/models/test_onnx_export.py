@@ -69,18 +69,9 @@ def test_a_random_model_is_the_same(random_model: Model, random_folder: Path, pi
     assert exported.encode_images([]).shape == exported.encode_texts([]).shape == (0, 20)
 
 
-def test_a_model_with_a_trunk_is_the_same(
-    config: ModelConfig, tokenizer: Tokenizer, pictures: list[Image.Image], tmp_path: Path
-) -> None:
-    model = Model(initialize(replace(config, stem="efficientnet-lite0"), seed=5), tokenizer)
-    export_onnx(model, tmp_path / "trunk", card)
-    assert (
-        np.abs(OnnxModel.load(tmp_path / "trunk").encode_images(pictures) - model.encode_images(pictures)).max() < 1e-4
-    )
-
-
 def test_the_bundled_model_is_the_same(bundled_folder: Path, pictures: list[Image.Image]) -> None:
     model, exported = textreid.load_model("small"), OnnxModel.load(bundled_folder)
+    assert model.config.stem == "efficientnet-lite0"  # its trunk is exported too
     images, texts = model.encode_images(pictures), model.encode_texts(SENTENCES)
     assert np.abs(exported.encode_images(pictures) - images).max() < 1e-4
     assert np.abs(exported.encode_texts(SENTENCES) - texts).max() < 1e-4

@@ -6,34 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.commands import Run
 
-from textreid.cli import main
 from textreid.config import ModelConfig
 from textreid.models import Model, Tokenizer, initialize
 from textreid.synthetic import write_corpus
 
 pytestmark = pytest.mark.slow
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def textreid(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process; returns exit code, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["textreid", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        shown = capsys.readouterr()
-        return int(caught.value.code or 0), shown.out, shown.err
-
-    return run
 
 
 def commands(said: str) -> list[str]:

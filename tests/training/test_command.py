@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.commands import Run
 
-from textreid.cli import main
 from textreid.config import Config
 from textreid.models import load_model
 
@@ -22,31 +22,13 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def textreid(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Run the command line in this process; returns exit code, standard output and standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["textreid", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        shown = capsys.readouterr()
-        return int(caught.value.code or 0), shown.out, shown.err
-
-    return run
-
-
-@pytest.fixture
 def settings(small_config: Callable[..., Config], tmp_path: Path) -> Path:
     path = tmp_path / "settings.json"
     path.write_text(json.dumps(small_config("training.epochs=2").to_dict()))
     return path
 
 
-def test_trains_with_the_settings_given(
-    textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", settings: Path, tmp_path: Path
-) -> None:
+def test_trains_with_the_settings_given(textreid: Run, corpus: "Corpus", settings: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     code, data, said = textreid(
         "pretrain", "--images", corpus.images, "--captions", corpus.captions, "--out", out, "--config", settings,
@@ -65,7 +47,7 @@ def test_trains_with_the_settings_given(
 
 
 def test_a_run_goes_on_with_its_own_settings_and_compares_what_is_given(
-    textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", settings: Path, tmp_path: Path
+    textreid: Run, corpus: "Corpus", settings: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     arguments = ("pretrain", "--images", corpus.images, "--captions", corpus.captions, "--out", out)
@@ -115,7 +97,7 @@ def benchmark(corpus: "Corpus", tmp_path: Path) -> Path:
     ],
 )
 def test_measures_on_the_validation_split_and_stamps_a_look_at_test(
-    textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", settings: Path, benchmark: Path, tmp_path: Path,
+    textreid: Run, corpus: "Corpus", settings: Path, benchmark: Path, tmp_path: Path,
     options: list[str], watched: str,
 ) -> None:  # fmt: skip
     out, images = tmp_path / "run", shutil.copytree(corpus.images, tmp_path / "images")
@@ -138,7 +120,7 @@ def test_measures_on_the_validation_split_and_stamps_a_look_at_test(
 
 
 def test_refuses_to_validate_on_what_it_trains_on(
-    textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", settings: Path, benchmark: Path, tmp_path: Path
+    textreid: Run, corpus: "Corpus", settings: Path, benchmark: Path, tmp_path: Path
 ) -> None:
     shutil.rmtree(benchmark / "imgs")
     (benchmark / "imgs").symlink_to(corpus.images)
@@ -162,7 +144,7 @@ def test_refuses_to_validate_on_what_it_trains_on(
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_two(
-    textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", tmp_path: Path, arguments: list[str], message: str
+    textreid: Run, corpus: "Corpus", tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     code, data, said = textreid(
         "pretrain", "--images", corpus.images, "--captions", corpus.captions, "--out", tmp_path / "run", *arguments
@@ -173,9 +155,7 @@ def test_wrong_usage_is_one_line_and_exit_code_two(
     assert not (tmp_path / "run").exists()
 
 
-def test_missing_captions_are_one_line_and_exit_code_one(
-    textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", tmp_path: Path
-) -> None:
+def test_missing_captions_are_one_line_and_exit_code_one(textreid: Run, corpus: "Corpus", tmp_path: Path) -> None:
     code, data, said = textreid(
         "pretrain", "--images", corpus.images, "--captions", tmp_path / "none", "--out", tmp_path / "run"
     )
@@ -199,7 +179,7 @@ def test_threads_wait_passively_unless_the_user_has_said_how(given: dict[str, st
 
 
 @pytest.fixture
-def start(textreid: Callable[..., tuple[int, str, str]], corpus: "Corpus", settings: Path, tmp_path: Path) -> Path:
+def start(textreid: Run, corpus: "Corpus", settings: Path, tmp_path: Path) -> Path:
     """A small model to fine-tune."""
     out = tmp_path / "pretrained"
     code, _, said = textreid(
@@ -214,7 +194,7 @@ SHORT = ("--set", "training.epochs=2", "--set", "optimizer.warmup_epochs=1", "--
 
 
 def test_finetune_sets_people_aside_and_keeps_the_best_epoch(
-    textreid: Callable[..., tuple[int, str, str]], start: Path, make_people: Callable[..., Path], tmp_path: Path
+    textreid: Run, start: Path, make_people: Callable[..., Path], tmp_path: Path
 ) -> None:
     people, out = make_people(tmp_path / "people", {"train": 20, "test": 5}, images_each=2), tmp_path / "run"
     arguments = ("finetune", start, "--benchmark", people, "--out", out, *SHORT)
@@ -233,7 +213,7 @@ def test_finetune_sets_people_aside_and_keeps_the_best_epoch(
 
 
 def test_finetune_on_everybody_or_on_the_own_validation_split(
-    textreid: Callable[..., tuple[int, str, str]], start: Path, make_people: Callable[..., Path], tmp_path: Path
+    textreid: Run, start: Path, make_people: Callable[..., Path], tmp_path: Path
 ) -> None:
     people = make_people(tmp_path / "people", {"train": 20, "test": 5}, images_each=2)
     code, _, said = textreid(
@@ -250,7 +230,7 @@ def test_finetune_on_everybody_or_on_the_own_validation_split(
 
 
 def test_finetune_on_captions_alone_needs_something_to_choose_on(
-    textreid: Callable[..., tuple[int, str, str]], start: Path, corpus: "Corpus",
+    textreid: Run, start: Path, corpus: "Corpus",
     make_people: Callable[..., Path], tmp_path: Path,
 ) -> None:  # fmt: skip
     arguments = ("finetune", start, "--images", corpus.images, "--captions", corpus.captions, *SHORT)
@@ -264,9 +244,7 @@ def test_finetune_on_captions_alone_needs_something_to_choose_on(
 
 
 @pytest.mark.parametrize("arguments", [[], ["--images", "x"], ["--benchmark", "x", "--images", "x", "--captions", "x"]])
-def test_finetune_wants_one_source_of_people(
-    textreid: Callable[..., tuple[int, str, str]], tmp_path: Path, arguments: list[str]
-) -> None:
+def test_finetune_wants_one_source_of_people(textreid: Run, tmp_path: Path, arguments: list[str]) -> None:
     code, data, said = textreid("finetune", "tiny", "--out", tmp_path / "run", *arguments)
     assert (code, data) == (2, "")
     assert said == "textreid: give either --benchmark, or --images and --captions\n"

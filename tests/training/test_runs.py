@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.commands import Run
 from tests.training.conftest import Validating, train_on
 
 from textreid.artifacts import locked
-from textreid.cli import main
 from textreid.config import Config
 from textreid.errors import ConfigError, DataError
 from textreid.models import Model
@@ -130,14 +130,8 @@ def test_a_folder_without_runs_is_refused(folder: Path) -> None:
         summarize_runs([folder / "flat" / "model"])
 
 
-def test_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def textreid(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["textreid", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return int(caught.value.code or 0), capsys.readouterr().out
-
-    code, printed = textreid("runs", folder)
+def test_the_command(folder: Path, textreid: Run) -> None:
+    code, printed, _ = textreid("runs", folder)
     assert code == 0
     rows = [line.split() for line in printed.splitlines()]
     assert ["flat", "complete", "em", "0.0", "0.0", "8/8", "8"] in [row[:7] for row in rows]
@@ -146,7 +140,7 @@ def test_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert watched[8:11] == ["30.0", "40.0", "1"]
     assert any(line.startswith("flat: nothing learned: the itc loss is") for line in printed.splitlines())
     assert "selected on nothing: the last step; watched: a street: watched" in printed
-    code, printed = textreid("runs", folder / "watched", "--json")
+    code, printed, _ = textreid("runs", folder / "watched", "--json")
     (found,) = json.loads(printed)
     assert (code, found["state"], found["best"]) == (0, "complete", {"step": 4, "epoch": 1.0, "score": 0.4})
     assert found["settings"]["training.epochs"] == 2

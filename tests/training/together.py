@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from tests.forked import CONTEXT
+from tests.commands import CONTEXT
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 _SECONDS = 120  # after which a process counts as hung

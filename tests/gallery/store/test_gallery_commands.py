@@ -3,56 +3,17 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.commands import Run
 
-from textreid.cli import main
 from textreid.gallery.store import Database
 
 pytestmark = pytest.mark.slow
 MakeCrops = Callable[..., Path]
 QUERY = "a woman in a red jacket"
-
-
-@dataclass
-class Done:
-    """What a command wrote."""
-
-    code: object
-    stdout: str
-    stderr: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def textreid(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A function that runs a command, in this process: a dozen would load torch for half a minute."""
-
-    def run(*arguments: str | Path) -> Done:
-        monkeypatch.setattr("sys.argv", ["textreid", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capsys.readouterr()
-        return Done(caught.value.code, out, err)
-
-    return run
-
-
-@pytest.fixture
-def ok(textreid: Run) -> Run:
-    """The same of a command that has to succeed."""
-
-    def run(*arguments: str | Path) -> Done:
-        done = textreid(*arguments)
-        assert done.code == 0, done.stderr
-        return done
-
-    return run
 
 
 def test_a_gallery_from_the_first_crop_to_its_end(
@@ -99,7 +60,7 @@ def test_a_gallery_from_the_first_crop_to_its_end(
     assert len((tmp_path / "demo.jsonl").read_text().splitlines()) == 5
     ok("gallery", "backup", "demo", tmp_path / "demo.gallery")
     refused = textreid("gallery", "delete", "demo")
-    assert (refused.code, refused.stderr) == (
+    assert (refused.returncode, refused.stderr) == (
         2, "textreid: gallery 'demo' holds 5 crops; --yes deletes it for good\n"
     )  # fmt: skip
     ok("gallery", "delete", "demo", "--yes")
@@ -118,7 +79,7 @@ def test_a_gallery_moves_to_another_model(
     (crops / "0.png").rename(crops / "away")
     words = ("gallery", "reindex", "demo", "--model", other_model_folder, "--precision", "fp32")
     refused = textreid(*words)
-    assert (refused.code, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
     assert "0.png cannot be embedded again: cannot be read: No such file" in refused.stderr
     info = json.loads(ok("gallery", "info", "demo", "--json").stdout)
     assert (info["model"], info["embedded again"]) == (str(model_folder), {str(other_model_folder): 2})
@@ -149,5 +110,5 @@ def test_a_gallery_moves_to_another_model(
 )
 def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], message: str, textreid: Run) -> None:
     done = textreid(*arguments)
-    assert (done.code in {1, 2}, done.stdout, done.stderr.count("\n")) == (True, "", 1)
+    assert (done.returncode in {1, 2}, done.stdout, done.stderr.count("\n")) == (True, "", 1)
     assert message in done.stderr

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from tests.gallery.store.test_gallery_commands import QUERY, MakeCrops, Run, ok, textreid  # noqa: F401
+from tests.commands import Run
+from tests.gallery.store.test_gallery_commands import QUERY, MakeCrops
 from tests.gallery.store.test_reindexing import fill, frames, projection
 
 from textreid.gallery.store import ConnectionLostError, Filters, StoreError, open_database
@@ -125,8 +126,8 @@ def test_the_commands_take_the_address_and_never_tell_the_password(
     server: Server,
     make_crops: MakeCrops,
     model_folder: Path,
-    ok: Run,  # noqa: F811
-    textreid: Run,  # noqa: F811
+    ok: Run,
+    textreid: Run,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -141,7 +142,7 @@ def test_the_commands_take_the_address_and_never_tell_the_password(
     ok("gallery", "backup", "demo", tmp_path / "backup")
     monkeypatch.delenv("TEXTREID_DATABASE")
     wrong = textreid("gallery", "list", "--database", server.url.replace(ESCAPED, "guess"))
-    assert (wrong.code, wrong.stderr.count("\n")) == (1, 1)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
     assert 'password authentication failed for user "investigator"' in wrong.stderr
     told = "".join([done.stderr, shown, wrong.stderr])
     assert not any(secret in told for secret in (PASSWORD, ESCAPED, "guess"))
