@@ -85,6 +85,7 @@ def test_it_searches_and_captions_drawn_crops(fresh: Command, tmp_path: Path) ->
 def test_it_does_the_whole_job(fresh: Command, tmp_path: Path) -> None:
     """What ``textreid demo`` does, with fewer people."""
     few = "from pathlib import Path; from textreid.demo import DemoSettings, run_demo; "
-    few += "run_demo(Path('demo'), DemoSettings(identities=4, unseen_identities=4, epochs=3, workers=1))"
+    few += "few = dict(unseen_identities=4, first_identities=4, least_identities=4, most_identities=4); "
+    few += "run_demo(Path('demo'), DemoSettings(**few, epochs=1, most_epochs=1, workers=1))"
     fresh("python", "-c", few, cwd=tmp_path)
     assert (tmp_path / "demo" / "report.html").is_file()

@@ -1,4 +1,4 @@
-"""The whole main job in a few minutes, from nothing, on people who do not exist.
+"""The paper's story in a few minutes, on people who do not exist: noisy captions of new cameras, and what they bring.
 
 Names are listed in ``__init__.pyi``; a module is imported when one of them is used.
 """

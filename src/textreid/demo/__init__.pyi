@@ -1,1 +1,2 @@
-from .pipeline import DemoResult as DemoResult, DemoSettings as DemoSettings, run_demo as run_demo
+from .pipeline import DemoResult as DemoResult, run_demo as run_demo
+from .sizes import DemoSettings as DemoSettings, Size as Size

@@ -1,6 +1,6 @@
 """The demo's report: one HTML page that carries its pictures and needs no network.
 
-Its captions show what Noise-Aware Masking made of each word, beside what was wrong with it.
+Its captions show how probably each word was held for wrong, beside what was wrong with it.
 """
 
 import random
@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from textreid.captions.sidecars import error_spans
 from textreid.captions.table import CaptionTable, read_captions
-from textreid.config import MaskingConfig
-from textreid.inspection.page import shade
 from textreid.inspection.ranking import auroc
 from textreid.models.tokenizer import Tokenizer
 from textreid.reporting.html import render_page
+
+_SUREST = 100  # a hundredth of the words
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Word:
     """A stretch of a caption as the tokenizer cut it."""
 
     text: str
-    probability: float | None  # of being masked in the next epoch; None for what lies between words
+    probability: float | None  # of being masked when the caption is met next; None for what lies between words
     wrong: bool  # whether the captioner erred here, known because the person was drawn to order
 
 
@@ -51,11 +51,11 @@ class RankedImage:
 
 @dataclass(frozen=True)
 class Search:
-    """A sentence and what it found, best first."""
+    """A sentence and what each model found by it, best first."""
 
     query: str
-    person: Path  # a picture of the one that the sentence describes
-    results: Sequence[RankedImage]
+    person: Path  # the picture that the sentence describes
+    rankings: Sequence[tuple[str, Sequence[RankedImage]]]  # (model, results)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class MetricsRow:
     """One line of the table, in percent."""
 
     name: str
-    values: Sequence[float]
+    values: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,16 @@ class DemoReport:
     """Contents of the page."""
 
     summary: str
-    gallery: Sequence[tuple[str, Sequence[Path]]]  # (domain, pictures)
+    start: str  # name of the model that it starts from
+    place: str
+    gallery: Sequence[tuple[str, Sequence[Path]]]  # (use, pictures)
     captioned: Sequence[CaptionedImage]
     noise_sentence: str
     curves: Sequence[Path]
     metric_names: Sequence[str]
     metrics: Sequence[MetricsRow]
     metrics_sentence: str
+    verdict: str
     searches: Sequence[Search]
     timings: Sequence[tuple[str, float]]  # (step, seconds)
     settings: str
@@ -85,10 +88,7 @@ class DemoReport:
 
     def to_html(self) -> str:
         """Render the page, pictures embedded."""
-        mean = MaskingConfig().probability
-        return render_page(
-            "textreid.demo", "report.html", report=self, shade=lambda probability: shade(probability, mean)
-        )
+        return render_page("textreid.demo", "report.html", report=self)
 
 
 @dataclass(frozen=True)
@@ -140,14 +140,18 @@ def captions_with_noise(captions: Path, run: Path) -> CaptionNoise:
 
 
 def describe_noise(noise: CaptionNoise) -> str:
-    """Say in one sentence: do false words get higher masking probabilities than true ones?"""
+    """Say in words how well the masking probabilities of a run tell false words from true ones."""
     scored = [word for index in range(len(noise.table)) for word in noise.words(index) if word.probability is not None]
     probabilities = np.array([word.probability for word in scored])
     wrong = np.array([word.wrong for word in scored])
     if not wrong.any():
         return "The captioner made no error here."
+    # Words of equal probability are in the order of the captions, whatever is wrong with them.
+    surest = np.argsort(-probabilities, kind="stable")[: max(1, len(scored) // _SUREST)]
     return (
-        f"In this run false words got {probabilities[wrong].mean():.3f} on average and true words "
-        f"{probabilities[~wrong].mean():.3f}: the area under the ROC curve is {auroc(probabilities, wrong):.2f}, "
-        "where 0.5 is chance and 1 tells them apart without a mistake."
+        f"Of {len(scored):,} words {wrong.sum():,} are false ({wrong.mean():.1%}); of the {len(surest):,} likeliest "
+        f"to be masked {wrong[surest].mean():.0%} are. False words are masked with probability "
+        f"{probabilities[wrong].mean():.2f} on average, true words with {probabilities[~wrong].mean():.3f}. The area "
+        f"under the ROC curve is {auroc(probabilities, wrong):.2f}, where 0.5 is chance and 1 tells them apart without "
+        "a mistake."
     )
