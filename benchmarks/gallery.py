@@ -5,8 +5,12 @@ point (mean cosine 0.8), and a query is as far from its person as a sentence is 
 is of the ten nearest by numpy in float32. Times are of one search at a time, as a client of one process measures them;
 of the gallery they include reading the rows of the hits from the database.
 
-    python benchmarks/gallery.py                            # 10,000 and 100,000 crops; some minutes on two cores
+    python benchmarks/gallery.py                            # 5,000 to 100,000 crops; some five minutes on two cores
+    python benchmarks/gallery.py --candidates 100 160 250   # what the HNSW index finds in which time
     python benchmarks/gallery.py --crops 1000000 --only gallery numpy
+
+``processor_ms`` is the processor time of a search, half of them taking less: of the database's process and of this one.
+It means something on a busy machine too.
 """
 
 import argparse
@@ -19,14 +23,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import psycopg
 
 from textreid.gallery.embedding_cache import FileStamp
 from textreid.gallery.encoder import GalleryEncoder
-from textreid.gallery.store import Filters, NewCrop, NewFile, Store, open_database
+from textreid.gallery.store import Filters, NewCrop, NewFile, Store, hnsw, open_database
 
 Array = npt.NDArray[np.float32]
 Search = Callable[[Array], list[int]]
@@ -45,13 +51,15 @@ class Engine:
     search: Search
     build_s: float
     size: int
+    server: int = 0  # its process, if it is not this one
 
 
 def main() -> None:
     """Draw vectors, build every engine, search, print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--crops", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--crops", type=int, nargs="+", default=[5_000, 10_000, 20_000, 100_000])
     parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--candidates", type=int, nargs="+", default=[hnsw.CANDIDATES], help="of the HNSW index")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=["gallery", "numpy", "faiss", "qdrant"])
     options = parser.parse_args()
@@ -61,13 +69,15 @@ def main() -> None:
         "queries": options.queries,
         "sentence_ms": sentence_ms(),
         "engines": [
-            row for crops in options.crops for row in compare(crops, options.queries, options.seed, options.only)
+            row
+            for crops in options.crops
+            for row in compare(crops, options.queries, options.seed, options.only, options.candidates)
         ],
     }
     print(json.dumps(figures, indent=2))
 
 
-def compare(count: int, queries: int, seed: int, only: list[str]) -> Iterator[dict[str, object]]:
+def compare(count: int, queries: int, seed: int, only: list[str], candidates: list[int]) -> Iterator[dict[str, object]]:
     """Measure every engine on ``count`` crops."""
     crops, asked = draw(count, queries, seed)
     nearest = [np.argpartition(-(crops @ query), TOP)[:TOP] for query in asked]
@@ -79,7 +89,7 @@ def compare(count: int, queries: int, seed: int, only: list[str]) -> Iterator[di
                 with suppress(ImportError):
                     yield measure(make(crops, folder), asked, nearest, count)
         if "gallery" in only:
-            with gallery(crops, folder) as (store, engines):
+            with gallery(crops, folder, candidates) as (store, engines):
                 for engine in engines:
                     yield measure(engine, asked, nearest, count)
                 for fraction in FRACTIONS:
@@ -114,17 +124,19 @@ def measure(engine: Engine, asked: Array, nearest: list[npt.NDArray[np.int64]], 
     """Search for every query, twice, and time the second round."""
     for query in asked:
         engine.search(query)
-    times, found = [], 0
+    times, busy, found = [], [], 0
     for query, wanted in zip(asked, nearest, strict=True):
-        begun = time.perf_counter()
+        begun, begun_busy = time.perf_counter(), processor_ms(engine.server)
         rows = engine.search(query)
         times.append(time.perf_counter() - begun)
+        busy.append(processor_ms(engine.server) - begun_busy)
         found += len(set(rows) & set(wanted.tolist()))
     return {
         "crops": count,
         "engine": engine.name,
         "p50_ms": round(1000 * float(np.percentile(times, 50)), 2),
         "p99_ms": round(1000 * float(np.percentile(times, 99)), 2),
+        "processor_ms": round(float(np.percentile(busy, 50)), 2),
         "recall_at_10": round(found / (TOP * len(asked)), 4),
         "build_s": round(engine.build_s, 1),
         "size_mb": round(engine.size / 1e6, 1),
@@ -141,7 +153,9 @@ def measure_filtered(store: Store, fraction: float, asked: Array, crops: Array, 
     def search(query: Array) -> list[int]:
         return [hit.crop.id - base for hit in store.search(query, filters, TOP).hits]
 
-    return measure(Engine(f"gallery, exact, a filter passes {fraction:.1%}", search, 0, 0), asked, nearest, count)
+    (server,) = store.database.run(lambda c: c.execute("SELECT pg_backend_pid()").fetchone() or (0,))
+    name = f"gallery, exact, a filter passes {fraction:.1%}"
+    return measure(Engine(name, search, 0, 0, server), asked, nearest, count)
 
 
 def numpy_engine(crops: Array, folder: Path) -> Engine:
@@ -202,7 +216,7 @@ def qdrant_engine(crops: Array, folder: Path) -> Engine:
 
 
 @contextmanager
-def gallery(crops: Array, folder: Path) -> Iterator[tuple[Store, list[Engine]]]:
+def gallery(crops: Array, folder: Path, candidates: list[int]) -> Iterator[tuple[Store, Iterator[Engine]]]:
     """Fill a gallery in a database of its own, and search it exactly and by its index."""
     os.environ["TEXTREID_DATA"] = str(folder)
     with open_database() as database:
@@ -229,13 +243,27 @@ def gallery(crops: Array, folder: Path) -> Iterator[tuple[Store, list[Engine]]]:
             assert not page.exact
             return [hit.crop.id - base for hit in page.hits]
 
-        took = store.build_index(at_least=1)
-        assert took is not None
-        engines = [
-            Engine("gallery, exact", exact, filled, bare),
-            Engine("gallery, HNSW", indexed, took.total_seconds(), store.counts().size),
-        ]
-        yield store, engines
+        (server,) = store.database.run(lambda c: c.execute("SELECT pg_backend_pid()").fetchone() or (0,))
+
+        def engines() -> Iterator[Engine]:
+            yield Engine("gallery, exact", exact, filled, bare, server)
+            took = store.build_index(at_least=1)
+            assert took is not None
+            size = store.counts().size
+            shape = f"m {hnsw.NEIGHBOURS}, built with {hnsw.BUILD_CANDIDATES}"
+            for count in candidates:
+                store.database.maintain(partial(psycopg.Connection.execute, query=f"SET hnsw.ef_search = {count}"))
+                name = f"gallery, HNSW ({shape}), {count} candidates"
+                yield Engine(name, indexed, took.total_seconds(), size, server)
+
+        yield store, engines()
+
+
+def processor_ms(process: int) -> float:
+    """Return the processor time, in milliseconds, of this process and of a server's; 0 where nobody tells."""
+    schedule = Path(f"/proc/{process}/schedstat")
+    server = int(schedule.read_text().split()[0]) / 1e6 if schedule.exists() else 0.0
+    return 1000 * time.process_time() + server
 
 
 def sentence_ms() -> dict[str, float]:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 import pytest
+from psycopg import sql
 
 from textreid.errors import ConfigError
 from textreid.gallery.embedding_cache import FileStamp
@@ -149,6 +150,12 @@ def test_the_index_answers_a_search_without_filters(fill: Fill) -> None:
     query = unit(np.random.default_rng(2))
     exact = store.search(query, top=20)
     assert exact.exact
+    # One of another shape, as an earlier textreid built, is not asked, and built anew.
+    earlier = sql.SQL("CREATE INDEX {} ON {} USING hnsw ((embedding::halfvec(17)) halfvec_ip_ops)").format(
+        sql.Identifier(f"crop_{store.id}_hnsw"), sql.Identifier(f"crop_{store.id}")
+    )
+    store.database.maintain(lambda c: c.execute(earlier))
+    assert store.search(query, top=20) == exact
     assert store.build_index(at_least=1) is not None
     assert store.build_index(at_least=1) is None
     indexed = store.search(query, top=20)
@@ -251,7 +258,9 @@ def test_wrong_requests_say_what_is_wrong(database: Database, fill: Fill) -> Non
     store, crops, _ = fill(4)
     with pytest.raises(StoreError, match="'demmo'; did you mean demo"):
         database.store("demmo")
-    with pytest.raises(StoreError, match=r"embedded by model small \(abc\), not by xyz"):
+    with pytest.raises(
+        StoreError, match=r"embedded by model small \(abc\), not by other \(xyz\); .* reindex demo --model other"
+    ):
         database.create("demo", "other", "xyz", DIM)
     with pytest.raises(StoreError, match="no name of a gallery"):
         database.create("a\nb", "small", "abc", DIM)

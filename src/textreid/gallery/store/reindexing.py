@@ -105,7 +105,7 @@ def reindex(
                     report(count, max(count, crops))
             if done.unreadable and not leave_out:
                 raise StoreError(_cannot(store, done.unreadable))
-            took = database.run(lambda c: _complete(c, target))
+            took = database.run(partial(_complete, target=target, memory=hnsw.memory_for(database)))
             done.built_s = took.total_seconds() if took else done.built_s
             if _exchanged(database, store.info, target, [number for number, _, _ in done.unreadable]):
                 return Store(database, target), done
@@ -238,11 +238,11 @@ def _store(
         cursor.executemany(statement, [(presence, vector, number) for number, presence, vector in stored])
 
 
-def _complete(connection: "psycopg.Connection", target: GalleryInfo) -> timedelta | None:
+def _complete(connection: "psycopg.Connection", target: GalleryInfo, memory: int | None) -> timedelta | None:
     """Make the new table as quick to search as the old one."""
     table = _table(target.id)
     connection.execute(sql.SQL("ANALYZE {}").format(table))
-    return hnsw.build(connection, table, f"{_name(target.id)}_hnsw", target.dim + 1, hnsw.INDEXED_FROM)
+    return hnsw.build(connection, table, f"{_name(target.id)}_hnsw", target.dim + 1, hnsw.INDEXED_FROM, memory)
 
 
 def _cannot(store: Store, unreadable: Sequence[tuple[int, Path, str]]) -> str:

@@ -1,6 +1,7 @@
 """Which crops of a gallery fit a vector best, as SQL: exactly, or by the HNSW index."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, LiteralString
 
@@ -101,7 +102,8 @@ def nearest(
     inner = sql.SQL(
         "SELECT c.id, {} AS distance FROM {} c WHERE {} AND {} ORDER BY distance, c.id LIMIT %(top)s"
     ).format(distance, table(gallery.id), embedded_by(gallery), conditions)
-    hits, as_of = _hits(connection, gallery.id, inner, parameters)
+    statement = _with_rows(gallery.id, inner)
+    hits, as_of = _as_hits(connection.execute(statement, parameters, binary=True).fetchall())
     return hits, after.as_of if after else as_of
 
 
@@ -109,6 +111,12 @@ def approximately_nearest(
     connection: "psycopg.Connection", gallery: GalleryInfo, query: Any, top: int
 ) -> tuple[list[Hit], int]:
     """Rank the crops of a gallery by its HNSW index; returns what `nearest` does."""
+    rows = connection.execute(_indexed_statement(gallery, top), {"query": query}, binary=True).fetchall()
+    return _as_hits(rows)
+
+
+@lru_cache(256)
+def _indexed_statement(gallery: GalleryInfo, top: int) -> bytes:
     # The number of hits is part of the text: a plan for any number of them would read the whole table.
     inner = sql.SQL(
         "SELECT c.id, c.embedding::halfvec({dim}) <#> %(query)s::halfvec({dim}) AS distance "
@@ -116,20 +124,21 @@ def approximately_nearest(
     ).format(
         dim=sql.Literal(gallery.dim + 1), table=table(gallery.id), current=embedded_by(gallery), top=sql.Literal(top)
     )
-    return _hits(connection, gallery.id, inner, {"query": query})
+    return _with_rows(gallery.id, inner).as_bytes(None)
 
 
-def _hits(
-    connection: "psycopg.Connection", gallery: int, inner: sql.Composable, parameters: Any
-) -> tuple[list[Hit], int]:
-    statement = sql.SQL(
+def _with_rows(gallery: int, inner: sql.Composable) -> sql.Composed:
+    """Read what is known of the crops that ``inner`` ranks, and the number of the newest crop beside each."""
+    return sql.SQL(
         "SELECT {columns}, n.distance, {newest} FROM ({inner}) n JOIN {table} c ON {own} AND c.id = n.id {joined} "
         "ORDER BY n.distance, c.id"
     ).format(
         columns=sql.SQL(_COLUMNS), newest=newest(gallery), inner=inner, table=table(gallery), own=own(gallery, "c."),
         joined=sql.SQL(_JOINED),
     )  # fmt: skip
-    rows = connection.execute(statement, parameters, binary=True).fetchall()
+
+
+def _as_hits(rows: Sequence[Any]) -> tuple[list[Hit], int]:
     return [Hit(to_crop(row[:-2]), -float(row[-2])) for row in rows], int(rows[0][-1]) if rows else 0
 
 

@@ -31,7 +31,7 @@ _LONGEST_SOCKET = 100  # characters of a socket's path that every system takes; 
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "maintenance_work_mem": "256MB",  # what the build of an HNSW index of 200,000 crops needs at once
+    "maintenance_work_mem": "256MB",  # a larger HNSW index asks for more when it is built
     "dynamic_shared_memory_type": "mmap",  # containers give /dev/shm 64 MB, and a parallel build asks for more
     "max_connections": "200",
     "jit": "off",  # compiling costs more than any query here
@@ -61,6 +61,14 @@ def data_folder() -> Path:
         return Path.home() / ".local" / "share" / "textreid"
     except RuntimeError as error:
         raise StoreError("this user has no home folder; set TEXTREID_DATA to a folder for the galleries") from error
+
+
+def physical_memory() -> int | None:
+    """Return the bytes of this machine's memory; None where nobody tells."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 class EmbeddedServer:
@@ -156,7 +164,11 @@ class EmbeddedServer:
     def _start(self) -> str:
         """Start the server and wait for it; returns why that failed, or nothing."""
         place = self._new_socket_folder()
-        options = " ".join(f"-c {name}='{value}'" for name, value in _SETTINGS.items())
+        settings = dict(_SETTINGS)
+        if memory := physical_memory():
+            # An index that a search has to fetch from the system's cache page by page takes several times as long.
+            settings["shared_buffers"] = f"{min(max(memory >> 23, 128), 4096)}MB"
+        options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
         log = self.folder / "server.log"
         try:
             log.touch(mode=0o600)

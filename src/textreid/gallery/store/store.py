@@ -330,8 +330,8 @@ class Store:
 
     def build_index(self, at_least: int = hnsw.INDEXED_FROM) -> timedelta | None:
         """Build the HNSW index, if there is none and the gallery has so many crops; returns the time it took."""
-        name, dim = hnsw.index_name(self.id), self.dim + 1
-        return self.database.run(lambda c: hnsw.build(c, self._table, name, dim, at_least))
+        name, memory = hnsw.index_name(self.id), hnsw.memory_for(self.database)
+        return self.database.run(lambda c: hnsw.build(c, self._table, name, self.dim + 1, at_least, memory))
 
     @property
     def _table(self) -> sql.Identifier:
