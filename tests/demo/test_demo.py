@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ from textreid.demo import DemoResult, DemoSettings, run_demo
 from textreid.demo.report import captions_with_noise
 from textreid.demo.sizes import Costs, Size, fit
 from textreid.errors import ArtifactError
+from textreid.runlog import read_records
 
 SETTINGS = DemoSettings(
     unseen_identities=6, unseen_images=2, first_identities=8, least_identities=10, most_identities=10,
@@ -100,7 +102,9 @@ def test_the_command_goes_on_and_prints_the_figures_as_json(
     result: DemoResult, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = result.report.parent
-    trained = (result.model / "model.safetensors").stat().st_mtime_ns
+    # As if it had been stopped after its last checkpoint.
+    shutil.rmtree(result.model)
+    result.report.unlink()
     monkeypatch.setattr(
         "textreid.demo.DemoSettings", lambda seed, minutes: replace(SETTINGS, seed=seed, minutes=minutes)
     )
@@ -112,7 +116,9 @@ def test_the_command_goes_on_and_prints_the_figures_as_json(
     assert printed["images"] == 20
     assert printed["figures"] == result.figures
     assert tuple(printed["gain"]["R1"].values()) == result.gain["R1"]
-    assert (result.model / "model.safetensors").stat().st_mtime_ns == trained
+    assert result.report.is_file()
+    steps = [record["step"] for record in read_records(folder / "run" / "metrics.jsonl") if record["event"] == "train"]
+    assert steps == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,8 @@ def _config(settings: DemoSettings, epochs: int, images: int) -> Config:
             "masking.scorer=votes+discriminant+content", "masking.shift=false", "training.captions_per_image=4",
             "optimizer.learning_rate=5e-4", "optimizer.warmup_epochs=0.5", "optimizer.min_warmup_steps=0",
             f"training.epochs={epochs}", f"training.batch_size={_batch_size(images)}",
+            # A demo that is stopped shall go on, and not learn from the beginning.
+            "training.checkpoint_every=25",
             f"training.log_every={1 if images < 500 else 5}", f"training.seed={settings.seed}",
         ]
     )  # fmt: skip
