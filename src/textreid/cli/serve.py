@@ -27,6 +27,7 @@ def serve(
     ),
     rate: float = typer.Option(50, "--rate", metavar="N", help="Requests a second that an account may send for long."),
     upload_mb: int = typer.Option(256, "--upload-mb", metavar="N", help="MiB of one upload at most; 0 takes none."),
+    alerts: Path | None = typer.Option(None, "--alerts", metavar="FILE", help="Where saved searches tell of arrivals."),
 ) -> None:
     """Serve a gallery over HTTP, until Ctrl-C.
 
@@ -48,7 +49,7 @@ def serve(
     silence_decoders()
     settings = Settings(
         gallery, database, host, port, connections, certificate, key, require_purpose, keep_days, rate,
-        upload_mb,
+        upload_mb, alerts,
     )  # fmt: skip
 
     def tell(address: str) -> None:

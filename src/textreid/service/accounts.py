@@ -150,6 +150,13 @@ def access_of_token(database: Database, text: str) -> Access | None:
     return Access(account.actor, frozenset(scope for scope in row[3] if account.may(scope)), account.cameras)
 
 
+def access_of_account(database: Database, number: int) -> Access | None:
+    """Return what an account may do, by its number in the database; None of one that is gone."""
+    query = "SELECT name, scopes, cameras FROM account WHERE id = %s"
+    row = database.run(lambda c: c.execute(query, (number,)).fetchone())
+    return _access(*row) if row else None
+
+
 def check_password(database: Database, name: str, password: str) -> Access | None:
     """Return what somebody may do who signs in; None where name or password is wrong."""
     from argon2.exceptions import VerifyMismatchError

@@ -32,6 +32,7 @@ from textreid.service.schemas import (
 
 _PROBLEM: dict[str, Any] = {"model": Problem, "content": {MEDIA_TYPE: {}}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {**_PROBLEM, "description": "The body is no JSON, or the form cannot be read."},
     401: {**_PROBLEM, "description": "There are accounts, and nobody knows who you are: send a token."},
     403: {**_PROBLEM, "description": "Your account or token may not do this."},
     404: {**_PROBLEM, "description": "There is no such thing, or it is not yours to see."},

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from anyio import to_thread
 from fastapi import FastAPI
 
-from textreid.service import api, job_routes, operations, pages, saved_routes
+from textreid.service import alert_routes, api, job_routes, operations, pages, saved_routes
+from textreid.service.alerts import Alerts, Destinations
 from textreid.service.engine import Engine
 from textreid.service.identity import Door
 from textreid.service.metrics import Metrics
@@ -31,11 +33,19 @@ def create_app(settings: Settings) -> FastAPI:
     metrics = Metrics()
     engine = Engine(settings, metrics.observe_batch)
 
+    told = None
+    if settings.alerts:
+        destinations = Destinations.read(settings.alerts)
+        engine.destinations = sorted(destinations.webhooks)
+        told = Alerts(engine.stores, destinations, partial(alert_routes.run_alert, engine))
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             yield
         finally:
+            if told:
+                await to_thread.run_sync(told.close)
             await to_thread.run_sync(engine.close)
 
     app = FastAPI(
@@ -48,10 +58,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(api.router)
     app.include_router(saved_routes.api)
     app.include_router(job_routes.api)
+    app.include_router(alert_routes.api)
     app.include_router(operations.router)
     app.include_router(pages.router)
     app.include_router(saved_routes.pages)
     app.include_router(job_routes.pages)
+    app.include_router(alert_routes.pages)
     # The last one added is met first: what is refused is counted, too.
     app.add_middleware(Guarded, settings=settings)
     app.add_middleware(Observed, metrics=metrics)

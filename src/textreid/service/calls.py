@@ -72,6 +72,7 @@ class KeptSearch:
     name: str
     search: Mapping[str, Any]
     created: datetime
+    alert: str | None
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,21 @@ def run_search(
     return Call("POST", f"/searches/{int(number)}/run", _page, {"top": top, "after": after, "purpose": purpose})
 
 
+def set_alert(number: int, to: str | None) -> Call[KeptSearch]:
+    """Let a saved search tell a destination of new arrivals from now on; of None, nobody."""
+    return Call("PUT", f"/searches/{int(number)}/alert", lambda answer: _kept(answer.json()), {"to": to})
+
+
+def alerts() -> Call[Mapping[str, Any]]:
+    """List the destinations, and what was told or could not be, as ``/api/v1/openapi.json`` describes it."""
+    return Call("GET", "/alerts", lambda answer: dict(answer.json()))
+
+
+def retry_alert(number: int) -> Call[Mapping[str, Any]]:
+    """Let a dead alert be tried again, now."""
+    return Call("POST", f"/alerts/{int(number)}/retry", lambda answer: dict(answer.json()))
+
+
 def delete_search(number: int) -> Call[None]:
     """Forget a saved search."""
     return Call("DELETE", f"/searches/{int(number)}", lambda answer: None)
@@ -279,7 +295,7 @@ def _page(answer: "httpx2.Response") -> FoundPage:
 
 
 def _kept(told: Mapping[str, Any]) -> KeptSearch:
-    return KeptSearch(told["id"], told["name"], told["search"], datetime.fromisoformat(told["created"]))
+    return KeptSearch(told["id"], told["name"], told["search"], datetime.fromisoformat(told["created"]), told["alert"])
 
 
 def _job(told: Mapping[str, Any]) -> UploadJob:

@@ -60,6 +60,7 @@ class Wanted:
         right, wrong: crops of an earlier ranking that somebody judged: it moves towards those, and leaves these out.
         verdict: whether to tell how likely it is that anybody there fits.
         saved: number of the saved search that this is a run of.
+        alert: whether it runs because crops have arrived, not because somebody asks.
     """
 
     filters: Filters = field(default_factory=Filters)
@@ -71,6 +72,7 @@ class Wanted:
     wrong: tuple[int, ...] = ()
     verdict: bool = False
     saved: int | None = None
+    alert: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Write it as the audit log keeps it."""
@@ -85,6 +87,7 @@ class Wanted:
             "right": self.right or None,
             "wrong": self.wrong or None,
             "saved": self.saved,
+            "alert": self.alert or None,
         }
 
 
@@ -114,6 +117,7 @@ class Engine:
         settings: of the service.
         stores: connections to the gallery.
         worker: the text side of the model.
+        destinations: names of those to whom saved searches may tell of new arrivals.
         jobs: what indexes uploads; None where none are taken.
     """
 
@@ -124,6 +128,7 @@ class Engine:
             StoreError: there is no such gallery, or its model is another by now.
         """
         self.settings = settings
+        self.destinations: list[str] = []
         self.stores = Stores(settings.gallery, settings.database, settings.connections)
         try:
             with self.stores.borrow() as store:

@@ -30,11 +30,16 @@ _FORM: dict[str, Any] = {
     "properties": {
         "kind": {"type": "string", "enum": list(get_args(Kind)), "description": "crops: one person each."},
         "camera": {"type": "string", "maxLength": 100, "description": "What the pictures are from."},
-        "files": {"type": "array", "items": {"type": "string", "format": "binary"}, "maxItems": MOST_FILES},
+        "files": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "minItems": 1,
+            "maxItems": MOST_FILES,
+        },
     },
-}
+}  # fmt: skip
 _TOO_LARGE: dict[int | str, dict[str, Any]] = {
-    400: {**PROBLEMS[422], "description": "The form cannot be read, or has too many files."},
+    415: {**PROBLEMS[422], "description": "Not a form with files."},
     413: {**PROBLEMS[422], "description": "More bytes than the service takes."},
     507: {**PROBLEMS[422], "description": "The disk is full."},
 }

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from textreid.errors import TextReidError
-from textreid.service.api import TheEngine
+from textreid.service.api import PROBLEMS, TheEngine
 from textreid.service.identity import ForbiddenError, Searching
 from textreid.service.metrics import Metrics
 from textreid.service.problems import MEDIA_TYPE, Problem, explain, problem
@@ -34,7 +34,7 @@ def ready(engine: TheEngine) -> JSONResponse:
     return JSONResponse({"status": "ready"})
 
 
-@router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse, responses=PROBLEMS)
 def metrics(request: Request, access: Searching) -> Response:
     """Tell how much is asked and how long it takes; never what, nor by whom."""
     if access.cameras is not None:

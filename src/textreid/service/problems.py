@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from textreid.errors import CaptionError, ConfigError, TextReidError
 from textreid.gallery.store import ConnectionLostError, DiskFullError
+from textreid.service.alerts import UnknownAlertError
 from textreid.service.engine import NoFrameError, UnknownCropError
 from textreid.service.identity import ForbiddenError, NotSignedInError, TooOftenError
 from textreid.service.jobs import UnknownJobError
@@ -28,6 +29,7 @@ _STATUS: tuple[tuple[type[TextReidError], HTTPStatus], ...] = (
     (NoFrameError, HTTPStatus.NOT_FOUND),
     (UnknownSavedSearchError, HTTPStatus.NOT_FOUND),
     (UnknownJobError, HTTPStatus.NOT_FOUND),
+    (UnknownAlertError, HTTPStatus.NOT_FOUND),
     (NotSignedInError, HTTPStatus.UNAUTHORIZED),
     (ForbiddenError, HTTPStatus.FORBIDDEN),
     (TooOftenError, HTTPStatus.TOO_MANY_REQUESTS),

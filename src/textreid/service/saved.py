@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import psycopg
 
 MOST_SAVED = 200  # of one account
-_COLUMNS = "s.id, s.name, s.asked, s.created"
+_COLUMNS = "s.id, s.name, s.asked, s.created, s.alert"
 # Whoever uses the machine before there are accounts has no row in their table.
 _OWN = "s.gallery_id = %(gallery)s AND CASE WHEN %(local)s THEN s.account_id IS NULL ELSE s.account_id = a.id END"
 _FROM = "FROM saved_search s LEFT JOIN account a ON a.name = %(actor)s"
@@ -30,12 +30,13 @@ class UnknownSavedSearchError(TextReidError):
 
 @dataclass(frozen=True)
 class SavedSearch:
-    """A search that somebody keeps; ``asked`` is the body that the API takes for it."""
+    """A search that somebody keeps; ``asked`` is the body that the API takes, ``alert`` who is told of arrivals."""
 
     number: int
     name: str
     asked: dict[str, Any]
     created: datetime
+    alert: str | None = None
 
 
 def save(store: Store, access: Access, name: str, asked: dict[str, Any]) -> SavedSearch:
@@ -92,6 +93,19 @@ def delete_saved_search(store: Store, access: Access, number: int) -> SavedSearc
     found = saved_search(store, access, number)
     store.database.run(lambda c: c.execute("DELETE FROM saved_search WHERE id = %s", (number,)))
     return found
+
+
+def set_alert(store: Store, access: Access, number: int, to: str | None) -> SavedSearch:
+    """Let a search tell of who arrives from now on, or no longer.
+
+    Raises:
+        UnknownSavedSearchError: there is none of that number that is theirs.
+    """
+    saved_search(store, access, number)
+    statement = "UPDATE saved_search SET alert = %s, alert_seen = %s WHERE id = %s"
+    values = (to, store.as_of(), number)
+    store.database.run(lambda c: c.execute(statement, values))
+    return saved_search(store, access, number)
 
 
 def forget_crops(database: Database, gallery: int, numbers: Collection[int]) -> list[str]:

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from textreid.errors import ConfigError
 from textreid.service.access import Access
+from textreid.service.alerts import alerts
 from textreid.service.api import PROBLEMS, TheEngine
 from textreid.service.engine import Engine, Found
 from textreid.service.identity import Searching, check_form_key
@@ -60,7 +61,8 @@ def searches_page(request: Request, engine: TheEngine, identity: Looking) -> Res
     """Show the saved searches."""
     with engine.stores.borrow() as store:
         rows = [(one, summary_of(SearchIn.model_validate(one.asked))) for one in saved_searches(store, identity.access)]
-    return show(request, identity, "searches", rows=rows)
+        dead = [one for one in alerts(store, identity.access) if one.state == "dead"]
+    return show(request, identity, "searches", rows=rows, destinations=engine.destinations, dead=dead)
 
 
 @pages.post("")

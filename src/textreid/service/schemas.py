@@ -4,11 +4,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from textreid.errors import ConfigError
 from textreid.gallery.query.question import Question
 from textreid.gallery.store import Crop, Cursor, Filters
+from textreid.service.alerts import Alert
 from textreid.service.engine import Found, Wanted
 from textreid.service.jobs import Job
 from textreid.service.saved import SavedSearch
@@ -38,7 +39,13 @@ def _zoneless(time: datetime) -> datetime:
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_storable)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(_storable)]
 Words = Annotated[list[Word], Field(max_length=100)]
-WallClock = Annotated[datetime, AfterValidator(_zoneless)]
+# RFC 3339, whose "date-time" wants a zone, without that: OpenAPI has no name for it.
+_MONTH_DAY = r"((0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
+_ZONELESS = WithJsonSchema({
+    "type": "string", "pattern": rf"^\d{{4}}-{_MONTH_DAY}T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?$",
+    "examples": ["2026-05-01T08:00:00"],
+})  # fmt: skip
+WallClock = Annotated[datetime, AfterValidator(_zoneless), _ZONELESS]
 CropNumber = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 
 Judged = Annotated[list[CropNumber], Field(max_length=200)]
@@ -54,7 +61,7 @@ class FiltersIn(_Asked):
     cameras: Words = Field(default=[], description="Any of these.")
     since: WallClock | None = Field(default=None, description="Wall clock of the camera, without a zone; inclusive.")
     until: WallClock | None = Field(default=None, description="Exclusive.")
-    hours: tuple[int, int] | None = Field(
+    hours: Annotated[list[Annotated[int, Field(ge=0, le=24)]], Field(min_length=2, max_length=2)] | None = Field(
         default=None, description="Hour of the day, from the first up to but without the second; [22, 5] is a night."
     )
     tags: Words = Field(default=[], description="All of these.")
@@ -173,12 +180,12 @@ class CropOut(BaseModel):
 
     id: int
     camera: str | None
-    time: datetime | None = Field(description="Wall clock of the camera, without a zone.")
+    time: Annotated[datetime, _ZONELESS] | None = Field(description="Wall clock of the camera, without a zone.")
     source: str = Field(description="What was indexed.")
     path: str = Field(description="The file that it is, or that it was cut from.")
     frame: int | None = Field(description="Of the video, from 0.")
     seconds: float | None = Field(description="Since the beginning of the video.")
-    box: tuple[float, float, float, float] | None = Field(
+    box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = Field(
         description="x, y, width, height in pixels of the upright frame; none of a file that is the crop itself."
     )
     track: int | None = Field(description="Number of the walk within the file.")
@@ -190,7 +197,7 @@ class CropOut(BaseModel):
     def of(cls, crop: Crop) -> Self:
         """Describe a crop."""
         shown = {name: getattr(crop, name) for name in cls.model_fields if name not in ("picture", "thumbnail")}
-        shown |= {"path": str(crop.path), "tags": list(crop.tags)}
+        shown |= {"path": str(crop.path), "tags": list(crop.tags), "box": crop.box and list(crop.box)}
         place = f"/api/v1/crops/{crop.id}"
         return cls(**shown, picture=f"{place}/picture", thumbnail=f"{place}/thumbnail")
 
@@ -239,18 +246,55 @@ class SavedOut(BaseModel):
     name: str
     search: SearchIn
     created: datetime
+    alert: str | None = Field(description="Who is told of new arrivals.")
 
     @classmethod
     def of(cls, saved: SavedSearch) -> Self:
         """Describe a saved search."""
         asked = SearchIn.model_validate(saved.asked)
-        return cls(id=saved.number, name=saved.name, search=asked, created=saved.created)
+        return cls(id=saved.number, name=saved.name, search=asked, created=saved.created, alert=saved.alert)
 
 
 class SavedListOut(BaseModel):
     """The searches that you keep, by name."""
 
     searches: list[SavedOut]
+
+
+class AlertIn(_Asked):
+    """Who is told."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"to": "control-room"}]})
+    to: Annotated[str, StringConstraints(max_length=100), AfterValidator(_storable)] | None = Field(
+        description="Name of a destination, of those that `GET /api/v1/alerts` lists; null tells nobody."
+    )
+
+
+class AlertOut(BaseModel):
+    """What is, was, or could not be told."""
+
+    id: int
+    saved: int = Field(description="Number of the saved search.")
+    name: str
+    to: str
+    state: Literal["waiting", "sent", "dead"]
+    attempts: int
+    problem: str | None = Field(description="Of the last attempt.")
+    created: datetime
+    crops: list[int] = Field(description="Numbers of those that it tells of.")
+
+    @classmethod
+    def of(cls, alert: Alert) -> Self:
+        """Describe an alert."""
+        told = {name: getattr(alert, name) for name in cls.model_fields if name not in ("id", "crops")}
+        return cls(id=alert.number, crops=[crop["id"] for crop in alert.body["crops"]], **told)
+
+
+class AlertsOut(BaseModel):
+    """Who can be told, and what was."""
+
+    destinations: list[str]
+    alerts: list[AlertOut]
 
 
 class JobOut(BaseModel):

@@ -22,6 +22,7 @@ class Settings:
         require_purpose: whether a search must say what it is for.
         keep_days: after which crops are erased; None keeps them.
         rate: requests a second that an account may send for long.
+        alerts: file with the destinations of alerts; None for no alerts.
         upload_mb: MiB that one upload may have; 0 allows none.
     """
 
@@ -36,6 +37,7 @@ class Settings:
     keep_days: float | None = None
     rate: float = 50.0
     upload_mb: int = 256
+    alerts: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -51,7 +53,7 @@ class Settings:
             raise ConfigError(f"--upload-mb: expected 0 to 100000, got {self.upload_mb}")
         if (self.certificate is None) != (self.key is None):
             raise ConfigError("HTTPS needs both --certificate and --key")
-        for option, path in (("--certificate", self.certificate), ("--key", self.key)):
+        for option, path in (("--certificate", self.certificate), ("--key", self.key), ("--alerts", self.alerts)):
             if path is not None and not path.is_file():
                 raise ConfigError(f"{option} {path}: there is no such file")
 

@@ -20,7 +20,7 @@ FIRST = (
     "INSERT INTO crop (gallery_id, id, file_id, camera, tags, digest, embedding) "
     "VALUES (1, nextval('crop_id'), 1, 'gate', '{}', '\\x01', '[0.6, 0.8, 0]');"
 )
-WRITTEN_BY = dict.fromkeys(range(1, 7), FIRST)  # of 3 alone galleries know
+WRITTEN_BY = dict.fromkeys(range(1, 8), FIRST)  # of 3 alone galleries know
 
 
 @pytest.fixture

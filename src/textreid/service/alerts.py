@@ -1,0 +1,266 @@
+"""Saved searches that tell of new arrivals: once crops have come, each is run again, and a webhook hears who is new.
+
+Where to is named in the administrator's file alone: no address that a client gives is ever asked. What is to be told is
+written down in the transaction in which a search is noted as looked at: it survives a kill, is told at least once, and
+its number tells a receiver which ones it had.
+"""
+
+import hashlib
+import hmac
+import json
+import logging
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httpx2
+from psycopg.types.json import Jsonb
+
+from textreid.errors import ConfigError, TextReidError
+from textreid.gallery.store import Hit, Store
+from textreid.service.access import LOCAL, Access
+from textreid.service.accounts import access_of_account, are_there_any
+from textreid.service.saved import SavedSearch
+from textreid.service.stores import Stores
+
+if TYPE_CHECKING:
+    import psycopg
+
+_LOG = logging.getLogger(__name__)
+_LOOK_S = 1.0
+_TIMEOUT_S = 10.0
+_LONGEST_PAUSE_S = 3600.0
+_SHORTEST_SECRET = 16
+_KEPT = "30 days"
+Run = Callable[[Access, SavedSearch], Sequence[Hit]]
+
+
+class UnknownAlertError(TextReidError):
+    """There is no such alert, or it is somebody else's: nobody can tell which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"no alert {number}: it never was, or is not yours to see")
+
+
+@dataclass(frozen=True)
+class Destinations:
+    """Where alerts go, by name, with the secret of each; and how often one is tried.
+
+    Attributes:
+        webhooks: address and secret, by name.
+        attempts: after so many that fail an alert is dead, until somebody retries it.
+        pause_s: before the second attempt; it doubles each time, up to an hour.
+    """
+
+    webhooks: dict[str, tuple[str, bytes]]
+    attempts: int = 10
+    pause_s: float = 5.0
+
+    @classmethod
+    def read(cls, path: Path) -> "Destinations":
+        """Read an administrator's file.
+
+        Raises:
+            ConfigError: it cannot be read, others may read it, or an entry is wrong; names file and entry.
+        """
+        try:
+            told = tomllib.loads(path.read_text(encoding="utf-8"))
+            others = path.stat().st_mode & 0o077
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"--alerts {path}: cannot be read: {error}") from error
+        if others:
+            raise ConfigError(f"--alerts {path}: it holds secrets, and others may read it: chmod 600")
+        if unknown := sorted(told.keys() - {"webhook", "attempts", "pause_s"}):
+            raise ConfigError(f"--alerts {path}: {unknown[0]}: expected webhook, attempts and pause_s")
+        webhooks = {}
+        for name, entry in (told.get("webhook") or {}).items():
+            url, secret = (str(entry.get(key, "")) if isinstance(entry, dict) else "" for key in ("url", "secret"))
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ConfigError(f"--alerts {path}: webhook.{name}.url: expected http:// or https://, got {url!r}")
+            if len(secret) < _SHORTEST_SECRET:
+                raise ConfigError(f"--alerts {path}: webhook.{name}.secret: expected {_SHORTEST_SECRET} signs or more")
+            webhooks[name] = (url, secret.encode())
+        try:
+            return cls(webhooks, int(told.get("attempts", 10)), float(told.get("pause_s", 5.0)))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"--alerts {path}: attempts and pause_s are numbers: {error}") from error
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What is, was, or could not be told of a saved search."""
+
+    number: int
+    saved: int
+    name: str
+    to: str
+    body: dict[str, Any]
+    state: str
+    attempts: int
+    problem: str | None
+    created: datetime
+
+
+def signature(secret: bytes, moment: int, body: bytes) -> str:
+    """Sign a body: HMAC-SHA256 over the time in seconds, a dot and the body; an old one is known by its time."""
+    return f"t={moment},v1={hmac.new(secret, f'{moment}.'.encode() + body, hashlib.sha256).hexdigest()}"
+
+
+def alerts(store: Store, access: Access, number: int | None = None) -> list[Alert]:
+    """Read the alerts of somebody's own searches, or one of them, the newest first."""
+    query = (
+        "SELECT l.id, l.saved_id, s.name, l.destination, l.body, l.state, l.attempts, l.problem, l.created "
+        "FROM alert l JOIN saved_search s ON s.id = l.saved_id LEFT JOIN account a ON a.id = s.account_id "
+        "WHERE s.gallery_id = %(gallery)s "
+        "AND CASE WHEN %(local)s THEN s.account_id IS NULL ELSE a.name = %(actor)s END "
+        "AND (%(number)s::bigint IS NULL OR l.id = %(number)s) ORDER BY l.id DESC LIMIT 200"
+    )
+    values = {"gallery": store.id, "local": access is LOCAL, "actor": access.actor, "number": number}
+    return [Alert(*row) for row in store.database.run(lambda c: c.execute(query, values).fetchall())]
+
+
+def retry_alert(store: Store, access: Access, number: int) -> Alert:
+    """Let an alert that is dead be tried again, now.
+
+    Raises:
+        UnknownAlertError: there is none of that number that is theirs.
+    """
+    if not alerts(store, access, number):
+        raise UnknownAlertError(number)
+    again = "UPDATE alert SET state = 'waiting', attempts = 0, next = now() WHERE id = %s AND state = 'dead'"
+    store.database.run(lambda c: c.execute(again, (number,)))
+    return alerts(store, access, number)[0]
+
+
+class Alerts:
+    """A thread that looks for new arrivals and tells of them, until it is closed.
+
+    Args:
+        stores: connections to the gallery.
+        destinations: where to.
+        run: runs a saved search for somebody, logged as every search is.
+    """
+
+    def __init__(self, stores: Stores, destinations: Destinations, run: Run) -> None:
+        self.destinations = destinations
+        self._stores, self._run = stores, run
+        self._closing = threading.Event()
+        # Not through a proxy of the environment, and not where an answer says: the file tells where to.
+        self._http = httpx2.Client(timeout=_TIMEOUT_S, trust_env=False, follow_redirects=False)
+        self._thread = threading.Thread(target=self._work, name="alerts", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, when what it does is done."""
+        self._closing.set()
+        self._thread.join()
+        self._http.close()
+
+    def _work(self) -> None:
+        while not self._closing.wait(_LOOK_S):
+            try:
+                self._look()
+                self._tell()
+            except TextReidError as error:  # the database is away: it comes back
+                _LOG.error("alerts cannot be looked for now: %s", error)
+
+    def _look(self) -> None:
+        query = (
+            "SELECT id, name, asked, created, alert, account_id, alert_seen FROM saved_search "
+            "WHERE gallery_id = %s AND alert IS NOT NULL AND alert_seen < %s ORDER BY id"
+        )
+        with self._stores.borrow() as store:
+            newest = store.as_of()
+            rows = store.database.run(lambda c: c.execute(query, (store.id, newest)).fetchall())
+        for number, name, asked, created, to, account, seen in rows:
+            if self._closing.is_set():
+                return
+            try:
+                found = self._of(account, SavedSearch(number, name, asked, created, to))
+                new, problem = [hit for hit in found if seen < hit.crop.id <= newest], None
+            except ConfigError as error:  # of the search itself: it would be so each time
+                new, problem = [], str(error)
+            self._note(SavedSearch(number, name, asked, created, to), seen, newest, new, problem)
+
+    def _of(self, account: int | None, saved: SavedSearch) -> Sequence[Hit]:
+        with self._stores.database() as database:
+            access = access_of_account(database, account) if account else None
+            if account is None and not are_there_any(database):
+                access = LOCAL
+        return self._run(access, saved) if access and access.may("search") else ()
+
+    def _note(
+        self, saved: SavedSearch, seen: int, newest: int, new: Sequence[Hit], problem: str | None
+    ) -> None:  # fmt: skip
+        body = {
+            "search": {"id": saved.number, "name": saved.name},
+            "gallery": self._stores.gallery,
+            "crops": [
+                {"id": hit.crop.id, "camera": hit.crop.camera, "score": round(hit.score, 6),
+                 "time": hit.crop.time.isoformat() if hit.crop.time else None, "page": f"/crops/{hit.crop.id}"}
+                for hit in new
+            ],
+        }  # fmt: skip
+
+        def note(connection: "psycopg.Connection") -> None:
+            looked = "UPDATE saved_search SET alert_seen = %s WHERE id = %s AND alert_seen = %s"
+            if connection.execute(looked, (newest, saved.number, seen)).rowcount and (new or problem):
+                connection.execute(
+                    "INSERT INTO alert (saved_id, destination, body, state, problem) VALUES (%s, %s, %s, %s, %s)",
+                    (saved.number, saved.alert, Jsonb(body), "dead" if problem else "waiting", problem),
+                )
+
+        with self._stores.database() as database:
+            database.run(note)
+
+    def _tell(self) -> None:
+        query = (
+            "SELECT l.id, l.destination, l.body, l.attempts FROM alert l JOIN saved_search s ON s.id = l.saved_id "
+            "WHERE s.gallery_id = %s AND l.state = 'waiting' AND l.next <= now() ORDER BY l.id LIMIT 20"
+        )
+        clean = f"DELETE FROM alert WHERE state = 'sent' AND created < now() - interval '{_KEPT}'"  # noqa: S608
+        with self._stores.borrow() as store:
+            store.database.run(lambda c: c.execute(clean))
+            rows = store.database.run(lambda c: c.execute(query, (store.id,)).fetchall())
+        for number, to, body, attempts in rows:
+            if self._closing.is_set():
+                return
+            problem = self._post(number, to, body)
+            pause = min(self.destinations.pause_s * 2**attempts, _LONGEST_PAUSE_S)
+            state = "sent" if problem is None else "waiting"
+            if problem is not None and attempts + 1 >= self.destinations.attempts:
+                state = "dead"
+                _LOG.error("alert %d could not be told to %s: %s", number, to, problem)
+            self._note_attempt((state, problem, pause, number))
+
+    def _note_attempt(self, values: tuple[str, str | None, float, int]) -> None:
+        statement = (
+            "UPDATE alert SET state = %s, attempts = attempts + 1, problem = %s, "
+            "next = now() + %s * interval '1 second' WHERE id = %s"
+        )
+        with self._stores.database() as database:
+            database.run(lambda c: c.execute(statement, values))
+
+    def _post(self, number: int, to: str, told: dict[str, Any]) -> str | None:
+        """Send an alert; returns why it was not taken."""
+        if to not in self.destinations.webhooks:
+            return "the administrator's file names no such destination any more"
+        url, secret = self.destinations.webhooks[to]
+        body = json.dumps({"alert": number, **told}).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "Textreid-Alert": str(number),
+            "Textreid-Signature": signature(secret, int(time.time()), body),
+        }
+        try:
+            answer = self._http.post(url, content=body, headers=headers)
+        except httpx2.HTTPError as error:
+            return f"no answer: {type(error).__name__}"
+        return None if answer.is_success else f"answered {answer.status_code}"
