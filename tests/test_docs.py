@@ -8,9 +8,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from socketserver import BaseRequestHandler, ThreadingTCPServer
+from subprocess import PIPE
 from threading import Thread
 
 import pytest
@@ -24,6 +25,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = {"docs/python.md": 8, "README.md": 1}  # and how many of their blocks are Python
 WITH_EXAMPLES = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
 NO_REPORTS = "ORT_DISABLE_TELEMETRY"  # the tests' own setting: here textreid has to see to it
+Program = tuple["subprocess.Popen[str]", list[bytes]]  # and what it asked a proxy for
 COMMAND = re.compile(r"^textreid synthesize .*$", re.MULTILINE)
 
 
@@ -36,7 +38,8 @@ def blocks(page: str) -> list[str]:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that docs/python.md begins with."""
-    folder = tmp_path_factory.mktemp("drawn")
+    folder = tmp_path_factory.mktemp("docs") / "drawn"
+    folder.mkdir()
     commands = COMMAND.findall((CHECKOUT / "docs/python.md").read_text(encoding="utf-8"))
     assert len(commands) == 2
     with pytest.MonkeyPatch.context() as patch:
@@ -74,30 +77,43 @@ def recording() -> Iterator[tuple[dict[str, str], list[bytes]]]:
         proxy.shutdown()
 
 
+@pytest.fixture(scope="module")
+def programs(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Program]]:
+    """The Python of each page as a process, begun before it is asked for: it ends with some seconds of waiting."""
+    with ExitStack() as stack:
+        started = {}
+        for page in PAGES:
+            folder = tmp_path_factory.mktemp("page") / "workplace"
+            shutil.copytree(drawn, folder)
+            # Each is a program of its own: it shares files with those before it, and no names.
+            lines = [f"exec(compile({script!r}, 'script', 'exec'), {{}})" for script in blocks(page)]
+            # onnxruntime, where nobody stops it, sends its first report some ten seconds after a session was made.
+            lines.append("import sys, time; 'onnxruntime' in sys.modules and time.sleep(12)")
+            proxies, seen = stack.enter_context(recording())
+            variables = {name: value for name, value in os.environ.items() if name != NO_REPORTS} | proxies
+            process = subprocess.Popen(
+                [sys.executable, "-c", "\n".join(lines)], cwd=folder, text=True, stdout=PIPE, stderr=PIPE,
+                env=variables | {"TEXTREID_CACHE": str(folder / "cache"), "TEXTREID_DATA": str(folder / "data")},
+            )  # fmt: skip
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            started[page] = (process, seen)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def captions(drawn: Path) -> Path:
+    """Captions of its pictures."""
+    textreid.caption(drawn / "crops", drawn.parent / "captions", ["draft=describe"])
+    return drawn.parent / "captions"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
-def test_the_python_of_a_page_runs_and_sends_nothing(page: str, workplace: Path) -> None:
-    scripts = blocks(page)
-    assert len(scripts) == PAGES[page]
-    # Each is a program of its own: it shares files with those before it, and no names.
-    lines = [f"exec(compile({script!r}, 'script {n}', 'exec'), {{}})" for n, script in enumerate(scripts, start=1)]
-    # onnxruntime, where nobody stops it, sends its first report some ten seconds after a session was made.
-    lines.append("import sys, time; 'onnxruntime' in sys.modules and time.sleep(12)")
-    with recording() as (proxies, seen):
-        variables = {name: value for name, value in os.environ.items() if name != NO_REPORTS} | proxies
-        done = subprocess.run(
-            [sys.executable, "-c", "\n".join(lines)],
-            env=variables, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) >= len(scripts)
-    assert seen == []
-
-
+@pytest.mark.usefixtures("programs")
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_the_examples_of_docstrings_run(path: Path, workplace: Path) -> None:
+def test_the_examples_of_docstrings_run(path: Path, workplace: Path, captions: Path) -> None:
     if '"captions"' in path.read_text(encoding="utf-8"):
-        textreid.caption("crops", "captions", ["draft=describe"])
+        shutil.copytree(captions, "captions")
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
@@ -108,6 +124,17 @@ def test_the_examples_of_docstrings_run(path: Path, workplace: Path) -> None:
         runner.run(test, out=said.append)
     assert runner.failures == 0, "".join(said)
     assert tests
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_runs_and_sends_nothing(page: str, programs: dict[str, Program]) -> None:
+    process, seen = programs[page]
+    printed, said = process.communicate()
+    assert process.returncode == 0, said
+    assert len(blocks(page)) == PAGES[page]
+    assert len(printed.splitlines()) >= PAGES[page]
+    assert seen == []
 
 
 def test_every_public_name_has_an_example() -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples.mllm_server import Question
 from PIL import Image
-from tests.captioning.server import Behaviour, Server
+from tests.captioning.server import Behaviour, Server, stock_answer
 
 from textreid.captioning import CaptionerOptions, caption
 from textreid.captioning.job import caption_images
@@ -87,10 +88,19 @@ def test_handlers_and_collector_are_as_before(
 def test_stopped_it_raises_and_the_handlers_are_back(
     number: signal.Signals, crops: Path, tmp_path: Path, handlers: dict[int, Callable[..., None]]
 ) -> None:
-    with Server(behaviour=Behaviour(latency=0.3)) as server:
-        threading.Timer(0.2, lambda: os.kill(os.getpid(), number)).start()
-        with pytest.raises(CaptioningStoppedError, match="run the same command to go on") as stopped:
-            caption(crops, tmp_path / "out", [f"q={server.url}#sim"], in_flight=1, show=False)
+    answered: list[str] = []
+
+    def answer(question: Question) -> str:
+        if not answered:
+            os.kill(os.getpid(), number)
+        answered.append(stock_answer(question))
+        return answered[-1]
+
+    with (
+        Server(behaviour=Behaviour(latency=0.1), answer=answer) as server,
+        pytest.raises(CaptioningStoppedError, match="run the same command to go on") as stopped,
+    ):
+        caption(crops, tmp_path / "out", [f"q={server.url}#sim"], in_flight=1, show=False)
     assert isinstance(stopped.value, RunStoppedError)
     assert stopped.value.exit_code == 130
     assert {number: signal.getsignal(number) for number in handlers} == handlers

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from tests.synthetic.test_describer import EVERYTHING, people, seeds, views
 
 from textreid.captioning.backends.simulated import SimulatedMLLM
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
@@ -25,17 +26,6 @@ from textreid.synthetic.sampling import sample_person
 
 IMAGE = Path("someone.jpg")
 STATIC = static_instruction()
-EVERYTHING = View("front", True, feet_visible=True, head_visible=True, legs_visible=True)
-
-seeds = st.integers(0, 2**31)
-people = st.builds(
-    lambda domain, seed: sample_person(DOMAINS[domain], generator("test", seed)),
-    st.sampled_from(sorted(DOMAINS)),
-    seeds,
-)
-views = st.builds(
-    View, st.sampled_from(get_args(a.Direction)), st.booleans(), st.booleans(), st.booleans(), st.booleans()
-)
 mllms = st.sampled_from(["qwen", "shikra"])
 instructions = st.sampled_from([STATIC, *dynamic_instructions()])
 

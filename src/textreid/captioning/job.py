@@ -347,7 +347,6 @@ def _short_collections() -> Iterator[None]:
     if gc.get_freeze_count():  # somebody else has done so, and would find it undone
         yield
         return
-    gc.collect()
     gc.freeze()
     try:
         yield
