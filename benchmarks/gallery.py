@@ -1,12 +1,13 @@
 """How fast a gallery answers, and how well, beside numpy, FAISS and Qdrant Edge on the same vectors in the same run.
 
-The vectors are drawn: people are points in a space of 64 dimensions within 256, a person's 20 crops lie around the
-point (mean cosine 0.8), and a query is as far from its person as a sentence is from a photograph (cosine 0.4). Recall
+The vectors are drawn: people are points in a space of 64 dimensions within 256 (--dim), 20 crops lie around each
+(mean cosine 0.8), and a query is as far from its person as a sentence is from a photograph (cosine 0.4). Recall
 is of the ten nearest by numpy in float32. Times are of one search at a time, as a client of one process measures them;
 of the gallery they include reading the rows of the hits from the database.
 
     python benchmarks/gallery.py                            # 5,000 to 100,000 crops; some five minutes on two cores
     python benchmarks/gallery.py --candidates 100 160 250   # what the HNSW index finds in which time
+    python benchmarks/gallery.py --crops 6000 --dim 660 --only gallery   # and what "nobody matches" costs
     python benchmarks/gallery.py --crops 1000000 --only gallery numpy
 
 ``processor_ms`` is the processor time of a search, half of them taking less: of the database's process and of this one.
@@ -30,14 +31,16 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 
+from textreid.gallery.asking import calibration_of
 from textreid.gallery.embedding_cache import FileStamp
 from textreid.gallery.encoder import GalleryEncoder
+from textreid.gallery.query.question import Question, encode_question
 from textreid.gallery.store import Filters, NewCrop, NewFile, Store, hnsw, open_database
 
 Array = npt.NDArray[np.float32]
 Search = Callable[[Array], list[int]]
 
-DIM, RANK, CROPS_A_PERSON, TOP = 256, 64, 20, 10
+RANK, CROPS_A_PERSON, TOP = 64, 20, 10
 BATCH = 1000  # crops a transaction
 START = datetime(2026, 5, 1)
 FRACTIONS = (0.001, 0.01, 0.1, 0.5)  # of the crops that pass a filter
@@ -58,6 +61,7 @@ def main() -> None:
     """Draw vectors, build every engine, search, print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crops", type=int, nargs="+", default=[5_000, 10_000, 20_000, 100_000])
+    parser.add_argument("--dim", type=int, default=256, help="numbers of a vector; those of the bundled model have 660")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--candidates", type=int, nargs="+", default=[hnsw.CANDIDATES], help="of the HNSW index")
     parser.add_argument("--seed", type=int, default=0)
@@ -71,15 +75,17 @@ def main() -> None:
         "engines": [
             row
             for crops in options.crops
-            for row in compare(crops, options.queries, options.seed, options.only, options.candidates)
+            for row in compare(crops, options.dim, options.queries, options.seed, options.only, options.candidates)
         ],
     }
     print(json.dumps(figures, indent=2))
 
 
-def compare(count: int, queries: int, seed: int, only: list[str], candidates: list[int]) -> Iterator[dict[str, object]]:
+def compare(
+    count: int, dim: int, queries: int, seed: int, only: list[str], candidates: list[int]
+) -> Iterator[dict[str, object]]:
     """Measure every engine on ``count`` crops."""
-    crops, asked = draw(count, queries, seed)
+    crops, asked = draw(count, dim, queries, seed)
     nearest = [np.argpartition(-(crops @ query), TOP)[:TOP] for query in asked]
     with tempfile.TemporaryDirectory(prefix="textreid-bench-") as name:
         folder = Path(name)
@@ -94,12 +100,13 @@ def compare(count: int, queries: int, seed: int, only: list[str], candidates: li
                     yield measure(engine, asked, nearest, count)
                 for fraction in FRACTIONS:
                     yield measure_filtered(store, fraction, asked, crops, count)
+                yield from measure_verdict(store, count)
 
 
-def draw(count: int, queries: int, seed: int) -> tuple[Array, Array]:
+def draw(count: int, dim: int, queries: int, seed: int) -> tuple[Array, Array]:
     """Draw the vectors of crops (N, D) and of queries (Q, D), each of length 1."""
     generator = np.random.default_rng(seed)
-    basis = generator.normal(size=(RANK, DIM)).astype(np.float32)
+    basis = generator.normal(size=(RANK, dim)).astype(np.float32)
 
     def directions(rows: int) -> Array:
         return unit(generator.normal(size=(rows, RANK)).astype(np.float32) @ basis)
@@ -158,6 +165,32 @@ def measure_filtered(store: Store, fraction: float, asked: Array, crops: Array, 
     return measure(Engine(name, search, 0, 0, server), asked, nearest, count)
 
 
+def measure_verdict(store: Store, count: int) -> Iterator[dict[str, object]]:
+    """Time what the first question whether anybody fits costs, of all crops and of half of them.
+
+    Only where the vectors that are drawn have as many numbers as the bundled model's; what they score means nothing.
+    """
+    encoder = GalleryEncoder()
+    if encoder.dim != store.dim:
+        return
+    encoded = encode_question(Question(("a woman in a red jacket",)), encoder)
+    encoded.references(encoder)  # of the model, not of the gallery: kept after the first time
+    (server,) = store.database.run(lambda c: c.execute("SELECT pg_backend_pid()").fetchone() or (0,))
+    for name, filters in (
+        ("all crops", Filters()),
+        ("the same again", Filters()),
+        ("a filter passes 50.0%", Filters(until=START + timedelta(seconds=count // 2))),
+    ):
+        begun, begun_busy = time.perf_counter(), processor_ms(server)
+        calibration_of(store, encoder, encoded, filters)
+        yield {
+            "crops": count,
+            "verdict": name,
+            "ms": round(1000 * (time.perf_counter() - begun), 1),
+            "processor_ms": round(processor_ms(server) - begun_busy, 1),
+        }
+
+
 def numpy_engine(crops: Array, folder: Path) -> Engine:
     """Compare all, in float32, in memory."""
 
@@ -175,7 +208,7 @@ def faiss_engine(crops: Array, folder: Path) -> Engine:
 
     begun = time.perf_counter()
     lists = max(1, round(4 * np.sqrt(len(crops))))
-    index = faiss.index_factory(DIM, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    index = faiss.index_factory(crops.shape[1], f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
     index.train(crops[:: max(1, len(crops) // (50 * lists))])
     index.add(crops)
     probes = max(1, lists // 8)
@@ -196,7 +229,7 @@ def qdrant_engine(crops: Array, folder: Path) -> Engine:
 
     begun = time.perf_counter()
     place = folder / "qdrant"
-    vectors = q.EdgeVectorParams(size=DIM, distance=q.Distance.Dot, datatype=q.VectorStorageDatatype.Float16)
+    vectors = q.EdgeVectorParams(size=crops.shape[1], distance=q.Distance.Dot, datatype=q.VectorStorageDatatype.Float16)
     graph = q.HnswIndexConfig(m=16, ef_construct=64, full_scan_threshold=1000)
     shard = q.EdgeShard.create(str(place), q.EdgeConfig(vectors=vectors, hnsw_config=graph))
     for begin in range(0, len(crops), BATCH):
@@ -220,7 +253,7 @@ def gallery(crops: Array, folder: Path, candidates: list[int]) -> Iterator[tuple
     """Fill a gallery in a database of its own, and search it exactly and by its index."""
     os.environ["TEXTREID_DATA"] = str(folder)
     with open_database() as database:
-        store = database.create("bench", "drawn", "drawn", DIM)
+        store = database.create("bench", "drawn", "drawn", crops.shape[1])
         begun = time.perf_counter()
         numbers: list[int] = []
         for begin in range(0, len(crops), BATCH):
