@@ -46,9 +46,10 @@ def erase(store: Store, numbers: Sequence[int]) -> Erased:
     index over a million.
     """
     found = store.crops(numbers)
-    # Copies that were uploaded are ours; files that were indexed where they lie are not.
-    count = store.delete([crop.id for crop in found])
+    # Copies that were uploaded are ours; files that were indexed where they lie are not. First, so that after a kill
+    # the crop is still there to be erased again: a file without its crop nobody would find.
     uploaded = delete_uploads(store, found)
+    count = store.delete([crop.id for crop in found])
     exports = exports_of(store.database, store.name, numbers)
     searches = tuple(forget_crops(store.database, store.id, numbers))
     files = tuple(sorted({crop.path for crop in found} - uploaded))
