@@ -44,7 +44,7 @@ def _bag(wearer: Wearer, skin: Floats, modes: tuple[ArmPose, ArmPose], walking: 
 
 def _backpack(wearer: Wearer, skin: Floats) -> list[Part]:
     look, turn = wearer.look, wearer.posed.turn("chest")
-    tall, wide, deep = 0.19 + 0.07 * look.cut[14], 0.135 + 0.035 * look.cut[13], 0.075 + 0.05 * look.cut[15]
+    tall, wide, deep = 0.21 + 0.08 * look.cut[14], 0.145 + 0.045 * look.cut[13], 0.085 + 0.065 * look.cut[15]
     torso = (np.abs(skin[:, 0] - wearer.posed.head("chest")[0]) < 0.1) & (wearer.chart[:, ARM] < -0.5)
     torso &= (wearer.chart[:, HEIGHT] > 0.45) & (wearer.chart[:, HEIGHT] < 0.95)
     back = float(skin[torso, 1].min())
@@ -92,7 +92,7 @@ def _soft(wearer: Wearer, half: tuple[float, float, float], place: Floats, turn:
 def _shoulder_bag(wearer: Wearer, skin: Floats) -> list[Part]:
     look = wearer.look
     left, across = 1.0 if look.cut[14] > 0.5 else -1.0, look.cut[15] > 0.4
-    half = (0.045 + 0.02 * look.cut[11], 0.13 + 0.06 * look.cut[13], 0.10 + 0.05 * look.cut[12])
+    half = (0.055 + 0.03 * look.cut[11], 0.15 + 0.08 * look.cut[13], 0.11 + 0.08 * look.cut[12])
     height = wearer.at_height(0.08 if across else 0.34)
     near = (wearer.chart[:, ARM] < -0.5) & (np.abs(skin[:, 2] - height) < 0.08) & (skin[:, 0] * left > 0)
     side = float(np.abs(skin[near, 0]).max()) if near.any() else 0.2
@@ -127,7 +127,7 @@ def _in_hand(wearer: Wearer, side: str) -> list[Part]:
     hand = wearer.posed.tips["LR".index(side)]
     handbag = wearer.person.bag == "handbag"
     half = (
-        (0.06 + 0.025 * look.cut[12], 0.13 + 0.06 * look.cut[14], 0.10 + 0.045 * look.cut[15])
+        (0.06 + 0.04 * look.cut[12], 0.14 + 0.08 * look.cut[14], 0.11 + 0.07 * look.cut[15])
         if handbag
         else (0.075, 0.14 + 0.05 * look.cut[13], 0.16 + 0.06 * look.cut[14])
     )

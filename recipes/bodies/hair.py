@@ -44,7 +44,7 @@ def _falling_hair(wearer: Wearer, skin: Floats, skull: Skull, paint: Paint) -> P
     """Let hair fall from the temples over neck, shoulders and back."""
     long = wearer.person.hair_length == "long"
     numbers = wearer.look.cut
-    bottom = wearer.at_height(0.84 - 0.34 * numbers[13]) if long else wearer.at_height(1.08 - 0.14 * numbers[13])
+    bottom = wearer.at_height(0.82 - 0.44 * numbers[13]) if long else wearer.at_height(1.08 - 0.14 * numbers[13])
     levels = np.linspace(skull.middle[2] + 0.25 * skull.half[2], bottom, 11).astype(np.float32)
     near = wearer.armless(0.2) & (wearer.chart[:, HEIGHT] > 0.2)
     axis = skull.middle[:2]

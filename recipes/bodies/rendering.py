@@ -66,7 +66,7 @@ def _frame(height: int, direction: Direction, walking: bool, chance: Chance) -> 
     tall = 256 if height <= _FINE else 384
     aspect = chance.middle(0.34, 0.52) + (0.05 if direction in ("left", "right") and walking else 0.0)
     width = int(tall * aspect)
-    share = chance.between(1.0, 1.22) if chance.happens(0.10) else chance.middle(0.78, 1.0)
+    share = chance.between(1.0, 1.22) if chance.happens(0.10) else chance.middle(0.84, 1.02)
     top = chance.between(0.0, max(0.005, 1 - share)) if share < 1 else chance.between(-0.06, 0.02)
     return Frame(width, tall, share * tall, width * (0.5 + chance.middle(-0.10, 0.10)), (top + share) * tall)
 
