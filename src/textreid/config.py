@@ -220,8 +220,9 @@ class TrainingConfig:
     select: Literal["last", "validation"] = "last"  # the model that is kept: the last, or the best R1 on validation
     workers: int = _within(2, 0)  # threads of a process that read images ahead
     timeout: int = _within(45, 1)  # seconds after which a process that gives no answer counts as hung
-    # Keep decoded images in memory; auto: if they fit a quarter; maps: what a frozen trunk makes of them, unchanged.
+    # Keep decoded images in memory; auto: if they fit a quarter; maps: what a frozen trunk makes of them.
     cache_images: Literal["auto", "on", "off", "maps"] = "auto"
+    map_views: int = _within(1, 1)  # of maps: random changes of each image that are kept; the epochs take turns
 
 
 @dataclass(frozen=True)

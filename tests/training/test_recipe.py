@@ -19,7 +19,7 @@ from textreid.training import captioned_images
 from textreid.training.batch import MicroBatch
 from textreid.training.network import Outputs, TrainedNetwork
 from textreid.training.optimizer import learning_rate
-from textreid.training.preparation import Run, prepare
+from textreid.training.preparation import Run, cache_images, prepare
 from textreid.training.recipe import training_steps
 
 if TYPE_CHECKING:
@@ -319,18 +319,24 @@ def test_maps_that_are_kept_train_as_the_pixels_do(small_config: MakeConfig, cor
     assert losses["maps"] != losses["on"]
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (UNCHANGED, "maps needs a frozen trunk: model.stem=efficientnet-lite0 and optimizer.trunk_lr_multiplier=0"),
-        ((*TRUNK, *UNCHANGED, "augmentation.flip=0.5"), "maps needs pictures as they are: augmentation.flip=0"),
-    ],
-)
-def test_maps_of_what_changes_are_refused(
-    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path, settings: tuple[str, ...], message: str
+def test_epochs_take_turns_among_the_views_of_a_picture(
+    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=f"training.cache_images: {message}"):
-        train(small_config("training.cache_images=maps", *settings), corpus, tmp_path / "run")
+    settings = (*TRUNK, "training.epochs=3", "training.cache_images=maps", "training.map_views=2")
+    config = small_config(*settings, "augmentation.flip=0.5", "augmentation.colour=0.3")
+    (tmp_path / "run").mkdir()
+    log = RunLog(tmp_path / "run", console=False)
+    run = prepare(config, captioned_images(corpus.images, corpus.captions), tmp_path / "run", log)
+    cache_images(run, log)
+    seen = [run.loader.images.read(np.arange(4), epoch)[0] for epoch in range(3)]
+    assert np.array_equal(seen[0], seen[2])
+    assert all(not np.array_equal(one, other) for one, other in zip(seen[0], seen[1], strict=True))
+
+
+def test_maps_of_a_trunk_that_learns_are_refused(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
+    needed = "maps needs a frozen trunk: model.stem=efficientnet-lite0 and optimizer.trunk_lr_multiplier=0"
+    with pytest.raises(ConfigError, match=f"training.cache_images: {needed}"):
+        train(small_config("training.cache_images=maps"), corpus, tmp_path / "run")
 
 
 def test_too_many_unreadable_images_stop_the_run(

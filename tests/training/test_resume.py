@@ -490,8 +490,7 @@ def test_a_run_with_a_frozen_trunk_goes_on_too(
     config = small_config(
         *SETTINGS, "model.image_height=32", "model.image_width=32", "model.patch_size=16",
         "model.stem=efficientnet-lite0", f"model.trunk_weights={trunk}", "optimizer.trunk_lr_multiplier=0",
-        f"training.cache_images={cache}", "augmentation.flip=0", "augmentation.pad=0", "augmentation.erase=0",
-        "augmentation.scale=0", "augmentation.colour=0", "augmentation.blur=0",
+        f"training.cache_images={cache}", "training.map_views=2",
     )  # fmt: skip
     whole = train(config, corpus, tmp_path / "whole")
     with pytest.raises(KilledError):

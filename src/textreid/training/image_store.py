@@ -40,7 +40,8 @@ class ImageStore:
         self._root = root
         self._config = config
         self._shape = (3, config.image_height, config.image_width)
-        self._cache: Pixels | None = None
+        self._cache: npt.NDArray[np.uint8] | None = None
+        self._mapped: npt.NDArray[np.float16] | None = None  # (views, I, C, h, w)
         for index in np.flatnonzero(np.array(self.sizes) < 0).tolist():
             self._decode(index)  # which says why it cannot be read
 
@@ -64,27 +65,37 @@ class ImageStore:
                 advance(index + 1)
         self._cache = cache
 
-    def map_cache(self, maps: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Keep ``maps`` of the cached pixels, in float16, in place of these: (I, C, h, w) of (B, 3, H, W) uint8."""
+    def map_cache(self, maps: Callable[[torch.Tensor, int, int], torch.Tensor], views: int) -> None:
+        """Keep ``maps`` of the cached pixels in place of these, in float16, for each of the views.
+
+        Args:
+            maps: computes (B, C, h, w) of pixels (B, 3, H, W) uint8; told the view and the index of the first image.
+            views: different maps that each image gets.
+        """
         if self._cache is None:
             raise RuntimeError("there is no cache to map")
-        parts = [
-            maps(torch.from_numpy(self._cache[start : start + _MAPPED_AT_ONCE])).half().cpu().numpy()
-            for start in range(0, len(self._cache), _MAPPED_AT_ONCE)
-        ]
-        self._cache = np.concatenate(parts)
+        pixels, mapped = self._cache, None
+        for start in range(0, len(pixels), _MAPPED_AT_ONCE):
+            part = torch.from_numpy(pixels[start : start + _MAPPED_AT_ONCE])
+            for view in range(views):
+                found = maps(part, view, start).half().cpu().numpy()
+                if mapped is None:  # in one piece from the beginning: a copy would not fit beside it
+                    mapped = np.zeros((views, len(pixels), *found.shape[1:]), np.float16)
+                mapped[view, start : start + len(found)] = found
+        self._cache, self._mapped = None, mapped
 
-    def read(self, indices: Indices) -> tuple[Pixels, npt.NDArray[np.bool_]]:
+    def read(self, indices: Indices, epoch: int) -> tuple[Pixels, npt.NDArray[np.bool_]]:
         """Read the pixels (n, 3, H, W) of the readable images among ``indices``, and tell which of them are readable.
 
-        Where `map_cache` has mapped them, these are the maps.
+        Where `map_cache` has mapped them, these are the maps, of the view whose turn it is in ``epoch``.
 
         Raises:
             DataError: more than 1 % of all images are unreadable.
         """
-        if self._cache is not None:
+        kept = self._cache if self._mapped is None else self._mapped[epoch % len(self._mapped)]
+        if kept is not None:
             readable = np.array([index not in self.quarantined for index in indices.tolist()], dtype=bool)
-            return self._cache[indices[readable]], readable
+            return kept[indices[readable]], readable
         decoded = [self._decode(index) for index in indices.tolist()]
         readable = np.array([pixels is not None for pixels in decoded], dtype=bool)
         pixels = np.zeros((int(readable.sum()), *self._shape), dtype=np.uint8)

@@ -36,6 +36,7 @@ class Draw(NamedTuple):
     images: Indices  # (B,) indices of images
     caption_index: Indices  # (T,) indices of captions
     image_index: Indices  # (T,) which of the B images each caption belongs to, ascending
+    epoch: int  # from 0
 
 
 class Sampler:
@@ -73,8 +74,8 @@ class Sampler:
         low, high = (self.units * edge // self.steps_per_epoch for edge in (batch, batch + 1))
         drawn = self._epoch_order(epoch)[low:high]
         if self._config.epoch_unit == "pair":
-            return Draw(self._image_index[drawn], drawn, np.arange(len(drawn)))
-        return self._draw_captions(drawn, np.random.default_rng((self._config.seed, step, _CAPTIONS)))
+            return Draw(self._image_index[drawn], drawn, np.arange(len(drawn)), epoch)
+        return self._draw_captions(drawn, epoch, np.random.default_rng((self._config.seed, step, _CAPTIONS)))
 
     def _epoch_order(self, epoch: int) -> Indices:
         # All steps of an epoch share one permutation, which would take too long to draw for each of them.
@@ -83,7 +84,7 @@ class Sampler:
             self._order = (epoch, rng.permutation(self.units))
         return self._order[1]
 
-    def _draw_captions(self, drawn: Indices, rng: np.random.Generator) -> Draw:
+    def _draw_captions(self, drawn: Indices, epoch: int, rng: np.random.Generator) -> Draw:
         """Draw captions of the images at positions ``drawn`` in the list of distinct images."""
         counts = self._counts[drawn]
         image_index = np.repeat(np.arange(len(drawn)), counts)
@@ -92,7 +93,7 @@ class Sampler:
         # Shuffle the captions within each image, then keep the first few of each.
         shuffled = np.lexsort((rng.random(len(image_index)), image_index))
         kept = shuffled[rank < self._config.captions_per_image]
-        return Draw(self._images[drawn], candidates[kept], image_index[kept])
+        return Draw(self._images[drawn], candidates[kept], image_index[kept], epoch)
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ class Loader:
                 yield self._assemble(draw, pixels, readable).to(device)
 
     def _read(self, draw: Draw) -> tuple[Draw, Pixels, npt.NDArray[np.bool_]]:
-        return draw, *self.images.read(draw.images[self.processes.slice_of(len(draw.images))])
+        return draw, *self.images.read(draw.images[self.processes.slice_of(len(draw.images))], draw.epoch)
 
     def _assemble(self, draw: Draw, pixels: Pixels, own_readable: npt.NDArray[np.bool_]) -> Batch:
         """Make the batch of a draw, from the pixels of this process' images and whether each could be read."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from textreid.artifacts import write_json
-from textreid.config import AugmentationConfig, Config, ModelConfig
+from textreid.config import Config, ModelConfig
 from textreid.errors import ConfigError, TextReidError
 from textreid.models import Model, Tokenizer, load_model
 from textreid.models.device import Device, choose_device, refuse_to_compile, to_device
@@ -34,7 +34,7 @@ from textreid.training.scorers.scorer import WordScorer
 if TYPE_CHECKING:
     from textreid.models.trunk import TrunkEmbedding
 
-_DRAWS = 2  # stream of random numbers of the steps, apart from those of the sampler
+_DRAWS, _VIEWS = 2, 3  # streams of random numbers of the steps and of kept maps, apart from those of the sampler
 
 
 class Meters:
@@ -132,9 +132,7 @@ class Run:
 
     def generator(self, step: int) -> torch.Generator:
         """Seed the random numbers of a step: how its images change, and which of its words are masked."""
-        # Mixed, not added: seed 0 at step 1 must not draw what seed 1 draws at step 0.
-        state = np.random.SeedSequence((self.config.training.seed, step, _DRAWS)).generate_state(1, np.uint64)
-        return torch.Generator(self.compute.device).manual_seed(int(state[0]))
+        return _generator(self.compute.device, self.config.training.seed, step, _DRAWS)
 
     def save(self, step: int) -> None:
         """Write a checkpoint after ``step`` steps.
@@ -256,29 +254,35 @@ def cache_images(run: Run, log: RunLog) -> None:
     run.loader.cache_images(run.config.training, log)
     if run.config.training.cache_images != "maps":
         return
-    model, unchanged = run.config.model, AugmentationConfig(flip=0.0, pad=0, erase=0.0)
+    model, changes, training = run.config.model, run.config.augmentation, run.config.training
     embedding = cast("TrunkEmbedding", run.network.encoder.vision_model.embeddings.patch_embedding)  # by `_check_maps`
 
     @torch.no_grad()
-    def maps(pixels: Tensor) -> Tensor:
-        none = draw_changes(len(pixels), unchanged, torch.Generator(run.compute.device))
-        images = augment(to_device(pixels, run.compute.device), unchanged, none, model.pixel_mean, model.pixel_std)
+    def maps(pixels: Tensor, view: int, first: int) -> Tensor:
+        drawn = draw_changes(len(pixels), changes, _generator(run.compute.device, training.seed, view, first, _VIEWS))
+        images = augment(to_device(pixels, run.compute.device), changes, drawn, model.pixel_mean, model.pixel_std)
         with run.network.autocast():
-            return embedding.maps(images.contiguous(memory_format=torch.channels_last))
+            mapped = embedding.maps(images.contiguous(memory_format=torch.channels_last))
+        if not view:
+            log.advance(first + len(pixels))
+        return mapped
 
-    run.loader.images.map_cache(maps)
+    with log.progress("compute maps", len(run.loader.images.names), unit="images"):
+        run.loader.images.map_cache(maps, training.map_views)
 
 
 def _check_maps(config: Config) -> None:
     """Raise ConfigError where maps are to be kept that the training would change."""
-    augmentation, found = config.augmentation, []
     if config.model.stem != "efficientnet-lite0" or config.optimizer.trunk_lr_multiplier:
-        found.append("a frozen trunk: model.stem=efficientnet-lite0 and optimizer.trunk_lr_multiplier=0")
-    changes = ("flip", "pad", "erase", "scale", "colour", "blur", "noise")
-    if changing := [name for name in changes if getattr(augmentation, name)]:
-        found.append(f"pictures as they are: {', '.join(f'augmentation.{name}=0' for name in changing)}")
-    if found:
-        raise ConfigError(f"training.cache_images: maps needs {'; and '.join(found)}")
+        raise ConfigError(
+            "training.cache_images: maps needs a frozen trunk: model.stem=efficientnet-lite0 and "
+            "optimizer.trunk_lr_multiplier=0"
+        )
+
+
+def _generator(device: torch.device, *keys: int) -> torch.Generator:
+    # Mixed, not added: seed 0 at step 1 must not draw what seed 1 draws at step 0.
+    return torch.Generator(device).manual_seed(int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0]))
 
 
 def synchronize(run: Run) -> Run:
