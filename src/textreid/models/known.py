@@ -39,11 +39,11 @@ KNOWN = (
         "in the package, 18 MB", "measured here: docs/benchmarks.md",
     ),
     KnownModel(
-        "small", "Apache-2.0", "84,000 pictures of drawn and 3-D people, above a trunk that has seen ImageNet", (),
+        "small", "Apache-2.0", "100,000 pictures of drawn and 3-D people, above a trunk that has seen ImageNet", (),
         "in the package, 11 MB", "measured here: docs/benchmarks.md",
     ),
     KnownModel(
-        "tiny", "Apache-2.0", "54,000 drawn people; no photograph", (),
+        "tiny", "Apache-2.0", "94,000 pictures of drawn and 3-D people; no photograph", (),
         "in the package, 7 MB", "measured here: docs/benchmarks.md",
     ),
     KnownModel(
