@@ -257,7 +257,7 @@ def _through_processes(run: Run, folder: Path, pool: ProcessPoolExecutor) -> int
 
 
 def _read(root: Path, names: Sequence[str]) -> Pixels:
-    return ImageStore(root, names, ModelConfig()).read(np.arange(len(names)))[0]
+    return ImageStore(root, names, ModelConfig()).read(np.arange(len(names)), 0)[0]
 
 
 def measure_table(folder: Path, options: argparse.Namespace) -> dict[str, object]:

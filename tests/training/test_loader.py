@@ -117,7 +117,7 @@ def test_any_step_can_be_drawn_alone(index: list[int], batch: int, seed: int, un
     assert max(sizes) - min(sizes) <= 1
     for step in reversed(range(len(draws))):
         for found, expected in zip(make().draw(step), draws[step], strict=True):
-            assert (found == expected).all()
+            assert np.all(found == expected)
 
 
 def test_epochs_and_seeds_differ() -> None:
@@ -200,7 +200,7 @@ def test_a_batch_of_unreadable_images_is_empty(broken: "Corpus") -> None:
         _, store = data_and_store(broken)
         if cached:
             store.fill_cache(2, lambda _: None)
-        pixels, readable = store.read(np.array([130, 131]))
+        pixels, readable = store.read(np.array([130, 131]), 0)
         assert pixels.shape == (0, 3, 32, 16)
         assert readable.tolist() == [False, False]
 
@@ -226,10 +226,10 @@ def test_images_are_read_ahead_of_the_step_that_needs_them(corpus: "Corpus", mon
     reads = itertools.count(1)
     reading = store.read
 
-    def noted_read(indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> object:
+    def noted_read(indices: np.ndarray[tuple[int], np.dtype[np.int64]], epoch: int) -> object:
         if next(reads) == 3:
             third_read.set()
-        return reading(indices)
+        return reading(indices, epoch)
 
     monkeypatch.setattr(store, "read", noted_read)
     with closing(source.batches(range(12), 2, CPU)) as stream:
@@ -243,10 +243,10 @@ def test_stopping_early_leaves_no_work_behind(corpus: "Corpus", monkeypatch: pyt
     reads = 0
     reading = store.read
 
-    def counted_read(indices: np.ndarray[tuple[int], np.dtype[np.int64]]) -> object:
+    def counted_read(indices: np.ndarray[tuple[int], np.dtype[np.int64]], epoch: int) -> object:
         nonlocal reads
         reads += 1
-        return reading(indices)
+        return reading(indices, epoch)
 
     monkeypatch.setattr(store, "read", counted_read)
     stream = source.batches(range(15), 2, CPU)
@@ -277,7 +277,7 @@ def test_the_cache_is_used_where_memory_allows(tmp_path: Path, monkeypatch: pyte
 def test_the_micro_batches_of_all_processes_are_the_batch(
     images: int, processes: int, size: int, unreadable: set[int]
 ) -> None:
-    draw = Draw(np.arange(images), np.arange(2 * images), np.repeat(np.arange(images), 2))
+    draw = Draw(np.arange(images), np.arange(2 * images), np.repeat(np.arange(images), 2), 0)
     readable = np.array([index not in unreadable for index in range(images)])
     tokens = TokenizedCaptions(np.ones(6 * images, np.uint16), np.arange(0, 6 * images + 1, 3), 0)
     seen: list[int] = []
