@@ -125,7 +125,7 @@ def without(data: Data, encoder: GalleryEncoder) -> dict[str, object]:
         if min(has.sum(), (~has).sum()) < 8:
             continue
         bare = encoder.encode_query(thing)[0]
-        with_it, plain = (encoder.encode_query(sentence)[0] for sentence in without_sentences(thing))
+        with_it, plain = encoder.encode_sentences(without_sentences(thing))
         direction = direction_of(with_it, plain)
         rows = np.flatnonzero(~np.isin(data.said_of, [person for person, has_it in seen.items() if has_it]))
         rows = rng.permutation(rows)[:_AT_MOST]

@@ -14,6 +14,12 @@ from textreid.models.folder import BUNDLED, DEFAULT, is_model_folder
 from textreid.models.query_encoder import QueryEncoder
 from textreid.models.side_by_side import QueryEncoders, names_of, networks_of
 
+# Sentences that say nothing of a person. What a short query has in common with them is nearest to pictures of which
+# little can be said, because somebody stands behind something: it is taken off. Chosen on photographs
+# (docs/benchmarks.md), with the default model: the cosine from which it is taken off in part, and as a whole.
+_SAYS_NOTHING = ("a person", "a man", "a woman", "somebody", "a pedestrian", "a person is walking")
+_IN_PART, _AS_A_WHOLE = 0.4, 0.6
+
 if TYPE_CHECKING:
     from textreid.models.device import Precision
     from textreid.models.model import Model
@@ -68,6 +74,7 @@ class GalleryEncoder:
         rounded = f"{exact} bf16"
         presence = self._queries.presence  # of another model, if this one was changed since it was loaded
         self.presence = presence if presence and presence.fingerprint == exact else None
+        self._nothing: npt.NDArray[np.float32] | None = None  # what says nothing, (D,); once it was needed
         self.spaces = {"fp32": (exact,), "bf16": (rounded,), "auto": (rounded, exact)}[self._precision]
 
     def encode_query(self, query: str) -> tuple[npt.NDArray[np.float32], str]:
@@ -91,7 +98,25 @@ class GalleryEncoder:
 
     def encode_queries(self, queries: Sequence[str]) -> list[tuple[npt.NDArray[np.float32], str]]:
         """Encode queries in one batch, as `encode_query` does each, whatever is in them."""
-        return list(zip(self._queries.encode_texts(queries), map(self._unread, queries), strict=True))
+        features = self._queries.encode_texts(queries)
+        if self.name == DEFAULT:
+            features = self._take_off_what_says_nothing(features)
+        return list(zip(features, map(self._unread, queries), strict=True))
+
+    def _take_off_what_says_nothing(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Make queries (N, D) as unlike `_SAYS_NOTHING` as they are long; long sentences, and lengths, stay."""
+        if self._nothing is None:
+            mean = self._queries.encode_texts(_SAYS_NOTHING).mean(axis=0)
+            self._nothing = mean / np.linalg.norm(mean)
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
+        # One after the other: the last bits of a product with all would depend on how many are asked at once.
+        alike = np.array([[row @ self._nothing] for row in features], np.float32).reshape(-1, 1)
+        share = np.clip((alike - _IN_PART) / (_AS_A_WHOLE - _IN_PART), 0, 1)
+        rest = features - share * alike * self._nothing
+        taken: npt.NDArray[np.float32] = rest * (
+            lengths / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-6)
+        )
+        return np.where(share > 0, taken, features).astype(np.float32)
 
     def _unread(self, query: str) -> str:
         tokenizer = self._queries.tokenizer

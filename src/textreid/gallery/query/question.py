@@ -130,10 +130,7 @@ def encode_question(
     pixels = [encoder.decode(like)[0] for like in question.like if isinstance(like, Path)]
     pictures = [*(vectors_of(numbers) if vectors_of and numbers else ())]
     pictures += [*(encoder.encode_pixels(np.stack(pixels)) if pixels else ())]
-    directions = [
-        direction_of(*(encoder.encode_query(sentence)[0] for sentence in without_sentences(thing)))
-        for thing in question.without
-    ]
+    directions = [direction_of(*encoder.encode_sentences(without_sentences(thing))) for thing in question.without]
     notes = [NOT_ENGLISH]
     if all(map(reads_as_english, question.sentences)):
         told = [(unknown_note(said, encoder.tokenizer), negation_note(said)) for said in question.sentences]
