@@ -1,6 +1,7 @@
 """A model as a search needs it: its text side at once, its image side only when a new picture must be embedded."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,6 @@ class GalleryEncoder:
         rounded = f"{exact} bf16"
         presence = self._queries.presence  # of another model, if this one was changed since it was loaded
         self.presence = presence if presence and presence.fingerprint == exact else None
-        self._nothing: npt.NDArray[np.float32] | None = None  # what says nothing, (D,); once it was needed
         self.spaces = {"fp32": (exact,), "bf16": (rounded,), "auto": (rounded, exact)}[self._precision]
 
     def encode_query(self, query: str) -> tuple[npt.NDArray[np.float32], str]:
@@ -103,11 +103,14 @@ class GalleryEncoder:
             features = self._take_off_what_says_nothing(features)
         return list(zip(features, map(self._unread, queries), strict=True))
 
+    @cached_property
+    def _nothing(self) -> npt.NDArray[np.float32]:
+        """What the sentences that say nothing have in common, (D,) of length 1."""
+        mean: npt.NDArray[np.float32] = self._queries.encode_texts(_SAYS_NOTHING).mean(axis=0)
+        return mean / np.linalg.norm(mean)
+
     def _take_off_what_says_nothing(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Make queries (N, D) as unlike `_SAYS_NOTHING` as they are long; long sentences, and lengths, stay."""
-        if self._nothing is None:
-            mean = self._queries.encode_texts(_SAYS_NOTHING).mean(axis=0)
-            self._nothing = mean / np.linalg.norm(mean)
         lengths = np.linalg.norm(features, axis=1, keepdims=True)
         # One after the other: the last bits of a product with all would depend on how many are asked at once.
         alike = np.array([[row @ self._nothing] for row in features], np.float32).reshape(-1, 1)
