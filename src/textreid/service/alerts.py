@@ -26,7 +26,7 @@ from textreid.errors import ConfigError, TextReidError
 from textreid.gallery.store import Hit, Store
 from textreid.service.access import LOCAL, Access
 from textreid.service.accounts import access_of_account, are_there_any
-from textreid.service.saved import SavedSearch
+from textreid.service.saved import FROM_OWN, OWN, SavedSearch, owner
 from textreid.service.stores import Stores
 
 if TYPE_CHECKING:
@@ -117,12 +117,10 @@ def alerts(store: Store, access: Access, number: int | None = None) -> list[Aler
     """Read the alerts of somebody's own searches, or one of them, the newest first."""
     query = (
         "SELECT l.id, l.saved_id, s.name, l.destination, l.body, l.state, l.attempts, l.problem, l.created "
-        "FROM alert l JOIN saved_search s ON s.id = l.saved_id LEFT JOIN account a ON a.id = s.account_id "
-        "WHERE s.gallery_id = %(gallery)s "
-        "AND CASE WHEN %(local)s THEN s.account_id IS NULL ELSE a.name = %(actor)s END "
+        f"{FROM_OWN} JOIN alert l ON l.saved_id = s.id WHERE {OWN} "
         "AND (%(number)s::bigint IS NULL OR l.id = %(number)s) ORDER BY l.id DESC LIMIT 200"
     )
-    values = {"gallery": store.id, "local": access is LOCAL, "actor": access.actor, "number": number}
+    values = owner(store, access) | {"number": number}
     return [Alert(*row) for row in store.database.run(lambda c: c.execute(query, values).fetchall())]
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 MOST_SAVED = 200  # of one account
 _COLUMNS = "s.id, s.name, s.asked, s.created, s.alert"
 # Whoever uses the machine before there are accounts has no row in their table.
-_OWN = "s.gallery_id = %(gallery)s AND CASE WHEN %(local)s THEN s.account_id IS NULL ELSE s.account_id = a.id END"
-_FROM = "FROM saved_search s LEFT JOIN account a ON a.name = %(actor)s"
+OWN = "s.gallery_id = %(gallery)s AND CASE WHEN %(local)s THEN s.account_id IS NULL ELSE s.account_id = a.id END"
+FROM_OWN = "FROM saved_search s LEFT JOIN account a ON a.name = %(actor)s"
 
 
 class UnknownSavedSearchError(TextReidError):
@@ -48,8 +48,8 @@ def save(store: Store, access: Access, name: str, asked: dict[str, Any]) -> Save
     name = name.strip()
     if not name or not name.isprintable():
         raise ConfigError("name: a saved search needs a name of letters and digits")
-    values = _owner(store, access) | {"name": name, "asked": Jsonb(asked), "most": MOST_SAVED}
-    own = f"SELECT count(*) {_FROM} WHERE {_OWN}"
+    values = owner(store, access) | {"name": name, "asked": Jsonb(asked), "most": MOST_SAVED}
+    own = f"SELECT count(*) {FROM_OWN} WHERE {OWN}"
     statement = (
         "INSERT INTO saved_search AS s (gallery_id, account_id, name, asked) "  # noqa: S608
         "SELECT %(gallery)s, CASE WHEN %(local)s THEN NULL ELSE a.id END, %(name)s, %(asked)s "
@@ -66,8 +66,8 @@ def save(store: Store, access: Access, name: str, asked: dict[str, Any]) -> Save
 
 def saved_searches(store: Store, access: Access) -> list[SavedSearch]:
     """List somebody's own searches by name."""
-    query = f"SELECT {_COLUMNS} {_FROM} WHERE {_OWN} ORDER BY s.name"
-    rows = store.database.run(lambda c: c.execute(query, _owner(store, access)).fetchall())
+    query = f"SELECT {_COLUMNS} {FROM_OWN} WHERE {OWN} ORDER BY s.name"
+    rows = store.database.run(lambda c: c.execute(query, owner(store, access)).fetchall())
     return [SavedSearch(*row) for row in rows]
 
 
@@ -77,8 +77,8 @@ def saved_search(store: Store, access: Access, number: int) -> SavedSearch:
     Raises:
         UnknownSavedSearchError: there is none of that number that is theirs.
     """
-    query = f"SELECT {_COLUMNS} {_FROM} WHERE {_OWN} AND s.id = %(number)s"
-    row = store.database.run(lambda c: c.execute(query, _owner(store, access) | {"number": number}).fetchone())
+    query = f"SELECT {_COLUMNS} {FROM_OWN} WHERE {OWN} AND s.id = %(number)s"
+    row = store.database.run(lambda c: c.execute(query, owner(store, access) | {"number": number}).fetchone())
     if row is None:
         raise UnknownSavedSearchError(number)
     return SavedSearch(*row)
@@ -136,5 +136,6 @@ def _without(asked: dict[str, Any], gone: set[int]) -> dict[str, Any]:
     return left | {"filters": filters} if filters else left
 
 
-def _owner(store: Store, access: Access) -> dict[str, Any]:
+def owner(store: Store, access: Access) -> dict[str, Any]:
+    """Return the values that `FROM_OWN` and `OWN` take."""
     return {"gallery": store.id, "actor": access.actor, "local": access is LOCAL}
