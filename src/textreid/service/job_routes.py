@@ -108,9 +108,9 @@ def _page(request: Request, engine: Engine, identity: Indexing, error: str = "")
         listed = jobs(store, identity.access)
     cameras = sorted(identity.access.cameras or engine.cameras(identity.access))
     return show(
-        request, identity, "upload", status=HTTPStatus.UNPROCESSABLE_ENTITY if error else HTTPStatus.OK, error=error,
-        jobs=listed, cameras=cameras, must_name=identity.access.cameras is not None, most=MOST_FILES,
-        megabytes=engine.settings.upload_mb, live=any(one.state in ("waiting", "running") for one in listed),
+        request, identity, "upload", error=error, jobs=listed, cameras=cameras,
+        must_name=identity.access.cameras is not None, most=MOST_FILES, megabytes=engine.settings.upload_mb,
+        live=any(one.state in ("waiting", "running") for one in listed),
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """What all pages of the service share: who looks at them, the frame around them, and people in rows."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -40,9 +41,19 @@ Text = Annotated[str, StringConstraints(max_length=2000)]
 
 
 def show(
-    request: Request, identity: Identity | None, template: str, /, status: int = 200, **values: Any
+    request: Request, identity: Identity | None, template: str, /, status: int | None = None, **values: Any
 ) -> Response:  # fmt: skip
-    """Render a template of ours within the frame: who looks, and where they are."""
+    """Render a template of ours within the frame: who looks, and where they are.
+
+    Args:
+        request: that is answered.
+        identity: who looks, if it is known.
+        template: name of its file.
+        status: of HTTP; when None, 422 where ``values`` have an ``error``, else 200.
+        **values: of the template.
+    """
+    if status is None:
+        status = HTTPStatus.UNPROCESSABLE_ENTITY if values.get("error") else HTTPStatus.OK
     settings = request.app.state.engine.settings
     frame = {
         "gallery": settings.gallery, "require_purpose": settings.require_purpose, "here": template,

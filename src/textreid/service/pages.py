@@ -104,8 +104,8 @@ def search_page(request: Request, engine: TheEngine, identity: Looking, asked: A
             error = str(refused)
     following = found.page.next if found else None
     return show(
-        request, identity, "search", status=HTTPStatus.UNPROCESSABLE_ENTITY if error else HTTPStatus.OK,
-        asked=asked, error=error, cameras=engine.cameras(identity.access), unread=found.unread if found else "",
+        request, identity, "search", asked=asked,
+        error=error, cameras=engine.cameras(identity.access), unread=found.unread if found else "",
         people=people_of(found, asked.purpose) if found else None, first=asked.first,
         notes=found.notes if found else (), verdict=found.verdict if found else None,
         unmarked=asked.link(right=[], wrong=[], after="", first=0),
@@ -159,8 +159,8 @@ def similar_page(
     following = found.page.next if found else None
     fields = {"purpose": purpose, "after": following, "first": first + PAGE}
     return show(
-        request, identity, "similar", status=HTTPStatus.UNPROCESSABLE_ENTITY if error else HTTPStatus.OK,
-        number=number, error=error, people=people_of(found, purpose) if found else [], first=first,
+        request, identity, "similar", number=number, error=error, first=first,
+        people=people_of(found, purpose) if found else [],
         following=f"/crops/{number}/similar?{urlencode(fields)}" if following else "",
     )  # fmt: skip
 

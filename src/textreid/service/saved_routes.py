@@ -47,7 +47,7 @@ def read_search(saved: SavedNumber, engine: TheEngine, access: Searching) -> Sav
 @api.post("/{saved}/run", summary="Run a search that you keep")
 def run_search(saved: SavedNumber, asked: RunIn, engine: TheEngine, access: Searching) -> PageOut:
     """Rank the crops of the gallery as it is now, those of the cameras that you may see now."""
-    return PageOut.of(_run(engine, access, saved, asked)[1])
+    return PageOut.of(_run(engine, access, saved, asked))
 
 
 @api.delete("/{saved}", summary="Delete a search that you keep", status_code=HTTPStatus.NO_CONTENT)
@@ -83,18 +83,18 @@ def run_on_page(
     first: Annotated[int, Query(ge=1, le=10**9)] = 1,
 ) -> Response:  # fmt: skip
     """Show who a saved search finds now."""
-    kept, found, error = None, None, ""
+    found, error = None, ""
     with engine.stores.borrow() as store:
         kept = saved_search(store, identity.access, saved)
     try:
         given = RunIn(top=PAGE, after=after[:120] or None, purpose=purpose[:500] or None)
-        found = _run(engine, identity.access, saved, given)[1]
+        found = _run(engine, identity.access, saved, given)
     except ConfigError as refused:
         error = str(refused)
     following = found.page.next if found else None
     fields = {"purpose": purpose, "after": following, "first": first + PAGE}
     return show(
-        request, identity, "saved", status=HTTPStatus.UNPROCESSABLE_ENTITY if error else HTTPStatus.OK, saved=kept,
+        request, identity, "saved", saved=kept,
         summary=summary_of(SearchIn.model_validate(kept.asked)), error=error, first=first,
         people=people_of(found, purpose) if found else [], notes=found.notes if found else (),
         following=f"/searches/{saved}?{urlencode(fields)}" if following else "",
@@ -126,11 +126,11 @@ def _save(engine: Engine, access: Access, asked: SaveIn) -> SavedSearch:
         return kept
 
 
-def _run(engine: Engine, access: Access, number: int, given: RunIn) -> tuple[SavedSearch, Found]:
+def _run(engine: Engine, access: Access, number: int, given: RunIn) -> Found:
     with engine.stores.borrow() as store:
         kept = saved_search(store, access, number)
     search = given.of(kept)
-    return kept, engine.search(access, search.question(), replace(search.wanted(), saved=number))
+    return engine.search(access, search.question(), replace(search.wanted(), saved=number))
 
 
 def _delete(engine: Engine, access: Access, number: int) -> None:
