@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -153,11 +152,10 @@ class JobRunner:
 
     Args:
         stores: connections to the gallery.
-        on_end: called when a job has brought people into the gallery.
     """
 
-    def __init__(self, stores: Stores, on_end: Callable[[], None] = lambda: None) -> None:
-        self._stores, self._on_end = stores, on_end
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
         self._closing = threading.Event()
         self._wake = threading.Event()
         # Before anything is uploaded: what no job knows is deleted.
@@ -253,7 +251,6 @@ class JobRunner:
             values = (state, Jsonb([] if cancelled else problems), number)
             store.database.run(lambda c: c.execute(statement, values))
             delete_unused(folder, _used(store.database, store.id, folder))
-        self._on_end()
 
 
 def _used(database: Database, gallery: int, folder: Path) -> set[Path]:

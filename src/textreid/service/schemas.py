@@ -361,7 +361,7 @@ class ErasedOut(BaseModel):
     """What was erased."""
 
     crops: int = Field(description="How many there were that you may see.")
-    files: list[str] = Field(description="Files that still show the people: textreid deletes none.")
+    files: list[str] = Field(description="Files that still show the people: textreid deletes only what was uploaded.")
     thorough: bool = Field(description="Whether nothing of them is left in the database's files and log.")
     exports: list[ExportedOut] = Field(description="Exports that show one of them: those are out of our hands.")
     searches: list[str] = Field(
