@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from tests.commands import Run
 
+from textreid.artifacts import write_json
 from textreid.config import ModelConfig
 from textreid.models import Model, Tokenizer, initialize
+from textreid.reproduction import SCALES, experiments, make_plan
 from textreid.synthetic import write_corpus
 
 pytestmark = pytest.mark.slow
@@ -78,6 +80,32 @@ def test_printing_is_a_script_with_the_published_figures(textreid: Run) -> None:
     assert all(line.startswith("textreid ") for line in lines)
     code, data, _ = textreid("reproduce")
     assert (code, len(data.splitlines())) == (0, 10)
+
+
+def test_all_experiments_are_one_command_that_writes_every_table(textreid: Run, tmp_path: Path) -> None:
+    # Every row is done: that rows run is in the other tests.
+    out = tmp_path / "out"
+    plans = [make_plan(one, SCALES["quick"], out, [0]) for one in experiments() if one.rows["mini"]]
+    for step in {step.makes: step for plan in plans for planned in plan.rows for step in planned.steps}.values():
+        note = out / "quick" / "steps" / ("-".join(step.makes.relative_to(out / "quick").parts) + ".json")
+        write_json(note, {"arguments": list(step.arguments)})
+        evaluation = {
+            "benchmark": "campus", "form": "generic",
+            "text_to_image": {"scores": {"R1": 0.3, "mAP": 0.2}, "chance": {"R1": 0.01}},
+        }  # fmt: skip
+        write_json(step.makes, {"evaluations": [evaluation], "published": []})
+    arguments = ["reproduce", "all", "--quick", "--seeds", "1", "--out", out]
+    code, data, said = textreid(*arguments)
+    assert (code, commands(said)) == (0, [])
+    for one in experiments():
+        folder = out / "quick" / one.name
+        assert {file.name for file in folder.iterdir()} == {"report.json", "report.md", "report.tex", "plot.png"}
+        assert one.title in data
+    code, data, _ = textreid(*arguments, "--json")
+    assert [one["experiment"] for one in json.loads(data)] == [one.name for one in experiments()]
+    code, data, _ = textreid(*arguments, "--print")
+    lines = [line for line in data.splitlines() if line and not line.startswith("#")]
+    assert len(lines) == len(set(lines)) == len(list((out / "quick" / "steps").iterdir()))
 
 
 def test_at_the_papers_scale_rows_run_whose_data_is_there(textreid: Run, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from io import StringIO
 from json import dumps
 from pathlib import Path
 from shlex import join
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -16,12 +16,15 @@ from textreid.errors import ConfigError
 if TYPE_CHECKING:
     from textreid.reproduction import Plan
 
+_ALL = "all"  # what stands for every experiment that a scale has
 _say = partial(typer.echo, err=True)
 
 
 def reproduce(
     context: typer.Context,
-    name: str | None = typer.Argument(None, metavar="[EXPERIMENT]", help="Its name or alias; without, all are listed."),
+    name: str | None = typer.Argument(
+        None, metavar="[EXPERIMENT]", help="Its name or alias, or all; without, all are listed."
+    ),
     scale: Literal["paper", "mini"] = typer.Option(
         "mini", help="paper: data sets and CLIP, as published; mini: drawn people on two cores, minutes."
     ),
@@ -51,14 +54,21 @@ def reproduce(
             typer.echo(f"{one.name:<14}{one.alias:<9}{one.title}")
         return
     size = SCALES["quick" if quick else scale]
-    plan = make_plan(find_experiment(name), size, out, range(seeds or size.seeds), _paths(data, size.drawn))
+    chosen = [one for one in experiments() if one.rows[size.rows]] if name == _ALL else [find_experiment(name)]
+    given = _paths(data, size.drawn)
+    plans = [make_plan(one, size, out, range(seeds or size.seeds), given) for one in chosen]
     # At the paper's scale a row takes up to ten hours of a fast GPU (docs/reproduce.md): unasked, it is only printed.
-    if run if run is not None else size.drawn:
+    if not (run if run is not None else size.drawn):
+        _print(plans)
+        return
+    reports = []
+    for plan in plans:
         for reason in run_plan(plan, partial(_execute, context.find_root().command.main), _say):
             _say(f"left out: {reason}")
-        _report(plan, json)
-    else:
-        _print(plan)
+        # After each, so that a command that is stopped leaves the tables that are done.
+        reports.append(_report(plan, json))
+    if json:
+        typer.echo(dumps(reports if name == _ALL else reports[0], indent=2, ensure_ascii=False))
 
 
 def _paths(data: list[str], drawn: bool) -> dict[str, Path]:
@@ -85,37 +95,37 @@ def _execute(textreid: Callable[..., object], arguments: Sequence[str]) -> None:
         textreid(list(arguments), prog_name="textreid", standalone_mode=False)
 
 
-def _print(plan: "Plan") -> None:
+def _print(plans: Sequence["Plan"]) -> None:
     """Print each row as comments and lines of a shell script; a command that an earlier row has is not repeated."""
     from textreid.reproduction.results import published_scores
 
-    typer.echo(f"# {plan.experiment.title} ({plan.experiment.name}), scale {plan.scale.name}")
     shown = set()
-    for planned in plan.rows:
-        typer.echo(f"\n# {planned.row.label}, seed {planned.seed}" + (f": {planned.size}" if planned.size else ""))
-        for benchmark in plan.scale.benchmarks:
-            if scores := published_scores(planned.row, benchmark):
-                figures = ", ".join(f"{score} {100 * value:.2f}" for score, value in scores.items())
-                typer.echo(f"# published on {benchmark}: {figures}")
-        if planned.needs:
-            typer.echo(f"# needs {planned.missing_options}")
-        for step in planned.steps:
-            # Rows share steps, which run once (`Steps`).
-            if step.makes not in shown:
-                shown.add(step.makes)
-                typer.echo(join(["textreid", *step.arguments]))
+    for plan in plans:
+        typer.echo(f"# {plan.experiment.title} ({plan.experiment.name}), scale {plan.scale.name}")
+        for planned in plan.rows:
+            typer.echo(f"\n# {planned.row.label}, seed {planned.seed}" + (f": {planned.size}" if planned.size else ""))
+            for benchmark in plan.scale.benchmarks:
+                if scores := published_scores(planned.row, benchmark):
+                    figures = ", ".join(f"{score} {100 * value:.2f}" for score, value in scores.items())
+                    typer.echo(f"# published on {benchmark}: {figures}")
+            if planned.needs:
+                typer.echo(f"# needs {planned.missing_options}")
+            for step in planned.steps:
+                # Rows share steps, which run once (`Steps`).
+                if step.makes not in shown:
+                    shown.add(step.makes)
+                    typer.echo(join(["textreid", *step.arguments]))
 
 
-def _report(plan: "Plan", json: bool) -> None:
+def _report(plan: "Plan", json: bool) -> dict[str, Any]:
+    """Write what came of an experiment, print its tables unless JSON is to come, and return it."""
+    from textreid.reporting.tables import print_tables
     from textreid.reproduction.results import result_tables, to_results, write_results
 
     results = to_results(plan)
     files = write_results(plan.folder / plan.experiment.name, results)
-    if json:
-        typer.echo(dumps(results, indent=2, ensure_ascii=False))
-        return
-    from textreid.reporting.tables import print_tables
-
-    print_tables(result_tables(results))
-    for file in files:
-        _say(file)
+    if not json:
+        print_tables(result_tables(results))
+        for file in files:
+            _say(file)
+    return results

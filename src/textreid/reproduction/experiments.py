@@ -11,8 +11,6 @@ from textreid.datasets.benchmarks import PUBLISHED
 from textreid.errors import ConfigError, nearest_name
 
 LUPERSON_MLLM = "luperson-mllm"
-ERROR_RATE = "error_rate"  # what a figure may show along its axis
-USUAL_ERROR_RATE = 0.15  # of simulated captioners, where a row says nothing
 # Two shallow transformers, the image's above the bundled model's trunk. That has seen photographs of things, so that
 # what is small has a name soon; it stays as it is, and its maps of unchanged pictures are computed once a row.
 _LAB_TOWERS = (
@@ -69,7 +67,7 @@ class Experiment:
         title: for readers.
         rows: by scale.
         reference: id of the row that the others are compared with, if any.
-        x: what a figure shows along its axis, ``"images"``, `ERROR_RATE` or a setting; None for a table.
+        x: what a figure shows along its axis, ``"images"`` or a setting; None for a table.
         references: id of the row that a row is compared with, by id, where that is another than ``reference``.
         bounds: id of the row whose gain is all that a row can have, by id.
     """

@@ -1,32 +1,24 @@
-"""What came of an experiment beside what was published: JSON, tables in Markdown and LaTeX, and for figures a plot."""
+"""What came of an experiment beside what was published: JSON, tables in Markdown and LaTeX, and a plot."""
 
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import Any
 
 from textreid.artifacts import read_json, write_json, write_text
 from textreid.datasets.benchmarks import PUBLISHED
 from textreid.evaluation.published import DIRECT_TRANSFER, published_rows
-from textreid.reporting.figures import new_figure, save_figure, style_axes
+from textreid.reporting.figures import save_figure
 from textreid.reporting.tables import Table, to_latex, to_markdown
-from textreid.reproduction.experiments import ERROR_RATE, USUAL_ERROR_RATE, Row
+from textreid.reproduction.experiments import Row
+from textreid.reproduction.intervals import detectable, interval, paired, reference_of
 from textreid.reproduction.plans import Plan, training_config
+from textreid.reproduction.plots import ALL_UNSEEN, draw_results
 from textreid.version import __version__
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FORMAT_VERSION = 1
 _SCORES = ("R1", "mAP")
-# Student's t, 97.5 %, for 1, 2, ... degrees of freedom; beyond these the last is a little too wide.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-_T_POWER = (1.376, 1.061, 0.978, 0.941, 0.920, 0.906, 0.896, 0.889, 0.883)  # likewise, 80 %
-ALL_UNSEEN = "all unseen domains"  # the mean over the benchmarks, where people are drawn
-_Values = Mapping[str, float]
-_Point = tuple[float, float, float, float]  # x, mean, low, high
 
 
 def published_scores(row: Row, benchmark: str) -> dict[str, float]:
@@ -53,7 +45,6 @@ def to_results(plan: Plan) -> dict[str, Any]:
                 "label": row.label,
                 "size": planned.size,
                 "x": _position(row, plan),
-                "masking": None if row.weights else training_config(row, plan.scale).masking.method,
                 "commands": [list(step.arguments) for step in planned.steps],
                 "published": {
                     name: scores
@@ -113,16 +104,15 @@ def _add_mean(measured: dict[str, dict[str, dict[str, float]]]) -> None:
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> list[Path]:
-    """Write ``report.json``, ``report.md``, ``report.tex`` and for figures ``plot.png``; returns the files."""
+    """Write ``report.json``, ``report.md``, ``report.tex`` and, once there is something, ``plot.png``; returns them."""
     tables = result_tables(results)
     files = [folder / f"report.{form}" for form in ("json", "md", "tex")]
     write_json(files[0], dict(results))
     write_text(files[1], to_markdown(results["title"], tables))
     write_text(files[2], to_latex(tables))
-    curves = _curves(results)
-    if curves:
+    if figure := draw_results(results):
         files.append(folder / "plot.png")
-        save_figure(_draw_curves(curves, results["x"]), files[-1])
+        save_figure(figure, files[-1])
     return files
 
 
@@ -134,19 +124,9 @@ def result_tables(results: Mapping[str, Any]) -> list[Table]:
     return [_drawn_table(results, name) if results["drawn"] else _paper_table(results, name) for name in names]
 
 
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95 % interval of a mean by Student's t; None for a single value."""
-    if len(values) < 2:
-        return None
-    half = _T[min(len(values) - 1, len(_T)) - 1] * stdev(values) / math.sqrt(len(values))
-    return fmean(values) - half, fmean(values) + half
-
-
 def _position(row: Row, plan: Plan) -> float | None:
     """Find where a row stands along the axis of a figure; None where it is not shown."""
     setting, scale = plan.experiment.x, plan.scale
-    if setting == ERROR_RATE:
-        return None if row.weights else USUAL_ERROR_RATE if row.error_rate is None else row.error_rate
     # The row that others are compared with has no place on the axis: EM uses no layer.
     if setting is None or row.weights or (row.id == plan.experiment.reference):
         return None
@@ -175,9 +155,9 @@ def _paper_table(results: Mapping[str, Any], benchmark: str) -> Table:
 
 def _drawn_table(results: Mapping[str, Any], benchmark: str) -> Table:
     measured = {row["id"]: row["measured"].get(benchmark, {}) for row in results["rows"]}
-    references = {name: other for name in measured if (other := _reference(results, name))}
+    references = {name: other for name in measured if (other := reference_of(results, name))}
     differences = {
-        score: {name: _differences(measured[name], measured[other], score) for name, other in references.items()}
+        score: {name: paired(measured[name], measured[other], score) for name, other in references.items()}
         for score in _SCORES
     }
     bounds = results["bounds"]
@@ -198,13 +178,6 @@ def _drawn_table(results: Mapping[str, Any], benchmark: str) -> Table:
         notes += _notes_on_differences(results, references, differences)
     where = benchmark if benchmark == ALL_UNSEEN else f"drawn people of {benchmark}"
     return Table(f"{results['title']}: {where}, %", [*columns, "published CUHK-PEDES R1"], [rows], notes)
-
-
-def _reference(results: Mapping[str, Any], row: str) -> str | None:
-    """Return the id of the row that a row is compared with; None for the reference itself."""
-    other: str | None = results["references"].get(row, results["reference"])
-    # A reader may have a part of the table only.
-    return other if other != row and any(one["id"] == other for one in results["rows"]) else None
 
 
 def _notes_on_differences(
@@ -229,31 +202,11 @@ def _notes_on_differences(
     return lines
 
 
-def detectable(differences: Sequence[Sequence[float]]) -> float | None:
-    """Estimate the true difference that an interval of 95 % leaves 0 out for in 80 % of repetitions.
-
-    Args:
-        differences: of each row, over seeds; their variances are pooled.
-    """
-    several = [one for one in differences if len(one) > 1]
-    if not several:
-        return None
-    seeds = min(len(one) for one in several)
-    spread = math.sqrt(fmean(stdev(one) ** 2 for one in several))
-    last = min(seeds - 1, len(_T)) - 1
-    return (_T[last] + _T_POWER[last]) * spread / math.sqrt(seeds)
-
-
 def _with_interval(values: Sequence[float]) -> str:
     if not values:
         return ""
     ends = interval(values)
     return _percent(fmean(values)) + (f"\n[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else "")
-
-
-def _differences(measured: Mapping[str, _Values], reference: Mapping[str, _Values], score: str) -> list[float]:
-    """Subtract a score seed by seed: rows of one seed share people and captions, so that differences are paired."""
-    return [measured[seed][score] - reference[seed][score] for seed in measured if seed in reference]
 
 
 def _difference(differences: Sequence[float]) -> str:
@@ -287,46 +240,6 @@ def _notes(results: Mapping[str, Any], benchmark: str) -> list[str]:
         lines.append(results["not_comparable"][benchmark])
     lines += [f"not measured: {row['label']}" for row in results["rows"] if not row["measured"].get(benchmark)]
     return lines
-
-
-def _curves(results: Mapping[str, Any]) -> dict[str, list[_Point]]:
-    """Gather the points of R1 in per cent by the curve's name: measured and, at the paper's scale, published.
-
-    There is a curve for each benchmark, or for each way of masking where errors grow along the axis.
-    """
-    curves: dict[str, list[_Point]] = {}
-    for row in results["rows"] if results["x"] else []:
-        if row["x"] is None:
-            continue
-        if results["x"] == ERROR_RATE:
-            measured = {row["masking"]: row["measured"].get(ALL_UNSEEN, {})}
-        else:
-            measured = {name: found for name, found in row["measured"].items() if name != ALL_UNSEEN}
-        for name, by_seed in measured.items():
-            values = [100 * scores["R1"] for scores in by_seed.values()]
-            # A single seed has no interval, and an error bar of no length.
-            if values:
-                low, high = interval(values) or (values[0], values[0])
-                curves.setdefault(name, []).append((row["x"], fmean(values), low, high))
-        for benchmark, scores in {} if results["drawn"] else row["published"].items():
-            value = 100 * scores["R1"]
-            curves.setdefault(f"{benchmark}, published", []).append((row["x"], value, value, value))
-    return {name: sorted(points) for name, points in curves.items()}
-
-
-def _draw_curves(curves: Mapping[str, Sequence[_Point]], label: str) -> "Figure":
-    """Draw R1 along a setting, with intervals over seeds."""
-    figure = new_figure(6, 4)
-    axes = figure.add_subplot()
-    style_axes(axes)
-    for name, points in curves.items():
-        x, mean, low, high = zip(*points, strict=True)
-        errors = [[m - lo for m, lo in zip(mean, low, strict=True)], [h - m for m, h in zip(mean, high, strict=True)]]
-        style = "--" if name.endswith("published") else "-"
-        axes.errorbar(x, mean, yerr=errors, label=name, marker="o", capsize=3, linestyle=style)
-    axes.set(xlabel=label, ylabel="R1, %")
-    axes.legend(frameon=False)
-    return figure
 
 
 def _percent(value: float | None) -> str:
