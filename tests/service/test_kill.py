@@ -1,11 +1,14 @@
-"""Service or database killed at any moment: what was answered is in the log, the chain is whole, and clients go on."""
+"""Service, database or indexer killed at any moment: what was answered is in the log, and what was taken is indexed."""
 
 import os
 import signal
 import threading
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.service.conftest import MakeGallery, serving
 
 from textreid import Client
@@ -13,7 +16,7 @@ from textreid.service import ServiceError
 from textreid.service.audit import entries, verify
 
 pytestmark = pytest.mark.slow
-KILLS = int(os.environ.get("TEXTREID_KILLS", "2"))  # 50 for the full form
+KILLS = int(os.environ.get("TEXTREID_KILLS", "1"))  # of each kind; 50 for the full form
 
 
 class Load:
@@ -46,30 +49,51 @@ class Load:
             time.sleep(0.001)
 
 
-def test_no_answered_search_is_missing_from_the_log(make_gallery: MakeGallery) -> None:
+def children(process: int) -> list[int]:
+    return [
+        int(number) for path in Path(f"/proc/{process}/task").glob("*/children") for number in path.read_text().split()
+    ]
+
+
+def upload(client: Client, folder: Path, number: int) -> int:
+    blocks = Image.fromarray(np.random.default_rng(number).integers(0, 256, (8, 4, 3), np.uint8))
+    blocks.resize((24, 56), Image.Resampling.NEAREST).save(folder / f"{number}.png")
+    return client.upload("crops", [folder / f"{number}.png"]).id
+
+
+def test_what_was_answered_is_logged_and_what_was_taken_is_indexed(make_gallery: MakeGallery, tmp_path: Path) -> None:
     demo = make_gallery("killed", 12, seed=13)
-    load = Load()
+    load, taken = Load(), list[int]()
     for kill in range(KILLS):
-        load.stop.clear()
         with serving(demo) as (url, process):
             threads = [threading.Thread(target=load.ask, args=(url, number)) for number in range(4)]
-            before = len(load.answered)
             for thread in threads:
                 thread.start()
-            load.wait_for(before + 5 + 7 * kill % 40)  # each time at another moment
-            if kill % 2:
-                # The database: clients of the service see that it is slow, or 503, and then go on.
-                parent = int(next(demo.data.rglob("postmaster.pid")).read_text().split()[0])
-                os.kill(parent, signal.SIGKILL)
-                load.wait_for(len(load.answered) + 8)
-                load.stop.set()
-            else:
-                process.kill()
+            with Client(url) as client:
+                taken.append(upload(client, tmp_path, kill))
+            deadline = time.monotonic() + 120
+            while not (running := children(process.pid)):
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            load.wait_for(len(load.answered) + 1 + 7 * kill % 40)  # each time at another moment
+            os.kill(running[0], signal.SIGKILL)
+            load.wait_for(len(load.answered) + 3)
+            # Clients of the service see that it is slow, or 503, and then go on.
+            os.kill(int(next(demo.data.rglob("postmaster.pid")).read_text().split()[0]), signal.SIGKILL)
+            load.wait_for(len(load.answered) + 5 + 11 * kill % 40)
+            process.kill()
             for thread in threads:
                 thread.join()
     answered, refused = load.answered, load.refused
     assert {error.status for error in refused} <= {None, 503}
-    assert len([error for error in refused if error.status is None]) == 4 * ((KILLS + 1) // 2)
+    assert len([error for error in refused if error.status is None]) == 4 * KILLS
+    with serving(demo) as (url, _), Client(url) as client:
+        deadline = time.monotonic() + 120 + 10 * len(taken)
+        while any(client.job(number).state in ("waiting", "running") for number in taken):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        told = [client.job(number) for number in taken]
+        assert {(one.state, one.done, one.crops) for one in told} == {("done", 1, 1)}, told
     for opened in demo.opened():
         chain = list(entries(opened))
         verify(chain)

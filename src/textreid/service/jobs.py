@@ -31,7 +31,9 @@ _LOOK_S = 0.25
 _IDLE_S = 2.0  # another process may have made a job
 _GRACE_S = 10.0
 _MOST_WAITING = 20  # of a gallery
-_BUSY = "another process indexes"  # one of a service that was killed, which ends soon
+_MOST_KILLED = 3  # times that a job's process is killed by somebody else, as by a machine that is out of memory
+# What a job's process may say that passes: one of a service that was killed still runs, or the database is away.
+_PASSING = ("another process indexes", "the database cannot be reached")
 _COLUMNS = (
     "j.id, coalesce(a.name, 'local'), j.kind, j.camera, j.folder, j.files, j.state, j.problems, j.created, j.ended"
 )
@@ -158,6 +160,7 @@ class JobRunner:
         self._stores = stores
         self._closing = threading.Event()
         self._wake = threading.Event()
+        self._killed: dict[int, int] = {}
         # Before anything is uploaded: what no job knows is deleted.
         self._take_up()
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
@@ -174,22 +177,32 @@ class JobRunner:
         self._thread.join()
 
     def _work(self) -> None:
+        lost = False  # of a job that runs for the database, whether it was noted that it has ended
         while not self._closing.is_set():
             self._wake.clear()
             try:
+                if lost:
+                    self._begin_again()
                 while not self._closing.is_set() and (found := self._next()):
                     self._run(*found)
+                lost = False
             except TextReidError as error:  # the database is away: it comes back
                 _LOG.error("uploads cannot be indexed now: %s", error)
+                lost = True
             self._wake.wait(_IDLE_S)
 
     def _take_up(self) -> None:
         """Begin again what a service left that was stopped, and delete what no job knows."""
+        self._begin_again()
         with self._stores.borrow() as store:
-            again = "UPDATE job SET state = 'waiting' WHERE gallery_id = %s AND state = 'running'"
-            store.database.run(lambda c: c.execute(again, (store.id,)))
             rows = store.database.run(lambda c: c.execute("SELECT folder FROM job").fetchall())
             delete_abandoned(upload_folder(store.database, store.id), {Path(folder) for (folder,) in rows})
+
+    def _begin_again(self) -> None:
+        """Let the job that runs for the database wait: its process has ended."""
+        again = "UPDATE job SET state = 'waiting' WHERE gallery_id = %s AND state = 'running'"
+        with self._stores.borrow() as store:
+            store.database.run(lambda c: c.execute(again, (store.id,)))
 
     def _next(self) -> "tuple[int, Kind, str | None, Path] | None":
         statement = (
@@ -234,11 +247,14 @@ class JobRunner:
 
     def _end(self, number: int, folder: Path, status: int, told: str, said: str) -> None:
         cancelled = self._state(number) == "cancelled"
-        if status and not cancelled and (self._closing.is_set() or _BUSY in said):
-            with self._stores.database() as database:
-                database.run(lambda c: c.execute("UPDATE job SET state = 'waiting' WHERE id = %s", (number,)))
+        if status < 0:
+            self._killed[number] = self._killed.get(number, 0) + 1
+        passing = any(one in said for one in _PASSING) or (status < 0 and self._killed[number] < _MOST_KILLED)
+        if status and not cancelled and (self._closing.is_set() or passing):
+            self._begin_again()
             self._closing.wait(_IDLE_S)
             return
+        self._killed.pop(number, None)
         state = "done" if status == 0 else "failed"
         problems = _problems(told) if status == 0 else [{"file": "", "problem": _last_line(said, folder)}]
         if status and not cancelled:
