@@ -21,7 +21,7 @@ from textreid.captioning import caption
 from textreid.datasets.benchmarks import read_benchmark
 from textreid.evaluation.encoding import encode_split
 from textreid.evaluation.swaps import SwapTest, swap_tests
-from textreid.inspection.detection import SKIPPED, Detection, measure_detection
+from textreid.inspection.detection import SKIPPED, Detection, measure_detection, measure_wrong_people
 from textreid.models import load_model
 from textreid.presets import tiny
 from textreid.reporting.tables import Table, print_tables
@@ -30,10 +30,12 @@ from textreid.training import captioned_images
 
 FIRST = 800_000  # number of the first person: none that a bundled model has seen
 SCORERS = (
-    "patches", "patches+centred+content", "tokens", "tokens+centred", "words", "words+centred", "words+centred+content",
+    "patches", "patches+centred+content", "attention", "attention+content", "tokens", "tokens+centred",
+    "words", "words+centred", "words+centred+content",
     "gradient", "gradient+centred+content", "discriminant+content", "votes", "votes+content",
     "votes+discriminant+content", "gradient+votes+discriminant+content", "words+centred+votes+discriminant+content",
 )  # fmt: skip
+OF_CAPTIONS = ("patches", "attention", "votes+content", "votes+discriminant+content")  # asked about whole captions
 KINDS = {  # of wrong words, and the attribute that a sentence is swapped in
     "colour": "colour", "upper body": "upper garment", "lower body": "lower garment", "belongings": "bag",
     "gender": "gender", "hair": "hair length", "headwear": "headwear", "footwear": "",
@@ -110,7 +112,10 @@ def measure(name: str, images: Path, captions: Path, options: argparse.Namespace
     swaps: Sequence[SwapTest] = ()
     if (images / "reid_raw.json").exists():
         swaps = swap_tests(model, encode_split(model, read_benchmark("generic", images)))
-    print_tables([detection_table(name, found), kind_table(name, found, swaps)])
+    tables = [detection_table(name, found), kind_table(name, found, swaps)]
+    pairs = measure_wrong_people(model, data, OF_CAPTIONS, settings, images=options.batch)
+    rows = [(score, f"{area:.2f}") for score, area in pairs.items()]
+    print_tables([*tables, Table(f"{name}: captions of somebody else, one in ten", ("score", "AUROC"), [rows])])
     if options.json:
         print(json.dumps({"model": name, "detection": [row.to_dict() for row in found]}))
 

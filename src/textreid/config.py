@@ -20,7 +20,9 @@ CLIP_PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 NORM_EPSILON = 1e-5  # of every layer norm of CLIP
 LOSSES = ("sdm", "itc", "cmpm", "id", "mlm")
-SCORERS = ("patches", "tokens", "words", "gradient", "votes", "discriminant")  # see `textreid.training.scorers`
+# See `textreid.training.scorers`.
+SCORERS = ("patches", "attention", "tokens", "words", "gradient", "votes", "discriminant")
+RANKING = ("patches", "attention")  # those that say which word is noisier, in no unit of probability
 REFINEMENTS = ("centred", "content", "average")
 _TRUNK_PATCH = 16
 _MEMORY = 0.5  # of the refinement "average"
@@ -136,14 +138,15 @@ class MaskingConfig:
         if unknown := [part for part in parts if part not in names]:
             return [f"masking.scorer: no such part {part!r}; {nearest_name(part, names)}" for part in unknown]
         found = [part for part in SCORERS if part in parts]
-        passes = [part for part in found if part in SCORERS[:4]]
-        if len(passes) > 1 or ("patches" in found and len(found) > 1) or not found:
+        passes = [part for part in found if part in SCORERS[:5]]
+        ranks = [part for part in found if part in RANKING]
+        if len(passes) > 1 or (ranks and len(found) > 1) or not found:
             return [
                 f"masking.scorer: {self.scorer} names {' and '.join(found) or 'none'} of {', '.join(SCORERS)}; "
-                "choose patches, or one of tokens, words and gradient, to which votes and discriminant may add"
+                "choose patches or attention, or one of tokens, words and gradient, to which votes and discriminant add"
             ]
-        if not self.shift and "patches" in parts:
-            return ["masking.shift: false needs a scorer that says how probably a word is wrong; patches does not"]
+        if not self.shift and ranks:
+            return [f"masking.shift: false needs a scorer that says how probably a word is wrong; {ranks[0]} does not"]
         return []
 
 

@@ -12,7 +12,7 @@ from tests.training.conftest import COLOURS, ConfigMaker
 from textreid.captions.table import CaptionRow, write_captions
 from textreid.config import Config
 from textreid.errors import ConfigError, DataError
-from textreid.inspection.detection import measure_detection
+from textreid.inspection.detection import measure_detection, measure_wrong_people
 from textreid.models import DualEncoder, Model, Tokenizer
 from textreid.training import captioned_images
 from textreid.training.dataset import TrainingSet
@@ -110,6 +110,16 @@ def test_votes_find_what_the_other_caption_does_not_say(model: Model, data: Trai
     assert content.masked["right"] < votes.masked["right"]  # function words are spared
     assert min(words.milliseconds, votes.milliseconds) > 0
     json.dumps([row.to_dict() for row in (votes, content, words)])
+
+
+def test_votes_find_captions_of_somebody_else(model: Model, data: TrainingSet, settings: Config) -> None:
+    before = data.captions.to_pylist()
+    found = measure_wrong_people(model, data, ["patches", "votes+content"], settings, images=20)
+    assert list(found) == ["pair loss", "patches", "votes+content"]
+    assert found["votes+content"] > 0.7
+    # Weights are random: what asks the network is a coin.
+    assert 0.2 < found["pair loss"] < 0.8
+    assert data.captions.to_pylist() == before
 
 
 def test_what_cannot_be_measured(

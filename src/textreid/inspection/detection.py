@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -28,13 +29,21 @@ from textreid.training.dataset import TrainingSet
 from textreid.training.known_errors import wrong_tokens
 from textreid.training.masking import masking_probabilities
 from textreid.training.scorers.choice import Refinements, choose_scorer
+from textreid.training.scorers.leave_one_out import log_shares
 from textreid.training.scorers.scorer import WordScorer
 from textreid.training.scorers.words import WordPieces, Words
 
 SKIPPED = "detection is skipped: no error of these captions is known (no errors.jsonl); only simulated MLLMs tell them"
 OTHER = "other"  # kind of a wrong word that is no attribute word
 _EPOCHS = 2
-_PASSES = ("patches", "tokens", "words", "gradient", "content")  # parts of a name that decide what the network is asked
+_PASSES = (
+    "patches",
+    "attention",
+    "tokens",
+    "words",
+    "gradient",
+    "content",
+)  # parts of a name that decide what the network is asked
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,54 @@ def measure_detection(
         noise, seconds = corpus.refine(asked[what][0], refinements)
         milliseconds = 1000 * (asked[what][1] + seconds) / len(data)
         found.append(corpus.judge(noise, config, layer, milliseconds))
+    return found
+
+
+def measure_wrong_people(
+    model: Model, data: TrainingSet, scorers: Sequence[str], settings: Config, *, images: int = 100, share: float = 0.1
+) -> dict[str, float]:
+    """Exchange captions for those of other people, and measure how well a frozen model tells them: AUROC, by score.
+
+    A caption's scores are its loss among the images of the step (``pair loss``), and for each scorer the mean noise of
+    its content words.
+
+    Args:
+        model, scorers, settings, images: as `measure_detection` takes them; ``patches`` are compared at layer 1.
+        data: images and captions, those of a person one after the other.
+        share: of the captions that are exchanged.
+
+    Raises:
+        ConfigError: there is no such scorer; names the nearest.
+        ImageError: an image cannot be read.
+    """
+    texts = data.captions.to_pylist()
+    exchanged = np.random.default_rng(0).choice(len(texts), round(share * len(texts)), replace=False)
+    # Half of the corpus away is somebody else.
+    moved = {row: texts[(row + len(texts) // 2) % len(texts)] for row in exchanged.tolist()}
+    captions = [moved.get(row, text) for row, text in enumerate(texts)]
+    corpus = _Corpus.of(model, replace(data, captions=pa.array(captions, data.captions.type), errors={}), images)
+    is_wrong = np.concatenate([np.isin(batch.caption_index, exchanged) for batch, _, _ in corpus.steps])
+    with torch.no_grad():
+        losses = [
+            -log_shares(
+                model.encoder.encode_packed(batch.ids, batch.lengths),
+                features,
+                batch.image_index,
+                settings.losses.temperature,
+            )
+            for batch, _, features in corpus.steps
+        ]
+    found = {"pair loss": auroc(torch.cat(losses).double().cpu().numpy(), is_wrong)}
+    for name in scorers:
+        config = _rows(model, [name], settings)[0]
+        scorer, refinements = choose_scorer(config, model.tokenizer, model.device)
+        assert scorer is not None  # noqa: S101 (the method is nam)
+        noise, _ = corpus.refine(corpus.score(scorer, 1)[0], refinements)
+        means = [
+            torch.where(words.is_content, rows.double(), 0.0).sum(dim=1) / words.is_content.sum(dim=1).clamp(min=1)
+            for rows, (_, words, _) in zip(noise, corpus.steps, strict=True)
+        ]
+        found[name] = auroc(torch.cat(means).cpu().numpy(), is_wrong)
     return found
 
 

@@ -22,6 +22,7 @@ CPU = torch.device("cpu")
     [
         ("patches", "PatchScorer", None),
         ("patches+centred+content", "PatchScorer", ["Centred", "ContentOnly"]),
+        ("attention+content", "AttentionScorer", ["ContentOnly"]),
         ("tokens", "LeaveOneOut", ["Posterior"]),
         ("words+content+centred+average", "LeaveOneOut", ["Centred", "Posterior", "ContentOnly"]),
         ("gradient+votes", "Gradient", ["Votes", "Posterior"]),
@@ -56,7 +57,7 @@ def test_other_methods_have_none(scene: Scene) -> None:
     [
         ("wrods+content", "masking.scorer: no such part 'wrods'; did you mean words?"),
         ("words+", "no such part ''"),
-        ("content", "content names none of patches, tokens"),
+        ("content", "content names none of patches, attention"),
         ("words+gradient", "names words and gradient of"),
         ("patches+votes", "names patches and votes of"),
     ],

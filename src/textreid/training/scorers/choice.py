@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from textreid.config import Config
+from textreid.config import RANKING, Config
 from textreid.models.tokenizer import Tokenizer
 from textreid.training.batch import Batch
+from textreid.training.scorers.attention import AttentionScorer
 from textreid.training.scorers.centred import Centred
 from textreid.training.scorers.discriminant import Discriminant
 from textreid.training.scorers.gradient import Gradient
@@ -61,8 +62,7 @@ def choose_scorer(
         steps["votes"] = Votes()
     if "discriminant" in named:
         steps["discriminant"] = Discriminant(config.model.embedding_dim)
-    # The noise of patches is a distance, not evidence.
-    if "patches" not in named:
+    if not set(named) & set(RANKING):
         steps["posterior"] = Posterior(masking.probability)
     if "content" in named:
         steps["content"] = ContentOnly()
@@ -73,6 +73,8 @@ def _choose_base(config: Config, named: Sequence[str], pieces: WordPieces, mask_
     temperature, content = config.losses.temperature, "content" in named
     if "patches" in named:
         return PatchScorer(config.masking.layer)
+    if "attention" in named:
+        return AttentionScorer(temperature)
     if "gradient" in named:
         return Gradient(pieces, mask_id, temperature, content)
     if "tokens" in named or "words" in named:
