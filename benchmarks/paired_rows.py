@@ -1,9 +1,11 @@
 """Compare models query by query: the difference of R1 and mAP, with 95 % intervals over people.
 
     python benchmarks/paired_rows.py A B C --benchmark campus --benchmark station
+    python benchmarks/paired_rows.py seed-{seed}/A seed-{seed}/B --benchmark seed-{seed}/campus --seeds 0 1
 
-Each model is compared with the first. Intervals over seeds (`textreid reproduce`) hold what another training would
-bring too, and need several; these hold what other people would bring, and need one.
+Each model is compared with the first; of several seeds all queries count, each with people of its own. Intervals over
+seeds (`textreid reproduce`) hold what another training would bring too, and need several; these hold what other people
+would bring, and need one.
 """
 
 import argparse
@@ -23,11 +25,13 @@ from textreid.models import load_model
 Values = npt.NDArray[np.float64]
 
 
-def measure(model: str, benchmarks: list[Path]) -> tuple[Values, npt.NDArray[Any]]:
-    """R1 and average precision of every query of all benchmarks, (Q, 2); and whom it describes, (Q,)."""
-    loaded, values, people = load_model(model, precision="auto"), [], []
-    for number, folder in enumerate(benchmarks):
-        encoded = encode_split(loaded, read_benchmark("generic", folder).split("test"))
+def measure(model: str, benchmarks: list[str], seeds: list[int]) -> tuple[Values, npt.NDArray[Any]]:
+    """R1 and average precision of every query of all benchmarks and seeds, (Q, 2); and whom it describes, (Q,)."""
+    values, people = [], []
+    for number, (seed, folder) in enumerate((seed, folder) for seed in seeds for folder in benchmarks):
+        loaded = load_model(model.replace("{seed}", str(seed)), precision="auto")
+        split = read_benchmark("generic", Path(folder.replace("{seed}", str(seed)))).split("test")
+        encoded = encode_split(loaded, split)
         found = retrieval_metrics(
             encoded.text_features, encoded.image_features, encoded.caption_ids, encoded.image_ids
         ).per_query
@@ -42,11 +46,12 @@ def main() -> None:
     """Measure every model, and print each beside the first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--benchmark", type=Path, action="append", required=True)
+    parser.add_argument("--benchmark", action="append", required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="what {seed} stands for in paths")
     options = parser.parse_args()
     reference: Values | None = None
     for model in options.models:
-        values, people = measure(model, options.benchmark)
+        values, people = measure(model, options.benchmark, options.seeds)
         line: dict[str, object] = {"model": model}
         line |= dict(zip(("R1", "mAP"), (100 * values.mean(axis=0)).round(2).tolist(), strict=True))
         if reference is not None:
