@@ -114,18 +114,11 @@ def _encoders(engine: str, address: str | None, workers: int | None) -> Iterator
             raise ConfigError("--ray-address and --workers: are of --engine ray")
         yield GalleryEncoder
         return
-    from textreid.captioning.cluster.connection import clear_errors, connect
+    from textreid.captioning.cluster.connection import Cluster, clear_errors
     from textreid.gallery.ray_encoder import RayEncoder
 
-    ours = connect(address, workers)
-    try:
-        with clear_errors():
-            yield partial(RayEncoder, workers=workers)
-    finally:
-        if ours:
-            import ray
-
-            ray.shutdown()
+    with Cluster(address, workers), clear_errors():
+        yield partial(RayEncoder, workers=workers)
 
 
 @dataclass(frozen=True)

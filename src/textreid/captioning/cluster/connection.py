@@ -6,10 +6,11 @@ import os
 import pickle
 import socket
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import ceil
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
@@ -21,6 +22,7 @@ Image = tuple[int, str, Sequence[int]]  # its number, its name, and the columns 
 _BATCH = 16  # images that travel together
 _BLOCKS = 2_000  # at most; each costs the driver milliseconds
 _CONNECT_TIMEOUT_S = 5.0
+_EXIT_GRACE_S = 10.0  # for the threads of Ray Data to end
 _HEARTBEAT_S = 2.0  # between two looks at whether the cluster is there
 _RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -29,6 +31,43 @@ _RAY_ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # workers are as nice as this process, and not nicer by 15
     "RAY_ENABLE_AUTO_CONNECT": "0",  # else it would start anew, unasked, when it was lost
 }
+
+
+class Cluster:
+    """Ray, as long as a command needs it; a context manager that ends the Ray that was started here."""
+
+    def __init__(self, address: str | None, workers: int | None) -> None:
+        """Start or join it; see `connect`."""
+        self._ours = connect(address, workers)
+        # What runs by now is Ray's own, or the program's, and need not end before Ray does.
+        self._threads = set(threading.enumerate())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind and issubclass(kind, ClusterLostError):
+            self.forget()
+        self.close()
+
+    def forget(self) -> None:
+        """Note that the cluster was lost: there is nothing left to shut down, and Ray would wait for it."""
+        self._ours = False
+
+    def close(self) -> None:
+        """Leave the cluster; a Ray that was started here ends."""
+        if not self._ours:
+            return
+        import ray
+
+        self._ours = False
+        # A thread of Ray Data that asks Ray for something after its shutdown ends the process.
+        deadline = time.monotonic() + _EXIT_GRACE_S
+        own = {threading.current_thread(), threading.main_thread(), *self._threads}
+        for thread in threading.enumerate():
+            if thread not in own and not thread.name.startswith("asyncio"):
+                thread.join(max(0.0, deadline - time.monotonic()))
+        ray.shutdown()
 
 
 def connect(address: str | None, workers: int | None) -> bool:

@@ -7,8 +7,6 @@ order in which they got them: Ray then repeats what a killed worker had in hand 
 import asyncio
 import os
 import pickle
-import threading
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
@@ -21,11 +19,11 @@ from uuid import uuid4
 import pyarrow as pa
 
 from textreid.captioning.cluster.connection import (
+    Cluster,
     Image,
     batch_of,
     batches_of,
     clear_errors,
-    connect,
     data_set,
     images_lacking,
     in_thread,
@@ -37,7 +35,6 @@ from textreid.captioning.engine import FirstAnswers, Job, caption_image
 from textreid.captioning.requests import Answer, Captioner, Settings, Slot
 from textreid.errors import ClusterLostError, ConfigError
 
-_EXIT_GRACE_S = 10.0  # for the threads of Ray Data to end
 _AT_ONCE = 64  # images of one call of a worker: Ray Data has four of our batches under way
 
 
@@ -90,9 +87,7 @@ class RayEngine:
         batch_mllms: Sequence[BatchMLLM] = (),
     ) -> None:
         self._open, self._keys, self._batch_mllms = open_captioners, dict(keys or {}), batch_mllms
-        self._ours = connect(address, workers)
-        # What runs by now is Ray's own, or the program's, and need not end before Ray does.
-        self._threads = set(threading.enumerate())
+        self._cluster = Cluster(address, workers)
         import ray
 
         resources = ray.cluster_resources()
@@ -112,24 +107,12 @@ class RayEngine:
                     await ask_in_batches(mllm, job)
                 watcher.cancel()  # the group would wait for it, and it has no end of its own
         except* ClusterLostError:
-            self._ours = False  # there is nothing left to shut down, and Ray would wait for it
+            self._cluster.forget()
             raise
 
     async def aclose(self) -> None:
         """Leave the cluster; a Ray that was started here ends."""
-        if self._ours:
-            import ray
-
-            await in_thread(self._await_threads)
-            ray.shutdown()
-
-    def _await_threads(self) -> None:
-        """Wait for what Ray Data began: a thread that asks Ray for something after its shutdown ends the process."""
-        deadline = time.monotonic() + _EXIT_GRACE_S
-        own = {threading.current_thread(), *self._threads}
-        for thread in threading.enumerate():
-            if thread not in own and not thread.name.startswith("asyncio"):
-                thread.join(max(0.0, deadline - time.monotonic()))
+        await in_thread(self._cluster.close)
 
     async def _ask_workers(self, job: Job, images: Sequence[Image]) -> None:
         import ray
