@@ -8,19 +8,38 @@ from functools import cache
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 
 from textreid.images import as_data_uri
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from jinja2 import Environment
 
 _JPEG_QUALITY = 85
 
 
-def render_page(package: str, template: str, **values: Any) -> str:
+class Language(Protocol):
+    """A language that a page is written in: its texts, and how it writes dates and numbers."""
+
+    def __hash__(self) -> int:
+        """Tell languages apart: the environment of each is kept."""
+
+    @property
+    def filters(self) -> "Mapping[str, Callable[..., Any]]":
+        """Functions that a template writes values with, by name."""
+
+    def gettext(self, message: str, /) -> str:
+        """Return the text that stands for an English one."""
+
+    def ngettext(self, singular: str, plural: str, count: int, /) -> str:
+        """Return the text that stands for an English one of ``count`` things."""
+
+
+def render_page(package: str, template: str, language: Language | None = None, **values: Any) -> str:
     """Render a template of a package; every value is escaped.
 
     Templates know two filters: ``number`` (``{{ share|number(".1%") }}``, as Python's `format`) and `data_uri`.
@@ -28,13 +47,14 @@ def render_page(package: str, template: str, **values: Any) -> str:
     Args:
         package: dotted name of the package that the template lies in.
         template: its file name.
+        language: what it is written in: then ``_("…")`` translates, and its filters are known.
         values: what the template names; a name that it lacks is an error, not an empty place.
 
     Raises:
         jinja2.UndefinedError: the template names a value that was not given.
         OSError: a picture that the template embeds cannot be read.
     """
-    return _environment().get_template(f"{package}/{template}").render(values)
+    return _environment(language).get_template(f"{package}/{template}").render(values)
 
 
 def data_uri(picture: Path | Image.Image) -> str:
@@ -52,7 +72,7 @@ def data_uri(picture: Path | Image.Image) -> str:
 
 
 @cache
-def _environment() -> "Environment":
+def _environment(language: Language | None) -> "Environment":
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     # A loader of one function, since jinja2's own know one package, and the page that all derive from lies in another.
@@ -60,6 +80,10 @@ def _environment() -> "Environment":
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_read)
     )
     environment.filters |= {"number": format, "data_uri": data_uri}
+    if language:
+        environment.add_extension("jinja2.ext.i18n")
+        environment.install_gettext_callables(language.gettext, language.ngettext, newstyle=True)  # type: ignore[attr-defined]
+        environment.filters |= language.filters
     return environment
 
 

@@ -9,11 +9,12 @@ from fastapi import Depends, Form, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import StringConstraints
 
-from textreid.gallery.store import Crop, Hit
+from textreid.gallery.store import Hit
 from textreid.reporting.html import render_page
 from textreid.service.access import Scope
 from textreid.service.engine import Found
 from textreid.service.identity import Door, ForbiddenError, Identity, NotSignedInError, the_door
+from textreid.service.languages import LANGUAGES, language_of
 
 PAGE = 24  # people on one page
 TheDoor = Annotated[Door, Depends(the_door)]
@@ -55,31 +56,33 @@ def show(
     if status is None:
         status = HTTPStatus.UNPROCESSABLE_ENTITY if values.get("error") else HTTPStatus.OK
     settings = request.app.state.engine.settings
+    language = language_of(request)
     frame = {
         "gallery": settings.gallery, "require_purpose": settings.require_purpose, "here": template,
         "actor": identity.access.actor if identity else "", "form_key": identity.form_key if identity else None,
         "may_upload": bool(identity and identity.access.may("index") and settings.upload_mb),
         "is_admin": bool(identity and identity.access.may("admin")),
+        "language": language.tag, "languages": LANGUAGES, "back": address_of(request),
     }  # fmt: skip
-    return HTMLResponse(render_page("textreid.service", f"templates/{template}.html", frame=frame, **values), status)
+    name = f"templates/{template}.html"
+    return HTMLResponse(render_page("textreid.service", name, language, frame=frame, **values), status)
 
 
-def people_of(found: Found, purpose: str) -> list[dict[str, Any]]:
-    """Describe hits as the grid of a page draws them."""
-    return [_person(hit, purpose) for hit in found.page.hits]
+def address_of(request: Request) -> str:
+    """Return where a browser is, to come back to; the search, where it sent something."""
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "") if request.method == "GET" else "/"
 
 
-def _person(hit: Hit, purpose: str) -> dict[str, Any]:
+def people_of(found: Found, purpose: str, first: int) -> list[dict[str, Any]]:
+    """Describe hits as the grid of a page draws them, with their ranks from ``first`` on."""
+    return [_person(hit, purpose, rank) for rank, hit in enumerate(found.page.hits, first)]
+
+
+def _person(hit: Hit, purpose: str, rank: int) -> dict[str, Any]:
     number = hit.crop.id
     fields = "?" + urlencode({"purpose": purpose}) if purpose else ""
     return {
-        "number": number, "link": f"/crops/{number}", "similar": f"/crops/{number}/similar{fields}",
-        "thumbnail": f"/api/v1/crops/{number}/thumbnail", "score": hit.score, "day": day_of(hit.crop),
-        "clock": f"{hit.crop.time:%H:%M:%S}" if hit.crop.time else "",
-        "where": hit.crop.camera or hit.crop.path.name,
+        "number": number, "rank": rank, "link": f"/crops/{number}", "similar": f"/crops/{number}/similar{fields}",
+        "thumbnail": f"/api/v1/crops/{number}/thumbnail", "score": hit.score, "time": hit.crop.time,
+        "seconds": hit.crop.seconds, "camera": hit.crop.camera, "where": hit.crop.camera or hit.crop.path.name,
     }  # fmt: skip
-
-
-def day_of(crop: Crop) -> str:
-    """Write a date as people read it: Fri 1 May 2026; nothing where the time is not known."""
-    return f"{crop.time:%a} {crop.time.day} {crop.time:%b %Y}" if crop.time else ""

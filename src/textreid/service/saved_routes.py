@@ -12,10 +12,11 @@ from textreid.errors import ConfigError
 from textreid.service.access import Access
 from textreid.service.alerts import alerts
 from textreid.service.api import PROBLEMS, TheEngine
+from textreid.service.asked import Asked
 from textreid.service.engine import Engine, Found
 from textreid.service.identity import Searching, check_form_key
+from textreid.service.languages import Language, language_of
 from textreid.service.page_frame import PAGE, FormKey, Looking, Text, people_of, show
-from textreid.service.pages import Asked
 from textreid.service.saved import SavedSearch, delete_saved_search, save, saved_search, saved_searches
 from textreid.service.schemas import LARGEST_ID, PageOut, RunIn, SavedListOut, SavedOut, SaveIn, SearchIn
 
@@ -59,9 +60,11 @@ def delete_search(saved: SavedNumber, engine: TheEngine, access: Searching) -> N
 @pages.get("", response_class=HTMLResponse)
 def searches_page(request: Request, engine: TheEngine, identity: Looking) -> Response:
     """Show the saved searches."""
+    language = language_of(request)
     with engine.stores.borrow() as store:
-        rows = [(one, summary_of(SearchIn.model_validate(one.asked))) for one in saved_searches(store, identity.access)]
+        kept = [(one, SearchIn.model_validate(one.asked)) for one in saved_searches(store, identity.access)]
         dead = [one for one in alerts(store, identity.access) if one.state == "dead"]
+    rows = [(one, summary_of(asked, language)) for one, asked in kept]
     return show(request, identity, "searches", rows=rows, destinations=engine.destinations, dead=dead)
 
 
@@ -95,8 +98,8 @@ def run_on_page(
     fields = {"purpose": purpose, "after": following, "first": first + PAGE}
     return show(
         request, identity, "saved", saved=kept,
-        summary=summary_of(SearchIn.model_validate(kept.asked)), error=error, first=first,
-        people=people_of(found, purpose) if found else [], notes=found.notes if found else (),
+        summary=summary_of(SearchIn.model_validate(kept.asked), language_of(request)), error=error,
+        people=people_of(found, purpose, first) if found else [], notes=found.notes if found else (),
         following=f"/searches/{saved}?{urlencode(fields)}" if following else "",
     )  # fmt: skip
 
@@ -109,13 +112,15 @@ def delete_on_page(saved: SavedNumber, engine: TheEngine, identity: Looking, for
     return RedirectResponse("/searches", HTTPStatus.SEE_OTHER)
 
 
-def summary_of(asked: SearchIn) -> str:
+def summary_of(asked: SearchIn, language: Language) -> str:
     """Write what a search asks in one line."""
     filters = asked.filters.model_dump(mode="json", exclude_defaults=True)
     told = [
-        f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}" for name, value in filters.items()
+        f"{language.said(name)}: {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in filters.items()
     ]
-    judged = [f"{len(some)} {name}" for name, some in (("right", asked.right), ("wrong", asked.wrong)) if some]
+    right, wrong = language.gettext("%(count)s right"), language.gettext("%(count)s wrong")
+    judged = [form % {"count": len(some)} for form, some in ((right, asked.right), (wrong, asked.wrong)) if some]
     return " · ".join([asked.question().title, *told, *judged])
 
 
