@@ -17,6 +17,7 @@ import argparse
 import io
 import json
 import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -89,7 +90,7 @@ def make_presence(folder: Path, pictures: int = 1000, seed: int = SEED, workers:
 def encode_drawings(model: Model, pictures: int, seed: int, workers: int) -> Features:
     """Return features of all kinds of pictures, and of the sentences about held-out people, by domain."""
     features: Features = {}
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         for domain, held_out in product(domains(), (False, True)):
             for kind, count in (("person", pictures), ("place", pictures), ("close-up", pictures // 2)):
                 jobs = [Job(kind, held_out, domain, number, seed) for number in range(count)]

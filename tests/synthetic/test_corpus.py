@@ -1,6 +1,8 @@
 """A corpus on disk: its form, its truth, its independence of workers, and what a bad one is told."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from textreid.cli.app import app
 from textreid.datasets.benchmarks import read_benchmark
 from textreid.errors import AnnotationError, ArtifactError, ConfigError
 from textreid.synthetic import DOMAINS, read_people, write_corpus
+from textreid.synthetic.drawing.render import Shot
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,17 @@ def test_workers_do_not_change_a_byte(corpus: Path, tmp_path: Path) -> None:
     first, second = _contents(corpus), _contents(tmp_path / "two")
     assert len(first) == 15 + 3
     assert first == second
+
+
+def _killed(*_: object) -> Shot:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def test_a_worker_that_is_killed_ends_the_job(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="ended from outside"):
+        write_corpus(tmp_path / "killed", "street", 3, 1, seed=4, workers=2, renderer=_killed)
+    assert not (tmp_path / "killed").exists()
 
 
 def test_the_truth_and_the_annotation_fit_the_images(corpus: Path) -> None:

@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -55,7 +57,7 @@ def write_corpus(
 
     Raises:
         ConfigError: an unknown domain, or a count below 1.
-        ArtifactError: ``folder`` exists or cannot be written.
+        ArtifactError: ``folder`` exists or cannot be written, or one of the ``workers`` was killed.
     """
     if domain not in DOMAINS:
         raise ConfigError(f"domain: no such domain {domain!r}; known: {', '.join(DOMAINS)}")
@@ -117,8 +119,13 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[list[_Row]]:
         return
     # A forked process would inherit the locks of this one's threads (a progress bar's, torch's) as they are held. The
     # results come in order, so that the files do not depend on the number of workers.
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(_render_identity, jobs, chunksize=4)
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield from pool.map(_render_identity, jobs, chunksize=4)
+    except BrokenProcessPool as error:
+        raise ArtifactError("a process that draws people was ended from outside, perhaps for want of memory") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _render_identity(job: _Job) -> list[_Row]:
