@@ -74,7 +74,9 @@ def test_a_random_trunk_neither_dies_nor_explodes() -> None:
 def test_a_model_with_a_trunk_is_saved_and_read(
     with_trunk: ModelConfig, published_trunk: Path, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    model = Model(initialize(replace(with_trunk, trunk_weights=str(published_trunk)), seed=3), tokenizer)
+    encoder = initialize(replace(with_trunk, trunk_weights=str(published_trunk)), seed=3)
+    encoder.config = replace(encoder.config, weights=str(tmp_path / "before"))
+    model = Model(encoder, tokenizer)
     model.save(tmp_path / "model", "# A model for tests\n")
     again = load_model(tmp_path / "model")
     assert again.fingerprint == model.fingerprint

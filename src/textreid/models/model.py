@@ -241,8 +241,8 @@ class Model:
             "training_text": self.training_text,
         }
         with new_folder(Path(path), KIND, FORMAT_VERSION, replace=replace, **facts) as folder:
-            # Without a file of the machine that trained it: the trunk is among the weights.
-            write_json(folder / CONFIG, asdict(self.config) | {"trunk_weights": None})
+            # Without files of the machine that trained it: all weights are beside it.
+            write_json(folder / CONFIG, asdict(self.config) | {"weights": None, "trunk_weights": None})
             write_bytes(folder / WEIGHTS, save(state))
             self.tokenizer.save(folder / TOKENIZER)
             write_text(folder / CARD, card)
