@@ -39,6 +39,7 @@ STORY = [
     "captions",
     "templates",
     "gallery",
+    "watch",
     "cache",
 ]
 LIMIT_SECONDS = 0.5

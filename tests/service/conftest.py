@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.gallery.conftest import gallery_data, model_folder
+from tests.gallery.conftest import gallery_data, model_folder, other_model_folder
 
 from textreid.gallery.embedding_cache import FileStamp
 from textreid.gallery.encoder import GalleryEncoder
 from textreid.gallery.store import Database, NewCrop, NewFile, open_database
 
-__all__ = ["gallery_data", "model_folder"]
+__all__ = ["gallery_data", "model_folder", "other_model_folder"]
 CAMERAS = ("gate", "hall", None)
 START = datetime(2026, 5, 1, 8)
 COMMAND = (sys.executable, "-m", "textreid")

@@ -32,6 +32,7 @@ from textreid.cli.synthesize import synthesize
 from textreid.cli.templates import templates
 from textreid.cli.unpack import unpack
 from textreid.cli.usage import EXAMPLES, explain
+from textreid.cli.watch import watch
 from textreid.errors import TextReidError
 from textreid.version import __version__
 
@@ -86,6 +87,7 @@ for name, group in (
     ("captions", captions),
     ("templates", templates),
     ("gallery", gallery),
+    ("watch", watch),
     ("cache", cache),
 ):
     app.add_typer(group, name=name)

@@ -37,7 +37,7 @@ def erase(
             audit.append(opened, "command line", "erase", gallery=gallery, erased=crops)
             erased = erase_crops(store, crops)
     for path in erased.files:
-        typer.echo(str(path))
+        typer.echo(path)
     sys.stderr.write(f"erased {erased.crops:,} crops; {len(erased.files):,} files still show who was in them\n")
     if not erased.thorough:
         sys.stderr.write("the server's write-ahead log keeps them until it is reused: that needs its administrator\n")

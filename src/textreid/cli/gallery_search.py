@@ -67,15 +67,16 @@ class FilterWords:
         sources = [str(Path(name).resolve()) if "://" not in name else name for name in self.source or ()]
         return Filters(
             cameras=tuple(self.camera or ()),
-            since=_time("--since", self.since, ends=False),
-            until=_time("--until", self.until, ends=True),
+            since=parse_time("--since", self.since, ends=False),
+            until=parse_time("--until", self.until, ends=True),
             hours=_hours(self.hours),
             tags=tuple(self.tag or ()),
             sources=tuple(sources),
         )
 
 
-def _time(option: str, text: str | None, *, ends: bool) -> datetime | None:
+def parse_time(option: str, text: str | None, *, ends: bool) -> datetime | None:
+    """Read a time as an option has it; of one that ``ends`` something, a date means its end."""
     if text is None:
         return None
     try:
@@ -270,7 +271,7 @@ def _as_json(rank: int, hit: "Hit", threshold: float | None) -> dict[str, object
         "rank": rank,
         "score": round(hit.score, 6),
         "crop": crop.id,
-        "path": str(crop.path),
+        "path": crop.origin,
         "source": crop.source,
         "camera": crop.camera,
         "time": crop.time.isoformat() if crop.time else None,

@@ -46,6 +46,7 @@ EXAMPLES = {
     "textreid gallery delete": "textreid gallery delete demo --yes",
     "textreid gallery backup": "textreid gallery backup demo demo.gallery",
     "textreid gallery restore": "textreid gallery restore demo.gallery --gallery again",
+    "textreid watch frigate": "textreid watch frigate http://frigate:5000 --gallery demo",
     "textreid cache clear": "textreid cache clear --older-than 30",
 }  # fmt: skip
 # What people call an option that no spelling leads to; the first that the command has is meant.

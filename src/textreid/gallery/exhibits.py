@@ -43,7 +43,7 @@ def exhibits_of(store: "Store", found: Sequence[FoundPerson], first: int = 1) ->
         time = crop.time.isoformat(sep=" ") if crop.time else None
         alike = ", ".join(str(hit.crop.id) for hit in person.alike) or None
         facts = {
-            "crop": crop.id, "source": crop.source, "file": str(crop.path), "camera": crop.camera, "time": time,
+            "crop": crop.id, "source": crop.source, "file": crop.origin, "camera": crop.camera, "time": time,
             "seconds": crop.seconds, "frame number": crop.frame, "track": crop.track,
             "tags": ", ".join(crop.tags) or None,
             "detector's confidence": crop.confidence, "SHA-256 when indexed": crop.digest, "hardly differ": alike,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from textreid.errors import ConfigError
 from textreid.images import map_ahead, read_image
@@ -83,9 +84,9 @@ def find_people(
 
 
 def analyse_photograph(
-    path: str | os.PathLike[str], *, detector: Detector | None = None, camera: str | None = None
+    path: str | os.PathLike[str] | Image.Image, *, detector: Detector | None = None, camera: str | None = None
 ) -> Analysed:
-    """Return all people in a photograph, from those who fill it down to 50 pixels or so.
+    """Return all people in a photograph, a file or a picture, from those who fill it down to 50 pixels or so.
 
     Raises:
         ImageError: it cannot be read.

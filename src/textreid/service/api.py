@@ -126,7 +126,7 @@ def erase(asked: EraseIn, engine: TheEngine, access: Administering) -> ErasedOut
     done = engine.erase(access, asked.crops)
     exports = [(datetime.fromisoformat(one.time), one.actor, one.digest) for one in done.exports]
     return ErasedOut(
-        crops=done.crops, files=[str(path) for path in done.files], thorough=done.thorough,
+        crops=done.crops, files=list(done.files), thorough=done.thorough,
         searches=list(done.searches),
         exports=[ExportedOut(time=time, by=actor, sha256=digest) for time, actor, digest in exports],
     )  # fmt: skip

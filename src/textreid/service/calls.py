@@ -33,6 +33,7 @@ class FoundCrop:
     box: tuple[float, float, float, float] | None
     track: int | None
     tags: tuple[str, ...]
+    link: str | None
 
 
 @dataclass(frozen=True)

@@ -3,28 +3,34 @@
 import io
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from textreid.errors import ConfigError, DataError, TextReidError
-from textreid.gallery.asking import calibration_of
 from textreid.gallery.encoder import GalleryEncoder
 from textreid.gallery.exhibits import scene_of
 from textreid.gallery.query.fusion import refine
-from textreid.gallery.query.nobody import Verdict
-from textreid.gallery.query.question import EncodedQuestion, Question, encode_question
-from textreid.gallery.store import Crop, Cursor, Filters, Page, Store, StoreError, open_database, searching
+from textreid.gallery.query.question import Question, encode_question
+from textreid.gallery.store import (
+    Crop,
+    Filters,
+    ModelChangedError,
+    Page,
+    Store,
+    StoreError,
+    open_database,
+    searching,
+)
 from textreid.service import audit
 from textreid.service.access import Access
 from textreid.service.erasure import Erased, erase
 from textreid.service.exporting import Evidence, make_evidence
 from textreid.service.jobs import JobRunner
 from textreid.service.model_worker import ModelWorker
+from textreid.service.ranking import Found, Wanted, rank, verdict_of
 from textreid.service.retention import Retention
 from textreid.service.settings import Settings
 from textreid.service.stores import BusyError, Stores
@@ -34,7 +40,8 @@ _FRAME = (1920, 1920)
 _BOX = (255, 64, 64)
 _LONGEST_TRACK = 200
 _PATIENCE_S = 20.0  # to wait for an export of somebody else
-_NOTHING = Page((), None, exact=True)
+_MOST_MODELS = 3  # that a gallery has during one search
+Result = TypeVar("Result")
 
 
 Look = Literal["crop", "picture", "frame", "thumbnail"]
@@ -51,63 +58,6 @@ class NoFrameError(TextReidError):
     """What a crop was cut from is not there."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Which part of a ranking is asked for, and what for; the other attributes are those of `Store.search`.
-
-    Attributes:
-        purpose: for the audit log.
-        right, wrong: crops of an earlier ranking that somebody judged: it moves towards those, and leaves these out.
-        verdict: whether to tell how likely it is that anybody there fits.
-        saved: number of the saved search that this is a run of.
-        alert: whether it runs because crops have arrived, not because somebody asks.
-    """
-
-    filters: Filters = field(default_factory=Filters)
-    top: int = 20
-    after: Cursor | None = None
-    one_per_track: bool = False
-    purpose: str | None = None
-    right: tuple[int, ...] = ()
-    wrong: tuple[int, ...] = ()
-    verdict: bool = False
-    saved: int | None = None
-    alert: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Write it as the audit log keeps it."""
-        filters = {name: value for name, value in asdict(self.filters).items() if value}
-        for name in filters.keys() & {"since", "until"}:
-            filters[name] = filters[name].isoformat()
-        after = None if self.after is None else str(self.after)
-        return {
-            "filters": filters or None,
-            "after": after,
-            "purpose": self.purpose,
-            "right": self.right or None,
-            "wrong": self.wrong or None,
-            "saved": self.saved,
-            "alert": self.alert or None,
-        }
-
-
-@dataclass(frozen=True)
-class Found:
-    """A page of a ranking.
-
-    Attributes:
-        page: its hits.
-        unread: the ends of sentences that the model did not read.
-        notes: lines for the user on the query.
-        verdict: how likely it is that anybody there fits; None where that was not asked, or cannot be told.
-    """
-
-    page: Page
-    unread: str = ""
-    notes: tuple[str, ...] = ()
-    verdict: Verdict | None = None
-
-
 class Engine:
     """A gallery that is searched by many at once; a context manager that closes its connections.
 
@@ -116,7 +66,7 @@ class Engine:
     Attributes:
         settings: of the service.
         stores: connections to the gallery.
-        worker: the text side of the model.
+        worker: the text side of the gallery's model, which is followed when the gallery is embedded by another.
         destinations: names of those to whom saved searches may tell of new arrivals.
         jobs: what indexes uploads; None where none are taken.
     """
@@ -129,11 +79,12 @@ class Engine:
         """
         self.settings = settings
         self.destinations: list[str] = []
+        self._on_batch = on_batch
+        self._following = threading.Lock()
         self.stores = Stores(settings.gallery, settings.database, settings.connections)
         try:
             with self.stores.borrow() as store:
-                self.worker = ModelWorker(store.model, on_batch)
-                _check_model(store, self.worker)
+                self.worker = self._open_model(store)
             # Looking for a frame decodes a second of video or more.
             self._frames = threading.BoundedSemaphore(2)
             self._exports = threading.BoundedSemaphore(1)
@@ -170,19 +121,24 @@ class Engine:
             UnknownCropError: they may not see one of the crops that were judged.
         """
         self._check_purpose(wanted)
-        encoded = encode_question(question, self.worker)
-        vector = encoded.features.vector()
-        with self.stores.borrow() as store:
-            _check_model(store, self.worker)
-            for number in (*wanted.right, *wanted.wrong):
-                _visible(store, access, number)
-            verdict = self._verdict(store, access, encoded, wanted)
-            if wanted.right:
-                vector = refine(vector, store.vectors(wanted.right), store.vectors(wanted.wrong))
-            others = replace(wanted.filters, exclude=(*wanted.filters.exclude, *wanted.wrong))
-            page = _search(store, access, vector, replace(wanted, filters=others))
-        self._log_page(access, page, "search", query=question.title, **wanted.to_json())
-        return Found(page, encoded.unread, encoded.notes, verdict)
+
+        def look(worker: ModelWorker) -> Found:
+            encoded = encode_question(question, worker)
+            vector = encoded.features.vector()
+            with self.stores.borrow() as store:
+                _check_model(store, worker)
+                for number in (*wanted.right, *wanted.wrong):
+                    _visible(store, access, number)
+                verdict = verdict_of(store, worker, access, encoded, wanted)
+                if wanted.right:
+                    vector = refine(vector, store.vectors(wanted.right), store.vectors(wanted.wrong))
+                others = replace(wanted.filters, exclude=(*wanted.filters.exclude, *wanted.wrong))
+                page = rank(store, access, vector, replace(wanted, filters=others))
+            return Found(page, encoded.unread, encoded.notes, verdict)
+
+        found = self._by_its_model(look)
+        self._log_page(access, found.page, "search", query=question.title, **wanted.to_json())
+        return found
 
     def similar(self, access: Access, number: int, wanted: Wanted) -> Found:
         """Rank the other crops by their likeness to one.
@@ -193,9 +149,13 @@ class Engine:
         """
         self._check_purpose(wanted)
         others = replace(wanted.filters, exclude=(*wanted.filters.exclude, number))
-        with self.stores.borrow() as store:
-            _visible(store, access, number)
-            page = _search(store, access, store.vectors([number])[0], replace(wanted, filters=others))
+
+        def look(worker: ModelWorker) -> Page:
+            with self.stores.borrow() as store:
+                _visible(store, access, number)
+                return rank(store, access, store.vectors([number])[0], replace(wanted, filters=others))
+
+        page = self._by_its_model(look)
         self._log_page(access, page, "similar", crop=number, **wanted.to_json())
         return Found(page)
 
@@ -314,17 +274,50 @@ class Engine:
         Raises:
             TextReidError: one of them does not answer.
         """
-        with self.stores.borrow() as store:
-            _check_model(store, self.worker)
-            store.as_of()
-        self.worker.encode_query("a person")
 
-    def _verdict(self, store: Store, access: Access, encoded: EncodedQuestion, wanted: Wanted) -> Verdict | None:
-        filters = access.narrow(wanted.filters) if wanted.verdict and wanted.after is None else None
-        best = None if filters is None else store.search(encoded.features.vector(), filters, 1).hits
-        if filters is None or not best:
-            return None
-        return calibration_of(store, self.worker, encoded, filters).judge(best[0].score)
+        def ask(worker: ModelWorker) -> None:
+            with self.stores.borrow() as store:
+                _check_model(store, worker)
+                store.as_of()
+            worker.encode_query("a person")
+
+        self._by_its_model(ask)
+
+    def _by_its_model(self, work: Callable[[ModelWorker], Result]) -> Result:
+        """Do what needs the gallery's model, and again if the gallery was embedded by another one meanwhile."""
+        for _ in range(_MOST_MODELS):
+            worker = self.worker
+            try:
+                return work(worker)
+            except ModelChangedError as error:
+                changed = error
+                self._follow(worker)
+        raise changed
+
+    def _follow(self, former: ModelWorker) -> None:
+        """Open the model that the gallery has now, once for all who find that ``former`` is another one.
+
+        Raises:
+            StoreError: that model is not here.
+        """
+        with self._following:
+            if self.worker is not former:
+                return
+            with self.stores.borrow() as store:
+                if store.fingerprint in former.spaces:  # it was told so by a connection that had the gallery open
+                    return
+                self.worker = self._open_model(store)
+        former.close()
+
+    def _open_model(self, store: Store) -> ModelWorker:
+        worker = ModelWorker(store.model, self._on_batch)
+        if store.fingerprint in worker.spaces:
+            return worker
+        worker.close()
+        raise StoreError(
+            f"gallery {store.name!r} was embedded by {store.fingerprint[:12]}, and its model {store.model} is "
+            f"{worker.spaces[-1][:12]} here; embed the gallery again: textreid gallery reindex {store.name}"
+        )
 
     def _check_purpose(self, wanted: Wanted) -> None:
         if self.settings.require_purpose and not (wanted.purpose or "").strip():
@@ -337,21 +330,9 @@ class Engine:
         self._shown.add(access.actor, shown)
 
 
-def _search(store: Store, access: Access, vector: npt.NDArray[np.float32], wanted: Wanted) -> Page:
-    filters = access.narrow(wanted.filters)
-    if filters is None:
-        return _NOTHING
-    page = store.search(vector, filters, wanted.top, after=wanted.after, one_per_track=wanted.one_per_track)
-    return _without_others(store, access, page)
-
-
 def _check_model(store: Store, encoder: GalleryEncoder) -> None:
     if store.fingerprint not in encoder.spaces:
-        raise StoreError(
-            f"gallery {store.name!r} was embedded by {store.fingerprint[:12]}, and its model {store.model} is "
-            f"{encoder.spaces[-1][:12]} here; start the service again, or embed the gallery again: "
-            f"textreid gallery reindex {store.name}"
-        )
+        raise ModelChangedError(f"gallery {store.name!r} was embedded again by {store.model}")
 
 
 def _visible(store: Store, access: Access, number: int) -> Crop:
@@ -360,14 +341,6 @@ def _visible(store: Store, access: Access, number: int) -> Crop:
     if not found:
         raise UnknownCropError(number)
     return found[0]
-
-
-def _without_others(store: Store, access: Access, page: Page) -> Page:
-    """Take out of a cursor how many crops of other cameras there are."""
-    if page.next is None or access.cameras is None:
-        return page
-    newest = store.newest(Filters(cameras=tuple(sorted(access.cameras))), page.next.as_of)
-    return replace(page, next=replace(page.next, as_of=newest))
 
 
 def _encoded(picture: Image.Image) -> bytes:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -25,15 +24,15 @@ class Erased:
 
     Attributes:
         crops: how many there were.
-        files: that the crops were, or were cut from, and that still show the people: textreid deletes only what was
-            uploaded.
+        files: that the crops were, or were cut from, and addresses: they still show the people, since textreid deletes
+            only what was uploaded.
         thorough: whether the database's files were cleaned, too; a server that is not ours may not allow it.
         exports: of evidence that shows one of them, which are out of our hands.
         searches: names of saved searches that named one of the crops, and no longer do.
     """
 
     crops: int
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
     thorough: bool
     searches: tuple[str, ...] = ()
     exports: tuple[Exported, ...] = ()
@@ -52,7 +51,7 @@ def erase(store: Store, numbers: Sequence[int]) -> Erased:
     count = store.delete([crop.id for crop in found])
     exports = exports_of(store.database, store.name, numbers)
     searches = tuple(forget_crops(store.database, store.id, numbers))
-    files = tuple(sorted({crop.path for crop in found} - uploaded))
+    files = tuple(sorted({crop.origin for crop in found if crop.path not in uploaded}))
     return Erased(count, files, scrub(store) if count else True, searches, exports)
 
 

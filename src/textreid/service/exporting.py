@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from textreid.gallery.query.question import Question
-    from textreid.service.engine import Found, Wanted
+    from textreid.service.ranking import Found, Wanted
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textreid.gallery.encoder import GalleryEncoder
+from textreid.gallery.store import ModelChangedError
 from textreid.service.stores import BusyError
 
 _LARGEST_BATCH = 32
@@ -27,6 +28,8 @@ class ModelWorker(GalleryEncoder):
         """Open the text side of a model and start the thread; ``on_batch`` is told the size of each batch."""
         super().__init__(model)
         self._on_batch = on_batch
+        self._closed = False
+        self._closing = threading.Lock()
         self._waiting: queue.Queue[tuple[str, Future[Encoded]] | None] = queue.Queue(_LONGEST_QUEUE)
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
@@ -37,19 +40,25 @@ class ModelWorker(GalleryEncoder):
         Raises:
             CaptionError: the query has no letter and no digit.
             BusyError: too many wait.
+            ModelChangedError: it was closed, because another model took its place.
         """
         # Before it joins others: one that is refused must not fail theirs.
         self.check_query(query)
         future: Future[Encoded] = Future()
         try:
-            self._waiting.put_nowait((query, future))
+            with self._closing:
+                if self._closed:
+                    raise ModelChangedError("another model took the place of this one")
+                self._waiting.put_nowait((query, future))
             return future.result(_PATIENCE_S)
         except (queue.Full, TimeoutError):
             raise BusyError("too many searches at once; try again in a few seconds") from None
 
     def close(self) -> None:
         """Encode what waits, and end the thread."""
-        self._waiting.put(None)
+        with self._closing:
+            self._closed = True
+            self._waiting.put(None)
         self._thread.join(_PATIENCE_S)
 
     def _work(self) -> None:

@@ -12,9 +12,9 @@ from pydantic import StringConstraints
 from textreid.gallery.store import Hit
 from textreid.reporting.html import render_page
 from textreid.service.access import Scope
-from textreid.service.engine import Found
 from textreid.service.identity import Door, ForbiddenError, Identity, NotSignedInError, the_door
 from textreid.service.languages import LANGUAGES, language_of
+from textreid.service.ranking import Found
 
 PAGE = 24  # people on one page
 TheDoor = Annotated[Door, Depends(the_door)]

@@ -13,10 +13,11 @@ from textreid.service.access import Access
 from textreid.service.alerts import alerts
 from textreid.service.api import PROBLEMS, TheEngine
 from textreid.service.asked import Asked
-from textreid.service.engine import Engine, Found
+from textreid.service.engine import Engine
 from textreid.service.identity import Searching, check_form_key
 from textreid.service.languages import Language, language_of
 from textreid.service.page_frame import PAGE, FormKey, Looking, Text, people_of, show
+from textreid.service.ranking import Found
 from textreid.service.saved import SavedSearch, delete_saved_search, save, saved_search, saved_searches
 from textreid.service.schemas import LARGEST_ID, PageOut, RunIn, SavedListOut, SavedOut, SaveIn, SearchIn
 

@@ -10,8 +10,8 @@ from textreid.errors import ConfigError
 from textreid.gallery.query.question import Question
 from textreid.gallery.store import Crop, Cursor, Filters
 from textreid.service.alerts import Alert
-from textreid.service.engine import Found, Wanted
 from textreid.service.jobs import Job
+from textreid.service.ranking import Found, Wanted
 from textreid.service.saved import SavedSearch
 from textreid.service.uploads import Kind
 
@@ -190,6 +190,7 @@ class CropOut(BaseModel):
     )
     track: int | None = Field(description="Number of the walk within the file.")
     tags: list[str]
+    link: str | None = Field(description="Where the program that it came from shows it, as a page of Frigate.")
     picture: str = Field(description="Where its picture is.")
     thumbnail: str
 
@@ -197,7 +198,7 @@ class CropOut(BaseModel):
     def of(cls, crop: Crop) -> Self:
         """Describe a crop."""
         shown = {name: getattr(crop, name) for name in cls.model_fields if name not in ("picture", "thumbnail")}
-        shown |= {"path": str(crop.path), "tags": list(crop.tags), "box": crop.box and list(crop.box)}
+        shown |= {"path": crop.origin, "tags": list(crop.tags), "box": crop.box and list(crop.box)}
         place = f"/api/v1/crops/{crop.id}"
         return cls(**shown, picture=f"{place}/picture", thumbnail=f"{place}/thumbnail")
 

@@ -1,5 +1,10 @@
 from .database import Database as Database, open_database as open_database
-from .errors import ConnectionLostError as ConnectionLostError, DiskFullError as DiskFullError, StoreError as StoreError
+from .errors import (
+    ConnectionLostError as ConnectionLostError,
+    DiskFullError as DiskFullError,
+    ModelChangedError as ModelChangedError,
+    StoreError as StoreError,
+)
 from .rows import (
     Counts as Counts,
     Crop as Crop,

@@ -233,4 +233,4 @@ def _parts(store: Store) -> Iterator[list[int]]:
 
 def _row(crop: Crop) -> dict[str, Any]:
     row = {name: getattr(crop, name) for name in crop.__dataclass_fields__}
-    return row | {"path": str(crop.path), "time": crop.time.isoformat() if crop.time else None}
+    return row | {"path": crop.origin, "time": crop.time.isoformat() if crop.time else None}

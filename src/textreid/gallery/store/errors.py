@@ -17,6 +17,10 @@ class StoreError(ArtifactError):
     """A gallery, or the database that holds it, cannot be used as asked."""
 
 
+class ModelChangedError(StoreError):
+    """The gallery was embedded again by another model since it was opened: open it again."""
+
+
 class ConnectionLostError(StoreError):
     """The database went away, or cannot be reached."""
 
@@ -52,7 +56,7 @@ def _explained(error: "psycopg.Error", place: str) -> StoreError:
     if isinstance(error, psycopg.errors.DiskFull) or "No space left" in said or "File too large" in said:
         return DiskFullError(f"{place}: the disk of the database is full ({said}); {_ROOM}")
     if error.sqlstate == _OTHER_MODEL:
-        return StoreError(f"{place}: {said}")
+        return ModelChangedError(f"{place}: {said}")
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return StoreError(f"{place}: not allowed: {said}")
     if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):

@@ -135,7 +135,7 @@ def _analyse(
     )  # fmt: skip
     append = start > 0
     for part in parts:
-        crops = _crops_of(part.crops, encoder, file.facts)
+        crops = crops_of(part.crops, encoder, file.facts)
         finished = part.finished and not is_stream(file.path)
         stored = NewFile(
             file.path,
@@ -165,7 +165,8 @@ def embed_pictures(encoder: GalleryEncoder, pictures: Sequence[npt.NDArray[np.ui
     return np.concatenate(parts)
 
 
-def _crops_of(people: Sequence[PersonCrop], encoder: GalleryEncoder, facts: Facts) -> list[NewCrop]:
+def crops_of(people: Sequence[PersonCrop], encoder: GalleryEncoder, facts: Facts) -> list[NewCrop]:
+    """Embed people; what they do not know themselves is what is known of their file."""
     vectors = embed_pictures(encoder, [person.pixels for person in people])
     digests = [hashlib.sha256(person.jpeg).digest() for person in people]
     return [
@@ -185,7 +186,7 @@ def embed_photographs(
     for file in files:
         facts, crops, problem = with_exif(file), list[NewCrop](), None
         try:
-            crops = _crops_of(analyse_photograph(file.path, detector=detector).crops, encoder, facts)
+            crops = crops_of(analyse_photograph(file.path, detector=detector).crops, encoder, facts)
         except ImageError as error:
             problem = str(error).removeprefix(f"{file.path}: ")
             done.quarantined.append((file.path, problem))

@@ -79,6 +79,7 @@ class Crop:
         presence: log odds that it shows somebody; None where the model cannot tell.
         confidence: of the detector.
         is_file: whether the file at ``path`` is the crop itself.
+        address: of what it was cut from, where that is no file: a stream, or the event of another program.
     """
 
     id: int
@@ -96,14 +97,26 @@ class Crop:
     presence: float | None
     confidence: float | None
     is_file: bool
+    address: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """What it is or was cut from: a file, or an address."""
+        return self.address or str(self.path)
+
+    @property
+    def link(self) -> str | None:
+        """Where a browser may see it in the program that it came from; None of files, and of what holds a password."""
+        is_page = self.address is not None and self.address.startswith(("http://", "https://"))
+        return self.address if is_page and "@" not in self.origin else None
 
     @property
     def place(self) -> str:
         """Where it is to be seen: its file, with time and box as a media fragment where it was cut from it."""
         if self.box is None:
-            return str(self.path)
+            return self.origin
         time = "" if self.seconds is None else f"t={self.seconds:.2f}&"
-        return f"{self.path}#{time}xywh={','.join(str(round(value)) for value in self.box)}"
+        return f"{self.origin}#{time}xywh={','.join(str(round(value)) for value in self.box)}"
 
 
 @dataclass(frozen=True)
@@ -116,14 +129,18 @@ class Hit:
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where the next page begins: after the crop ``id`` with ``score``, among the crops up to number ``as_of``."""
+    """Where the next page begins: after the crop ``id`` with ``score``, among the crops up to number ``as_of``.
+
+    ``model`` is the beginning of the fingerprint by which they were ranked: another model ranks them in another order.
+    """
 
     score: float
     id: int
     as_of: int
+    model: str = ""
 
     def __str__(self) -> str:
-        return f"{self.score.hex()},{self.id},{self.as_of}"
+        return f"{self.model}{',' if self.model else ''}{self.score.hex()},{self.id},{self.as_of}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -132,9 +149,9 @@ class Cursor:
         Raises:
             ConfigError: it is something else.
         """
-        if not (found := re.fullmatch(r"(-?0x[0-9a-f.]+p[-+]\d+),(\d+),(\d+)", text)):
+        if not (found := re.fullmatch(r"(?:([0-9a-f]{8}),)?(-?0x[0-9a-f.]+p[-+]\d+),(\d+),(\d+)", text)):
             raise ConfigError(f"cursor: {text[:60]!r} is not what a page gave")
-        return cls(float.fromhex(found[1]), int(found[2]), int(found[3]))
+        return cls(float.fromhex(found[2]), int(found[3]), int(found[4]), found[1] or "")
 
 
 @dataclass(frozen=True)

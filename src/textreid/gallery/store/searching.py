@@ -193,7 +193,7 @@ def to_crop(row: Sequence[Any]) -> Crop:
     x_y_w_h = None if box is None else (box[0], box[1], box[2], box[3])
     return Crop(
         number, source, Path(path), file, frame, seconds, time, camera, x_y_w_h, track, tuple(tags), digest.hex(),
-        presence, confidence, box is None,
+        presence, confidence, box is None, path if "://" in path else None,
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """One gallery: crops come in, are found, looked at and deleted."""
 
 import io
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -105,12 +106,14 @@ class Store:
             one_per_track: only the best crop of each track.
 
         Raises:
-            ConfigError: ``top`` is below 1.
+            ConfigError: ``top`` is below 1, or ``after`` is of a ranking by another model.
             StoreError: the vector has another length.
         """
         filters = filters or Filters()
         if top < 1:
             raise ConfigError(f"top: expected at least 1, got {top}")
+        if after and after.model and after.model != self._mark:
+            raise ConfigError("after: the gallery was embedded by another model since that page; search again")
         query = searching.half(self._checked(vector), -1.0)
         plain = not filters and after is None and top <= _MOST_APPROXIMATE
 
@@ -334,6 +337,11 @@ class Store:
         return self.database.run(lambda c: hnsw.build(c, self._table, name, self.dim + 1, at_least, memory))
 
     @property
+    def _mark(self) -> str:
+        mark = self.fingerprint[:8]
+        return mark if re.fullmatch("[0-9a-f]{8}", mark) else ""
+
+    @property
     def _table(self) -> sql.Identifier:
         return searching.table(self.id)
 
@@ -349,7 +357,7 @@ class Store:
         return self.database.run(lambda c: c.execute(statement, parameters, binary=True).fetchall(), atomic=False)
 
     def _page(self, hits: Sequence[Hit], top: int, as_of: int, exact: bool) -> Page:
-        more = Cursor(hits[-1].score, hits[-1].crop.id, as_of) if len(hits) == top else None
+        more = Cursor(hits[-1].score, hits[-1].crop.id, as_of, self._mark) if len(hits) == top else None
         return Page(tuple(hits), more, exact)
 
     def _checked(self, vector: Array) -> Array:
