@@ -1,12 +1,17 @@
 """Alerts: new arrivals are told once, signed, to where the administrator said; what cannot be told is kept."""
 
 import json
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -17,9 +22,22 @@ from textreid.errors import ConfigError
 from textreid.gallery.embedding_cache import FileStamp
 from textreid.gallery.store import Database, NewFile
 from textreid.service import ServiceError
-from textreid.service.alerts import Destinations, signature
 from textreid.service.audit import newest
+from textreid.service.destinations import Destinations, Mqtt, signature
 
+BROKER = """
+import asyncio, sys
+from amqtt.broker import Broker
+
+async def main():
+    listener = {"default": {"type": "tcp", "bind": f"127.0.0.1:{sys.argv[1]}"}}
+    anybody = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+    await Broker({"listeners": listener, "plugins": anybody}).start()
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
 SECRET = "a secret of sixteen signs"  # noqa: S105
 
 
@@ -67,10 +85,23 @@ def database(watched: Demo) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="module")
-def url(watched: Demo, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def broker_port() -> int:
+    """A port at which nobody listens yet."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def url(
+    watched: Demo, receiver: Receiver, broker_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:  # fmt: skip
     path = tmp_path_factory.mktemp("alerts") / "alerts.toml"
     address = f"http://127.0.0.1:{receiver.server_port}/hook"
-    path.write_text(f'attempts = 2\npause_s = 0.1\n[webhook.room]\nurl = "{address}"\nsecret = "{SECRET}"\n')
+    path.write_text(
+        f'attempts = 2\npause_s = 0.1\n[webhook.room]\nurl = "{address}"\nsecret = "{SECRET}"\n'
+        f'[mqtt.home]\nurl = "mqtt://127.0.0.1:{broker_port}"\n'
+    )
     path.chmod(0o600)
     with serving(watched, "--alerts", str(path)) as (served, process):
         yield served
@@ -144,6 +175,64 @@ def test_what_cannot_be_told_is_kept_and_retried(
         client.delete_search(made.id)
 
 
+@contextmanager
+def broker(port: int) -> Iterator[list[tuple[str, bool, dict[str, Any]]]]:
+    """A broker of MQTT, and what is published there."""
+    from paho.mqtt.client import CallbackAPIVersion, Client as Subscriber
+
+    got: list[tuple[str, bool, dict[str, Any]]] = []
+    command = [sys.executable, "-W", "ignore", "-c", BROKER, str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        subscriber, subscribed = Subscriber(CallbackAPIVersion.VERSION2), threading.Event()
+        subscriber.on_message = lambda _, __, sent: got.append((sent.topic, sent.retain, json.loads(sent.payload)))
+        subscriber.on_subscribe = lambda *_: subscribed.set()
+        subscriber.connect("127.0.0.1", port)
+        subscriber.subscribe("#", 1)
+        subscriber.loop_start()
+        assert subscribed.wait(30)
+        yield got
+        subscriber.disconnect()
+        subscriber.loop_stop()
+        process.terminate()
+
+
+@pytest.mark.slow
+def test_a_broker_is_told_on_a_topic_of_the_search_as_soon_as_it_is_there(
+    url: str, watched: Demo, database: Database, broker_port: int
+) -> None:
+    with Client(url) as client:
+        made = client.save_search("a parcel at the hall", "a man with a parcel", cameras=["hall"], top=100)
+        assert client.set_alert(made.id, "home").alert == "home"
+        new = arrive(database, watched, "by MQTT", "hall")
+        wait_for(lambda: client.alerts()["alerts"][0]["state"] == "dead")
+        dead = client.alerts()["alerts"][0]
+        assert (dead["to"], dead["problem"]) == ("home", "the broker cannot be reached: ConnectionRefusedError")
+        with broker(broker_port) as got:
+            client.retry_alert(dead["id"])
+            wait_for(lambda: client.alerts()["alerts"][0]["state"] == "sent")
+            wait_for(lambda: len(got) == 2)
+        client.delete_search(made.id)
+    (where, _, known), (topic, retained, event) = got
+    # Home Assistant finds the search by itself, as an event.
+    assert where == f"homeassistant/event/textreid_{made.id}/config"
+    assert (known["name"], known["state_topic"]) == ("a parcel at the hall", topic)
+    assert event["event_type"] in known["event_types"]
+    assert (topic, retained, event["alert"]) == (f"textreid/searches/{made.id}", False, dead["id"])
+    assert sorted(crop["id"] for crop in event["crops"]) == new
+
+
+@pytest.mark.slow
+def test_a_broker_that_does_not_answer_is_given_up() -> None:
+    told = {"search": {"id": 1, "name": "x"}}
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("textreid.service.destinations._TIMEOUT_S", 0.5)
+        mqtt = Mqtt("127.0.0.1", silent.getsockname()[1], tls=False)
+        assert mqtt.tell(1, told) == "the broker does not answer"
+    assert [topic for topic, _, _ in Mqtt("h", 1, tls=False, discovery="").messages(1, told)] == ["textreid/searches/1"]
+
+
 @pytest.mark.parametrize(
     ("text", "mode", "said"),
     [
@@ -152,6 +241,12 @@ def test_what_cannot_be_told_is_kept_and_retried(
         ("[webhook.a]\nurl='http://x/'\nsecret='short'\n", 0o600, "webhook.a.secret: expected 16"),
         ("webhook = {a = 5}\n", 0o600, "webhook.a.url"),
         ("hook = 1\n", 0o600, "hook: expected webhook"),
+        ("[mqtt.a]\nurl='http://x/'\n", 0o600, "mqtt.a.url: expected mqtt://HOST:PORT"),
+        ("[mqtt.a]\nurl='mqtt://u:p@x'\n", 0o600, "mqtt.a.url: expected mqtt://HOST:PORT"),
+        ("[mqtt.a]\nurl='mqtt://x'\ntopic='a/#'\n", 0o600, "mqtt.a.topic: expected the beginning of a topic"),
+        ("[mqtt.a]\nurl='mqtt://x'\ntopik='a'\n", 0o600, "mqtt.a.topik: expected url, topic"),
+        ("[mqtt.a]\nurl='mqtts://x'\ncertificate='/none'\n", 0o600, "mqtt.a.certificate: there is no file"),
+        ("[mqtt.a]\nurl='mqtt://x'\n[webhook.a]\nurl='http://x'\nsecret='0123456789abcdef'\n", 0o600, "has that name"),
         ("attempts = 'many'\n", 0o600, "are numbers"),
         ("[[", 0o600, "cannot be read"),
     ],

@@ -1,31 +1,24 @@
-"""Saved searches that tell of new arrivals: once crops have come, each is run again, and a webhook hears who is new.
+"""Saved searches that tell of new arrivals: once crops have come, each is run again, and somebody hears who is new.
 
-Where to is named in the administrator's file alone: no address that a client gives is ever asked. What is to be told is
+What is to be told is
 written down in the transaction in which a search is noted as looked at: it survives a kill, is told at least once, and
 its number tells a receiver which ones it had.
 """
 
-import hashlib
-import hmac
-import json
 import logging
 import threading
-import time
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-import httpx2
 from psycopg.types.json import Jsonb
 
 from textreid.errors import ConfigError, TextReidError
 from textreid.gallery.store import Hit, Store
 from textreid.service.access import LOCAL, Access
 from textreid.service.accounts import access_of_account, are_there_any
+from textreid.service.destinations import Destinations
 from textreid.service.saved import FROM_OWN, OWN, SavedSearch, owner
 from textreid.service.stores import Stores
 
@@ -34,9 +27,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 1.0
-_TIMEOUT_S = 10.0
 _LONGEST_PAUSE_S = 3600.0
-_SHORTEST_SECRET = 16
 _KEPT = "30 days"
 Run = Callable[[Access, SavedSearch], Sequence[Hit]]
 
@@ -46,51 +37,6 @@ class UnknownAlertError(TextReidError):
 
     def __init__(self, number: int) -> None:
         super().__init__(f"no alert {number}: it never was, or is not yours to see")
-
-
-@dataclass(frozen=True)
-class Destinations:
-    """Where alerts go, by name, with the secret of each; and how often one is tried.
-
-    Attributes:
-        webhooks: address and secret, by name.
-        attempts: after so many that fail an alert is dead, until somebody retries it.
-        pause_s: before the second attempt; it doubles each time, up to an hour.
-    """
-
-    webhooks: dict[str, tuple[str, bytes]]
-    attempts: int = 10
-    pause_s: float = 5.0
-
-    @classmethod
-    def read(cls, path: Path) -> "Destinations":
-        """Read an administrator's file.
-
-        Raises:
-            ConfigError: it cannot be read, others may read it, or an entry is wrong; names file and entry.
-        """
-        try:
-            told = tomllib.loads(path.read_text(encoding="utf-8"))
-            others = path.stat().st_mode & 0o077
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"--alerts {path}: cannot be read: {error}") from error
-        if others:
-            raise ConfigError(f"--alerts {path}: it holds secrets, and others may read it: chmod 600")
-        if unknown := sorted(told.keys() - {"webhook", "attempts", "pause_s"}):
-            raise ConfigError(f"--alerts {path}: {unknown[0]}: expected webhook, attempts and pause_s")
-        webhooks = {}
-        for name, entry in (told.get("webhook") or {}).items():
-            url, secret = (str(entry.get(key, "")) if isinstance(entry, dict) else "" for key in ("url", "secret"))
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ConfigError(f"--alerts {path}: webhook.{name}.url: expected http:// or https://, got {url!r}")
-            if len(secret) < _SHORTEST_SECRET:
-                raise ConfigError(f"--alerts {path}: webhook.{name}.secret: expected {_SHORTEST_SECRET} signs or more")
-            webhooks[name] = (url, secret.encode())
-        try:
-            return cls(webhooks, int(told.get("attempts", 10)), float(told.get("pause_s", 5.0)))
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"--alerts {path}: attempts and pause_s are numbers: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -106,11 +52,6 @@ class Alert:
     attempts: int
     problem: str | None
     created: datetime
-
-
-def signature(secret: bytes, moment: int, body: bytes) -> str:
-    """Sign a body: HMAC-SHA256 over the time in seconds, a dot and the body; an old one is known by its time."""
-    return f"t={moment},v1={hmac.new(secret, f'{moment}.'.encode() + body, hashlib.sha256).hexdigest()}"
 
 
 def alerts(store: Store, access: Access, number: int | None = None) -> list[Alert]:
@@ -150,8 +91,6 @@ class Alerts:
         self.destinations = destinations
         self._stores, self._run = stores, run
         self._closing = threading.Event()
-        # Not through a proxy of the environment, and not where an answer says: the file tells where to.
-        self._http = httpx2.Client(timeout=_TIMEOUT_S, trust_env=False, follow_redirects=False)
         self._thread = threading.Thread(target=self._work, name="alerts", daemon=True)
         self._thread.start()
 
@@ -159,7 +98,6 @@ class Alerts:
         """End the thread, when what it does is done."""
         self._closing.set()
         self._thread.join()
-        self._http.close()
 
     def _work(self) -> None:
         while not self._closing.wait(_LOOK_S):
@@ -230,7 +168,9 @@ class Alerts:
         for number, to, body, attempts in rows:
             if self._closing.is_set():
                 return
-            problem = self._post(number, to, body)
+            known = self.destinations.known.get(to)
+            gone = "the administrator's file names no such destination any more"
+            problem = known.tell(number, body) if known else gone
             pause = min(self.destinations.pause_s * 2**attempts, _LONGEST_PAUSE_S)
             state = "sent" if problem is None else "waiting"
             if problem is not None and attempts + 1 >= self.destinations.attempts:
@@ -245,20 +185,3 @@ class Alerts:
         )
         with self._stores.database() as database:
             database.run(lambda c: c.execute(statement, values))
-
-    def _post(self, number: int, to: str, told: dict[str, Any]) -> str | None:
-        """Send an alert; returns why it was not taken."""
-        if to not in self.destinations.webhooks:
-            return "the administrator's file names no such destination any more"
-        url, secret = self.destinations.webhooks[to]
-        body = json.dumps({"alert": number, **told}).encode()
-        headers = {
-            "Content-Type": "application/json",
-            "Textreid-Alert": str(number),
-            "Textreid-Signature": signature(secret, int(time.time()), body),
-        }
-        try:
-            answer = self._http.post(url, content=body, headers=headers)
-        except httpx2.HTTPError as error:
-            return f"no answer: {type(error).__name__}"
-        return None if answer.is_success else f"answered {answer.status_code}"

@@ -8,7 +8,8 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from textreid.service import alert_routes, api, job_routes, operations, pages, saved_routes
-from textreid.service.alerts import Alerts, Destinations
+from textreid.service.alerts import Alerts
+from textreid.service.destinations import Destinations
 from textreid.service.engine import Engine
 from textreid.service.identity import Door
 from textreid.service.metrics import Metrics
@@ -36,7 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
     told = None
     if settings.alerts:
         destinations = Destinations.read(settings.alerts)
-        engine.destinations = sorted(destinations.webhooks)
+        engine.destinations = sorted(destinations.known)
         told = Alerts(engine.stores, destinations, partial(alert_routes.run_alert, engine))
 
     @asynccontextmanager
