@@ -123,9 +123,10 @@ class GalleryEncoder:
 
     def _unread(self, query: str) -> str:
         tokenizer = self._queries.tokenizer
+        if not tokenizer.encode([query]).truncated:
+            return ""
         pieces = tokenizer.pieces(query)
-        cut = query[pieces[-1][2] :] if tokenizer.encode([query]).truncated and pieces else ""
-        return cut.strip()
+        return query[pieces[-1][2] :].strip() if pieces else ""
 
     @property
     def tokenizer(self) -> "Tokenizer":

@@ -4,8 +4,9 @@ Equal to `Model.encode_texts` up to rounding. Meant for a few sentences at a tim
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Self
 
@@ -86,42 +87,118 @@ class QueryEncoder:
         hidden = self._weights["text_model.embeddings.token_embedding.weight"][ids]
         hidden = hidden + self._weights["text_model.embeddings.position_embedding.weight"][: len(ids)]
         activation = _gelu if self.config.activation == "gelu" else _quick_gelu
-        for layer in range(self.config.text_layers):
-            prefix = f"text_model.encoder.layers.{layer}"
-            normed = self._norm(hidden, f"{prefix}.layer_norm1")
-            if layer == self.config.text_layers - 1:
-                hidden = hidden[-1:]  # what the other tokens become is not asked any more
-            hidden = hidden + self._attention(normed, len(hidden), f"{prefix}.self_attn")
-            inner = activation(self._linear(self._norm(hidden, f"{prefix}.layer_norm2"), f"{prefix}.mlp.fc1"))
-            hidden = hidden + self._linear(inner, f"{prefix}.mlp.fc2")
-        feature: Array = self._weights["text_projection.weight"] @ self._norm(hidden[-1], "text_model.final_layer_norm")
+        *inner, last = self._layers
+        for layer in inner:
+            hidden = layer.apply(hidden, hidden, activation, self._mask[: len(ids), : len(ids)])
+        # What the other tokens become is not asked any more; the last one sees them all.
+        hidden = last.apply(hidden, hidden[-1:], activation, None)
+        feature: Array = self._weights["text_projection.weight"] @ self._final(hidden)[0]
         return feature
 
-    def _attention(self, hidden: Array, asking: int, name: str) -> Array:
-        """Attend to all tokens of ``hidden`` (L, W); returns (A, W) of the last ``asking`` of them."""
-        length, width = hidden.shape
-        heads = self.config.text_heads
-        query, key, value = (
-            self._linear(rows, f"{name}.{part}").reshape(len(rows), heads, width // heads).transpose(1, 0, 2)
-            for part, rows in (("q_proj", hidden[-asking:]), ("k_proj", hidden), ("v_proj", hidden))
+    @cached_property
+    def _layers(self) -> "list[_Layer]":
+        prefix = "text_model.encoder.layers"
+        return [
+            _Layer.of(self._weights, f"{prefix}.{number}", self.config.text_heads)
+            for number in range(self.config.text_layers)
+        ]
+
+    @cached_property
+    def _final(self) -> "_Norm":
+        return _Norm.of(self._weights, "text_model.final_layer_norm")
+
+    @cached_property
+    def _mask(self) -> Array:
+        """What is added to scores so that a token sees itself and those before it, (L, L)."""
+        length = len(self._weights["text_model.embeddings.position_embedding.weight"])
+        return np.triu(np.full((length, length), -np.inf, np.float32), 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Linear:
+    """Weights (inputs, outputs) and bias; stored so, a product with the few rows of a sentence takes half the time."""
+
+    weight: Array
+    bias: Array
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Array], *names: str) -> Self:
+        """Read one, or several that take the same rows, as one."""
+        joined = np.concatenate([weights[f"{name}.weight"] for name in names])
+        return cls(np.ascontiguousarray(joined.T), np.concatenate([weights[f"{name}.bias"] for name in names]))
+
+    def __call__(self, hidden: Array) -> Array:
+        result: Array = hidden @ self.weight
+        result += self.bias
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class _Norm:
+    weight: Array
+    bias: Array
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Array], name: str) -> Self:
+        return cls(weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    def __call__(self, hidden: Array) -> Array:
+        share = np.float32(1 / hidden.shape[-1])
+        centred: Array = hidden - np.add.reduce(hidden, axis=-1, keepdims=True) * share
+        variance = np.einsum("ij,ij->i", centred, centred)[:, None] * share
+        centred /= np.sqrt(variance + np.float32(NORM_EPSILON))
+        centred *= self.weight
+        centred += self.bias
+        return centred
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """Layer of the text tower: attention, then a perceptron."""
+
+    before: _Norm
+    query: _Linear
+    key_value: _Linear
+    output: _Linear
+    between: _Norm
+    inner: _Linear
+    outer: _Linear
+    heads: int
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Array], name: str, heads: int) -> Self:
+        """Read one."""
+        attention = f"{name}.self_attn"
+        return cls(
+            _Norm.of(weights, f"{name}.layer_norm1"),
+            _Linear.of(weights, f"{attention}.q_proj"),
+            _Linear.of(weights, f"{attention}.k_proj", f"{attention}.v_proj"),
+            _Linear.of(weights, f"{attention}.out_proj"),
+            _Norm.of(weights, f"{name}.layer_norm2"),
+            _Linear.of(weights, f"{name}.mlp.fc1"),
+            _Linear.of(weights, f"{name}.mlp.fc2"),
+            heads,
         )
-        scores = query @ key.transpose(0, 2, 1) * np.float32((width // heads) ** -0.5)
-        # A token sees itself and those before it.
-        scores[:, *np.triu_indices(asking, 1 + length - asking, length)] = -np.inf
+
+    def apply(self, hidden: Array, asking: Array, activation: Callable[[Array], Array], mask: Array | None) -> Array:
+        """Let the last tokens (A, W) of ``hidden`` (L, W) attend to all; returns what they become."""
+        count, width = asking.shape
+        depth = width // self.heads
+        normed = self.before(hidden)
+        query = self.query(normed[-count:]).reshape(count, self.heads, depth).transpose(1, 0, 2)
+        both = self.key_value(normed).reshape(len(hidden), 2, self.heads, depth)
+        scores = query @ both[:, 0].transpose(1, 2, 0)
+        scores *= np.float32(depth**-0.5)
+        if mask is not None:
+            scores += mask
         # The largest is subtracted so that `exp` does not overflow; it is finite, since a token always sees itself.
-        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        weights /= weights.sum(axis=-1, keepdims=True)
-        return self._linear((weights @ value).transpose(1, 0, 2).reshape(asking, width), f"{name}.out_proj")
-
-    def _linear(self, hidden: Array, name: str) -> Array:
-        result: Array = hidden @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
-        return result
-
-    def _norm(self, hidden: Array, name: str) -> Array:
-        centred = hidden - hidden.mean(axis=-1, keepdims=True)
-        std = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(NORM_EPSILON))
-        result: Array = centred / std * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
-        return result
+        scores -= scores.max(axis=-1, keepdims=True)
+        weights = np.exp(scores, out=scores)
+        weights /= np.add.reduce(weights, axis=-1, keepdims=True)
+        seen = (weights @ both[:, 1].transpose(1, 0, 2)).transpose(1, 0, 2).reshape(count, width)
+        attended: Array = asking + self.output(seen)
+        attended += self.outer(activation(self.inner(self.between(attended))))
+        return attended
 
 
 def _gelu(values: Array) -> Array:
@@ -131,11 +208,16 @@ def _gelu(values: Array) -> Array:
     each number, took half of the time of a query.
     """
     start, slope = _phi()
-    place = np.clip(values, -_TABLE_END, _TABLE_END - 1 / _TABLE_STEPS) * np.float32(_TABLE_STEPS)
-    row = np.floor(place).astype(np.intp)
-    offset = place - row
+    place = np.clip(values, -_TABLE_END, _TABLE_END - 1 / _TABLE_STEPS)
+    place *= np.float32(_TABLE_STEPS)
+    floor = np.floor(place)
+    place -= floor
+    row = floor.astype(np.intp)
     row += _TABLE_END * _TABLE_STEPS
-    result: Array = values * (start[row] + slope[row] * offset)
+    result: Array = slope.take(row)
+    result *= place
+    result += start.take(row)
+    result *= values
     return result
 
 

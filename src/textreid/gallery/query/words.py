@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Protocol
 
 from textreid.captions.language import QUOTED, english_words, known_words, words_of
@@ -73,6 +74,7 @@ def without_notes(things: Iterable[str]) -> list[str]:
     return notes
 
 
+@lru_cache(4096)  # every query has mostly the same ones
 def _is_learned(word: str, tokenizer: Pieces) -> bool:
     # After another word, as most stand: a tokenizer that learned spaces with words splits the first one of a text.
     return len(tokenizer.pieces(f"a {word}")) - 1 < _UNLEARNED
