@@ -2,6 +2,7 @@
 
 import io
 import re
+import subprocess
 import time
 import zlib
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.people.conftest import write_video
-from tests.service.conftest import Demo, MakeGallery, serving
+from tests.service.conftest import COMMAND, Demo, MakeGallery, serving
 
 from textreid import Client
 from textreid.errors import DataError
@@ -20,7 +21,9 @@ from textreid.gallery.store import Database
 from textreid.service import ServiceError
 from textreid.service.audit import newest
 from textreid.service.calls import UploadJob
-from textreid.service.uploads import upload_folder
+from textreid.service.jobs import JobRunner
+from textreid.service.stores import Stores
+from textreid.service.uploads import Sent, receive, upload_folder
 
 pytestmark = pytest.mark.slow
 NOISE = np.random.default_rng(3)
@@ -130,6 +133,7 @@ def test_crops_are_uploaded_indexed_found_and_erased(
     for path in paths[:3]:
         path.write_bytes(picture("JPEG" if path.suffix == ".jpg" else "PNG"))
     Image.new("RGB", (24, 56), (90, 90, 90)).save(paths[3])
+    contents = {path.name: path.read_bytes() for path in paths}
     with Client(url) as client:
         job = ended(client, client.upload("crops", paths, camera="yard").id)
         assert (job.state, job.files, job.done, job.crops) == ("done", 4, 4, 3)
@@ -144,6 +148,10 @@ def test_crops_are_uploaded_indexed_found_and_erased(
         # A copy that was uploaded is ours to delete; nothing is left to be named.
         assert client.erase([gone.id]) == (1, [])
         assert not Path(gone.path).exists()
+        # Nor is there a copy elsewhere: what the middle of the file says stands in no file of the service.
+        middle = contents[Path(gone.path).name.partition("-")[2]]
+        trace = middle[len(middle) // 2 :][:32]
+        assert [path for path in filled.data.rglob("*") if path.is_file() and trace in path.read_bytes()] == []
         assert len(list(folder.iterdir())) == 2
         assert [one.id for one in client.jobs()] == [job.id]
         assert client.job(job.id).crops == 2
@@ -187,3 +195,24 @@ def test_a_job_goes_on_after_the_service_is_killed(make_gallery: MakeGallery, tm
     with serving(small) as (second, _), Client(second) as client:
         job = ended(client, number)
         assert (job.state, job.crops) == ("done", 1)
+
+
+def test_uploads_are_deleted_with_their_gallery(make_gallery: MakeGallery) -> None:
+    doomed, kept = make_gallery("doomed", 2, seed=31), make_gallery("kept", 2, seed=37)
+    for opened in kept.opened():
+        stores = [opened.store(one.name) for one in (doomed, kept)]
+        folders = [receive(store, "crops", [Sent("a.png", io.BytesIO(picture()))]) for store in stores]
+        result = subprocess.run(
+            [*COMMAND, "gallery", "delete", "doomed", "--yes"], env=doomed.environment, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert (result.returncode, result.stderr.rpartition(", ")[2]) == (0, "1 uploaded files\n")
+        assert [folder.exists() for folder in folders] == [False, True]
+        # What an earlier version left of deleted galleries goes when a service is started; so does what no job knows.
+        left = upload_folder(opened, 987_654) / "x"
+        left.mkdir(parents=True)
+        pool = Stores("kept", None, 1)
+        JobRunner(pool).close()
+        pool.close()
+        assert not left.parent.exists()
+        assert not folders[1].exists()

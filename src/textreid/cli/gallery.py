@@ -147,15 +147,19 @@ def delete(
     yes: bool = typer.Option(False, "--yes", help="Do not ask."),
     database: str | None = DATABASE,
 ) -> None:
-    """Delete a gallery for good. The files that it was made from are not touched."""
+    """Delete a gallery for good, with what was uploaded into it. Other files that it was made from are not touched."""
+    from textreid.service.uploads import delete_gallery
+
     with _open(database) as opened:
-        counts = opened.store(name).counts()
+        store = opened.store(name)
+        counts = store.counts()
         if not yes:
             if not sys.stdin.isatty():
                 raise ConfigError(f"gallery {name!r} holds {counts.crops:,} crops; --yes deletes it for good")
             typer.confirm(f"Delete gallery {name!r} with {counts.crops:,} crops for good?", abort=True)
-        opened.delete(name)
-    sys.stderr.write(f"deleted gallery {name!r}: {counts.crops:,} crops, {counts.size:,} bytes\n")
+        uploads = delete_gallery(store)
+    sent = f", {uploads:,} uploaded files" if uploads else ""
+    sys.stderr.write(f"deleted gallery {name!r}: {counts.crops:,} crops, {counts.size:,} bytes{sent}\n")
 
 
 @gallery.command(name="backup")

@@ -21,7 +21,7 @@ from textreid.errors import ConfigError, TextReidError
 from textreid.gallery.store import Database, Store
 from textreid.service.access import LOCAL, Access
 from textreid.service.stores import Stores
-from textreid.service.uploads import Kind, delete_abandoned, delete_unused, upload_folder
+from textreid.service.uploads import Kind, delete_abandoned, delete_unused
 
 if TYPE_CHECKING:
     import psycopg
@@ -196,7 +196,7 @@ class JobRunner:
         self._begin_again()
         with self._stores.borrow() as store:
             rows = store.database.run(lambda c: c.execute("SELECT folder FROM job").fetchall())
-            delete_abandoned(upload_folder(store.database, store.id), {Path(folder) for (folder,) in rows})
+            delete_abandoned(store.database, store.id, {Path(folder) for (folder,) in rows})
 
     def _begin_again(self) -> None:
         """Let the job that runs for the database wait: its process has ended."""

@@ -42,9 +42,13 @@ class Sent:
 
 def upload_folder(database: Database, gallery: int) -> Path:
     """Return where uploads into a gallery are kept, one folder a job."""
+    return _of_server(database) / str(gallery)
+
+
+def _of_server(database: Database) -> Path:
     # Galleries of several servers may have one number.
     server = hashlib.sha256(database.place.encode()).hexdigest()[:12]
-    return data_folder() / "uploads" / server / str(gallery)
+    return data_folder() / "uploads" / server
 
 
 def receive(store: Store, kind: Kind, files: Sequence[Sent]) -> Path:
@@ -140,8 +144,27 @@ def delete_unused(folder: Path, used: set[Path]) -> None:
         folder.rmdir()
 
 
-def delete_abandoned(root: Path, known: set[Path]) -> None:
-    """Delete folders of uploads that no job knows: of one that was killed while it was sent, or a gallery deleted."""
+def delete_abandoned(database: Database, gallery: int, known: set[Path]) -> None:
+    """Delete folders of uploads that no job knows, as of one killed while it was sent, and galleries gone."""
+    _delete_but(upload_folder(database, gallery), known)
+    _delete_but(_of_server(database), {upload_folder(database, info.id) for info in database.galleries()})
+
+
+def _delete_but(root: Path, known: set[Path]) -> None:
     for folder in root.iterdir() if root.is_dir() else ():
         if folder not in known:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def delete_gallery(store: Store) -> int:
+    """Delete a gallery for good, and what was uploaded into it; returns how many files that were.
+
+    Raises:
+        StoreError: the database refuses, or is gone.
+    """
+    folder = upload_folder(store.database, store.id)
+    count = sum(path.is_file() for path in folder.rglob("*"))
+    # First, as in an erasure: after a kill the gallery is still there to be deleted again.
+    shutil.rmtree(folder, ignore_errors=True)
+    store.database.delete(store.name)
+    return count
