@@ -178,7 +178,8 @@ def test_what_cannot_be_told_is_kept_and_retried(
 @contextmanager
 def broker(port: int) -> Iterator[list[tuple[str, bool, dict[str, Any]]]]:
     """A broker of MQTT, and what is published there."""
-    from paho.mqtt.client import CallbackAPIVersion, Client as Subscriber
+    from paho.mqtt.client import Client as Subscriber
+    from paho.mqtt.enums import CallbackAPIVersion
 
     got: list[tuple[str, bool, dict[str, Any]]] = []
     command = [sys.executable, "-W", "ignore", "-c", BROKER, str(port)]

@@ -144,7 +144,8 @@ class _Norm:
 
     def __call__(self, hidden: Array) -> Array:
         share = np.float32(1 / hidden.shape[-1])
-        centred: Array = hidden - np.add.reduce(hidden, axis=-1, keepdims=True) * share
+        mean: Array = np.add.reduce(hidden, axis=-1, keepdims=True)
+        centred: Array = hidden - mean * share
         variance = np.einsum("ij,ij->i", centred, centred)[:, None] * share
         centred /= np.sqrt(variance + np.float32(NORM_EPSILON))
         centred *= self.weight

@@ -93,7 +93,8 @@ class Mqtt:
 
     def tell(self, number: int, told: Mapping[str, Any]) -> str | None:
         """Send an alert; see `Destination`."""
-        from paho.mqtt.client import CallbackAPIVersion, Client
+        from paho.mqtt.client import Client
+        from paho.mqtt.enums import CallbackAPIVersion
 
         answered, refused = threading.Event(), ""
 

@@ -1,7 +1,7 @@
 """What of a query the model cannot know, told to who asks."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -19,7 +19,7 @@ UNSEEN = {"belongings": "bags and what is carried", "accessory": "hats, glasses 
 _NEGATION = re.compile(r"\b(?:no|not|without|n't)\b", re.IGNORECASE)
 
 
-class Pieces(Protocol):
+class Pieces(Hashable, Protocol):
     """The part of a tokenizer that tells into how many tokens a word falls."""
 
     def pieces(self, text: str) -> list[tuple[int, int, int]]:
