@@ -45,7 +45,7 @@ class Session:
 
 def are_there_any(database: Database) -> bool:
     """Tell whether anybody has an account."""
-    row = database.run(lambda c: c.execute("SELECT EXISTS (SELECT FROM account)").fetchone())
+    row = database.run(lambda c: c.execute("SELECT EXISTS (SELECT FROM account)").fetchone(), atomic=False)
     return bool(row and row[0])
 
 
@@ -143,7 +143,7 @@ def access_of_token(database: Database, text: str) -> Access | None:
         "SELECT a.name, a.scopes, a.cameras, t.scopes FROM token t JOIN account a ON a.id = t.account_id "
         "WHERE t.digest = %s AND t.expires > now()"
     )
-    row = database.run(lambda c: c.execute(query, (_digest(text),)).fetchone())
+    row = database.run(lambda c: c.execute(query, (_digest(text),)).fetchone(), atomic=False)
     if row is None:
         return None
     account = _access(*row[:3])
@@ -153,7 +153,7 @@ def access_of_token(database: Database, text: str) -> Access | None:
 def access_of_account(database: Database, number: int) -> Access | None:
     """Return what an account may do, by its number in the database; None of one that is gone."""
     query = "SELECT name, scopes, cameras FROM account WHERE id = %s"
-    row = database.run(lambda c: c.execute(query, (number,)).fetchone())
+    row = database.run(lambda c: c.execute(query, (number,)).fetchone(), atomic=False)
     return _access(*row) if row else None
 
 
@@ -196,7 +196,7 @@ def session_of(database: Database, cookie: str) -> Session | None:
         "SELECT a.name, a.scopes, a.cameras, s.form_key FROM session s JOIN account a ON a.id = s.account_id "
         "WHERE s.digest = %s AND s.expires > now()"
     )
-    row = database.run(lambda c: c.execute(query, (_digest(cookie),)).fetchone())
+    row = database.run(lambda c: c.execute(query, (_digest(cookie),)).fetchone(), atomic=False)
     return Session(_access(*row[:3]), row[3]) if row else None
 
 

@@ -50,8 +50,8 @@ _ZIP: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 
 
-def the_engine(request: Request) -> Engine:
-    """Return the engine of the application that answers a request."""
+async def the_engine(request: Request) -> Engine:
+    """Return the engine of the application that answers a request; async, so that no thread is asked for it."""
     engine: Engine = request.app.state.engine
     return engine
 
@@ -60,10 +60,12 @@ TheEngine = Annotated[Engine, Depends(the_engine)]
 Number = Annotated[int, Path(ge=1, le=LARGEST_ID, description="Number of a crop.", examples=[1])]
 
 
-@router.post("/search", summary="Find people by a sentence")
-def search(asked: SearchIn, engine: TheEngine, access: Searching) -> PageOut:
+@router.post("/search", summary="Find people by a sentence", response_model=PageOut)
+def search(asked: SearchIn, engine: TheEngine, access: Searching) -> Response:
     """Rank the crops of the gallery by how well they fit a description. A body, so that no log keeps the sentence."""
-    return PageOut.of(engine.search(access, asked.question(), asked.wanted()))
+    page = PageOut.of(engine.search(access, asked.question(), asked.wanted()))
+    # Written here: to check once more what it has, another thread would be asked.
+    return Response(page.model_dump_json(), media_type="application/json")
 
 
 @router.post("/crops/{number}/similar", summary="Find people who look like one")

@@ -131,8 +131,8 @@ def _is_here(address: str) -> bool:
         return False
 
 
-def the_door(request: Request) -> Door:
-    """Return the door of the application that answers a request."""
+async def the_door(request: Request) -> Door:
+    """Return the door of the application that answers a request; async, so that no thread is asked for it."""
     door: Door = request.app.state.door
     return door
 
