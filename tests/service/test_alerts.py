@@ -170,6 +170,10 @@ def test_what_cannot_be_told_is_kept_and_retried(
         assert client.retry_alert(dead["id"])["state"] == "waiting"
         wait_for(lambda: client.alerts()["alerts"][0]["state"] == "sent")
         assert receiver.got[-1][0]["Textreid-Alert"] == str(dead["id"])
+        # A clock that was a year ahead, and is set back, holds up nothing.
+        ahead = "UPDATE alert SET state = 'waiting', next = now() + interval '1 year' WHERE id = %s"
+        database.run(lambda c: c.execute(ahead, (dead["id"],)))
+        wait_for(lambda: client.alerts()["alerts"][0]["state"] == "sent")
         with pytest.raises(ServiceError, match="no alert 987654"):
             client.retry_alert(987_654)
         client.delete_search(made.id)

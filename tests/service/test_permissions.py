@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import re
+import statistics
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,8 @@ from textreid.service.accounts import add_account, make_token, remove_account, r
 pytestmark = pytest.mark.slow
 QUERY = "a woman in a red jacket"
 PASSWORD = "correct horse battery"  # noqa: S105
+TIMINGS = int(os.environ.get("TEXTREID_TIMINGS", "12"))  # of each kind and route; 200 for the full form
+MOST_TIMES = 1.5 if TIMINGS < 100 else 1.15
 NEVER_WAS = 987_654  # a number with as many digits as those that are compared with it have is made of it
 
 
@@ -54,9 +58,14 @@ def tokens(database: Database) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def url(guarded: Demo, tokens: dict[str, str]) -> Iterator[str]:
-    with serving(guarded, "--rate", "2000") as (address, _):
-        yield address
+def served(guarded: Demo, tokens: dict[str, str]) -> Iterator[tuple[str, int]]:
+    with serving(guarded, "--rate", "2000") as (address, process):
+        yield address, process.pid
+
+
+@pytest.fixture(scope="module")
+def url(served: tuple[str, int]) -> str:
+    return served[0]
 
 
 def http(url: str, token: str | None = None) -> httpx2.Client:
@@ -142,6 +151,53 @@ def test_a_token_of_one_camera_cannot_tell_what_is_another_s_from_what_is_not(
                 answer = seen(ada, method, path, number, body)
                 assert answer[0] == 200 or (path.endswith("/frame") and b"cannot be read any more" in answer[1])
     assert checked >= 16 * 5 + 3
+
+
+def processor_ns(*roots: int) -> int:
+    """Nanoseconds of processor time of processes and their children: another load on the machine does not count."""
+    numbers = [*roots]
+    for root in roots:
+        numbers += map(int, Path(f"/proc/{root}/task/{root}/children").read_text().split())
+    tasks = [path for number in numbers for path in Path(f"/proc/{number}/task").glob("*/schedstat")]
+    return sum(int(path.read_text().split()[0]) for path in tasks)
+
+
+def test_the_time_of_an_answer_does_not_tell_what_is_another_s_from_what_is_not(
+    served: tuple[str, int], tokens: dict[str, str], guarded: Demo, others: dict[str, list[int]]
+) -> None:
+    from scipy.stats import mannwhitneyu
+
+    url, process = served
+    server = int(next(guarded.data.rglob("postmaster.pid")).read_text().split()[0])
+
+    def differs(ada: httpx2.Client, method: str, path: str, numbers: list[int]) -> tuple[float, float]:
+        """How many times as long another's takes as what never was, and how likely that is by chance."""
+        body: dict[str, Any] | None = {"POST": {}, "PUT": {"to": None}}.get(method)
+        taken: dict[bool, list[int]] = {True: [], False: []}
+        for number in range(2 * TIMINGS):
+            there = bool(number % 2)  # in turns: what slows one slows the other
+            before = processor_ns(process, server)
+            seen(ada, method, path, numbers[number // 2 % len(numbers)] if there else NEVER_WAS, body)
+            taken[there].append(processor_ns(process, server) - before)
+        ratio = statistics.median(taken[True]) / statistics.median(taken[False])
+        return ratio, float(mannwhitneyu(taken[True], taken[False]).pvalue)
+
+    told = {}
+    with http(url, tokens["ada"]) as ada:
+        for method, pattern in routes(url):
+            for kind in re.findall(r"{(\w+)}", pattern):
+                path = pattern.replace(kind, "number")
+                for _ in range(3):  # by chance, once
+                    told[method, pattern] = ratio, chance = differs(ada, method, path, others[kind])
+                    if 1 / MOST_TIMES < ratio < MOST_TIMES or chance > 1e-3:
+                        break
+    assert len(told) >= 12
+    far = {
+        route: found for route, found in told.items()
+        if not (1 / MOST_TIMES < found[0] < MOST_TIMES) and found[1] <= 1e-3
+    }  # fmt: skip
+    print({" ".join(route): (round(ratio, 3), round(chance, 4)) for route, (ratio, chance) in told.items()})  # noqa: T201
+    assert far == {}
 
 
 def test_a_token_of_one_camera_is_shown_and_told_nothing_of_others(

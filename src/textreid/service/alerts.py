@@ -159,7 +159,9 @@ class Alerts:
     def _tell(self) -> None:
         query = (
             "SELECT l.id, l.destination, l.body, l.attempts FROM alert l JOIN saved_search s ON s.id = l.saved_id "
-            "WHERE s.gallery_id = %s AND l.state = 'waiting' AND l.next <= now() ORDER BY l.id LIMIT 20"
+            "WHERE s.gallery_id = %s AND l.state = 'waiting' "
+            # Later than any pause: the clock was set back since.
+            "AND (l.next <= now() OR l.next > now() + interval '2 hours') ORDER BY l.id LIMIT 20"
         )
         clean = f"DELETE FROM alert WHERE state = 'sent' AND created < now() - interval '{_KEPT}'"  # noqa: S608
         with self._stores.borrow() as store:
