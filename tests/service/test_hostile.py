@@ -76,8 +76,8 @@ def test_slow_bodies_closed_connections_and_ten_thousand_files_disturb_nobody(ur
     with Client(url) as client:
         assert len(client.search("a man", top=50).hits) == 12
     for one in slow:
-        with one, one.makefile("rb") as answer:
-            assert b" 408 " in answer.readline()
+        with one, one.makefile("rb") as said:
+            assert b" 408 " in said.readline()
     assert time.monotonic() - begun >= SLOWEST_S
 
 

@@ -3,10 +3,15 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from textreid.errors import TextReidError
 from textreid.gallery.store import Filters
 
 Scope = Literal["search", "index", "admin"]
 SCOPES: tuple[Scope, ...] = ("search", "index", "admin")
+
+
+class UnknownError(TextReidError):
+    """There is no such thing, or whoever asks may not see it: nobody can tell which."""
 
 
 @dataclass(frozen=True)

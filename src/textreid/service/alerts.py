@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 
 from textreid.errors import ConfigError, TextReidError
 from textreid.gallery.store import Hit, Store
-from textreid.service.access import LOCAL, Access
+from textreid.service.access import LOCAL, Access, UnknownError
 from textreid.service.accounts import access_of_account, are_there_any
 from textreid.service.destinations import Destinations
 from textreid.service.saved import FROM_OWN, OWN, SavedSearch, owner
@@ -30,13 +30,6 @@ _LOOK_S = 1.0
 _LONGEST_PAUSE_S = 3600.0
 _KEPT = "30 days"
 Run = Callable[[Access, SavedSearch], Sequence[Hit]]
-
-
-class UnknownAlertError(TextReidError):
-    """There is no such alert, or it is somebody else's: nobody can tell which."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"no alert {number}: it never was, or is not yours to see")
 
 
 @dataclass(frozen=True)
@@ -69,10 +62,10 @@ def retry_alert(store: Store, access: Access, number: int) -> Alert:
     """Let an alert that is dead be tried again, now.
 
     Raises:
-        UnknownAlertError: there is none of that number that is theirs.
+        UnknownError: there is none of that number that is theirs.
     """
     if not alerts(store, access, number):
-        raise UnknownAlertError(number)
+        raise UnknownError(f"no alert {number}: it never was, or is not yours to see")
     again = "UPDATE alert SET state = 'waiting', attempts = 0, next = now() WHERE id = %s AND state = 'dead'"
     store.database.run(lambda c: c.execute(again, (number,)))
     return alerts(store, access, number)[0]

@@ -25,7 +25,7 @@ from textreid.gallery.store import (
     searching,
 )
 from textreid.service import audit
-from textreid.service.access import Access
+from textreid.service.access import Access, UnknownError
 from textreid.service.erasure import Erased, erase
 from textreid.service.exporting import Evidence, make_evidence
 from textreid.service.jobs import JobRunner
@@ -45,13 +45,6 @@ Result = TypeVar("Result")
 
 
 Look = Literal["crop", "picture", "frame", "thumbnail"]
-
-
-class UnknownCropError(TextReidError):
-    """There is no such crop, or whoever asks may not see it: nobody can tell which."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"no crop {number}: it was deleted, never was, or is not yours to see")
 
 
 class NoFrameError(TextReidError):
@@ -118,7 +111,7 @@ class Engine:
         Raises:
             CaptionError: a sentence has no letter and no digit.
             ConfigError: a purpose is required, and there is none.
-            UnknownCropError: they may not see one of the crops that were judged.
+            UnknownError: they may not see one of the crops that were judged.
         """
         self._check_purpose(wanted)
 
@@ -144,7 +137,7 @@ class Engine:
         """Rank the other crops by their likeness to one.
 
         Raises:
-            UnknownCropError: there is no such crop that they may see.
+            UnknownError: there is no such crop that they may see.
             ConfigError: a purpose is required, and there is none.
         """
         self._check_purpose(wanted)
@@ -165,7 +158,7 @@ class Engine:
         A thumbnail of a page of results is in the audit log with that page already.
 
         Raises:
-            UnknownCropError: there is no such crop that they may see.
+            UnknownError: there is no such crop that they may see.
         """
         with self.stores.borrow() as store:
             crop = _visible(store, access, number)
@@ -178,7 +171,7 @@ class Engine:
         """Read the crops of the walk that a crop is of, in order of time; of a crop without one, itself.
 
         Raises:
-            UnknownCropError: there is no such crop that they may see.
+            UnknownError: there is no such crop that they may see.
         """
         filters = access.narrow(Filters())
         with self.stores.borrow() as store:
@@ -339,7 +332,7 @@ def _visible(store: Store, access: Access, number: int) -> Crop:
     filters = access.narrow(Filters())
     found = store.crops([number], filters) if filters is not None else []
     if not found:
-        raise UnknownCropError(number)
+        raise UnknownError(f"no crop {number}: it was deleted, never was, or is not yours to see")
     return found[0]
 
 

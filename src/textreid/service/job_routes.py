@@ -153,7 +153,9 @@ def _job(engine: Engine, access: Access, number: int) -> Job:
 
 def _cancel(engine: Engine, access: Access, number: int) -> Job:
     with engine.stores.borrow() as store:
-        before = job(store, access, number)
-        if before.state in ("waiting", "running"):
-            engine.log(access.actor, "cancel job", job=number)
-        return cancel_job(store, access, number)
+        found = job(store, access, number)
+        if found.state not in ("waiting", "running"):
+            return found
+        engine.log(access.actor, "cancel job", job=number)
+        cancel_job(store, number)
+        return job(store, access, number)

@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from textreid.errors import ConfigError, TextReidError
 from textreid.gallery.store import Database, Store
-from textreid.service.access import LOCAL, Access
+from textreid.service.access import LOCAL, Access, UnknownError
 from textreid.service.stores import Stores
 from textreid.service.uploads import Kind, delete_abandoned, delete_unused
 
@@ -38,13 +38,6 @@ _COLUMNS = (
     "j.id, coalesce(a.name, 'local'), j.kind, j.camera, j.folder, j.files, j.state, j.problems, j.created, j.ended"
 )
 _OWN = "j.gallery_id = %(gallery)s AND (%(all)s OR a.name = %(actor)s)"
-
-
-class UnknownJobError(TextReidError):
-    """There is no such job, or it is somebody else's: nobody can tell which."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"no job {number}: it never was, or is not yours to see")
 
 
 @dataclass(frozen=True)
@@ -114,24 +107,18 @@ def job(store: Store, access: Access, number: int) -> Job:
     """Read one job.
 
     Raises:
-        UnknownJobError: there is none of that number that they may see.
+        UnknownError: there is none of that number that they may see.
     """
     found = jobs(store, access, number)
     if not found:
-        raise UnknownJobError(number)
+        raise UnknownError(f"no job {number}: it never was, or is not yours to see")
     return found[0]
 
 
-def cancel_job(store: Store, access: Access, number: int) -> Job:
-    """Stop a job, now or as soon as its process has ended; what it has stored stays. One that has ended is left alone.
-
-    Raises:
-        UnknownJobError: there is none of that number that they may see.
-    """
-    job(store, access, number)
+def cancel_job(store: Store, number: int) -> None:
+    """Stop a job, now or as soon as its process has ended; what it has stored stays. One that has ended stays, too."""
     statement = "UPDATE job SET state = 'cancelled' WHERE id = %s AND state IN ('waiting', 'running')"
     store.database.run(lambda c: c.execute(statement, (number,)))
-    return job(store, access, number)
 
 
 def _progress(connection: "psycopg.Connection", gallery: int, row: tuple[Any, ...]) -> Job:

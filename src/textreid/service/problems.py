@@ -14,22 +14,17 @@ from starlette.exceptions import HTTPException
 
 from textreid.errors import CaptionError, ConfigError, TextReidError
 from textreid.gallery.store import ConnectionLostError, DiskFullError
-from textreid.service.alerts import UnknownAlertError
-from textreid.service.engine import NoFrameError, UnknownCropError
+from textreid.service.access import UnknownError
+from textreid.service.engine import NoFrameError
 from textreid.service.identity import ForbiddenError, NotSignedInError, TooOftenError
-from textreid.service.jobs import UnknownJobError
-from textreid.service.saved import UnknownSavedSearchError
 from textreid.service.stores import BusyError
 
 MEDIA_TYPE = "application/problem+json"
 _LOG = logging.getLogger(__name__)
 # The first that fits counts; whatever else textreid raises is a fault of the gallery, not of the request.
 _STATUS: tuple[tuple[type[TextReidError], HTTPStatus], ...] = (
-    (UnknownCropError, HTTPStatus.NOT_FOUND),
+    (UnknownError, HTTPStatus.NOT_FOUND),
     (NoFrameError, HTTPStatus.NOT_FOUND),
-    (UnknownSavedSearchError, HTTPStatus.NOT_FOUND),
-    (UnknownJobError, HTTPStatus.NOT_FOUND),
-    (UnknownAlertError, HTTPStatus.NOT_FOUND),
     (NotSignedInError, HTTPStatus.UNAUTHORIZED),
     (ForbiddenError, HTTPStatus.FORBIDDEN),
     (TooOftenError, HTTPStatus.TOO_MANY_REQUESTS),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
-from textreid.errors import ConfigError, TextReidError
+from textreid.errors import ConfigError
 from textreid.gallery.store import Database, Store
-from textreid.service.access import LOCAL, Access
+from textreid.service.access import LOCAL, Access, UnknownError
 
 if TYPE_CHECKING:
     import psycopg
@@ -19,13 +19,6 @@ _COLUMNS = "s.id, s.name, s.asked, s.created, s.alert"
 # Whoever uses the machine before there are accounts has no row in their table.
 OWN = "s.gallery_id = %(gallery)s AND CASE WHEN %(local)s THEN s.account_id IS NULL ELSE s.account_id = a.id END"
 FROM_OWN = "FROM saved_search s LEFT JOIN account a ON a.name = %(actor)s"
-
-
-class UnknownSavedSearchError(TextReidError):
-    """There is no such saved search, or it is somebody else's: nobody can tell which."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"no saved search {number}: it was deleted, never was, or is not yours")
 
 
 @dataclass(frozen=True)
@@ -75,12 +68,12 @@ def saved_search(store: Store, access: Access, number: int) -> SavedSearch:
     """Read one of somebody's own searches.
 
     Raises:
-        UnknownSavedSearchError: there is none of that number that is theirs.
+        UnknownError: there is none of that number that is theirs.
     """
     query = f"SELECT {_COLUMNS} {FROM_OWN} WHERE {OWN} AND s.id = %(number)s"
     row = store.database.run(lambda c: c.execute(query, owner(store, access) | {"number": number}).fetchone())
     if row is None:
-        raise UnknownSavedSearchError(number)
+        raise UnknownError(f"no saved search {number}: it was deleted, never was, or is not yours")
     return SavedSearch(*row)
 
 
@@ -88,7 +81,7 @@ def delete_saved_search(store: Store, access: Access, number: int) -> SavedSearc
     """Delete one of somebody's own searches, and return what it was.
 
     Raises:
-        UnknownSavedSearchError: there is none of that number that is theirs.
+        UnknownError: there is none of that number that is theirs.
     """
     found = saved_search(store, access, number)
     store.database.run(lambda c: c.execute("DELETE FROM saved_search WHERE id = %s", (number,)))
@@ -99,7 +92,7 @@ def set_alert(store: Store, access: Access, number: int, to: str | None) -> Save
     """Let a search tell of who arrives from now on, or no longer.
 
     Raises:
-        UnknownSavedSearchError: there is none of that number that is theirs.
+        UnknownError: there is none of that number that is theirs.
     """
     saved_search(store, access, number)
     statement = "UPDATE saved_search SET alert = %s, alert_seen = %s WHERE id = %s"
