@@ -14,7 +14,7 @@ COPY constraints.txt pyproject.toml README.md LICENSE NOTICE ./
 COPY src src
 # torch of the processor alone: the other one is larger by gigabytes.
 RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu \
-      --constraint constraints.txt ".[serve]"
+      --constraint constraints.txt ".[mqtt,serve]"
 
 USER 1000:1000
 ENV TEXTREID_DATA=/data TEXTREID_CACHE=/data/cache

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -24,9 +25,16 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("dist")
+    # Of what the container is made of, which has to be enough.
+    copied, out = tmp_path_factory.mktemp("copied"), tmp_path_factory.mktemp("dist")
+    for line in (CHECKOUT / "Dockerfile").read_text(encoding="utf-8").splitlines():
+        if line.startswith("COPY "):
+            *names, _ = line.removeprefix("COPY ").split()
+            for name in names:
+                source, target = CHECKOUT / name, copied / name
+                shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", out, CHECKOUT],
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", out, copied],
         check=True,
     )
     (built,) = out.iterdir()

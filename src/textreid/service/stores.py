@@ -28,6 +28,7 @@ class Stores:
         # The last one given back is the first one taken: at low load one connection does all, and its caches are warm.
         self._idle: queue.LifoQueue[Database | None] = queue.LifoQueue()
         self._connections = connections
+        self._known: dict[Database, Store] = {}
         for _ in range(connections):
             self._idle.put(None)
 
@@ -60,7 +61,12 @@ class Stores:
         """
         with self.database() as database:
             # Looked up each time, for a third of a millisecond: a gallery that was re-embedded has other tables.
-            yield database.store(self.gallery)
+            # One that is as it was knows already whether it has an index.
+            found = database.store(self.gallery)
+            kept = self._known.get(database)
+            if kept is None or kept.info != found.info:
+                kept = self._known[database] = found
+            yield kept
 
     def close(self) -> None:
         """Close the connections, when those that are lent have come back, or after ten seconds."""
