@@ -1,11 +1,12 @@
-"""What each part of a query brings: more witnesses, a picture, what was not seen, right and wrong results, groups.
+"""What each part of a query brings: witnesses, rewrites, a picture, what was not seen, right and wrong results, groups.
 
     python benchmarks/query.py                                # 250 drawn people of a station, rendered here
     python benchmarks/query.py --benchmark cuhk-pedes=FOLDER  # any data that `textreid evaluate` reads
 
 What was not seen is measured for things that some people are said to have: a sentence about somebody who has not is
 asked for without it. Who has a thing is read off all sentences about a person (a word counts as seen, its absence as
-not seen), which for photographs is a noisy truth.
+not seen), which for photographs is a noisy truth. Rewrites are made by rules (words for others that mean the same), and
+come over HTTP as those of a language model do: they say what the way brings, not what such a model would.
 """
 
 import argparse
@@ -13,16 +14,23 @@ import json
 import os
 import re
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from textreid.captioning.rewriting import read_rewriter
 from textreid.datasets import read_benchmark
+from textreid.errors import CaptionError
 from textreid.gallery.encoder import GalleryEncoder
 from textreid.gallery.query.fusion import QueryFeatures, direction_of, refine, without_sentences
 from textreid.gallery.query.words import unknown_words
 from textreid.synthetic import write_corpus
+from textreid.synthetic.vocabulary import reading, same_words
 
 _THINGS = {
     "a red top": "red", "a white top": "white", "a green top": "green", "a pink top": "pink", "jeans": "jeans",
@@ -50,8 +58,8 @@ def main() -> None:
             write_corpus(Path(folder), "station", 250, 3, 77, workers=os.cpu_count() or 1, first_identity=600_000)
         data = Data(name, Path(folder), encoder)
     figures = {
-        "witnesses": witnesses(data), "pictures": pictures(data), "without": without(data, encoder),
-        "feedback": feedback(data), "alike": alike(data), "unknown_words": unknown(data, encoder),
+        "witnesses": witnesses(data), "rewrites": rewrites(data, encoder), "pictures": pictures(data),
+        "without": without(data, encoder), "feedback": feedback(data), "alike": alike(data), "unknown_words": unknown(data, encoder),
     }  # fmt: skip
     print(json.dumps(figures, indent=2))
 
@@ -94,6 +102,86 @@ def witnesses(data: Data) -> dict[str, object]:
         }
         found[str(count)] = {way: of_ranking(score, who, data.people) for way, score in ways.items()}
     return found
+
+
+def rewrites(data: Data, encoder: GalleryEncoder) -> dict[str, object]:
+    """Sentences alone, and averaged with what rules make of them, for the sentences of which they make anything."""
+    found: dict[str, object] = {"sentences": len(data.texts)}
+    for way, count in (("words of the vocabulary", 1), ("other words", 4)):
+        with rule_based(way) as url:
+            rewriter = read_rewriter(f"rules={url}#rules")
+            said: dict[int, list[str]] = {}
+            for row, text in enumerate(data.texts):
+                try:
+                    said[row] = rewriter.rewrite(text, count)
+                except CaptionError:  # no rule applies
+                    continue
+        rows = np.array(list(said))
+        made = encoder.encode_sentences([text for texts in said.values() for text in texts])
+        parts = np.split(made, np.cumsum([len(texts) for texts in said.values()])[:-1])
+        both = [
+            QueryFeatures(np.concatenate([data.sentences[row][None], part])).vector()
+            for row, part in zip(rows, parts, strict=True)
+        ]
+        found[way] = {
+            "rewritten": len(rows),
+            "rewrites_a_sentence": round(len(made) / len(rows), 1),
+            "alone": of_ranking(data.sentences[rows] @ data.pictures.T, data.said_of[rows], data.people),
+            "averaged": of_ranking(np.stack(both) @ data.pictures.T, data.said_of[rows], data.people),
+            "the first rewrite alone": of_ranking(
+                np.stack([part[0] for part in parts]) @ data.pictures.T, data.said_of[rows], data.people
+            ),
+        }
+    return found
+
+
+@contextmanager
+def rule_based(way: str) -> Iterator[str]:
+    """Serve rewrites by rules at the address that is yielded, as an OpenAI-compatible server does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            query = asked["messages"][-1]["content"].rpartition("\n\n")[2]
+            lines = dict.fromkeys(reworded(query, number, way) for number in range(4))
+            text = "\n".join(line for line in lines if line != query.lower())
+            answer = {"choices": [{"message": {"role": "assistant", "content": text or "-"}, "finish_reason": "stop"}]}
+            body = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def reworded(text: str, number: int, way: str) -> str:
+    """Say a sentence in words that the vocabulary lists as equal: those that it prefers, or the others in turn."""
+
+    def exchanged(found: re.Match[str]) -> str:
+        word = found[0]
+        for section in ("same_thing", "same_colour", "gender"):
+            preferred = same_words(section).get(word, word)
+            others = [form for form in [preferred, *reading(section).get(preferred, "").split()] if form != word]
+            if way == "words of the vocabulary" and preferred != word:
+                return preferred
+            if way != "words of the vocabulary" and others:
+                return others[number % len(others)]
+        return word
+
+    return re.sub(r"[a-z-]+", exchanged, text.lower())
 
 
 def pictures(data: Data) -> dict[str, object]:
