@@ -8,8 +8,11 @@ of the gallery they include reading the rows of the hits from the database.
     python benchmarks/gallery.py                            # 5,000 to 100,000 crops; some five minutes on two cores
     python benchmarks/gallery.py --candidates 100 160 250   # what the HNSW index finds in which time
     python benchmarks/gallery.py --crops 6000 --dim 660 --only gallery   # and what "nobody matches" costs
-    python benchmarks/gallery.py --crops 1000000 --only gallery numpy
+    python benchmarks/gallery.py --crops 100000 --like cuhk-pedes=FOLDER --only gallery numpy
+    python benchmarks/gallery.py --crops 1000000 --keep FOLDER --only nothing         # builds, and measures nothing
+    python benchmarks/gallery.py --crops 1000000 --keep FOLDER --only gallery numpy   # measures what was built there
 
+What --keep begins goes on there after a kill; FOLDER may lie where another user can enter (PostgreSQL of root is one).
 ``processor_ms`` is the processor time of a search, half of them taking less: of the database's process and of this one.
 It means something on a busy machine too.
 """
@@ -31,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 
+from textreid.datasets import read_benchmark
 from textreid.gallery.asking import calibration_of
 from textreid.gallery.embedding_cache import FileStamp
 from textreid.gallery.encoder import GalleryEncoder
@@ -62,45 +66,49 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crops", type=int, nargs="+", default=[5_000, 10_000, 20_000, 100_000])
     parser.add_argument("--dim", type=int, default=256, help="numbers of a vector; those of the bundled model have 660")
+    parser.add_argument("--like", metavar="NAME=FOLDER", help="a benchmark: vectors as its photographs', its sentences")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--candidates", type=int, nargs="+", default=[hnsw.CANDIDATES], help="of the HNSW index")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=["gallery", "numpy", "faiss", "qdrant"])
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="the databases stay there, and are used again")
     options = parser.parse_args()
     figures = {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         "seed": options.seed,
         "queries": options.queries,
         "sentence_ms": sentence_ms(),
-        "engines": [
-            row
-            for crops in options.crops
-            for row in compare(crops, options.dim, options.queries, options.seed, options.only, options.candidates)
-        ],
+        "engines": [row for crops in options.crops for row in compare(crops, options)],
     }
     print(json.dumps(figures, indent=2))
 
 
-def compare(
-    count: int, dim: int, queries: int, seed: int, only: list[str], candidates: list[int]
-) -> Iterator[dict[str, object]]:
+def compare(count: int, options: argparse.Namespace) -> Iterator[dict[str, object]]:
     """Measure every engine on ``count`` crops."""
-    crops, asked = draw(count, dim, queries, seed)
+    if options.like:
+        crops, asked = draw_like(options.like, count, options.queries, options.seed)
+    else:
+        crops, asked = draw(count, options.dim, options.queries, options.seed)
     nearest = [np.argpartition(-(crops @ query), TOP)[:TOP] for query in asked]
     with tempfile.TemporaryDirectory(prefix="textreid-bench-") as name:
         folder = Path(name)
         folder.chmod(0o711)
         for make in (numpy_engine, faiss_engine, qdrant_engine):
-            if any(make.__name__.startswith(word) for word in only):
+            if any(make.__name__.startswith(word) for word in options.only):
                 with suppress(ImportError):
                     yield measure(make(crops, folder), asked, nearest, count)
-        if "gallery" in only:
-            with gallery(crops, folder, candidates) as (store, engines):
+        if "gallery" in options.only or options.keep:
+            kind = options.like.partition("=")[0] if options.like else "drawn"
+            place = options.keep / f"{kind}-{count}-{crops.shape[1]}-{options.seed}" if options.keep else folder
+            with gallery(crops, place, options.candidates) as (store, engines):
+                wanted = "gallery" in options.only
                 for engine in engines:
-                    yield measure(engine, asked, nearest, count)
-                for fraction in FRACTIONS:
+                    if wanted:
+                        yield measure(engine, asked, nearest, count)
+                for fraction in FRACTIONS if wanted else ():
                     yield measure_filtered(store, fraction, asked, crops, count)
-                yield from measure_verdict(store, count)
+                if wanted:
+                    yield from measure_verdict(store, count)
 
 
 def draw(count: int, dim: int, queries: int, seed: int) -> tuple[Array, Array]:
@@ -120,6 +128,41 @@ def draw(count: int, dim: int, queries: int, seed: int) -> tuple[Array, Array]:
     crops = crops[generator.permutation(count)]
     chosen = people[generator.integers(0, len(people), queries)]
     return crops, unit(0.4 * chosen + np.sqrt(np.float32(1 - 0.4**2)) * directions(queries))
+
+
+def draw_like(benchmark: str, count: int, queries: int, seed: int) -> tuple[Array, Array]:
+    """Draw vectors as the default model's are spread over the photographs of a benchmark, and of its sentences.
+
+    Of the photographs are the mean, the covariance, and the share of it that pictures of one person differ by; people
+    are drawn from a normal distribution of these, `CROPS_A_PERSON` each. The sentences are those of the benchmark.
+    """
+    name, folder = benchmark.split("=", 1)
+    benchmarked = read_benchmark(name, Path(folder))
+    model, records = GalleryEncoder().load(), benchmarked.records
+    pictures = model.encode_images([benchmarked.image_root / record.image for record in records])
+    sentences = model.encode_texts([caption for record in records for caption in record.captions])
+    who = np.unique([record.identity for record in records], return_inverse=True)[1]
+    counts = np.bincount(who)
+    mean = pictures.mean(axis=0)
+    from_mean = pictures - mean
+    means = np.stack([from_mean[who == person].mean(axis=0) for person in range(len(counts))])
+    several = counts[who] > 1
+    within = float(((from_mean - means[who])[several] ** 2).sum()) / int(several.sum() - (counts > 1).sum())
+    between = 1 - within / (float((from_mean**2).sum()) / (len(pictures) - 1))
+    _, lengths, axes = np.linalg.svd(from_mean, full_matrices=False)
+    axes = (lengths[:, None] * axes / np.sqrt(len(pictures) - 1)).astype(np.float32)
+    generator = np.random.default_rng(seed)
+    people = generator.normal(size=(-(-count // CROPS_A_PERSON), len(axes))).astype(np.float32)
+    # Crops of a person do not come one after the other: cameras see many people.
+    order = generator.permutation(count) // CROPS_A_PERSON
+    crops = np.empty((count, pictures.shape[1]), np.float32)
+    for begin in range(0, count, 20_000):
+        chosen = people[order[begin : begin + 20_000]]
+        own = generator.normal(size=chosen.shape).astype(np.float32)
+        crops[begin : begin + len(chosen)] = unit(
+            mean + (np.sqrt(np.float32(between)) * chosen + np.sqrt(np.float32(1 - between)) * own) @ axes
+        )
+    return crops, unit(sentences[generator.choice(len(sentences), queries, replace=False)])
 
 
 def unit(vectors: Array) -> Array:
@@ -254,19 +297,20 @@ def gallery(crops: Array, folder: Path, candidates: list[int]) -> Iterator[tuple
     os.environ["TEXTREID_DATA"] = str(folder)
     with open_database() as database:
         store = database.create("bench", "drawn", "drawn", crops.shape[1])
-        begun = time.perf_counter()
-        numbers: list[int] = []
-        for begin in range(0, len(crops), BATCH):
+        for begin in range(store.counts().crops, len(crops), BATCH):
+            begun = time.perf_counter()
             part = [
                 NewCrop(crops[row], row.to_bytes(32, "big"), time=START + timedelta(seconds=row), camera=f"{row % 16}")
                 for row in range(begin, min(begin + BATCH, len(crops)))
             ]
-            numbers += store.add("/bench", [NewFile(f"/bench/{begin}", FileStamp(0, 0, 0), None, part)])
-        filled = time.perf_counter() - begun
-        base = numbers[0]
-        assert numbers == list(range(base, base + len(crops)))
-        bare = store.counts().size
-        store.database.run(lambda c: c.execute(f"ANALYZE crop_{store.id}"))
+            store.add("/bench", [NewFile(f"/bench/{begin}", FileStamp(0, 0, 0), None, part)])
+            store.set_fact("filled_s", (store.fact("filled_s") or 0) + time.perf_counter() - begun)
+        filled = float(store.fact("filled_s"))
+        base = store.as_of() - len(crops) + 1
+        if store.fact("bare") is None:
+            store.set_fact("bare", store.counts().size)
+            store.database.run(lambda c: c.execute(f"ANALYZE crop_{store.id}"))
+        bare = int(store.fact("bare"))
 
         def exact(query: Array) -> list[int]:
             return [hit.crop.id - base for hit in store.search(query, top=TOP, exact=True).hits]
@@ -280,14 +324,15 @@ def gallery(crops: Array, folder: Path, candidates: list[int]) -> Iterator[tuple
 
         def engines() -> Iterator[Engine]:
             yield Engine("gallery, exact", exact, filled, bare, server)
-            took = store.build_index(at_least=1)
-            assert took is not None
+            if (took := store.build_index(at_least=1)) is not None:
+                store.set_fact("built_s", took.total_seconds())
+            built = float(store.fact("built_s"))
             size = store.counts().size
             shape = f"m {hnsw.NEIGHBOURS}, built with {hnsw.BUILD_CANDIDATES}"
             for count in candidates:
                 store.database.maintain(partial(psycopg.Connection.execute, query=f"SET hnsw.ef_search = {count}"))
                 name = f"gallery, HNSW ({shape}), {count} candidates"
-                yield Engine(name, indexed, took.total_seconds(), size, server)
+                yield Engine(name, indexed, built, size, server)
 
         yield store, engines()
 

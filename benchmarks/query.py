@@ -59,7 +59,8 @@ def main() -> None:
         data = Data(name, Path(folder), encoder)
     figures = {
         "witnesses": witnesses(data), "rewrites": rewrites(data, encoder), "pictures": pictures(data),
-        "without": without(data, encoder), "feedback": feedback(data), "alike": alike(data), "unknown_words": unknown(data, encoder),
+        "without": without(data, encoder), "feedback": feedback(data), "alike": alike(data),
+        "unknown_words": unknown(data, encoder),
     }  # fmt: skip
     print(json.dumps(figures, indent=2))
 
