@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from textreid.gallery.encoder import GalleryEncoder
 from textreid.gallery.query.fusion import QueryFeatures, direction_of, refine, without_sentences
 from textreid.gallery.query.words import unknown_words
 from textreid.synthetic import write_corpus
-from textreid.synthetic.vocabulary import reading, same_words
+from textreid.synthetic.vocabulary import reading
 
 _THINGS = {
     "a red top": "red", "a white top": "white", "a green top": "green", "a pink top": "pink", "jeans": "jeans",
@@ -172,17 +173,21 @@ def reworded(text: str, number: int, way: str) -> str:
     """Say a sentence in words that the vocabulary lists as equal: those that it prefers, or the others in turn."""
 
     def exchanged(found: re.Match[str]) -> str:
-        word = found[0]
-        for section in ("same_thing", "same_colour", "gender"):
-            preferred = same_words(section).get(word, word)
-            others = [form for form in [preferred, *reading(section).get(preferred, "").split()] if form != word]
-            if way == "words of the vocabulary" and preferred != word:
+        for preferred, *others in equal_words():
+            if way == "words of the vocabulary" and found[0] in others:
                 return preferred
-            if way != "words of the vocabulary" and others:
-                return others[number % len(others)]
-        return word
+            if way != "words of the vocabulary" and found[0] in (preferred, *others):
+                return [word for word in (preferred, *others) if word != found[0]][number % len(others)]
+        return found[0]
 
     return re.sub(r"[a-z-]+", exchanged, text.lower())
+
+
+@cache
+def equal_words() -> list[list[str]]:
+    """List the words that the vocabulary counts as equal, the one that it prefers first."""
+    sections = ("same_thing", "same_colour", "gender")
+    return [[word, *forms.split()] for section in sections for word, forms in reading(section).items()]
 
 
 def pictures(data: Data) -> dict[str, object]:
