@@ -78,7 +78,7 @@ def test_what_was_answered_is_logged_and_what_was_taken_is_indexed(make_gallery:
                 thread.start()
             with Client(url) as client:
                 if kill % 10 == 9:  # twenty may wait
-                    wait_for_jobs(client, taken, 300)
+                    wait_for_jobs(client, taken, 60 + 120 * len(taken))
                 taken.append(upload(client, tmp_path, kill))
             deadline = time.monotonic() + 120
             while not (running := children(process.pid)):
@@ -97,7 +97,7 @@ def test_what_was_answered_is_logged_and_what_was_taken_is_indexed(make_gallery:
     assert {error.status for error in refused} <= {None, 503}
     assert len([error for error in refused if error.status is None]) == 4 * KILLS
     with serving(demo) as (url, _), Client(url) as client:
-        wait_for_jobs(client, taken, 300)
+        wait_for_jobs(client, taken, 60 + 120 * len(taken))
         told = [client.job(number) for number in taken]
         assert {(one.state, one.done, one.crops) for one in told} == {("done", 1, 1)}, told
     for opened in demo.opened():
