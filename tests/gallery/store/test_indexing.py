@@ -77,11 +77,14 @@ def test_what_cannot_be_used_is_quarantined_and_the_rest_goes_on(
     crops = make_crops(3)
     (crops / "bad.png").write_bytes(b"no picture")
     (crops / "empty.jpg").touch()
+    (crops / "photo.nef").touch()
+    (crops / "walk.mp4").touch()  # is indexed as a video
     Image.new("RGB", (64, 128), "grey").save(crops / "grey.png")
     shutil.copy(crops / "0.png", crops / os.fsdecode(b"\xff.png"))
     for run in range(2):  # and the second time they are not tried again
         done = index_crops(crops, store, encoder)
         assert counts(done) == (0 if run else 3, 0, 3 if run else 0, 0, 4)
+        assert done.notes == ["not read: 1 .nef"]
         reasons = {path.name: reason for path, reason in done.quarantined}
         assert reasons["bad.png"].startswith("not an image")
         assert reasons["empty.jpg"] == "the file is empty"

@@ -28,6 +28,7 @@ from textreid.gallery.store.rows import Facts, KnownFile, NewCrop, NewFile
 from textreid.gallery.store.store import Store
 from textreid.images import map_ahead
 from textreid.listing import list_images
+from textreid.people import is_video
 from textreid.version import __version__
 
 if TYPE_CHECKING:
@@ -141,6 +142,10 @@ def index_crops(
     listing = None if single else list_images(root)
     images = [root] if listing is None else listing.images
     if listing is not None:
+        # Videos are read too, and named by who does that.
+        readable = [suffix for suffix in listing.other_formats if is_video(f"video{suffix}")]
+        for suffix in readable:
+            del listing.other_formats[suffix]
         done.notes += listing.notes()
     source = os.fspath(root)
     base = root.parent if single else root
