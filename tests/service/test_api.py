@@ -101,6 +101,7 @@ def test_judged_crops_move_a_search(client: Client, demo: Demo, model_folder: Pa
     score = {n: -float(crop.embedding @ vector) for n, crop in demo.crops.items() if n not in wrong}
     found = [hit.crop.id for hit in client.search(QUERY, right=right, wrong=wrong, top=20).hits]
     assert found == sorted(score, key=score.__getitem__)[:20]
+    assert right[0] in [hit.crop.id for hit in client.search(QUERY, right=right[:1], top=20).hits]
     with pytest.raises(ServiceError, match="no crop 999999"):
         client.search(QUERY, right=[999_999])
 

@@ -191,7 +191,7 @@ class Store:
         missing = [number for number in ids if number not in found]
         if missing:
             raise self._gone(missing[0])
-        return writing.unpack([found[number] for number in ids])[:, :-1].reshape(len(ids), -1)
+        return writing.unpack([found[number] for number in ids])[:, :-1]
 
     def crop(self, number: int) -> Crop:
         """Read a crop.
