@@ -44,6 +44,8 @@ SESSION = (
 DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 COLUMNS, SHOWN, GAP, TITLE = 2, 760, 24, 40  # of the contact sheet, in pixels
 PATIENCE_MS = 120_000
+DRAWN = """[...document.images].filter(one => one.getBoundingClientRect().top < innerHeight && one.src)
+  .every(one => one.complete && one.naturalWidth)"""
 COMMAND = (sys.executable, "-m", "textreid")
 PASSWORD = "only for these pictures"  # noqa: S105
 
@@ -213,6 +215,7 @@ def photograph(address: str, out: Path, uploads: list[Path], *, every: bool) -> 
             last = (wide, scheme, language) == looks[-1]
             for name in visit(page, address, uploads if last else []):
                 page.wait_for_load_state("networkidle")
+                page.wait_for_function(DRAWN)
                 path = out / ("-".join((name, "desktop" if wide else "phone", scheme, language)) + ".png")
                 page.screenshot(path=path, full_page=every and name not in ("zoom", "marked"))
                 made[name] = path
@@ -239,7 +242,8 @@ def main() -> None:
         with serving(data) as address:
             made = photograph(address, shots, photographs(given.video, Path(folder), 6), every=given.every)
         if not given.every:
-            shutil.copyfile(made["marked"], given.out / "service.png")
+            with Image.open(made["marked"]) as picture:
+                picture.convert("RGB").quantize(256).save(given.out / "service.png", optimize=True)
             contact_sheet(made).save(given.out / "session.jpg", quality=82)
 
 

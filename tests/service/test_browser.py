@@ -275,7 +275,7 @@ def test_a_language_is_chosen_and_kept(inside: "Page", url: str) -> None:
     times = page.locator(".about b").all_inner_texts()
     assert len(times) == 24
     assert all(re.fullmatch(r"\d\d:\d\d:\d\d", time) for time in times)
-    days = page.locator(".about span:first-of-type").all_inner_texts()
+    days = page.locator(".about > span:first-of-type").all_inner_texts()
     assert "Fr., 1. Mai 2026" in days
     assert [*zip(days, times, strict=True)] == sorted(
         zip(days, times, strict=True), key=lambda one: (one[0].split()[1], one[1])
