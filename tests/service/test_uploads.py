@@ -180,7 +180,7 @@ def test_a_video_is_uploaded_and_stopped_on_the_page(url: str, http: httpx2.Clie
         job = ended(client, client.upload("video", [video], camera="hall").id)
         assert (job.state, job.seconds is not None) == ("done", True)
         assert job.problems == ()
-    assert "s looked at" in http.get("/upload", headers=headers).text
+    assert "of the video looked at" in http.get("/upload", headers=headers).text
 
 
 def test_a_job_goes_on_after_the_service_is_killed(make_gallery: MakeGallery, tmp_path: Path) -> None:
