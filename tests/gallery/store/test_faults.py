@@ -115,7 +115,7 @@ def test_a_kill_loses_nothing_that_was_acknowledged(victim: str, data: Path) -> 
             assert set(acknowledged) <= set(stored)
             assert len(stored) <= len(acknowledged) + round_ + 1  # one each may have been stored and not told
     assert len(acknowledged) >= 3 * KILLS
-    print(f"{victim} killed: at most {max(restarts):.1f} s until the database answered again")
+    sys.stderr.write(f"{victim} killed: at most {max(restarts):.1f} s until the database answered again\n")
     assert max(restarts) < 60  # an idle machine takes one or two
 
 
