@@ -25,7 +25,7 @@ from textreid.gallery.encoder import GalleryEncoder
 from textreid.gallery.frigate import AwayError, Credentials, Frigate, FrigateError
 from textreid.gallery.store import Database, Filters, Store, StoreError, open_database
 from textreid.gallery.store.indexing import exclusively
-from textreid.gallery.watching import Watched, WatchReport, index_events
+from textreid.gallery.watching import Watched, WatchReport, index_events, zone_of
 from textreid.people import load_detector
 from textreid.seeding import generator
 from textreid.synthetic import sample_person
@@ -247,9 +247,10 @@ def test_only_wanted_cameras_and_times_come(server: FakeFrigate, store: Store, e
     server.add(0)
     hall = server.add(10, camera="hall")
     server.add(20)
+    server.add(200, camera="hall")
     wanted = Watched(frozenset({"hall", "gate"}), NOW - 86_400 + 500, BERLIN)
-    assert watch(server, store, encoder, Watched(frozenset({"hall"}), zone=BERLIN)).indexed == 1
-    assert [link.rpartition("=")[2] for link in links(store)] == [hall]
+    assert watch(server, store, encoder, Watched(frozenset({"hall"}), zone=BERLIN)).indexed == 2
+    assert hall in {link.rpartition("=")[2] for link in links(store)}
     assert watch(server, store, encoder, wanted).indexed == 1
 
 
@@ -284,6 +285,13 @@ def test_who_may_not_ask_is_told_so(server: FakeFrigate, tmp_path: Path) -> None
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match=r"expected the address|keeps passwords"):
         Frigate(url)
+
+
+def test_what_does_not_belong_to_it_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--certificate .*none\.pem: cannot be read"):
+        Frigate("https://frigate", certificate=tmp_path / "none.pem")
+    with pytest.raises(ConfigError, match="no time zone of this machine"):
+        zone_of("Nowhere/City")
 
 
 def test_what_is_not_frigate_is_told(server: FakeFrigate) -> None:

@@ -59,7 +59,7 @@ def frigate(
     from textreid.gallery.frigate import AwayError, Credentials, Frigate
     from textreid.gallery.store import ConnectionLostError, ModelChangedError, open_database
     from textreid.gallery.store.indexing import open_gallery
-    from textreid.gallery.watching import Watched, certificate_of, zone_of
+    from textreid.gallery.watching import Watched, zone_of
     from textreid.images import silence_decoders
 
     silence_decoders()
@@ -72,7 +72,7 @@ def frigate(
     told = Credentials.read(credentials) if credentials else None
     stop = threading.Event()
     with (
-        Frigate(url, told, certificate_of(certificate)) as asked,
+        Frigate(url, told, certificate) as asked,
         open_database(database) as opened,
         StopRequest(stop.set),
     ):

@@ -9,7 +9,6 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -94,8 +93,9 @@ def index_events(
         AwayError, FrigateError: Frigate does not answer, or refuses.
         StoreError: the database refuses or went away, or another process watches the same Frigate.
     """
-    report, key = WatchReport(), f"frigate {frigate.url}"
-    with exclusively(store, key, f"{frigate.url}: another process watches it for gallery {store.name!r}"):
+    report, lock = WatchReport(), f"frigate {frigate.url}"
+    key = " ".join([lock, *sorted(watched.cameras)])  # for other cameras it begins anew
+    with exclusively(store, lock, f"{frigate.url}: another process watches it for gallery {store.name!r}"):
         # Never ahead of the clock: of one that was set back, events would be waited for in vain.
         position = min(float(store.fact(key) or watched.since), now)
         events, wrong = frigate.events(max(0.0, watched.since, position - _LATE_S))
@@ -113,7 +113,7 @@ def index_events(
                 store.add(frigate.url, files)
             report.indexed += sum(bool(file.crops) for file in files)
             held += failed
-            store.set_fact(key, min(position if not batch else batch[-1].start, *held, now))
+            store.set_fact(key, min(batch[-1].start, *held, now))
         if not done and events:
             store.set_fact(key, min(events[-1].start, *held, now))
     report.waiting = len(held)
@@ -204,14 +204,3 @@ def zone_of(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"--zone {name!r}: no time zone of this machine, as Europe/Berlin") from error
-
-
-def certificate_of(path: Path | None) -> Path | None:
-    """Check that a certificate is there.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if path is not None and not path.is_file():
-        raise ConfigError(f"--certificate {path}: there is no such file")
-    return path
