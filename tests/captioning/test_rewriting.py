@@ -2,7 +2,7 @@
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.captioning.server import Server
+from tests.captioning.server import Behaviour, Server
 
 from textreid.captioning.rewriting import COUNT, Rewriter, read_rewriter, read_rewrites, rewrite_all
 from textreid.errors import CaptionError, ConfigError
@@ -52,6 +52,16 @@ def test_a_server_that_refuses_is_named() -> None:
         rewriter(server).rewrite(QUERY)
     with pytest.raises(CaptionError, match=r"127\.0\.0\.1"):
         rewriter(server).rewrite(QUERY)
+
+
+@pytest.mark.parametrize("fault", ["error_500", "html", "truncated", "cut", "no_content"])
+def test_a_server_with_a_fault_is_told_in_one_line(fault: str) -> None:
+    behaviour = Behaviour(**{fault: 1.0})  # type: ignore[arg-type]
+    with Server(behaviour=behaviour, answer=lambda question: ANSWER) as server, pytest.raises(CaptionError) as refused:
+        rewriter(server).rewrite(QUERY)
+    assert "\n" not in str(refused.value)
+    assert server.questions or server.outcomes
+    assert not server.outcomes["ok"]
 
 
 def test_where_queries_go_is_told() -> None:
