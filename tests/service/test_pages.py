@@ -136,6 +136,11 @@ def test_the_page_shows_what_the_account_may_see(url: str, shown: Demo, database
             asked = r"crop \d+|/crops/\d+(/similar)?"
             assert re.sub(asked, "", other.text) == re.sub(asked, "", nothing.text)
             assert ada.get(path.format(max(gate))).status_code == 200
+        around = re.search(r'href="(/\?camera=gate&amp;since=[^"]+)"', ada.get(f"/crops/{max(gate)}").text)
+        assert around
+        assert ada.get(unescape(around[1])).text.count("chip set") == 3
+        again = ada.get(unescape(around[1]) + "&q=a+man").text
+        assert re.findall(r'class="card" href="/crops/(\d+)"', again) == [str(max(gate))]
         assert ada.get("/audit").status_code == 403
         assert "Audit log" not in page
 

@@ -9,11 +9,13 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, Field, ValidationError
 
 from textreid.errors import ConfigError
+from textreid.gallery.store import Crop
 from textreid.service.languages import Language
 from textreid.service.page_frame import PAGE, Text
 from textreid.service.schemas import FiltersIn, SearchIn
 
 _MOST_CHIPS = 8  # of what a page can be narrowed to
+_AROUND = timedelta(minutes=5)
 
 
 class Asked(BaseModel):
@@ -106,6 +108,15 @@ class Asked(BaseModel):
             found += [(language.day(day), count, _within(day)) for day, count in sorted(days.items())]
         chips = [{"value": value, "count": count, "link": self.again(**fields)} for value, count, fields in found]
         return chips[:_MOST_CHIPS]
+
+
+def around(crop: Crop) -> str:
+    """Write the address of a search, still without a sentence, at a crop's camera and time; empty without a time."""
+    if crop.time is None:
+        return ""
+    fields = {"since": crop.time - _AROUND, "until": crop.time + _AROUND}
+    times = {name: time.isoformat(timespec="seconds") for name, time in fields.items()}
+    return "/?" + urlencode({**({"camera": crop.camera} if crop.camera else {}), **times})
 
 
 def _within(day: date) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from textreid.errors import CaptionError, ConfigError
 from textreid.service import accounts, audit
 from textreid.service.api import Number, TheEngine, evidence_of
-from textreid.service.asked import Asked
+from textreid.service.asked import Asked, around
 from textreid.service.engine import Engine
 from textreid.service.identity import COOKIE, Identity, check_form_key
 from textreid.service.languages import COOKIE as LANGUAGE_COOKIE, LANGUAGES, Language, language_of
@@ -86,6 +86,7 @@ def crop_page(request: Request, number: Number, engine: TheEngine, identity: Loo
         "crop",
         crop=crop,
         has_frame=not crop.is_file and crop.path.is_file(),
+        around=around(crop),
         walk=[] if crop.track is None else engine.track(identity.access, number),
     )
 
