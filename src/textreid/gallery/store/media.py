@@ -87,12 +87,14 @@ def index_video(
         begun = NewFile(name, stamp, digest, facts=facts, kind="video", finished=False)
         goes_on = before is not None and before.kind == "video" and (stream or before.digest == digest)
         start = before.position if before and goes_on else 0
+        crops = 0
         try:
             for part in _analyse(begun, start, store, encoder, detector, follow):
+                crops += len(part.crops)
                 done.embedded += len(part.crops)
                 done.quarantined += [(Path(name), part.problem)] if part.problem else []
                 if report:
-                    report(f"{part.position / 1000:,.0f} s, {done.embedded:,} crops")
+                    report(f"{part.position / 1000:,.0f} s, {crops:,} crops")
         except (VideoError, ImageError) as error:
             said = str(error).removeprefix(f"{source}: ").removeprefix(f"{name}: ")
             done.quarantined.append((Path(name), said))
