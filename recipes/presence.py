@@ -94,7 +94,7 @@ def encode_drawings(model: Model, pictures: int, seed: int, workers: int) -> Fea
         for domain, held_out in product(domains(), (False, True)):
             for kind, count in (("person", pictures), ("place", pictures), ("close-up", pictures // 2)):
                 jobs = [Job(kind, held_out, domain, number, seed) for number in range(count)]
-                drawn = pool.map(draw, jobs, chunksize=16)
+                drawn = list(pool.map(draw, jobs, chunksize=16))
                 images = [Image.open(io.BytesIO(content)) for content, _ in drawn]
                 features[kind, held_out, domain] = model.encode_images(images)
                 if kind == "person" and held_out:
