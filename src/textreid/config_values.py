@@ -1,13 +1,15 @@
-"""Settings read from plain values, each as the type that its field has: every error at once, by dotted names."""
+"""Settings read from plain values, each as the type that its field has, every error at once; and files of secrets."""
 
 import dataclasses
 import json
 import math
+import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from textreid.errors import nearest_name
+from textreid.errors import ConfigError, nearest_name
 
 _LARGEST = 1e300  # a whole number above it has no place in a float
 _FORMER_NAMES = {  # as they stand in the files of older runs
@@ -28,6 +30,30 @@ def known(values: Any, names: list[str], prefix: str, errors: list[str]) -> list
         if name not in names
     )
     return [(name, values[name]) for name in names if name in values]
+
+
+def read_secrets(option: str, path: Path, names: Collection[str], expected: str) -> dict[str, Any]:
+    """Read an administrator's file (TOML) that holds secrets.
+
+    Args:
+        option: of the command line that names it, for messages.
+        path: the file.
+        names: of the entries that it may have.
+        expected: these in words, for the message on another.
+
+    Raises:
+        ConfigError: it cannot be read, others may read it, or it has another entry; names file and entry.
+    """
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        others = path.stat().st_mode & 0o077
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{option} {path}: cannot be read: {error}") from error
+    if others:
+        raise ConfigError(f"{option} {path}: it holds secrets, and others may read it: chmod 600")
+    if unknown := sorted(told.keys() - names):
+        raise ConfigError(f"{option} {path}: {unknown[0]}: expected {expected}")
+    return told
 
 
 def read_section(section: str, current: Any, values: Any, errors: list[str]) -> Any:

@@ -9,7 +9,6 @@ import math
 import re
 import ssl
 import time
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from textreid.config_values import read_secrets
 from textreid.errors import ConfigError, TextReidError
 
 _TIMEOUT_S = 20.0
@@ -113,15 +113,8 @@ class Credentials:
         Raises:
             ConfigError: it cannot be read, others may read it, or an entry is wrong; names file and entry.
         """
-        try:
-            told = tomllib.loads(path.read_text(encoding="utf-8"))
-            others = path.stat().st_mode & 0o077
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"--credentials {path}: cannot be read: {error}") from error
-        if others:
-            raise ConfigError(f"--credentials {path}: it holds secrets, and others may read it: chmod 600")
-        if unknown := sorted(told.keys() - {"token", "user", "password", "headers"}):
-            raise ConfigError(f"--credentials {path}: {unknown[0]}: expected token, or user and password, and headers")
+        expected = "token, or user and password, and headers"
+        told = read_secrets("--credentials", path, {"token", "user", "password", "headers"}, expected)
         headers = told.pop("headers", {})
         for name, value in (*told.items(), *(headers.items() if isinstance(headers, dict) else [("headers", 0)])):
             if not isinstance(value, str) or not value.isascii() or not value.isprintable():

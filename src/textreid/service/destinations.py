@@ -8,7 +8,6 @@ import hmac
 import json
 import threading
 import time
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from textreid.config_values import read_secrets
 from textreid.errors import ConfigError
 
 _TIMEOUT_S = 10.0
@@ -151,15 +151,8 @@ class Destinations:
         Raises:
             ConfigError: it cannot be read, others may read it, or an entry is wrong; names file and entry.
         """
-        try:
-            told = tomllib.loads(path.read_text(encoding="utf-8"))
-            others = path.stat().st_mode & 0o077
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"--alerts {path}: cannot be read: {error}") from error
-        if others:
-            raise ConfigError(f"--alerts {path}: it holds secrets, and others may read it: chmod 600")
-        if unknown := sorted(told.keys() - {"webhook", "mqtt", "attempts", "pause_s"}):
-            raise ConfigError(f"--alerts {path}: {unknown[0]}: expected webhook, mqtt, attempts and pause_s")
+        expected = "webhook, mqtt, attempts and pause_s"
+        told = read_secrets("--alerts", path, {"webhook", "mqtt", "attempts", "pause_s"}, expected)
         known: dict[str, Destination] = {}
         for kind, make in (("webhook", _webhook), ("mqtt", _mqtt)):
             entries = told.get(kind, {})
