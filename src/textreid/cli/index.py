@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from textreid.gallery.store.indexing import IndexReport, Knowledge, MakeEncoder
     from textreid.people import Detector
 
+INTO_GALLERY = typer.Option(..., "--gallery", metavar="NAME", help="Where to; made when there is none.")
+NEW_MODEL = typer.Option(
+    None, "--model", metavar="MODEL", help="Of a new gallery: a model folder, or CLIP; else the bundled model."
+)
 _NAMED_AT_MOST = 5
 
 
 def index(
     sources: list[str] = typer.Argument(metavar="SOURCE...", help="Folders of crops or videos; videos; rtsp://…"),
-    gallery: str = typer.Option(..., "--gallery", metavar="NAME", help="Where to; made when there is none."),
+    gallery: str = INTO_GALLERY,
     pattern: str | None = typer.Option(
         None, "--pattern", metavar="PATTERN", help="Of paths below SOURCE, as '{camera}/{date}/{time}_*.jpg'."
     ),
@@ -49,9 +53,7 @@ def index(
         metavar="SECONDS",
         help="A video still grows: it has ended when it does not for so long.",
     ),
-    model: str | None = typer.Option(
-        None, "--model", metavar="MODEL", help="Of a new gallery: a model folder, or CLIP; else the bundled model."
-    ),
+    model: str | None = NEW_MODEL,
     precision: Literal["auto", "fp32", "bf16"] = typer.Option(
         "auto", "--precision", help="Of a new gallery: bf16 is faster where the processor multiplies it."
     ),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from textreid.cli.gallery_search import DATABASE, parse_time
+from textreid.cli.index import INTO_GALLERY, NEW_MODEL
 from textreid.errors import ConfigError
 from textreid.interrupt import StopRequest
 
@@ -21,14 +22,13 @@ if TYPE_CHECKING:
     from textreid.gallery.watching import Watched, WatchReport
     from textreid.people import Detector
 
-_TOLD: set[tuple[str, str]] = set()
 watch = typer.Typer(no_args_is_help=True, help="Bring in who is seen by another program, for as long as it runs.")
 
 
 @watch.command()
 def frigate(
     url: str = typer.Argument(metavar="URL", help="Frigate's address, as http://frigate:5000."),
-    gallery: str = typer.Option(..., "--gallery", metavar="NAME", help="Where to; made when there is none."),
+    gallery: str = INTO_GALLERY,
     camera: list[str] | None = typer.Option(None, "--camera", metavar="NAME", help="Only of this; may be repeated."),
     every: float = typer.Option(30, "--every", min=1, metavar="SECONDS", help="How often Frigate is asked."),
     once: bool = typer.Option(False, "--once", help="Ask once, and end."),
@@ -44,9 +44,7 @@ def frigate(
     certificate: Path | None = typer.Option(
         None, "--certificate", metavar="FILE", help="That vouches for Frigate's own (PEM)."
     ),
-    model: str | None = typer.Option(
-        None, "--model", metavar="MODEL", help="Of a new gallery: a model folder, or CLIP; else the bundled model."
-    ),
+    model: str | None = NEW_MODEL,
     database: str | None = DATABASE,
     json: bool = typer.Option(False, "--json", help="With --once: print one JSON object."),
 ) -> None:
@@ -77,10 +75,10 @@ def frigate(
         StopRequest(stop.set),
     ):
         _, encoder = open_gallery(opened, gallery, model)
-        said = ""
+        said, left_out = "", set[tuple[str, str]]()
         while not stop.is_set():
             try:
-                encoder = _round(asked, opened, gallery, encoder, watched, stop, json=json)
+                encoder = _round(asked, opened, gallery, encoder, watched, stop, left_out, json=json)
                 said = ""
             except (AwayError, ConnectionLostError, ModelChangedError) as error:
                 if once:
@@ -94,9 +92,12 @@ def frigate(
 
 def _round(
     frigate: "Frigate", database: "Database", gallery: str, encoder: "GalleryEncoder", watched: "Watched",
-    stop: threading.Event, *, json: bool,
+    stop: threading.Event, left_out: set[tuple[str, str]], *, json: bool,
 ) -> "GalleryEncoder":  # fmt: skip
-    """Ask once; returns the model of the gallery, which may be another one since the last time."""
+    """Ask once; returns the model of the gallery, which may be another one since the last time.
+
+    ``left_out`` are the events and reasons that were told before; new ones are added.
+    """
     from textreid.gallery.store.indexing import encoder_of
     from textreid.gallery.watching import index_events
 
@@ -104,7 +105,7 @@ def _round(
     if store.fingerprint not in encoder.spaces:
         encoder = encoder_of(store)
     done = index_events(frigate, store, encoder, _detector, watched, time.time(), stop.is_set)
-    _tell(done)
+    _tell(done, left_out)
     if done.indexed:
         store.build_index()
     if json:
@@ -119,14 +120,14 @@ def _detector() -> "Detector":
     return load_detector()
 
 
-def _tell(done: "WatchReport") -> None:
+def _tell(done: "WatchReport", before: set[tuple[str, str]]) -> None:
     if done.indexed:
         waiting = f", {done.waiting:,} are waited for" if done.waiting else ""
         _note(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {done.indexed:,} people came{waiting}")
     for left_out in done.quarantined:
-        if left_out not in _TOLD:  # an entry that Frigate's list has wrong is met again each time
+        if left_out not in before:  # an entry that Frigate's list has wrong is met again each time
             _note(f"  left out: {': '.join(left_out)}")
-    _TOLD.update(done.quarantined)
+    before.update(done.quarantined)
 
 
 def _as_json(store: "Store", done: "WatchReport") -> dict[str, object]:
