@@ -80,8 +80,10 @@ def test_what_cannot_be_done_leaves_nothing(corpus: Path, tmp_path: Path) -> Non
         caption(corpus, out, BOTH, ["free"])
     with pytest.raises(CaptionError, match="expected a number from 0 to 1"):
         caption(corpus, out, ["qwen=simulated:2"])
-    with pytest.raises(CaptionError, match="expected simulated:RATE with a number from 0 to 1"):
+    with pytest.raises(CaptionError, match=r"expected simulated:RATE\[:KIND\] with a number from 0 to 1"):
         caption(corpus, out, ["qwen=simulated:often"])
+    with pytest.raises(CaptionError, match=r"no kind of error 'color'; did you mean colour\?"):
+        caption(corpus, out, ["qwen=simulated:0.5:color"])
     with pytest.raises(ConfigError, match="given twice"):
         caption(corpus, out, ["qwen=simulated", "qwen=simulated"])
     with pytest.raises(ArtifactError, match="no synthetic corpus"):

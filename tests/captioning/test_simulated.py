@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, strategies as st
 from tests.synthetic.test_describer import EVERYTHING, people, seeds, views
 
-from textreid.captioning.backends.simulated import SimulatedMLLM
+from textreid.captioning.backends.simulated import KINDS, SimulatedMLLM
 from textreid.captioning.instructions import Instruction, dynamic_instructions, static_instruction
 from textreid.captioning.requests import Caption, Captioner, CaptionFailure, Request
 from textreid.captioning.templates import Template, own_templates
@@ -175,6 +175,42 @@ def test_an_invented_bag_is_marked_as_a_whole() -> None:
     for each in bags:
         (span,) = each.errors
         assert re.fullmatch(r"She has (?:an? )?_\.", each.text[: span[0]] + "_" + each.text[span[1] :]), each
+
+
+SAID = {"garment": ("upper", "lower"), "colour": ("colours",), "gender": ("people",), "shoes": ("shoes",)}
+SAID |= {"hair": ("hair_colours",)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_kind_of_error_alone(kind: str) -> None:
+    instruction = following("A [gender], [upper], [lower], [footwear], [hair]. {[belongings]|Nothing}.")
+    person = in_one_colour(someone(bag="none", held="nothing", upper="coat", lower="jeans", gender="woman"), "red")
+    person = dataclasses.replace(person, hair_length="short", headwear="none")
+    other = in_one_colour(someone(bag="backpack", upper="shirt", lower="skirt", gender="man"), "green")
+    captioner = SimulatedMLLM("qwen", {"a": (person, EVERYTHING), "b": (other, EVERYTHING)}, 0.5, error_kind=kind)
+    said = [captioner.describe(Path("a"), instruction, seed) for seed in range(200)]
+    wrong = [each for each in said if each.errors]
+    assert (150 if kind == "colour" else 80) < len(wrong) < (200 if kind == "colour" else 120)
+    for each in wrong:
+        words = [british(each.text[slice(*span)]) for span in each.errors]
+        match kind:
+            case "person":
+                assert words == [british(each.text)]
+                assert colour_pattern().findall(words[0])[0] in vocabulary.colour_words("green")
+            case "bag":
+                (span,) = each.errors
+                assert each.text[: span[0]].endswith((". ", ". A ", ". An ")), each
+            case _:
+                known = {word.lower() for section in SAID[kind] for word in vocabulary.vocabulary(section)}
+                assert set(words) <= known, words
+    # A bag that is there is not mistaken for one of another colour: that would be an error of colours.
+    assert kind != "bag" or not any(captioner.describe(Path("b"), instruction, seed).errors for seed in range(50))
+
+
+def test_nobody_can_be_taken_for_the_only_person() -> None:
+    only = {"1": (someone(), EVERYTHING), "2": (someone(), EVERYTHING)}
+    with pytest.raises(CaptionError, match="these pictures show one person"):
+        SimulatedMLLM("qwen", only, 1.0, error_kind="person").describe(Path("1"), STATIC, 0)
 
 
 def test_a_wrong_gender_marks_its_pronouns() -> None:

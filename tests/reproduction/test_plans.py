@@ -132,6 +132,16 @@ def test_rows_of_one_error_rate_share_their_captions_and_all_start_from_one_mode
     assert starts == {"out/mini/lab/run/model"}
     assert captions["em-50"] == captions["oracle-50"] != captions["em-30"]
     assert rates[captions["em-50"]] == ["qwen=simulated:0.5", "shikra=simulated:0.5"]
+    kinds = make_plan(find_experiment("kinds"), SCALES["mini"], Path("out"), [0])
+    asked = {
+        row.row.id: step
+        for row in kinds.rows
+        for step in row.steps
+        if step.arguments[0] == "caption" and "lab" not in step.makes.parts
+    }
+    assert asked["none-bag"] == asked["oracle-bag"] != asked["none-gender"]
+    assert asked["none-bag"].makes == Path("out/mini/seed-0/data/luperson-mllm-0.5-bag/manifest.json")
+    assert parsed(asked["none-bag"].arguments)[1]["mllm"] == ["qwen=simulated:0.5:bag", "shikra=simulated:0.5:bag"]
     assert rates[captions["tde-em"]] == ["qwen=simulated", "shikra=simulated"]
     assert rates[Path("out/mini/lab/captions")] == ["qwen=simulated:0", "shikra=simulated:0"]
 

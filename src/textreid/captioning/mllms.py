@@ -25,7 +25,7 @@ EngineName = Literal["local", "ray"]
 _FORMS = (
     "NAME=URL#MODEL (any OpenAI-compatible server), NAME=transformers:MODEL (loaded here), "
     "NAME=vllm:MODEL (in a Ray cluster with GPUs), "
-    "NAME=describe (no model) or NAME=simulated[:ERROR_RATE] (synthetic corpora), such as "
+    "NAME=describe (no model) or NAME=simulated[:ERROR_RATE[:KIND]] (synthetic corpora), such as "
     "--mllm qwen=http://localhost:8000/v1#Qwen/Qwen3-VL-8B-Instruct or --mllm draft=describe"
 )
 # Without a slash, which parts the MLLM from the instruction in the name of a slot.
@@ -230,10 +230,11 @@ def _open(mllm: CaptionerSpec, images: Path, options: CaptionerOptions) -> Capti
     given = options.of(mllm.backend)
     # Imported one by one: torch and transformers take seconds, and only local models need them.
     if mllm.backend == "simulated":
-        from textreid.captioning.backends.simulated import SimulatedMLLM, error_rate_of
+        from textreid.captioning.backends.simulated import SimulatedMLLM, errors_of
         from textreid.synthetic import read_people
 
-        return SimulatedMLLM(mllm.name, read_people(images), error_rate_of(mllm.model), root=images)
+        rate, kind = errors_of(mllm.model)
+        return SimulatedMLLM(mllm.name, read_people(images), rate, root=images, error_kind=kind)
     if mllm.backend == "openai-compatible":
         from textreid.captioning.backends.openai_compatible import OpenAICompatible, ServingOptions
 

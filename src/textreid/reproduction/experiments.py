@@ -37,6 +37,7 @@ class Row:
         images: how many, by scale; all where a scale is not there.
         set: settings on top of those of the scale, as ``section.name=value``.
         error_rate: of simulated captioners, who err as often as real ones (0.15) where nothing is said.
+        error_kind: the only kind of error that they make; every kind where None.
         templates: how many of our own the dynamic instruction borrows from; all where None.
         weights: data that holds the weights of a row that is not trained; None where it is.
         start: id of the row whose model it is fine-tuned from; None where it is pre-trained.
@@ -51,6 +52,7 @@ class Row:
     images: Mapping[str, int] = field(default_factory=dict)
     set: tuple[str, ...] = ()
     error_rate: float | None = None
+    error_kind: str | None = None
     templates: int | None = None
     weights: str | None = None
     start: str | None = None

@@ -168,6 +168,7 @@ class DrawnPeople:
         images, table = self._folder / "people", self._folder / row.captions
         if row.captions == LUPERSON_MLLM:
             rate = "" if row.error_rate is None else f":{row.error_rate:g}"
+            rate += f":{row.error_kind}" if row.error_kind else ""
             writers: tuple[str, ...] = ("--mllm", f"qwen=simulated{rate}", "--mllm", f"shikra=simulated{rate}")
             labels = sorted({slot.partition("/")[2] for slot in row.slots})
             # The two labels that are usual are in one table, whichever of them a row takes.

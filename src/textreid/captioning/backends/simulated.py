@@ -3,14 +3,15 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
 from textreid.captioning.instructions import Instruction
 from textreid.captioning.requests import Caption, CaptionFailure, Request
 from textreid.captioning.templates import fill, slot_name
-from textreid.errors import CaptionError
+from textreid.errors import CaptionError, nearest_name
 from textreid.seeding import Chance
 from textreid.synthetic import attributes
 from textreid.synthetic.attributes import COLOURS, Colour, Person, View
@@ -18,6 +19,8 @@ from textreid.synthetic.phrases import Phrases, finish, listed
 
 # The probability of each kind of error, in units of the error rate: MLLMs mistake a colour more often than a gender.
 _SHARES = {"colour": 1.0, "garment": 0.7, "bag": 0.7, "hair": 0.5, "shoes": 0.4, "gender": 0.25}
+_PERSON = "person"  # the kind of error that takes the whole caption from another picture
+KINDS = (*_SHARES, _PERSON)
 _GARMENTS = tuple(kind for kind in get_args(attributes.UpperKind) if kind != "dress")
 _LEGWEAR = tuple(kind for kind in get_args(attributes.LowerKind) if kind != "dress")
 _BAGS = tuple(kind for kind in get_args(attributes.BagKind) if kind != "none")
@@ -68,6 +71,9 @@ class SimulatedMLLM:
         name: ``"qwen"`` or ``"shikra"``: whose stock sentences it uses under the static instruction.
         truth: what each picture shows, by path relative to the image root.
         error_rate: probability that a stated colour is wrong; other errors are rarer in fixed proportions.
+        error_kind: one of `KINDS`, which alone goes wrong then, at the error rate: a ``colour`` of upper body, legs or
+            shoes; a ``garment``; a ``bag`` that is not there; the colour of ``hair``; the kind of ``shoes``;
+            ``gender``; or the ``person``, of whom the whole caption is wrong. All but the last go wrong where None.
         dirt_rate: probability of the dirt that real MLLMs leave: an empty answer, a refusal, an unfilled slot, markup.
         root: the image root, where the paths given to `caption` are not relative to it.
     """
@@ -77,6 +83,7 @@ class SimulatedMLLM:
     error_rate: float = 0.15
     dirt_rate: float = 0.0
     root: Path | None = None
+    error_kind: str | None = None
 
     def __post_init__(self) -> None:
         if self.name not in _STOCK:
@@ -84,6 +91,8 @@ class SimulatedMLLM:
         for rate in (self.error_rate, self.dirt_rate):
             if not 0 <= rate <= 1:
                 raise CaptionError(f"a rate of {rate}: expected a number from 0 to 1")
+        if self.error_kind not in {None, *KINDS}:
+            raise CaptionError(f"no kind of error {self.error_kind!r}; {nearest_name(self.error_kind, KINDS)}")
 
     async def caption(self, image: Path, requests: Sequence[Request]) -> list[Caption | CaptionFailure]:
         """Answer each request as `describe` does; a picture that it does not know is a failure."""
@@ -110,9 +119,10 @@ class SimulatedMLLM:
         known = self.truth.get(relative.as_posix())
         if known is None:
             raise CaptionError(f"{image}: not a picture whose truth the simulated MLLM was given")
-        person, view = known
         chance = Chance.of(seed, self.name)
-        believed, wrong = _misbelieve(person, chance, self.error_rate)
+        mistaken = self.error_kind == _PERSON and chance.happens(self.error_rate)
+        person, view = self._somebody_else(known[0], chance) if mistaken else known
+        believed, wrong = _misbelieve(person, chance, self.error_rate, self.error_kind)
         phrases = Phrases(believed, person, view, chance, wrong)
         stock = _STOCK[self.name]
         pattern = instruction.template.pattern if instruction.template else stock[chance.weighted(_STOCK_WEIGHTS)]
@@ -123,29 +133,47 @@ class SimulatedMLLM:
         )
         if chance.happens(self.dirt_rate):
             text = chance.pick(_DIRT)(text)
-        return Caption(*finish(text, american=True))
+        text, errors = finish(text, american=True)
+        return Caption(text, ((0, len(text)),) if mistaken and text else errors)
+
+    def _somebody_else(self, person: Person, chance: Chance) -> tuple[Person, View]:
+        """Pick a picture of another person; raises CaptionError where there is none."""
+        start = chance.whole(0, len(self._pictures))
+        others = (each for each in chain(self._pictures[start:], self._pictures[:start]) if each[0] != person)
+        found = next(others, None)
+        if found is None:
+            raise CaptionError("these pictures show one person: there is nobody to be taken for")
+        return found
+
+    @cached_property
+    def _pictures(self) -> Sequence[tuple[Person, View]]:
+        return list(self.truth.values())
 
 
-def error_rate_of(model: str) -> float:
-    """Read the rate that ``"simulated:0.05"`` asks for, or return the default of `SimulatedMLLM`.
+def errors_of(model: str) -> tuple[float, str | None]:
+    """Read the rate and the kind of errors that ``"simulated:0.05:colour"`` asks for, or those of `SimulatedMLLM`.
 
     Raises:
-        CaptionError: it is not a number.
+        CaptionError: the rate is not a number.
     """
-    _, colon, rate = model.partition(":")
+    _, colon, errors = model.partition(":")
+    rate, _, kind = errors.partition(":")
     try:
-        return float(rate) if colon else SimulatedMLLM.error_rate
+        return float(rate) if colon else SimulatedMLLM.error_rate, kind or None
     except ValueError as error:
-        raise CaptionError(f"--mllm: {model!r}: expected simulated:RATE with a number from 0 to 1") from error
+        raise CaptionError(f"--mllm: {model!r}: expected simulated:RATE[:KIND] with a number from 0 to 1") from error
 
 
-def _misbelieve(person: Person, chance: Chance, error_rate: float) -> tuple[Person, frozenset[str]]:
+def _misbelieve(person: Person, chance: Chance, error_rate: float, only: str | None) -> tuple[Person, frozenset[str]]:
     """Return what a captioner that errs takes ``person`` for, and the names of the fields in which it errs."""
+    rates = {kind: error_rate * share for kind, share in _SHARES.items()}
+    if only:
+        rates = {kind: error_rate * (kind == only) for kind in _SHARES}
     # Colours err garment by garment, everything else once a caption.
-    errors = {kind for kind, share in _SHARES.items() if kind != "colour" and chance.happens(error_rate * share)}
+    errors = {kind for kind, rate in rates.items() if kind != "colour" and chance.happens(rate)}
     changes: dict[str, Any] = {}
     for field in ("upper_colour", "lower_colour", "shoes_colour"):
-        if chance.happens(error_rate):
+        if chance.happens(rates["colour"]):
             changes[field] = _other_colour(person, field, chance)
     if "gender" in errors:
         changes["gender"] = "man" if person.gender == "woman" else "woman"
@@ -157,7 +185,7 @@ def _misbelieve(person: Person, chance: Chance, error_rate: float) -> tuple[Pers
         changes |= _other_garment(person, chance)
     if "bag" in errors and person.bag == "none":
         changes["bag"] = chance.pick(_BAGS)
-    elif "bag" in errors:
+    elif "bag" in errors and not only:  # a mistaken colour, which is a kind of its own
         changes["bag_colour"] = _other_colour(person, "bag_colour", chance)
     wrong = frozenset(field for field, value in changes.items() if value != getattr(person, field))
     return (dataclasses.replace(person, **changes) if wrong else person), wrong
