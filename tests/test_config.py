@@ -98,7 +98,12 @@ def test_what_is_no_table_is_refused(values: Any) -> None:
 
 
 def test_a_far_name_gets_the_list_of_names() -> None:
-    assert refusal({"masking": {"qqqq": 1}}).endswith("known: method, probability, layer, exact_mean, shift, scorer")
+    assert refusal({"masking": {"qqqq": 1}}).endswith(
+        "known: method, probability, layer, exact_mean, shift, weigh, scorer"
+    )
+
+
+WEIGHED = ("masking.weigh=true", "masking.shift=false", "masking.scorer=discriminant")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +119,12 @@ def test_a_far_name_gets_the_list_of_names() -> None:
         (["model.pixel_std=[0.2, 0, 0.2]"], "model.pixel_std: (0.2, 0.0, 0.2) must be above 0"),
         (["masking.layer=13"], "masking.layer: 13, but the shallower tower has 12 layers"),
         (["masking.shift=false"], "masking.shift: false needs a scorer that says how probably a word is wrong"),
+        (["masking.weigh=true"], "masking.weigh: needs masking.method=nam with masking.shift=false, or masking.method"),
+        (["masking.weigh=true", "masking.method=em"], "masking.weigh: needs masking.method=nam"),
+        ([*WEIGHED, "losses.sdm=0", "losses.id=1"], "masking.weigh: weighs captions in the losses sdm, itc, cmpm; all"),
+        ([*WEIGHED, "losses.mlm=1"], "losses.mlm: predicts masked words, but masking.weigh masks none"),
+        (["losses.mlm_words=trusted"], "losses.mlm_words: trusted needs losses.mlm above 0 and a scorer"),
+        (["losses.mlm_words=trusted", "losses.mlm=1", "masking.method=em"], "losses.mlm_words: trusted needs"),
         (["losses.sdm=0"], "losses: every weight is 0"),
         (["losses.mlm=1", "masking.method=none"], "losses.mlm: predicts masked words, but masking.method is none"),
         (["losses.mlm=1", "masking.probability=0"], "losses.mlm: predicts masked words"),

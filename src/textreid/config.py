@@ -19,7 +19,8 @@ from textreid.errors import ConfigError, check_list, check_path, nearest_name
 CLIP_PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 NORM_EPSILON = 1e-5  # of every layer norm of CLIP
-LOSSES = ("sdm", "itc", "cmpm", "id", "mlm")
+CONTRASTIVE = ("sdm", "itc", "cmpm")  # losses that compare images with captions
+LOSSES = (*CONTRASTIVE, "id", "mlm")
 # See `textreid.training.scorers`.
 SCORERS = ("patches", "attention", "tokens", "words", "gradient", "votes", "discriminant")
 RANKING = ("patches", "attention")  # those that say which word is noisier, in no unit of probability
@@ -120,6 +121,9 @@ class MaskingConfig:
     layer: int = _within(10, 1)  # of both towers, counted from 1
     exact_mean: bool = False
     shift: bool = True  # of nam: each caption to the mean `probability`; or else a word as often as it seems wrong
+    weigh: bool = (
+        False  # of nam and oracle: no word is hidden, and a caption counts the less the more of it seems wrong
+    )
     scorer: str = "patches"  # of nam: names of SCORERS and REFINEMENTS with + between; "patches" is the paper's
 
     @property
@@ -147,6 +151,11 @@ class MaskingConfig:
             ]
         if not self.shift and ranks:
             return [f"masking.shift: false needs a scorer that says how probably a word is wrong; {ranks[0]} does not"]
+        if self.weigh and (self.method in {"em", "none"} or (self.method == "nam" and self.shift)):
+            return [
+                "masking.weigh: needs masking.method=nam with masking.shift=false, or masking.method=oracle: otherwise "
+                "every caption has the same weight"
+            ]
         return []
 
 
@@ -159,6 +168,7 @@ class LossConfig:
     cmpm: float = _within(0.0, 0.0)
     id: float = _within(0.0, 0.0)  # needs data with identities
     mlm: float = _within(0.0, 0.0)  # needs masked words
+    mlm_words: Literal["masked", "trusted"] = "masked"  # what mlm predicts: all masked words, or those not suspicious
     temperature: float = _within(0.02, 1e-4)  # of sdm and itc
 
     def weights(self) -> dict[str, float]:
@@ -344,13 +354,7 @@ class Config:
         if masking.method == "nam" and masking.layer > min(model.vision_layers, model.text_layers):
             layers = min(model.vision_layers, model.text_layers)
             found.append(f"masking.layer: {masking.layer}, but the shallower tower has {layers} layers")
-        if not self.losses.weights():
-            found.append("losses: every weight is 0, nothing would be learned")
-        if self.losses.mlm and (masking.method in {"none", "oracle"} or not masking.probability):
-            found.append(
-                f"losses.mlm: predicts masked words, but masking.method is {masking.method} or masking.probability 0; "
-                "set masking.method=em and masking.probability=0.15"
-            )
+        found += self._contradictions_of_losses()
         if self.training.epoch_unit == "pair" and self.training.captions_per_image > 1:
             found.append("training.captions_per_image: above 1 needs training.epoch_unit image")
         if augmentation.erase_area_low > augmentation.erase_area_high:
@@ -360,4 +364,24 @@ class Config:
                 f"optimizer.warmup_epochs: {self.optimizer.warmup_epochs} leaves nothing of the "
                 f"{self.training.epochs} epochs of training.epochs"
             )
+        return found
+
+    def _contradictions_of_losses(self) -> list[str]:
+        losses, masking, found = self.losses, self.masking, []
+        if not losses.weights():
+            found.append("losses: every weight is 0, nothing would be learned")
+        if losses.mlm and (masking.method in {"none", "oracle"} or not masking.probability):
+            found.append(
+                f"losses.mlm: predicts masked words, but masking.method is {masking.method} or masking.probability 0; "
+                "set masking.method=em and masking.probability=0.15"
+            )
+        elif losses.mlm and masking.weigh:
+            found.append("losses.mlm: predicts masked words, but masking.weigh masks none")
+        if losses.mlm_words == "trusted" and not (losses.mlm and masking.method == "nam"):
+            found.append(
+                "losses.mlm_words: trusted needs losses.mlm above 0 and a scorer to say which words are, "
+                "masking.method=nam"
+            )
+        if masking.weigh and not any(getattr(losses, name) for name in CONTRASTIVE):
+            found.append(f"masking.weigh: weighs captions in the losses {', '.join(CONTRASTIVE)}; all of them are 0")
         return found

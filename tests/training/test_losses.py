@@ -57,6 +57,72 @@ def test_several_captions_an_image_equal_a_slow_loop(loss: Loss) -> None:
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
+def slow_weighted_loss(
+    name: str, logits: Tensor, labels: list[int], text_labels: list[int], weights: list[float]
+) -> float:
+    """Both directions, one pair at a time; ``logits`` of images (rows) and texts."""
+    total, sides = 0.0, ((logits, False), (logits.T, True))
+    for scores, of_texts in sides:
+        rows, columns = (text_labels, labels) if of_texts else (labels, text_labels)
+        weighted, sum_of_weights = 0.0, 0.0
+        for row, (label, values) in enumerate(zip(rows, scores.double().tolist(), strict=True)):
+            of_pairs = [
+                (weights[row] if of_texts else weights[column]) * (label == other)
+                for column, other in enumerate(columns)
+            ]
+            powers = [math.exp(value) for value in values]
+            term = 0.0
+            for power, weight in zip(powers, of_pairs, strict=True):
+                p, q = power / sum(powers), weight / sum(of_pairs)
+                term += -q * math.log(p) if name == "itc" else p * math.log(p / (q + 1e-8))
+            weight_of_row = sum(of_pairs) / columns.count(label)
+            weighted += weight_of_row * term
+            sum_of_weights += weight_of_row
+        total += weighted / sum_of_weights
+    return total
+
+
+@pytest.mark.parametrize("name", ["sdm", "itc", "cmpm"])
+def test_weighted_texts_equal_a_slow_loop(name: str) -> None:
+    labels, text_labels, weights = [4, 9, 2], [4, 4, 9, 2, 2, 2], [1.0, 0.25, 0.7, 0.1, 0.9, 0.5]
+    images, texts = features(3, 8, 3), features(6, 8, 4)
+    arguments = images, texts, torch.tensor(labels)
+    of_texts = {"text_labels": torch.tensor(text_labels)}
+    loss: Loss = {"sdm": sdm, "itc": itc, "cmpm": cmpm}[name]
+    found = loss(*arguments, **of_texts, text_weights=torch.tensor(weights))
+    if name != "cmpm":
+        scale = {"sdm": 0.02, "itc": 0.05}[name]
+        cosines = torch.nn.functional.normalize(images, dim=1) @ torch.nn.functional.normalize(texts, dim=1).T
+        expected = slow_weighted_loss(name, cosines / scale, labels, text_labels, weights)
+        assert float(found) == pytest.approx(expected, rel=1e-4)
+    # Only proportions count, and equal weights are none.
+    half = loss(*arguments, **of_texts, text_weights=torch.tensor(weights) / 2)
+    assert float(half) == pytest.approx(float(found), rel=1e-5)
+    plain, alike = loss(*arguments, **of_texts), loss(*arguments, **of_texts, text_weights=torch.full((6,), 0.3))
+    assert float(alike) == pytest.approx(float(plain), rel=1e-5)
+    assert float(found) != pytest.approx(float(plain), rel=1e-3)
+
+
+@LOSSES
+def test_a_text_without_weight_teaches_its_image_nothing(loss: Loss) -> None:
+    images, texts, labels = features(3, 8, 3), features(3, 8, 4).requires_grad_(), torch.arange(3)
+    torch.autograd.backward(loss(images, texts, labels, 1.0, None, torch.tensor([1.0, 1.0, 0.0])))
+    assert texts.grad is not None
+    image = torch.nn.functional.normalize(images[2], dim=0)
+    towards = -texts.grad[2] @ (image - (image @ texts[2]) * texts[2] / texts[2].square().sum()).detach()
+    without = features(3, 8, 4).requires_grad_()
+    torch.autograd.backward(loss(images, without, labels, 1.0))
+    assert without.grad is not None
+    drawn = -without.grad[2] @ (image - (image @ texts[2]) * texts[2] / texts[2].square().sum()).detach()
+    assert towards < 0.2 * drawn
+    assert drawn > 0
+
+
+def test_weights_are_one_a_text() -> None:
+    with pytest.raises(ValueError, match=r"a weight per text: \(2,\) for texts \(3, 8\)"):
+        sdm(features(3, 8, 3), features(3, 8, 4), torch.arange(3), text_weights=torch.ones(2))
+
+
 def test_two_by_two_by_hand() -> None:
     # Cosines are the identity; at temperature 1, p = (e, 1) / (e + 1) in each of the four rows.
     p = math.e / (math.e + 1)

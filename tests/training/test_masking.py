@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from textreid.training.masking import mask_tokens, masking_probabilities
+from textreid.training.masking import caption_weights, mask_tokens, masking_probabilities, trusted_words
 
 MASK, VOCABULARY = 97, 100  # then start 98 and end 99
 
@@ -71,7 +71,7 @@ def tokens(rows: int, length: int, columns: int) -> tuple[Tensor, Tensor]:
 def test_rates_of_masking() -> None:
     ids, words = tokens(rows=2000, length=42, columns=45)
     probability = torch.where(words, 0.15, 0.9)  # what is not a word would be chosen often
-    found, is_masked = mask_tokens(ids, probability, words, generator(4), MASK, VOCABULARY)
+    found, is_masked, *_ = mask_tokens(ids, probability, words, generator(4), MASK, VOCABULARY)
     count = int(words.sum())
     assert count == 80_000
     assert float(is_masked[words].float().mean()) == pytest.approx(0.15, abs=0.004)
@@ -87,7 +87,7 @@ def test_rates_of_masking() -> None:
 def test_each_word_has_its_own_rate() -> None:
     ids, words = tokens(rows=4000, length=7, columns=8)
     probability = torch.tensor([0.5, 0.0, 0.1, 0.5, 0.9, 1.0, 0.5, 0.5]).expand(4000, 8)
-    _, is_masked = mask_tokens(ids, probability, words, generator(5), MASK, VOCABULARY)
+    _, is_masked, *_ = mask_tokens(ids, probability, words, generator(5), MASK, VOCABULARY)
     assert is_masked.float().mean(0).tolist() == pytest.approx([0, 0, 0.1, 0.5, 0.9, 1, 0, 0], abs=0.025)
 
 
@@ -113,6 +113,23 @@ def test_probability_zero_masks_nothing_and_one_everything() -> None:
     every = mask_tokens(ids, torch.ones(ids.shape), words, generator(), MASK, VOCABULARY)
     assert torch.equal(none.ids, ids)
     assert torch.equal(every.is_masked, words)
+
+
+def test_a_caption_weighs_what_its_words_leave() -> None:
+    probabilities = torch.tensor([[0.9, 0.5, 0.1, 0.0, 0.9], [0.0, 1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0]])
+    words = torch.tensor([[False, True, True, True, False], [False, True, False, False, False], [False] * 5])
+    assert caption_weights(probabilities, words).tolist() == pytest.approx([0.8, 0.0, 1.0])
+
+
+@pytest.mark.parametrize("p", [0.1, 0.15, 0.2, 0.3])
+def test_words_are_trusted_that_are_no_noisier_than_at_first(p: float) -> None:
+    # As they are kept, in half precision, which rounds some of these up.
+    first = torch.full((1, 3), p).half().float()
+    assert trusted_words(first, p).all()
+    assert trusted_words(first + torch.tensor([-0.05, 0.0, 0.01]), p).tolist() == [[True, True, False]]
+    found = mask_tokens(torch.ones(1, 3, dtype=torch.long), first, first > 0, generator(), MASK, VOCABULARY)
+    assert torch.equal(found.is_predicted, found.is_masked)
+    assert found.weights is None
 
 
 def test_refuses_what_does_not_fit() -> None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 MakeConfig = Callable[..., Config]
-STRAIGHT = [(1, "nam"), (1, "heads")]
-TRAINED = [*STRAIGHT, (2, "nam"), (2, "heads"), (4, "nam"), (4, "heads")]
+STRAIGHT = [(1, "nam"), (1, "heads"), (1, "weigh"), (1, "trusted")]
+TRAINED = [*STRAIGHT, (2, "nam"), (2, "heads"), (4, "nam"), (4, "heads"), (2, "weigh-micro"), (2, "trusted-micro")]
 TRAINED += [(count, f"{kind}-micro") for count in (1, 4) for kind in ("nam", "heads")]
 # Adam divides by the size of a gradient; without this epsilon it would blow up the rounding of those near 0.
 EPSILON = "optimizer.epsilon=1e-4"
@@ -49,7 +49,14 @@ def configs(small_config: MakeConfig) -> dict[str, Config]:
         *RUN, EPSILON, "losses.sdm=1", "losses.itc=0", "losses.cmpm=0.2", "losses.id=1", "losses.mlm=1",
         "masking.method=em", "training.epoch_unit=pair", "training.batch_size=13", "training.epochs=1",
     )  # fmt: skip
+    scorer = "masking.scorer=votes+discriminant+content"
+    weigh = (*nam, scorer, "masking.shift=false", "masking.weigh=true", "losses.cmpm=0.2")
+    trusted = (*nam, scorer, "losses.mlm=1", "losses.mlm_words=trusted")
     return {
+        "weigh": small_config(*weigh),
+        "weigh-micro": small_config(*weigh, "training.micro_batch=4"),
+        "trusted": small_config(*trusted),
+        "trusted-micro": small_config(*trusted, "training.micro_batch=4"),
         "nam": small_config(*nam),
         "nam-micro": small_config(*nam, "training.micro_batch=4"),
         "heads": small_config(*heads),
@@ -104,8 +111,13 @@ def test_losses_gradients_and_noise_are_those_of_one_process(runs: Path, count: 
     kind = name.partition("-")[0]
     one, other = runs / "1" / kind, runs / str(count) / name
     expected, found = trained(one), trained(other)
-    assert len(found) == len(expected) == (8 if kind == "nam" else 6)
-    figures = {"nam": ("sdm", "itc", "noise"), "heads": ("sdm", "cmpm", "id", "mlm")}[kind]
+    assert len(found) == len(expected) == (6 if kind == "heads" else 8)
+    figures = {
+        "nam": ("sdm", "itc", "noise"),
+        "heads": ("sdm", "cmpm", "id", "mlm"),
+        "weigh": ("sdm", "itc", "cmpm", "noise", "weight"),
+        "trusted": ("sdm", "itc", "mlm", "noise"),
+    }[kind]
     for record, reference in zip(found, expected, strict=True):
         for figure in ("loss", "mask_rate", *figures):
             assert record[figure] == pytest.approx(reference[figure], rel=1e-5, abs=1e-5), (record["step"], figure)
@@ -114,7 +126,7 @@ def test_losses_gradients_and_noise_are_those_of_one_process(runs: Path, count: 
     assert len(found_gradients) > 60
     for parameter, gradient in reference_gradients.items():
         torch.testing.assert_close(found_gradients[parameter], gradient, rtol=1e-4, atol=1e-5, msg=parameter)
-    if kind == "nam":
+    if kind != "heads":
         for step in (4, 8):  # ends of epochs
             tables = [np.load(out / f"step-{step:08}" / "noise.npy").astype(np.float32) for out in (one, other)]
             assert np.ptp(tables[0]) > 0.1

@@ -75,7 +75,7 @@ def _whole_batch(
     (own,) = batch.micro_batches()
     outputs = _encode(network, own, masked)
     features = _gather(batch, [Features(outputs.image_features, outputs.text_features)])
-    losses, feature_grads = _compare(batch, features, config)
+    losses, feature_grads = _compare(batch, masked, features, config)
     losses |= _backward(network, batch, own, masked, outputs, feature_grads, config)
     return losses, _score(network, own, outputs, features.images, scorer), features.images
 
@@ -86,7 +86,7 @@ def _micro_batches(
     """Take this process' share of a batch in micro-batches, by the three steps at the top of this file."""
     micro_batches, noise = batch.micro_batches(), []
     features = _gather(batch, [_encode_features(network, micro, masked) for micro in micro_batches])  # step 1
-    losses, feature_grads = _compare(batch, features, config)  # step 2
+    losses, feature_grads = _compare(batch, masked, features, config)  # step 2
     for micro in micro_batches:  # step 3
         # The forward pass belongs inside too: there DDP decides whether the backward pass exchanges gradients.
         with synced_if(micro is micro_batches[-1], network):
@@ -98,8 +98,8 @@ def _micro_batches(
 
 
 def _encode(network: nn.Module, micro: MicroBatch, masked: MaskedTokens) -> Outputs:
-    ids, is_masked = masked.of(micro.captions)
-    outputs: Outputs = network(micro.pixels, ids, micro.lengths, micro.image_index, is_masked)
+    of_micro = masked.of(micro.captions)
+    outputs: Outputs = network(micro.pixels, of_micro.ids, micro.lengths, micro.image_index, of_micro.is_predicted)
     return outputs
 
 
@@ -118,11 +118,11 @@ def _gather(batch: Batch, own: Sequence[Features]) -> Features:
     return Features(batch.gather_images(images), batch.gather_captions(texts))
 
 
-def _compare(batch: Batch, found: Features, config: LossConfig) -> tuple[Losses, Features | None]:
+def _compare(batch: Batch, masked: MaskedTokens, found: Features, config: LossConfig) -> tuple[Losses, Features | None]:
     """Compute the losses of the global batch that compare its features, and the gradient of their sum at these."""
     # Leaves of a graph that ends here; `_backward` takes the gradient at them on into the towers.
     features = Features(*(rows.detach().requires_grad_() for rows in found))
-    losses = contrastive_losses(*features, batch.labels, batch.labels[batch.image_index], config)
+    losses = contrastive_losses(*features, batch.labels, batch.labels[batch.image_index], config, masked.weights)
     if not losses:
         return {}, None
     total = torch.stack([getattr(config, name) * loss for name, loss in losses.items()]).sum()
@@ -158,8 +158,8 @@ def _predict(batch: Batch, micro: MicroBatch, masked: MaskedTokens, outputs: Out
         of_micro = labels[micro.images], of_texts[micro.captions]
         shares["id"] = id_loss(outputs.image_identities, outputs.text_identities, *of_micro, counts)
     if config.mlm:
-        is_masked = masked.is_masked
-        shares["mlm"] = mlm(outputs.words, micro.ids[is_masked[micro.captions]], is_masked.sum())
+        is_predicted = masked.is_predicted
+        shares["mlm"] = mlm(outputs.words, micro.ids[is_predicted[micro.captions]], is_predicted.sum())
     return shares
 
 

@@ -1,5 +1,7 @@
 """Noise-Aware Masking: words that nothing in the image resembles are hidden from the loss more often.
 
+In place of hiding words, `caption_weights` lets their captions count less.
+
 Pure functions (Tan et al. 2024, §3.3, Eq. 3-4); what scores the words is in `textreid.training.scorers`. Shapes: ``B``
 captions of ``T`` tokens. A *word* is a token other than start, end and padding; ``is_word`` (B, T) is true for words.
 """
@@ -11,6 +13,7 @@ from torch import Tensor
 
 _KEEP_SHARE, _RANDOM_SHARE = 0.1, 0.1  # of the chosen tokens; the others become the mask token
 _BISECTIONS = 50
+_HALF_STEP = 5e-4  # below 1, by which half precision, in which probabilities are kept, may be off
 
 
 class MaskedTokens(NamedTuple):
@@ -18,10 +21,13 @@ class MaskedTokens(NamedTuple):
 
     ids: Tensor  # (B, T) int64, a new tensor
     is_masked: Tensor  # (B, T) bool: hidden, replaced, or chosen and yet kept
+    is_predicted: Tensor  # (B, T) bool: those of them that the loss of masked words asks for
+    weights: Tensor | None = None  # (B,) of the captions in the losses that compare them with images; None: all alike
 
     def of(self, captions: slice) -> Self:
         """Return those of some of the captions."""
-        return type(self)(self.ids[captions], self.is_masked[captions])
+        weights = None if self.weights is None else self.weights[captions]
+        return type(self)(self.ids[captions], self.is_masked[captions], self.is_predicted[captions], weights)
 
 
 def masking_probabilities(
@@ -107,4 +113,24 @@ def mask_tokens(
     # Between the two shares, a chosen word stays as it is.
     masked = torch.where(is_masked & (fate >= _KEEP_SHARE + _RANDOM_SHARE), mask_id, ids)
     masked = torch.where(is_masked & (fate < _RANDOM_SHARE), substitutes, masked)
-    return MaskedTokens(masked, is_masked)
+    return MaskedTokens(masked, is_masked, is_predicted=is_masked)
+
+
+def caption_weights(probabilities: Tensor, is_word: Tensor) -> Tensor:
+    """Compute how trustworthy captions are: 1 - the mean probability of their words, (B,) in [0, 1].
+
+    Args:
+        probabilities: (B, T) in [0, 1], that a word is wrong.
+        is_word: (B, T) bool.
+    """
+    return 1 - torch.where(is_word, probabilities, 0.0).sum(dim=1) / is_word.sum(dim=1).clamp(min=1)
+
+
+def trusted_words(probabilities: Tensor, p: float) -> Tensor:
+    """Tell which words are no noisier than ``p``, at which all are before anything is known of them: (B, T) bool.
+
+    Args:
+        probabilities: (B, T) in [0, 1], of masking each word.
+        p: their mean over a caption, or the prior of a scorer that tells how probably a word is wrong.
+    """
+    return probabilities <= p + _HALF_STEP

@@ -16,7 +16,7 @@ _ATTENTION_WIDTH = 64  # channels of an attention head, as in CLIP
 
 
 class Outputs(NamedTuple):
-    """Results of one forward pass over B images and T captions; D dimensions, C identities, V ids, K masked words.
+    """Results of one forward pass over B images and T captions; D dimensions, C identities, V ids, K words to predict.
 
     Scores are empty where the loss that needs them is off.
     """
@@ -60,13 +60,15 @@ class TrainedNetwork(nn.Module):
         """Return the context in which the run's precision holds; `forward` enters it by itself."""
         return self._compute.autocast()
 
-    def forward(self, pixels: Tensor, ids: Tensor, lengths: Tensor, image_index: Tensor, is_masked: Tensor) -> Outputs:
+    def forward(
+        self, pixels: Tensor, ids: Tensor, lengths: Tensor, image_index: Tensor, is_predicted: Tensor
+    ) -> Outputs:
         """Encode images and captions, and score identities and words.
 
         Args:
             pixels, ids, lengths: as `DualEncoder.forward` takes them; there may be no image.
             image_index: (T,) position of each caption's image among the B.
-            is_masked: (T, L) bool, the masked words.
+            is_predicted: (T, L) bool, the masked words to score.
         """
         if not len(pixels):
             return self._encode_nothing(pixels)
@@ -80,7 +82,7 @@ class TrainedNetwork(nn.Module):
                 patch_tokens=encoded.patch_tokens,
                 image_identities=self.identity_head(images) if self.identity_head else none,
                 text_identities=self.identity_head(texts) if self.identity_head else none,
-                words=self.word_head(encoded.text_tokens, encoded.image_tokens[image_index], lengths, is_masked)
+                words=self.word_head(encoded.text_tokens, encoded.image_tokens[image_index], lengths, is_predicted)
                 if self.word_head
                 else none,
             )

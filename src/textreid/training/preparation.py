@@ -215,7 +215,8 @@ def prepare(
     network.to(compute.device)
     optimizer = make_optimizer(network, used.optimizer)
     noise = open_noise(used.masking, out, found.path if found else None, loader.data, tokenizer, processes.is_first)
-    meters = Meters(("loss", *used.losses.weights(), "mask_rate", *(("noise",) if scorer else ())), compute.device)
+    figures = ("mask_rate", *(("noise",) if scorer else ()), *(("weight",) if used.masking.weigh else ()))
+    meters = Meters(("loss", *used.losses.weights(), *figures), compute.device)
     if found and found.scaler:
         network.scaler.load_state_dict(found.scaler)
     # The others may not see the folder; `synchronize` sends them the weights and the moments.

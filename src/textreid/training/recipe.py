@@ -8,6 +8,9 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from textreid.config import Config
 from textreid.errors import ArgumentError, RunStoppedError, check_path, check_type, in_short
 from textreid.interrupt import StopRequest
@@ -18,7 +21,13 @@ from textreid.training.batch import Batch
 from textreid.training.card import log_left_out, log_start, write_card
 from textreid.training.dataset import TrainingSet, Validation
 from textreid.training.gradcache import forward_backward
-from textreid.training.masking import mask_tokens, masking_probabilities
+from textreid.training.masking import (
+    MaskedTokens,
+    caption_weights,
+    mask_tokens,
+    masking_probabilities,
+    trusted_words,
+)
 from textreid.training.noise_table import NoiseTable
 from textreid.training.optimizer import learning_rate, optimizer_step, warmup_steps
 from textreid.training.plots import plot_run
@@ -107,7 +116,7 @@ def training_steps(
     run: Run, batches: Iterator[Batch], validation: Validation | None, log: RunLog, stop: StopRequest | None = None
 ) -> Iterator[int]:
     """Train on one batch after the other; yields the number of steps that are finished, after each of them."""
-    config, masking, noise, tokenizer = run.config, run.config.masking, run.noise, run.model.tokenizer
+    config, masking, noise = run.config, run.config.masking, run.noise
     run.network.train()
     # One iteration more than steps: the last evaluation and checkpoint take the same path as all others.
     for step in range(run.start, run.steps + 1):
@@ -122,9 +131,7 @@ def training_steps(
             with run.network.autocast():
                 batch = augment_batch(batch, config.augmentation, config.model, generator)
             probabilities = noise.probabilities(batch)  # Eq. 3-4, of the last epoch; p everywhere in the first
-            masked = mask_tokens(
-                batch.ids, probabilities, batch.is_word, generator, tokenizer.mask_id, tokenizer.vocabulary_size
-            )
+            masked = _mask_or_weigh(run, batch, probabilities, generator)
             # SDM on the masked captions, Eq. 5-7; the noise of the words of the full ones, Eq. 1-2.
             losses, word_noise = forward_backward(run.ddp, batch, masked, config.losses, run.scorer)
             rate = learning_rate(step, run.steps, run.loader.sampler.steps_per_epoch, config.optimizer)
@@ -134,10 +141,25 @@ def training_steps(
 
             words = batch.is_word.sum()
             shares = {"mask_rate": masked.is_masked.sum() / words, "noise": word_noise.sum() / words}
+            if masked.weights is not None:
+                shares["weight"] = masked.weights.mean()
             run.meters.add(losses | shares, len(batch.images))
             if (step + 1) % config.training.log_every == 0 or step + 1 == run.steps:
                 _log_means(run, step + 1, rate, log)
         yield step + 1
+
+
+def _mask_or_weigh(run: Run, batch: Batch, probabilities: Tensor, generator: torch.Generator) -> MaskedTokens:
+    """Hide words by their probability, or let their captions count less; and say which words are to be predicted."""
+    masking, tokenizer = run.config.masking, run.model.tokenizer
+    hiding = torch.zeros_like(probabilities) if masking.weigh else probabilities
+    masked = mask_tokens(batch.ids, hiding, batch.is_word, generator, tokenizer.mask_id, tokenizer.vocabulary_size)
+    if masking.weigh:
+        return masked._replace(weights=caption_weights(probabilities, batch.is_word))
+    if run.config.losses.mlm_words == "trusted":
+        is_trusted = trusted_words(probabilities, masking.probability)
+        return masked._replace(is_predicted=masked.is_masked & is_trusted)
+    return masked
 
 
 def _evaluate_and_save(run: Run, step: int, validation: Validation | None, stopping: bool, log: RunLog) -> None:

@@ -13,7 +13,7 @@ from tests.training.conftest import corpus, make_corpus, no_plots, small_config,
 from textreid.config import Config
 from textreid.errors import RunStoppedError
 from textreid.models import load_model
-from textreid.runlog import RunLog
+from textreid.runlog import RunLog, read_records
 
 if TYPE_CHECKING:
     from tests.training.conftest import Corpus
@@ -23,6 +23,8 @@ pytestmark = pytest.mark.usefixtures("no_plots")
 MakeConfig = Callable[..., Config]
 SCORER = "masking.scorer=gradient+votes+discriminant+centred+content+average"
 SETTINGS = (SCORER, "training.epochs=2", "training.captions_per_image=2", "training.checkpoint_every=3")
+WEIGHED = ("masking.weigh=true", "masking.shift=false")
+TRUSTED = ("losses.mlm=1", "losses.mlm_words=trusted")
 
 
 class StoppingLog(RunLog):
@@ -40,8 +42,11 @@ class StoppingLog(RunLog):
             raise RunStoppedError("enough")
 
 
-def test_a_run_that_was_stopped_remembers(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
-    config = small_config(*SETTINGS)
+@pytest.mark.parametrize("more", [(), WEIGHED, TRUSTED], ids=["masked", "weighed", "trusted"])
+def test_a_run_that_was_stopped_remembers(
+    more: tuple[str, ...], small_config: MakeConfig, corpus: "Corpus", tmp_path: Path
+) -> None:
+    config = small_config(*SETTINGS, *more)
     train_on(corpus, config, tmp_path / "whole")
     with pytest.raises(RunStoppedError):
         train_on(corpus, config, tmp_path / "parts", log=StoppingLog(tmp_path / "parts", console=False))
@@ -64,6 +69,41 @@ def test_micro_batches_give_the_same_noise(small_config: MakeConfig, corpus: "Co
     whole, cut = (np.load(tmp_path / name / "noise.npy").astype(np.float32) for name in ("whole", "cut"))
     assert np.abs(whole - 0.15)[:, 1:5].max() > 0.05
     np.testing.assert_allclose(whole, cut, atol=5e-3)
+
+
+def trained(out: Path) -> list[dict[str, float]]:
+    return [record for record in read_records(out / "metrics.jsonl") if record["event"] == "train"]
+
+
+def test_weights_hide_nothing_and_change_what_is_learned(
+    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path
+) -> None:
+    for name, more in {"weighed": WEIGHED, "cut": (*WEIGHED, "training.micro_batch=5"), "plain": ()}.items():
+        method = () if more else ("masking.method=none",)
+        train_on(corpus, small_config(*SETTINGS, *more, *method), tmp_path / name)
+    weighed, cut, plain = (trained(tmp_path / name) for name in ("weighed", "cut", "plain"))
+    assert [record["mask_rate"] for record in weighed] == [0] * 8
+    # In the first epoch nothing is known of any caption.
+    assert [record["weight"] for record in weighed[:4]] == [1] * 4
+    assert all(0 < record["weight"] < 1 for record in weighed[4:])
+    assert [record["loss"] for record in weighed[:4]] == pytest.approx([record["loss"] for record in plain[:4]], 1e-5)
+    assert weighed[-1]["loss"] != pytest.approx(plain[-1]["loss"], rel=1e-5)
+    for one, other in zip(weighed, cut, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
+
+
+def test_suspicious_words_are_hidden_and_not_asked_for(
+    small_config: MakeConfig, corpus: "Corpus", tmp_path: Path
+) -> None:
+    for name, more in {"trusted": TRUSTED, "cut": (*TRUSTED, "training.micro_batch=5"), "all": TRUSTED[:1]}.items():
+        train_on(corpus, small_config(*SETTINGS, *more), tmp_path / name)
+    trusted, cut, every = (trained(tmp_path / name) for name in ("trusted", "cut", "all"))
+    # In the first epoch all words are trusted alike.
+    assert [record["mlm"] for record in trusted[:4]] == [record["mlm"] for record in every[:4]]
+    assert trusted[4]["mask_rate"] == every[4]["mask_rate"]
+    assert trusted[4]["mlm"] != pytest.approx(every[4]["mlm"], rel=1e-4)
+    for one, other in zip(trusted, cut, strict=True):
+        assert other["mlm"] == pytest.approx(one["mlm"], rel=1e-2)
 
 
 def test_average_keeps_half_of_the_last_epoch(small_config: MakeConfig, corpus: "Corpus", tmp_path: Path) -> None:
