@@ -167,7 +167,7 @@ class JobCounts:
 
     def answered(self, answer: Answer) -> None:
         """Count an answer, saved or not."""
-        mllm = answer.row.mllm
+        mllm = answer.mllm
         self.answered_now += 1
         self.rejected.update(answer.rejected)
         self.notices.update(dict.fromkeys(answer.notices))

@@ -173,11 +173,21 @@ async def caption_image(
     return [answers[slot.name] for slot in slots]
 
 
-class LocalEngine:
-    """Engine that asks from this process: one event loop, ``in_flight`` images of each captioner at once."""
+AskAboutImage = Callable[
+    [Captioner, Path, str, Sequence[Slot], Settings, FirstAnswers], Coroutine[Any, Any, list[Answer]]
+]
 
-    def __init__(self, captioners: Sequence[Captioner]) -> None:
-        self._captioners = captioners
+
+class LocalEngine:
+    """Engine that asks from this process: one event loop, ``in_flight`` images of each captioner at once.
+
+    Args:
+        captioners: who is asked.
+        ask: asks about one image.
+    """
+
+    def __init__(self, captioners: Sequence[Captioner], ask: AskAboutImage = caption_image) -> None:
+        self._captioners, self._ask_about = captioners, ask
 
     @property
     def trouble(self) -> str:
@@ -201,10 +211,9 @@ class LocalEngine:
         for captioner in self._captioners:
             await captioner.aclose()
 
-    @staticmethod
-    async def _work(job: Job, captioner: Captioner, work: Iterator[Work], first: FirstAnswers) -> None:
+    async def _work(self, job: Job, captioner: Captioner, work: Iterator[Work], first: FirstAnswers) -> None:
         for one in work:
-            answers = await caption_image(captioner, job.root, one.image, one.slots, job.settings, first)
+            answers = await self._ask_about(captioner, job.root, one.image, one.slots, job.settings, first)
             await job.deliver(one.number, answers)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textreid.artifacts import fingerprint
+from textreid.captioning.checking import Checks
 from textreid.captioning.counts import JobCounts, read_usage, write_usage
 from textreid.captioning.engine import Engine, Work, run_to_end, unusable
 from textreid.captioning.requests import FAILED, Answer, Settings, Slot, Usage
@@ -57,6 +58,7 @@ def caption_images(
     settings: Settings,
     *,
     models: Mapping[str, str] | None = None,
+    checks: Checks | None = None,
     retry_failed: bool = False,
     watch: Callable[[JobCounts], None] = lambda counts: None,
 ) -> JobCounts:
@@ -73,6 +75,7 @@ def caption_images(
         slots: what every image gets.
         settings: see there.
         models: what stands behind each MLLM's name; recorded, and compared when the job goes on.
+        checks: the captions of another table that are checked in this job; None where captions are written.
         retry_failed: ask again for captions that stayed without an answer in an earlier run.
         watch: called in the event loop when captions were saved, and once a second.
 
@@ -88,12 +91,13 @@ def caption_images(
     """
     if not images:
         raise CaptionError(f"{root}: no images to caption")
-    with GrowingTable(out, job_facts(root, slots, models or {}, settings)) as table:
+    facts = job_facts(root, slots, models or {}, settings) | ({"checked": checks.facts} if checks else {})
+    with GrowingTable(out, facts) as table:
         # Before the job looks at what is there: a row without a caption counts as done.
         if retry_failed:
             asked = {slot.name for slot in slots}
             table.drop(lambda slot, status: slot in asked and status.startswith(FAILED))
-        job = _Job(root, images, table, slots, settings, watch)
+        job = _Job(root, images, table, slots, settings, watch, checks)
         try:
             with StopRequest(job.request_stop), _short_collections():
                 run_to_end(lambda: job.run(engine))
@@ -120,6 +124,7 @@ class _Job:
         slots: Sequence[Slot],
         settings: Settings,
         watch: Callable[[JobCounts], None],
+        checks: Checks | None = None,
     ) -> None:
         self.root, self.settings, self.slots = root, settings, tuple(slots)
         self.stopped = asyncio.Event()
@@ -135,11 +140,21 @@ class _Job:
         self._held: dict[str, list[Answer]] = {}
         self._answered_at = 0.0
         self._queue: asyncio.Queue[tuple[list[Answer], asyncio.Future[None]] | None] = asyncio.Queue()
-        self.counts = JobCounts(self._done.size, read_usage(table.folder))
+        absent = self._absent(checks)
+        self.counts = JobCounts(self._done.size - int(absent.sum()), read_usage(table.folder))
         self.counts.damaged = table.damaged
         self._usage_written = time.monotonic()
         self._read_keys()
+        self._done |= absent
         self.counts.start(images_done=int(self._done.all(axis=1).sum()), images=len(images))
+
+    def _absent(self, checks: Checks | None) -> npt.NDArray[np.bool_]:
+        """Tell which images lack which slots in the table that is checked: nothing is to be done there."""
+        absent = np.zeros_like(self._done)
+        if checks:
+            for row, image in enumerate(self._images):
+                absent[row] = [(image, slot.name) not in checks.suspects for slot in self.slots]
+        return absent
 
     def _read_keys(self) -> None:
         index = {image: row for row, image in enumerate(self._images)}
@@ -260,7 +275,7 @@ class _Job:
                 continue  # an engine of many machines may deliver twice
             self.counts.answered(answer)
             if answer.failure and answer.failure.fatal:
-                raise CaptionError(f"{answer.row.mllm}: {answer.failure.message}")
+                raise CaptionError(f"{answer.mllm}: {answer.failure.message}")
             # In memory alone until the job ends: killed before, it asks for them again.
             if answer.failure and not answer.failure.permanent:
                 self._missing[number, answer.row.slot] = answer.row
@@ -286,7 +301,7 @@ class _Job:
         """Return what may be saved, now that ``answers`` have come: rejected ones only of a useful MLLM."""
         released: list[Answer] = []
         for answer in answers:
-            mllm = answer.row.mllm
+            mllm = answer.mllm
             if answer.row.status == OK:
                 self.useful = {*self.useful, mllm}
                 released += self._held.pop(mllm, [])

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from textreid.captioning.checking import Checks
 from textreid.captioning.counts import JobCounts, Price, read_prices
+from textreid.captioning.engine import Engine, LocalEngine
 from textreid.captioning.job import caption_images
 from textreid.captioning.mllms import (
     CaptionerOptions,
     CaptionerSpec,
     EngineName,
     destinations,
+    open_captioners,
     open_engine,
     read_mllms,
 )
@@ -115,6 +118,7 @@ class CaptionPlan:
     settings: Settings
     options: CaptionerOptions
     prices: Mapping[str, Price] = field(default_factory=dict)  # by MLLM
+    checks: Checks | None = None  # of the captions of another table; None where captions are written
 
     def preview(self) -> str:
         """Show where pictures would go, the instructions for three images, and an estimate of the cost."""
@@ -154,14 +158,19 @@ class CaptionPlan:
             display = _Display(progress, self)
             # Before the engine is opened: the user is told where pictures go while none has gone there.
             display.begin()
+            if self.checks:
+                asking: Engine = LocalEngine(open_captioners(self.specs, self.images, self.options), self.checks.ask)
+            else:
+                asking = open_engine(self.specs, self.images, self.options, engine, **(ray or {}))
             return caption_images(
                 self.images,
                 self.selection.images,
                 self.out,
-                open_engine(self.specs, self.images, self.options, engine, **(ray or {})),
+                asking,
                 self.slots,
                 self.settings,
                 models={one.name: one.model for one in self.specs},
+                checks=self.checks,
                 retry_failed=retry_failed,
                 watch=display.update,
             )

@@ -216,6 +216,11 @@ class Answer:
     raw: str = ""
     notices: tuple[str, ...] = ()
 
+    @property
+    def mllm(self) -> str:
+        """Who was asked."""
+        return self.row.mllm
+
     def known_beside(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield file and line of what a table keeps beside the row."""
         key = {"image": self.row.image, "slot": self.row.slot}

@@ -2,7 +2,8 @@
 
 They are JSON lines, each with ``image`` and ``slot``; of two lines about one caption the later counts.
 ``errors.jsonl`` has the ``spans`` (half-open, in characters) of the words that the captioner knows to be wrong,
-``raw.jsonl`` the ``raw`` answer of a caption that wrappings were ``cut`` from.
+``raw.jsonl`` the ``raw`` answer of a caption that wrappings were ``cut`` from, ``repairs.jsonl`` a caption as it was
+``before`` an MLLM was asked again (``by``), with the ``repairs``: pairs of a phrase and what took its place.
 """
 
 import json
@@ -14,11 +15,11 @@ from typing import Any
 
 from textreid.errors import ArtifactError
 
-ERRORS, RAW = "errors.jsonl", "raw.jsonl"
+ERRORS, RAW, REPAIRS = "errors.jsonl", "raw.jsonl", "repairs.jsonl"
 
 
 def write_sidecars(folder: Path, beside: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-    """Append lines to sidecar files, given as file (`ERRORS`, `RAW`) and line; they are on the disk when this returns.
+    """Append lines to sidecar files, given as file (such as `ERRORS`) and line; they are on the disk when this returns.
 
     Raises:
         OSError: they cannot be written.
@@ -53,6 +54,15 @@ def raw_answers(folder: Path) -> dict[tuple[str, str], str]:
         ArtifactError: the file cannot be read.
     """
     return {key: line["raw"] for key, line in _lines(folder / RAW)}
+
+
+def repairs_of(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Read the captions that were repaired, by image and slot: what each was before, and what changed.
+
+    Raises:
+        ArtifactError: the file cannot be read.
+    """
+    return dict(_lines(folder / REPAIRS))
 
 
 def _lines(path: Path) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:

@@ -2,9 +2,16 @@
 
 from json import dumps
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
+
+from textreid.errors import ConfigError
+
+if TYPE_CHECKING:
+    from textreid.captioning.mllms import CaptionerOptions
+    from textreid.captioning.requests import Settings
+    from textreid.captioning.verification import VerificationPlan
 
 EngineName = Literal["local", "ray"]
 
@@ -66,6 +73,20 @@ def caption(
         help='TOML with a table a model: ["MODEL"] prompt = 0.1, completion = 0.4 (a million tokens), hour = 2.5; '
         "without, the cost is unknown.",
     ),
+    verify: Path | None = typer.Option(
+        None,
+        metavar="FOLDER",
+        help="Check the captions of this table in place of writing new ones: the MLLM is asked again about the phrases "
+        "that a scorer takes for wrong, and its answers confirm or repair them.",
+    ),
+    model: str = typer.Option("small", help="Of --verify: looks at the pictures for the scorer."),
+    scorer: str = typer.Option(
+        "votes+discriminant+content",
+        help="Of --verify: a value of masking.scorer that says how probably a word is wrong.",
+    ),
+    threshold: float = typer.Option(
+        0.5, min=0, max=1, help="Of --verify: asks about phrases with a word that is wrong with this probability."
+    ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show three images' requests and an estimate; send nothing."),
     as_json: bool = typer.Option(False, "--json", help="Print the counts as JSON."),
 ) -> None:
@@ -78,11 +99,33 @@ def caption(
 
     silence_decoders()
     fields = read_fields(field) if field else None
+    settings = Settings(seed, attempts, max_failures, in_flight)
+    options = CaptionerOptions(max_tokens, temperature, image_size, timeout, batch_size, fields)
+    if verify:
+        refused = {"--limit": limit, "--sample": sample, "--templates": templates}
+        given = [name for name, value in refused.items() if value is not None]
+        given += ["--engine ray"] if engine != "local" else []
+        if given:
+            raise ConfigError(f"--verify: checks a whole table from this process; it goes without {', '.join(given)}")
+        checking = _plan_verification(images, verify, out, mllm, (model, scorer, threshold), settings, options, prices)
+        if dry_run:
+            typer.echo(checking.preview(), nl=False)
+            return
+        counts = checking.job.run(retry_failed=retry_failed)
+        changed = checking.repairs()
+        typer.echo(counts.summary(checking.job.prices), err=True)
+        typer.echo(
+            f"{checking.phrases} suspicious phrases, in {checking.suspected} captions; changed: "
+            f"{changed['phrases']} phrases, in {changed['captions']} captions",
+            err=True,
+        )
+        asked = {"suspicious": {"phrases": checking.phrases, "captions": checking.suspected}, "changed": dict(changed)}
+        typer.echo(dumps(counts.to_dict(checking.job.prices) | asked) if as_json else out)
+        return
     plan = plan_captions(
         images, out, mllm, slots=[slot.strip().lower() for slot in slots.split(",")], templates=templates,
         limit=limit, sample=sample, seed=seed,
-        settings=Settings(seed, attempts, max_failures, in_flight), prices=prices,
-        options=CaptionerOptions(max_tokens, temperature, image_size, timeout, batch_size, fields),
+        settings=settings, prices=prices, options=options,
     )  # fmt: skip
     if dry_run:
         typer.echo(plan.preview(), nl=False)
@@ -92,3 +135,29 @@ def caption(
     # The folder, or the counts as JSON, is all that stdout gets: the next command can take it.
     typer.echo(counts.summary(plan.prices), err=True)
     typer.echo(dumps(counts.to_dict(plan.prices)) if as_json else out)
+
+
+def _plan_verification(
+    images: Path, table: Path, out: Path, mllm: list[str], by: tuple[str, str, float], settings: "Settings",
+    options: "CaptionerOptions", prices: Path | None,
+) -> "VerificationPlan":  # fmt: skip
+    """Plan what is asked about the captions of a table, by a model, its scorer and a threshold."""
+    from textreid.captioning.repairing import Span
+    from textreid.captioning.verification import plan_verification
+    from textreid.inspection.suspicion import score_phrases, scorer_settings, suspicious
+    from textreid.models import load_model
+    from textreid.training import captioned_images
+
+    name, scorer, threshold = by
+    looking = load_model(name)
+    judging = scorer_settings(looking, scorer)
+    facts = {"model": looking.fingerprint, "scorer": scorer, "threshold": threshold}
+
+    def find_phrases() -> dict[int, tuple[Span, ...]]:
+        data = captioned_images(images, table)
+        scored = score_phrases(looking, data, judging, lambda line: typer.echo(line, err=True))
+        return suspicious(scored, threshold)
+
+    return plan_verification(
+        images, table, out, mllm, find_phrases, facts, settings=settings, options=options, prices=prices
+    )

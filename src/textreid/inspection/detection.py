@@ -22,7 +22,7 @@ from textreid.config import Config
 from textreid.errors import DataError
 from textreid.evaluation.words import attribute_words
 from textreid.inspection.ranking import auroc, average_precision, mean_auroc, reliability
-from textreid.inspection.scoring import ask, make_batch
+from textreid.inspection.scoring import ask, read_batch
 from textreid.models import Model
 from textreid.training.batch import Batch
 from textreid.training.dataset import TrainingSet
@@ -207,7 +207,7 @@ class _Corpus:
         pieces = WordPieces.of(model.tokenizer).to(model.device)
         steps, truths = [], []
         for chosen in np.array_split(order, max(1, round(len(order) / images))):
-            batch = _batch(model, data, chosen)
+            batch = read_batch(model, data, chosen)
             words = pieces.words(batch.ids, batch.is_word)
             with torch.no_grad():
                 steps.append((batch, words, model.encoder.encode_image(batch.pixels)))
@@ -288,16 +288,6 @@ class _Corpus:
             )
             found.append((sums / counts.clamp(min=1))[_starts(batch, words)].cpu().numpy())
         return np.concatenate(found)
-
-
-def _batch(model: Model, data: TrainingSet, chosen: npt.NDArray[np.int64]) -> Batch:
-    """Read images and all of their captions."""
-    captions = [np.flatnonzero(data.image_index == image) for image in chosen.tolist()]
-    index = np.concatenate(captions)
-    pixels = np.stack([model.decode(data.root / data.images[image]) for image in chosen.tolist()])
-    of_image = np.repeat(np.arange(len(chosen)), list(map(len, captions)))
-    texts = [str(data.captions[row]) for row in index.tolist()]
-    return make_batch(model, pixels, texts, of_image.tolist(), chosen, index)
 
 
 def _starts(batch: Batch, words: Words) -> Tensor:

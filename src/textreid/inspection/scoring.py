@@ -18,6 +18,7 @@ from textreid.errors import ImageError
 from textreid.models import Model
 from textreid.models.device import choose_device
 from textreid.training.batch import Batch
+from textreid.training.dataset import TrainingSet
 from textreid.training.network import TrainedNetwork
 from textreid.training.processes import Processes
 from textreid.training.scorers.choice import choose_scorer
@@ -60,6 +61,20 @@ def make_batch(
         micro_size=0,
         processes=Processes(),
     )
+
+
+def read_batch(model: Model, data: TrainingSet, chosen: npt.NDArray[np.int64]) -> Batch:
+    """Read some images of a data set, by number, with all of their captions, as a batch.
+
+    Raises:
+        ImageError: an image cannot be read.
+    """
+    captions = [np.flatnonzero(data.image_index == image) for image in chosen.tolist()]
+    index = np.concatenate(captions)
+    pixels = np.stack([model.decode(data.root / data.images[image]) for image in chosen.tolist()])
+    of_image = np.repeat(np.arange(len(chosen)), list(map(len, captions)))
+    texts = [str(data.captions[row]) for row in index.tolist()]
+    return make_batch(model, pixels, texts, of_image.tolist(), chosen, index)
 
 
 class Answer(NamedTuple):

@@ -8,7 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
+from textreid.captioning.backends.simulated_checks import check_phrase
 from textreid.captioning.instructions import Instruction
+from textreid.captioning.questions import asked_phrase
 from textreid.captioning.requests import Caption, CaptionFailure, Request
 from textreid.captioning.templates import fill, slot_name
 from textreid.errors import CaptionError, nearest_name
@@ -108,7 +110,9 @@ class SimulatedMLLM:
         """Do nothing: nothing to let go of."""
 
     def describe(self, image: Path, instruction: Instruction, seed: int) -> Caption:
-        """Describe the person in ``image``; its errors are the spans of the words that are not true.
+        """Describe the person in ``image``, or answer the question about a phrase, if the instruction is one.
+
+        Its errors are the spans of the words that are not true.
 
         The same arguments give the same caption.
 
@@ -124,6 +128,8 @@ class SimulatedMLLM:
         person, view = self._somebody_else(known[0], chance) if mistaken else known
         believed, wrong = _misbelieve(person, chance, self.error_rate, self.error_kind)
         phrases = Phrases(believed, person, view, chance, wrong)
+        if (asked := asked_phrase(instruction.text)) is not None:
+            return Caption(*finish(check_phrase(asked, phrases), american=True, capitals=False))
         stock = _STOCK[self.name]
         pattern = instruction.template.pattern if instruction.template else stock[chance.weighted(_STOCK_WEIGHTS)]
         text = fill(
