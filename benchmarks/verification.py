@@ -8,6 +8,7 @@ asks a third, simulated too, about these. Wrong words are counted before and aft
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from textreid.captioning import caption
@@ -91,7 +92,7 @@ def main() -> None:
             for rate in options.asked_rate or (0.15, 0.0):
                 out = folder / f"{threshold}-{rate}"
                 plan = plan_verification(
-                    people, table, out, [f"qwen=simulated:{rate}"], lambda found=found: found, {},
+                    people, table, out, [f"qwen=simulated:{rate}"], partial(dict, found), {},
                     settings=Settings(seed=options.seed + 1),
                 )  # fmt: skip
                 plan.job.run(show=False)

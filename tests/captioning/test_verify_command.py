@@ -30,7 +30,7 @@ def table(people: Path) -> Path:
 
 def test_asked_again_by_one_who_knows_there_are_fewer_errors(people: Path, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "checked"
-    arguments = (people, "--verify", table, "--out", out, "--mllm", "qwen=simulated:0", "--model", "tiny", "--json")
+    arguments = (people, "--verify", table, "--out", out, "--mllm", "qwen=simulated:0", "--scored-by", "tiny", "--json")
     stdout, stderr = caption(*arguments)
     counts = json.loads(stdout)
     assert counts["statuses"] == {"ok": 160}
@@ -56,7 +56,7 @@ def test_a_dry_run_tells_what_would_be_asked(people: Path, table: Path, tmp_path
     # Nobody listens at this address: a dry run sends nothing.
     stdout, _ = caption(
         people, "--verify", table, "--out", tmp_path / "out", "--mllm", "qwen=http://127.0.0.1:9/v1#some/model",
-        "--model", "tiny", "--dry-run",
+        "--scored-by", "tiny", "--dry-run",
     )  # fmt: skip
     assert "qwen: pictures go to http://127.0.0.1:9/v1 (this machine)" in stdout
     assert stdout.count("  asked: ") >= 3
@@ -76,6 +76,15 @@ def test_what_does_not_go_together(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         caption(
-            people, "--verify", table, "--out", tmp_path / "out", "--mllm", "qwen=simulated", "--model", "tiny", *more
+            people,
+            "--verify",
+            table,
+            "--out",
+            tmp_path / "out",
+            "--mllm",
+            "qwen=simulated",
+            "--scored-by",
+            "tiny",
+            *more,
         )
     assert not (tmp_path / "out").exists()

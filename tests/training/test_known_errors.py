@@ -61,6 +61,21 @@ def test_the_wrong_words_and_no_others_are_masked(
     assert np.mean([one["mask_rate"] for one in records]) == pytest.approx(known.is_wrong.sum() / words, rel=0.3)
 
 
+def test_with_weights_no_word_is_masked_and_wrong_captions_count_less(
+    corpus: "Corpus", erring: Path, small_config: "ConfigMaker", tmp_path: Path
+) -> None:
+    data = captioned_images(corpus.images, erring)
+    config = small_config("masking.method=oracle", "masking.weigh=true", "training.epochs=1")
+    train(config, data, tmp_path / "run")
+    records = [one for one in read_records(tmp_path / "run" / "metrics.jsonl") if one["event"] == "train"]
+    assert [one["mask_rate"] for one in records] == [0] * len(records)
+    tokenizer = Tokenizer.learn(map(str, data.captions), 300, text_length=24)
+    words = [len(tokenizer.pieces(str(caption))) for caption in data.captions]
+    expected = 1 - (KnownErrors.of(data, tokenizer).is_wrong.sum(axis=1) / words).mean()
+    assert 0.8 < expected < 1
+    assert np.mean([one["weight"] for one in records]) == pytest.approx(expected, abs=0.05)
+
+
 def test_it_needs_captions_whose_errors_are_known(
     corpus: "Corpus", small_config: "ConfigMaker", tmp_path: Path
 ) -> None:

@@ -88,7 +88,8 @@ def test_weighted_texts_equal_a_slow_loop(name: str) -> None:
     images, texts = features(3, 8, 3), features(6, 8, 4)
     arguments = images, texts, torch.tensor(labels)
     of_texts = {"text_labels": torch.tensor(text_labels)}
-    loss: Loss = {"sdm": sdm, "itc": itc, "cmpm": cmpm}[name]
+    losses: dict[str, Loss] = {"sdm": sdm, "itc": itc, "cmpm": cmpm}
+    loss = losses[name]
     found = loss(*arguments, **of_texts, text_weights=torch.tensor(weights))
     if name != "cmpm":
         scale = {"sdm": 0.02, "itc": 0.05}[name]

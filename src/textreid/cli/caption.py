@@ -79,7 +79,9 @@ def caption(
         help="Check the captions of this table in place of writing new ones: the MLLM is asked again about the phrases "
         "that a scorer takes for wrong, and its answers confirm or repair them.",
     ),
-    model: str = typer.Option("small", help="Of --verify: looks at the pictures for the scorer."),
+    scored_by: str = typer.Option(
+        "small", metavar="MODEL", help="Of --verify: the model that looks at the pictures for the scorer."
+    ),
     scorer: str = typer.Option(
         "votes+discriminant+content",
         help="Of --verify: a value of masking.scorer that says how probably a word is wrong.",
@@ -107,7 +109,9 @@ def caption(
         given += ["--engine ray"] if engine != "local" else []
         if given:
             raise ConfigError(f"--verify: checks a whole table from this process; it goes without {', '.join(given)}")
-        checking = _plan_verification(images, verify, out, mllm, (model, scorer, threshold), settings, options, prices)
+        checking = _plan_verification(
+            images, verify, out, mllm, (scored_by, scorer, threshold), settings, options, prices
+        )
         if dry_run:
             typer.echo(checking.preview(), nl=False)
             return

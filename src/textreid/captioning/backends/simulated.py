@@ -93,7 +93,7 @@ class SimulatedMLLM:
         for rate in (self.error_rate, self.dirt_rate):
             if not 0 <= rate <= 1:
                 raise CaptionError(f"a rate of {rate}: expected a number from 0 to 1")
-        if self.error_kind not in {None, *KINDS}:
+        if self.error_kind is not None and self.error_kind not in KINDS:
             raise CaptionError(f"no kind of error {self.error_kind!r}; {nearest_name(self.error_kind, KINDS)}")
 
     async def caption(self, image: Path, requests: Sequence[Request]) -> list[Caption | CaptionFailure]:
