@@ -1,11 +1,13 @@
 """Uploads: what is no picture is refused in one line, what is one is indexed, and what is erased is deleted."""
 
 import io
+import os
 import re
 import subprocess
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
@@ -18,10 +20,12 @@ from tests.service.conftest import COMMAND, Demo, MakeGallery, serving
 from textreid import Client
 from textreid.errors import DataError
 from textreid.gallery.store import Database
+from textreid.gallery.store.indexing import exclusively
 from textreid.service import ServiceError
+from textreid.service.access import LOCAL
 from textreid.service.audit import newest
 from textreid.service.calls import UploadJob
-from textreid.service.jobs import JobRunner
+from textreid.service.jobs import JobRunner, add_job, job
 from textreid.service.stores import Stores
 from textreid.service.uploads import Sent, receive, upload_folder
 
@@ -195,6 +199,30 @@ def test_a_job_goes_on_after_the_service_is_killed(make_gallery: MakeGallery, tm
     with serving(small) as (second, _), Client(second) as client:
         job = ended(client, number)
         assert (job.state, job.crops) == ("done", 1)
+
+
+def test_a_job_waits_while_another_process_indexes_its_files(make_gallery: MakeGallery) -> None:
+    held = make_gallery("held", 2, seed=41)
+    for opened in held.opened():
+        store, pool = opened.store("held"), Stores("held", None, 2)
+        folder = receive(store, "crops", [Sent("a.png", io.BytesIO(picture()))])
+        number = add_job(store, LOCAL, "crops", None, folder)
+
+        def state(*expected: str) -> str:
+            deadline = time.monotonic() + 120
+            while (found := job(store, LOCAL, number).state) not in expected:  # noqa: B023
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            return found
+
+        with closing(JobRunner(pool)) as runner:
+            with exclusively(store, os.path.realpath(folder), "busy"):
+                runner.wake()
+                assert state("running") == "running"
+                assert state("waiting", "failed") == "waiting"
+            assert state("done", "failed") == "done"
+        assert job(store, LOCAL, number).crops == 1
+        pool.close()
 
 
 def test_uploads_are_deleted_with_their_gallery(make_gallery: MakeGallery) -> None:

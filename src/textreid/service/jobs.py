@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from textreid.errors import ConfigError, TextReidError
-from textreid.gallery.store import Database, Store
+from textreid.gallery.store import Database, PassingError, Store
 from textreid.service.access import LOCAL, Access, UnknownError
 from textreid.service.stores import Stores
 from textreid.service.uploads import Kind, delete_abandoned, delete_unused
@@ -32,8 +32,6 @@ _IDLE_S = 2.0  # another process may have made a job
 _GRACE_S = 10.0
 _MOST_WAITING = 20  # of a gallery
 _MOST_KILLED = 3  # times that a job's process is killed by somebody else, as by a machine that is out of memory
-# What a job's process may say that passes: one of a service that was killed still runs, or the database is away.
-_PASSING = ("another process indexes", "the database cannot be reached")
 _COLUMNS = (
     "j.id, coalesce(a.name, 'local'), j.kind, j.camera, j.folder, j.files, j.state, j.problems, j.created, j.ended"
 )
@@ -236,7 +234,7 @@ class JobRunner:
         cancelled = self._state(number) == "cancelled"
         if status < 0:
             self._killed[number] = self._killed.get(number, 0) + 1
-        passing = any(one in said for one in _PASSING) or (status < 0 and self._killed[number] < _MOST_KILLED)
+        passing = status == PassingError.exit_code or (status < 0 and self._killed[number] < _MOST_KILLED)
         if status and not cancelled and (self._closing.is_set() or passing):
             self._begin_again()
             self._closing.wait(_IDLE_S)

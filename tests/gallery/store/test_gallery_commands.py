@@ -10,6 +10,7 @@ from PIL import Image
 from tests.commands import Run
 
 from textreid.gallery.store import Database
+from textreid.gallery.store.indexing import exclusively
 
 pytestmark = pytest.mark.slow
 MakeCrops = Callable[..., Path]
@@ -110,5 +111,20 @@ def test_a_gallery_moves_to_another_model(
 )
 def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], message: str, textreid: Run) -> None:
     done = textreid(*arguments)
-    assert (done.returncode in {1, 2}, done.stdout, done.stderr.count("\n")) == (True, "", 1)
+    assert (done.returncode in {1, 2, 75}, done.stdout, done.stderr.count("\n")) == (True, "", 1)
     assert message in done.stderr
+
+
+def test_what_passes_by_itself_has_an_exit_code_of_its_own(
+    database: Database, make_crops: MakeCrops, model_folder: Path, ok: Run, textreid: Run
+) -> None:
+    crops = make_crops(2)
+    arguments = ("index", crops, "--gallery", "demo", "--model", model_folder)
+    ok(*arguments)
+    with exclusively(database.store("demo"), str(crops), "busy"):
+        busy = textreid(*arguments)
+    away = textreid(*arguments, "--database", "postgresql://127.0.0.1:9/x")
+    assert (busy.returncode, away.returncode) == (75, 75)
+    assert "another process indexes it into gallery 'demo'" in busy.stderr
+    assert "Connection refused" in away.stderr
+    ok(*arguments)

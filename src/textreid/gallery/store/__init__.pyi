@@ -3,6 +3,7 @@ from .errors import (
     ConnectionLostError as ConnectionLostError,
     DiskFullError as DiskFullError,
     ModelChangedError as ModelChangedError,
+    PassingError as PassingError,
     StoreError as StoreError,
 )
 from .rows import (

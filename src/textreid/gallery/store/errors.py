@@ -17,11 +17,17 @@ class StoreError(ArtifactError):
     """A gallery, or the database that holds it, cannot be used as asked."""
 
 
-class ModelChangedError(StoreError):
+class PassingError(StoreError):
+    """A gallery cannot be used now, as while another process indexes the same: later it can. Exit code 75, which `sysexits.h` calls EX_TEMPFAIL."""
+
+    exit_code = 75
+
+
+class ModelChangedError(PassingError):
     """The gallery was embedded again by another model since it was opened: open it again."""
 
 
-class ConnectionLostError(StoreError):
+class ConnectionLostError(PassingError):
     """The database went away, or cannot be reached."""
 
 

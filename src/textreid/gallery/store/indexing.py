@@ -22,7 +22,7 @@ from textreid.gallery.encoder import GalleryEncoder
 from textreid.gallery.indexing import why_empty
 from textreid.gallery.store import writing
 from textreid.gallery.store.database import Database
-from textreid.gallery.store.errors import StoreError
+from textreid.gallery.store.errors import PassingError
 from textreid.gallery.store.provenance import PathPattern, merged, read_exif
 from textreid.gallery.store.rows import Facts, KnownFile, NewCrop, NewFile
 from textreid.gallery.store.store import Store
@@ -331,13 +331,13 @@ def exclusively(store: Store, source: str, busy: str) -> Iterator[None]:
     """Keep other processes from indexing the same source into a gallery while the block runs.
 
     Raises:
-        StoreError: one does; says ``busy``.
+        PassingError: one does; says ``busy``.
     """
     key = f"{store.id} {source}"
     query = "SELECT pg_try_advisory_lock(hashtextextended(%s, 7))"
     row = store.database.run(lambda c: c.execute(query, (key,)).fetchone())
     if row is None or not row[0]:
-        raise StoreError(busy)
+        raise PassingError(busy)
     try:
         yield
     finally:
