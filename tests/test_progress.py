@@ -32,9 +32,12 @@ def test_a_long_task_tells_its_rate_and_the_time_left(
         shown.update(0, 50, task="read")  # a stage of its own, measured afresh
         now += 10
         shown.update(10, 7210, task="read", note="1 unreadable")
+        now += 10
+        shown.update(30, None, task="read")
     assert capsys.readouterr().err.splitlines() == [
         "embed: 1,200 of 2,000 images, 10 a second, 1:20 left",
         "read: 10 of 7,210 images, 1 unreadable, 2:00:00 left",
+        "read: 30 images, 2 a second",
     ]
 
 

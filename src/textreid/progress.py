@@ -15,7 +15,7 @@ _EVERY_S = 10.0  # between lines where standard error is not a terminal
 class Progress:
     """Display of a task on standard error while entered; every long task of textreid shows itself by one.
 
-    Nothing is shown before the first `update` with a total, so that a task that is short can stay silent.
+    Nothing is shown before the first `update`, so that a task that is short can stay silent.
 
     Args:
         task: what is done, in a word or two.
@@ -38,8 +38,8 @@ class Progress:
         self._stack.close()
         self._bar = None
 
-    def update(self, done: int, total: int, note: str = "", task: str | None = None) -> None:
-        """Show that ``done`` of ``total`` are finished; ``note`` stands beside it.
+    def update(self, done: int, total: int | None, note: str = "", task: str | None = None) -> None:
+        """Show that ``done`` of ``total`` are finished, or of nobody knows how many; ``note`` stands beside it.
 
         With another ``task`` than before, the next stage of the work begins: its rate is measured afresh.
         """
@@ -50,7 +50,7 @@ class Progress:
             return
         if sys.stderr.isatty():
             self._draw(done, total, note)
-        elif time.monotonic() - self._spoken >= _EVERY_S and done < total:
+        elif time.monotonic() - self._spoken >= _EVERY_S and (total is None or done < total):
             self._spoken = time.monotonic()
             self.say(self._line(done, total, note))
 
@@ -69,14 +69,14 @@ class Progress:
         self._start = self._spoken = time.monotonic()
         self._found = done
 
-    def _line(self, done: int, total: int, note: str) -> str:
+    def _line(self, done: int, total: int | None, note: str) -> str:
         rate = (done - self._found) / (time.monotonic() - self._start)
-        parts = [f"{self._task}: {done:,} of {total:,} {self._unit}"]
+        parts = [f"{self._task}: {done:,} {'' if total is None else f'of {total:,} '}{self._unit}"]
         parts += [note] if note else [f"{rate:,.0f} a second"]
-        parts += [f"{_clock((total - done) / rate)} left"] if rate > 0 else []
+        parts += [f"{_clock((total - done) / rate)} left"] if rate > 0 and total is not None else []
         return ", ".join(parts)
 
-    def _draw(self, done: int, total: int, note: str) -> None:
+    def _draw(self, done: int, total: int | None, note: str) -> None:
         if self._bar is None:
             self._bar = self._stack.enter_context(_bar())
         if self._task not in self._rows:

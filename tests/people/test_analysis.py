@@ -25,6 +25,10 @@ def walk(seconds: float, speed: int = 6, start: int = 0) -> list[list[tuple[int,
     return [[(start + speed * frame, 50)] for frame in range(int(10 * seconds))]
 
 
+def all_alike(crops: Sequence[Picture]) -> Features:
+    return np.ones((len(crops), 1), np.float32)
+
+
 def by_track(crops: list[PersonCrop]) -> dict[int | None, list[PersonCrop]]:
     tracks = defaultdict(list)
     for crop in crops:
@@ -46,6 +50,17 @@ def test_one_walk_past_a_camera_is_a_few_crops_of_one_track(tmp_path: Path) -> N
         assert crop.pixels[10:50, 4:-4].mean() > 100
         assert crop.confidence == pytest.approx(0.9)
         assert Image.open(io.BytesIO(crop.jpeg)).size == crop.pixels.shape[1::-1]
+
+
+@pytest.mark.parametrize(("rate", "asked"), [(2, 10.0), (1, 10.0), (10, 2.0), (10, 0.4)])
+def test_who_walks_past_a_camera_of_few_frames_is_found(rate: int, asked: float, tmp_path: Path) -> None:
+    places = [[(step * 10 // rate, 50)] for step in range(20 * rate)]
+    path = write_video(tmp_path / "v.mkv", [*blobs([[]] * rate), *blobs(places), *blobs([[]] * rate)], rate=rate)
+    crops = list(find_people(path, detector=BlobDetector(), embed=all_alike, frames_a_second=asked))
+    assert {crop.track for crop in crops} == {0}
+    seconds = [crop.seconds or 0.0 for crop in crops]
+    assert min(seconds) < 6
+    assert max(seconds) > 15
 
 
 def test_two_people_are_two_tracks_and_whoever_is_cut_by_the_border_is_no_first_choice(tmp_path: Path) -> None:

@@ -53,6 +53,9 @@ def index(
         metavar="SECONDS",
         help="A video still grows: it has ended when it does not for so long.",
     ),
+    fps: float = typer.Option(
+        10.0, "--fps", min=0.001, metavar="NUMBER", help="Frames of a video a second that are looked at."
+    ),
     model: str | None = NEW_MODEL,
     precision: Literal["auto", "fp32", "bf16"] = typer.Option(
         "auto", "--precision", help="Of a new gallery: bf16 is faster where the processor multiplies it."
@@ -94,7 +97,7 @@ def index(
         begun = time.monotonic()
         try:
             for source in sources:
-                _index(source, store, encoder, knowledge, done, _Ways(photographs, detector, follow))
+                _index(source, store, encoder, knowledge, done, _Ways(photographs, detector, follow, fps))
         except KeyboardInterrupt:
             sys.stderr.write(f"stopped after {done.embedded:,} crops; the same command continues from there\n")
             raise
@@ -130,6 +133,7 @@ class _Ways:
     photographs: bool
     detector: Path | None
     follow: float
+    fps: float
 
     @cached_property
     def loaded(self) -> "Detector":
@@ -158,12 +162,31 @@ def _index(
             index_crops(
                 path, store, encoder, knowledge, progress.update, done, photographs=embed, may_be_empty=bool(videos)
             )
-    for number, video in enumerate(videos):
-        with Progress(f"index {video}", "videos") as progress:
+    for number, video in enumerate(videos, start=1):
+        count = f" ({number} of {len(videos)})" if len(videos) > 1 else ""
+        with Progress(f"index {video}{count}", "seconds") as progress:
             media.index_video(
-                video, store, encoder, ways.loaded, knowledge, partial(progress.update, number, len(videos)), done,
-                follow=ways.follow,
+                video, store, encoder, ways.loaded, knowledge, LookedAt(progress), done, follow=ways.follow,
+                frames_a_second=ways.fps,
             )  # fmt: skip
+
+
+class LookedAt:
+    """Report of how much of a video has been looked at, to a display of progress."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._found: float | None = None
+        self._begun = time.monotonic()
+
+    def __call__(self, seconds: float, length: float | None, crops: int) -> None:
+        if self._found is None:
+            self._found, self._begun = seconds, time.monotonic()
+            self._progress.start(int(seconds))
+            return
+        times = (seconds - self._found) / (time.monotonic() - self._begun)
+        total = None if length is None else int(length)
+        self._progress.update(int(seconds), total, f"{crops:,} crops, {times:.1f} times real time")
 
 
 def _tell(done: "IndexReport", seconds: float) -> None:

@@ -23,7 +23,7 @@ from textreid.people.boxes import Detections, areas
 from textreid.people.crops import PersonCrop, TrackCrops, as_rectangle, cut_out, goodness, grown, of_use
 from textreid.people.detector import Detector, load_detector
 from textreid.people.tiling import detect_at_scales, scales_for
-from textreid.people.tracking import Features, Track, Tracker, TrackerSettings
+from textreid.people.tracking import Features, Track, Tracker, TrackerSettings, settings_at
 from textreid.people.video import Frame, Video, is_video
 
 Embed = Callable[[Sequence[npt.NDArray[np.uint8]]], Features]
@@ -48,12 +48,15 @@ class Analysed:
             it has not. A run that ``start`` s there goes on.
         finished: whether the end was reached.
         problem: what is wrong with the video as a whole, in words, where it has been read to its end all the same.
+        length: milliseconds that the video lasts, so far as it says; at its end, where that is. None where it says
+            nothing, as a stream, or still grows.
     """
 
     crops: tuple[PersonCrop, ...]
     position: int
     finished: bool
     problem: str | None = None
+    length: int | None = None
 
 
 def find_people(
@@ -129,7 +132,7 @@ def analyse_video(
         started: wall clock of the first frame, without a zone.
         first_track: number of the first track; a run that goes on says how many there are.
         follow: seconds without growth after which a file that is still written counts as ended; 0 takes it as it is.
-        settings: of the tracker.
+        settings: of the tracker; None takes those for so many frames a second.
 
     Raises:
         VideoError: it cannot be read at all.
@@ -138,7 +141,9 @@ def analyse_video(
     check_scipy()
     detector = detector or load_detector()
     with Video(source, frames_a_second, start=start / 1000, follow=follow) as video:
-        followed = _Followed(Tracker(settings, first_track), embed, camera, started)
+        tracker = Tracker(settings or settings_at(video.interval), first_track)
+        followed = _Followed(tracker, embed, camera, started)
+        length = None if follow > 0 or video.duration is None else round(video.duration * 1000)
         position, boundary = start, start / 1000 + WINDOW_S
         # Closed before the video is: a thread that decodes while its file is closed ends the process.
         with closing(look_at(video, detector)) as looked_at:
@@ -146,10 +151,10 @@ def analyse_video(
                 if frame.seconds >= boundary:
                     position = round(frame.seconds * 1000)
                     boundary = frame.seconds + WINDOW_S
-                    yield Analysed(followed.hand_out(), position, finished=False)
+                    yield Analysed(followed.hand_out(), position, finished=False, length=length)
                 followed.add(frame, found)
                 position = max(position, round(frame.seconds * 1000) + 1)
-        yield Analysed(followed.finish(), position, finished=True, problem=video.problem)
+        yield Analysed(followed.finish(), position, finished=True, problem=video.problem, length=position)
 
 
 def check_scipy() -> None:

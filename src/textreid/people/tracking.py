@@ -8,7 +8,7 @@ Times are in seconds, so that the rate of the frames may vary.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +37,18 @@ class TrackerSettings:
     unknown: float = 0.6  # cosine that stands for somebody whose appearance is not known yet
     look_every: float = 0.8  # between two looks at a person's appearance
     reach: float = 2.0  # body heights a second that a person out of sight may have moved
+
+
+def settings_at(interval: float) -> TrackerSettings:
+    """Return the settings for frames so many seconds apart.
+
+    Where a person walks on by more than a width from one frame to the next, no second frame confirms anybody: who is
+    surely seen is believed at once, as in a photograph, and known again by looks.
+    """
+    usual = TrackerSettings()
+    if interval <= usual.doubt:
+        return usual
+    return replace(usual, confirm=1, patience=max(usual.patience, 2.5 * interval))
 
 
 # Standard deviations, in parts of the height of the person: the walk of people, and the aim of detectors.

@@ -126,6 +126,11 @@ class Video:
             self._file.close()
 
     @property
+    def interval(self) -> float:
+        """Seconds from one frame that is handed out to the next, by what was asked for and the file says."""
+        return max(self._step, self._clock.interval)
+
+    @property
     def duration(self) -> float | None:
         """Seconds that the file says it lasts; None where it says nothing."""
         length = self._container.duration  # in microseconds

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 from tests.commands import Run
 
+from textreid.cli.index import LookedAt
 from textreid.gallery.store import Database
 from textreid.gallery.store.indexing import exclusively
+from textreid.progress import Progress
 
 pytestmark = pytest.mark.slow
 MakeCrops = Callable[..., Path]
@@ -67,6 +69,26 @@ def test_a_gallery_from_the_first_crop_to_its_end(
     ok("gallery", "delete", "demo", "--yes")
     ok("gallery", "restore", tmp_path / "demo.gallery", "--gallery", "again")
     assert ok("search", QUERY, "--gallery", "again", "--top", "3", "--no-group").stdout.count("\n") == 3
+
+
+def test_a_video_tells_how_much_of_it_was_looked_at_and_the_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with Progress("index gate.avi", "seconds") as progress:
+        looked_at = LookedAt(progress)
+        looked_at(600, None, 0)  # by an earlier run
+        now += 20
+        looked_at(700, 1200, 8)
+        now += 20
+        looked_at(900, None, 12)
+        now += 20
+        looked_at(1200, 1200, 15)
+    assert capsys.readouterr().err.splitlines() == [
+        "index gate.avi: 700 of 1,200 seconds, 8 crops, 5.0 times real time, 1:40 left",
+        "index gate.avi: 900 seconds, 12 crops, 7.5 times real time",
+    ]
 
 
 def test_a_gallery_moves_to_another_model(

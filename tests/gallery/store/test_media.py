@@ -63,13 +63,14 @@ class StopAfter:
 def test_the_people_of_a_video_are_found_once(opened: tuple[Store, GalleryEncoder], tmp_path: Path) -> None:
     store, encoder = opened
     video = write_video(tmp_path / "gate.avi", walk(12))
-    said: list[str] = []
+    said: list[tuple[float, float | None, int]] = []
     knowledge = Knowledge(table={"gate.avi": Facts("gate", START, ("may",))})
-    done = index_video(str(video), store, encoder, BlobDetector(), knowledge, said.append, IndexReport(embedded=7))
+    done = index_video(str(video), store, encoder, BlobDetector(), knowledge, lambda *what: said.append(what), IndexReport(embedded=7))
     count = done.embedded - 7  # of a source before
     assert count == store.counts().crops == len(crops_of(store)) >= 3
-    assert len(said) == 2
-    assert said[-1].endswith(f" s, {count:,} crops")
+    length = 11.901  # of 120 frames, up to the last
+    assert [(seconds, total) for seconds, total, _ in said] == [(0, None), (10, 12), (length, length)]
+    assert said[-1][2] == count
     page = store.search(np.eye(1, store.dim, dtype=np.float32)[0], top=100)
     for hit in page.hits:
         crop = hit.crop

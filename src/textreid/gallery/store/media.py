@@ -23,6 +23,7 @@ from textreid.gallery.store.rows import Facts, KnownFile, NewCrop, NewFile
 from textreid.gallery.store.store import Store
 from textreid.listing import by_product
 from textreid.people import Analysed, Detector, PersonCrop, analyse_photograph, analyse_video, is_stream, is_video
+from textreid.people.analysis import FRAMES_A_SECOND
 from textreid.version import __version__
 
 if TYPE_CHECKING:
@@ -46,10 +47,11 @@ def index_video(
     encoder: GalleryEncoder,
     detector: Detector,
     knowledge: Knowledge | None = None,
-    report: "Callable[[str], None] | None" = None,
+    report: "Callable[[float, float | None, int], None] | None" = None,
     done: IndexReport | None = None,
     *,
     follow: float = 0.0,
+    frames_a_second: float = FRAMES_A_SECOND,
 ) -> IndexReport:
     """Bring the people of a video or stream into a gallery: of each walk a few crops.
 
@@ -59,9 +61,11 @@ def index_video(
         encoder: the model of the gallery.
         detector: what finds people.
         knowledge: its camera, the time of its beginning, and tags. A stream begins now.
-        report: called with what has been looked at so far, in words.
+        report: called with the seconds that have been looked at, first with those of earlier runs; how many there are,
+            None where the video does not tell; and the crops so far.
         done: is added to, for who is interrupted; a new one by default.
         follow: seconds without growth after which a file that is still written counts as ended.
+        frames_a_second: how many frames are looked at.
 
     Raises:
         DataError: there is no such file.
@@ -88,13 +92,15 @@ def index_video(
         goes_on = before is not None and before.kind == "video" and (stream or before.digest == digest)
         start = before.position if before and goes_on else 0
         crops = 0
+        if report:
+            report(start / 1000, None, 0)
         try:
-            for part in _analyse(begun, start, store, encoder, detector, follow):
+            for part in _analyse(begun, start, store, encoder, detector, follow, frames_a_second):
                 crops += len(part.crops)
                 done.embedded += len(part.crops)
                 done.quarantined += [(Path(name), part.problem)] if part.problem else []
                 if report:
-                    report(f"{part.position / 1000:,.0f} s, {crops:,} crops")
+                    report(part.position / 1000, part.length and part.length / 1000, crops)
         except (VideoError, ImageError) as error:
             said = str(error).removeprefix(f"{source}: ").removeprefix(f"{name}: ")
             done.quarantined.append((Path(name), said))
@@ -126,14 +132,15 @@ def _unchanged(before: KnownFile, facts: Facts, store: Store, done: IndexReport)
 
 
 def _analyse(
-    file: NewFile, start: int, store: Store, encoder: GalleryEncoder, detector: Detector, follow: float
-) -> Iterator[Analysed]:
+    file: NewFile, start: int, store: Store, encoder: GalleryEncoder, detector: Detector, follow: float,
+    frames_a_second: float,
+) -> Iterator[Analysed]:  # fmt: skip
     """Analyse a video from ``start`` on, and store each part before the next."""
     known = store.known_files([file.path]).get(file.path) if start else None
     parts = analyse_video(
         file.path, start=start, detector=detector, embed=lambda pictures: embed_pictures(encoder, pictures),
         camera=file.facts.camera, started=file.facts.time, first_track=store.next_track(known.id) if known else 0,
-        follow=follow,
+        follow=follow, frames_a_second=frames_a_second,
     )  # fmt: skip
     append = start > 0
     for part in parts:
