@@ -172,14 +172,15 @@ def _index(
 
 
 class LookedAt:
-    """Report of how much of a video has been looked at, to a display of progress."""
+    """What shows how much of a video has been looked at, as `index_video` reports it."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._found: float | None = None
+        self._found: float | None = None  # by an earlier run
         self._begun = time.monotonic()
 
     def __call__(self, seconds: float, length: float | None, crops: int) -> None:
+        """Show it; the first time is the beginning."""
         if self._found is None:
             self._found, self._begun = seconds, time.monotonic()
             self._progress.start(int(seconds))

@@ -65,7 +65,9 @@ def test_the_people_of_a_video_are_found_once(opened: tuple[Store, GalleryEncode
     video = write_video(tmp_path / "gate.avi", walk(12))
     said: list[tuple[float, float | None, int]] = []
     knowledge = Knowledge(table={"gate.avi": Facts("gate", START, ("may",))})
-    done = index_video(str(video), store, encoder, BlobDetector(), knowledge, lambda *what: said.append(what), IndexReport(embedded=7))
+    done = index_video(
+        str(video), store, encoder, BlobDetector(), knowledge, lambda *what: said.append(what), IndexReport(embedded=7)
+    )
     count = done.embedded - 7  # of a source before
     assert count == store.counts().crops == len(crops_of(store)) >= 3
     length = 11.901  # of 120 frames, up to the last

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from textreid.gallery.store import StoreError, open_database
@@ -66,6 +67,22 @@ def test_a_server_that_was_killed_is_back_within_seconds(folder: Path) -> None:
     assert time.monotonic() - begun < 30  # some 1 s where nothing else runs
     server.close()
     server.wait_stopped()
+
+
+@pytest.mark.parametrize(("room", "kind"), [(1 << 60, "posix"), (64 << 20, "mmap")])
+def test_shared_memory_is_in_files_only_where_there_is_no_room_for_it(
+    room: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textreid.gallery.store.server._room", lambda folder: room)
+    with tempfile.TemporaryDirectory(prefix="textreid-test-") as name:
+        Path(name).chmod(0o711)
+        server = EmbeddedServer(Path(name) / "database")
+        try:
+            with psycopg.connect(server.conninfo) as connection:
+                assert connection.execute("SHOW dynamic_shared_memory_type").fetchone() == (kind,)
+        finally:
+            server.close()
+            server.wait_stopped()
 
 
 def test_nobody_else_can_reach_it(folder: Path) -> None:

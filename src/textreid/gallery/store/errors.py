@@ -18,9 +18,9 @@ class StoreError(ArtifactError):
 
 
 class PassingError(StoreError):
-    """A gallery cannot be used now, as while another process indexes the same: later it can. Exit code 75, which `sysexits.h` calls EX_TEMPFAIL."""
+    """A gallery cannot be used now, as while another process indexes the same source; later it can."""
 
-    exit_code = 75
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class ModelChangedError(PassingError):

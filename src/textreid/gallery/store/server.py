@@ -32,7 +32,6 @@ _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "maintenance_work_mem": "256MB",  # a larger HNSW index asks for more when it is built
-    "dynamic_shared_memory_type": "mmap",  # containers give /dev/shm 64 MB, and a parallel build asks for more
     "max_connections": "200",
     "jit": "off",  # compiling costs more than any query here
     "wal_compression": "on",
@@ -69,6 +68,14 @@ def physical_memory() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def _room(folder: Path) -> int:
+    """Return the bytes that are free where a folder is; 0 where there is no such folder."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
 
 
 class EmbeddedServer:
@@ -165,7 +172,12 @@ class EmbeddedServer:
         """Start the server and wait for it; returns why that failed, or nothing."""
         place = self._new_socket_folder()
         settings = dict(_SETTINGS)
-        if memory := physical_memory():
+        memory = physical_memory()
+        # In files a graph that is being built is written to the disk every half minute, over and over; but containers
+        # give /dev/shm 64 MB, and a parallel build asks for up to a quarter of the memory.
+        in_memory = memory is not None and _room(Path("/dev/shm")) >= memory // 3  # noqa: S108
+        settings["dynamic_shared_memory_type"] = "posix" if in_memory else "mmap"
+        if memory:
             # An index that a search has to fetch from the system's cache page by page takes several times as long.
             settings["shared_buffers"] = f"{min(max(memory >> 23, 128), 4096)}MB"
         options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
