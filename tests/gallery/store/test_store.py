@@ -6,12 +6,25 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
+import psycopg
 import pytest
 from psycopg import sql
 
 from textreid.errors import ConfigError
 from textreid.gallery.embedding_cache import FileStamp
-from textreid.gallery.store import Cursor, Database, Facts, Filters, NewCrop, NewFile, Store, StoreError, open_database
+from textreid.gallery.store import (
+    Cursor,
+    Database,
+    Facts,
+    Filters,
+    NewCrop,
+    NewFile,
+    Store,
+    StoreError,
+    hnsw,
+    open_database,
+    searching,
+)
 
 DIM = 16
 STAMP = FileStamp(1, 2, 3)
@@ -167,6 +180,18 @@ def test_the_index_answers_a_search_without_filters(fill: Fill) -> None:
     # What was deleted is still in the index, and leaves it too few: all are compared.
     store.delete([hit.crop.id for hit in store.search(query, top=150, exact=True).hits])
     assert store.search(query, top=20).hits == store.search(query, top=20, exact=True).hits
+
+
+def test_every_processor_helps_to_build_an_index(fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _, _ = fill(20)
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    table, name, memory = searching.table(store.id), hnsw.index_name(store.id), hnsw.memory_for(store.database)
+
+    def build(connection: psycopg.Connection) -> tuple[str, ...] | None:
+        assert hnsw.build(connection, table, name, store.dim + 1, 1, memory) is not None
+        return connection.execute("SHOW max_parallel_maintenance_workers").fetchone()
+
+    assert store.database.run(build) == ("5",)
 
 
 @pytest.mark.parametrize("one_per_track", [False, True])

@@ -1,5 +1,6 @@
 """The HNSW index over the vectors of a gallery: from when on it answers, of which shape it is, how far it looks."""
 
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,8 @@ def build(
     needed = row[0] * (2 * dim + 40 * NEIGHBOURS + 200)
     if memory is not None and needed > _USUAL_MEMORY:
         connection.execute(f"SET LOCAL maintenance_work_mem = '{min(needed, memory) >> 10}kB'")
+    if memory is not None:
+        connection.execute(f"SET LOCAL max_parallel_maintenance_workers = {_workers()}")
     begun = connection.execute("SELECT clock_timestamp()").fetchone()
     connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name)))
     connection.execute(
@@ -53,6 +56,11 @@ def build(
     assert ended is not None  # noqa: S101
     took: timedelta = ended[0] - begun[0]
     return took
+
+
+def _workers() -> int:
+    """Return how many processes help to build: one a CPU beside the first, of the eight that a server has."""
+    return max(2, min((os.cpu_count() or 1) - 1, 7))
 
 
 def memory_for(database: "Database") -> int | None:
