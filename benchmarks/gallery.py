@@ -2,8 +2,8 @@
 
 The vectors are drawn: people are points in a space of 64 dimensions within 256 (--dim), 20 crops lie around each
 (mean cosine 0.8), and a query is as far from its person as a sentence is from a photograph (cosine 0.4). Recall
-is of the ten nearest by numpy in float32, with its 95 % interval over the queries. Times are of one search at a time, as
-a client of one process measures them; of the gallery they include reading the rows of the hits from the database.
+is of the ten nearest by numpy in float32, with its 95 % interval over the queries. Times are of one search at a time,
+as a client of one process measures them; of the gallery they include reading the rows of the hits from the database.
 
     python benchmarks/gallery.py                            # 5,000 to 100,000 crops; some five minutes on two cores
     python benchmarks/gallery.py --candidates 100 160 250   # what the HNSW index finds in which time
