@@ -9,7 +9,7 @@ from textreid.errors import ConfigError
 
 
 def erase(
-    crops: list[int] = typer.Argument(None, help="Numbers of crops, as a search shows them.", metavar="[CROPS]..."),
+    crops: list[int] = typer.Argument(None, help="Numbers of crops, as a search shows them."),
     gallery: str = typer.Option(..., "--gallery", metavar="NAME", help="The gallery."),
     older_than: float | None = typer.Option(
         None, "--older-than", min=0, metavar="DAYS", help="Instead: those seen more than DAYS days ago."

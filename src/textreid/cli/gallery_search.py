@@ -197,8 +197,13 @@ class PageToken:
 def _why_nothing(store: "Store", filters: "Filters") -> str:
     if not filters:
         return f"gallery {store.name!r} is empty: textreid index SOURCE --gallery {store.name}"
-    known = ", ".join(list(store.cameras())[:10]) if filters.cameras else ""
-    return f"nobody in gallery {store.name!r} passes the filters{f'; its cameras: {known}' if known else ''}"
+    reasons = [f"nobody in gallery {store.name!r} passes the filters"]
+    if filters.cameras:
+        known = ", ".join(list(store.cameras())[:10])
+        reasons.append(f"its cameras: {known}" if known else "none of its crops has a camera")
+    if (filters.since or filters.until or filters.hours) and store.counts().first is None:
+        reasons.append("none of its crops has a time")
+    return "; ".join(reasons)
 
 
 def _draw(store: "Store", query: str, ranked: Mapping[int, "FoundPerson"], path: Path) -> None:

@@ -54,6 +54,12 @@ def test_a_gallery_from_the_first_crop_to_its_end(
         assert picture.width > 500
     nobody = ok("search", QUERY, "--gallery", "demo", "--camera", "yard")
     assert (nobody.stdout, nobody.stderr) == ("", "nobody in gallery 'demo' passes the filters; its cameras: gate\n")
+    ok("index", make_crops(2, "others", seed=1), "--gallery", "bare", "--model", model_folder)
+    nobody = ok("search", QUERY, "--gallery", "bare", "--camera", "gate", "--hours", "13-18")
+    assert nobody.stderr == (
+        "nobody in gallery 'bare' passes the filters; none of its crops has a camera; none of its crops has a time\n"
+    )
+    ok("gallery", "delete", "bare", "--yes")
 
     assert ok("gallery", "list").stdout.split("\t")[:2] == ["demo", "5"]
     info = json.loads(ok("gallery", "info", "demo", "--json").stdout)
