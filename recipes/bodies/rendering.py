@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from bodies.crowd import paint_surroundings
 from bodies.figure import Sight, draw_figure, dress
 from bodies.layers import Numbers
 from bodies.lighting import Light
+from textreid.models.attribute_network import PARTS
 from textreid.seeding import Chance
 from textreid.synthetic.attributes import Direction, Person, View
 from textreid.synthetic.domains import Domain
@@ -20,11 +22,20 @@ from textreid.synthetic.drawing.scene import Frame, hide_partly
 
 _DIRECTIONS: dict[Direction, float] = {"front": 0.32, "back": 0.32, "left": 0.18, "right": 0.18}
 _FINE = 176  # crops stored taller than this are made at 384 rows, others at 256
+_CELLS = (24, 48)  # columns and rows
+_NAMED = {"head": "headwear", "legs": "lower", "feet": "shoes"}  # what the renderer calls otherwise
 _ENOUGH = {"head": 0.45, "legs": 0.5, "feet": 0.4}  # share of a part's pixels that must show
 
 
 def render_shot(bank: Path, person: Person, identity: int, domain: Domain, camera: int, seed: int) -> Shot:
-    """Render one crop as the package's `render` does, with a body of the bank at ``bank``.
+    """Render one crop as the package's `render` does, with a body of the bank; the arguments are `render_parts`'s."""
+    return render_parts(bank, person, identity, domain, camera, seed)[0]
+
+
+def render_parts(
+    bank: Path, person: Person, identity: int, domain: Domain, camera: int, seed: int
+) -> tuple[Shot, npt.NDArray[np.uint8]]:
+    """Render one crop, and tell what each of 48 × 24 cells of it shows: (48, 24), places in `PARTS`.
 
     Args:
         bank: file of `bodies.bank.make_bank`.
@@ -58,7 +69,27 @@ def render_shot(bank: Path, person: Person, identity: int, domain: Domain, camer
     stored = max(16, (frame.width * height + frame.height // 2) // frame.height)
     shown = _shown(picture.materials, picture.numbers, crop)
     view = View(direction, walking, shown["feet"], shown["head"], shown["legs"])
-    return Shot(expose(image, device, height, stored, chance), view)
+    return Shot(expose(image, device, height, stored, chance), view), _parts(picture.materials, crop, wearer.look.skin)
+
+
+def _parts(materials: list[Material], crop: Numbers, skin: Material) -> npt.NDArray[np.uint8]:
+    """Tell which part most of each cell shows; materials know theirs, but for skin and hair."""
+    known = [PARTS.index("background")]
+    for material in materials:
+        if material.colour == skin.colour:
+            part = "skin"
+        elif material.texture == "hair":
+            part = "hair"
+        else:
+            part = _NAMED.get(material.part, material.part)
+        known.append(PARTS.index(part))
+    labels = np.array(known)[crop + 1]
+    shares = [
+        Image.fromarray((labels == part).astype(np.uint8) * 255).resize(_CELLS, Image.Resampling.BOX)
+        for part in range(len(PARTS))
+    ]
+    most: npt.NDArray[np.uint8] = np.stack([np.asarray(share) for share in shares]).argmax(axis=0).astype(np.uint8)
+    return most
 
 
 def _frame(height: int, direction: Direction, walking: bool, chance: Chance) -> Frame:

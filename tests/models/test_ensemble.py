@@ -38,28 +38,35 @@ def test_names_are_split_unless_they_are_a_path(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     Path("a+b").mkdir()
     assert names_of("a+b") == names_of("small") == names_of(None) == ()
-    for wrong in ("colours", "small+", "+small", "small+small", "+"):
-        with pytest.raises(ModelError, match=r"^colours: an expert|expected different models"):
+    for wrong in ("colours", "attributes", "small+", "+small", "small+small", "+", "colours+attributes"):
+        with pytest.raises(ModelError, match=r"^(colours|attributes): an expert|expected different models"):
             names_of(wrong)
+    with pytest.raises(ModelError, match="attributes reads the trunk of small: name it too"):
+        names_of("tiny+attributes")
 
 
 def test_a_cosine_is_the_mean_of_those_of_the_members(bundled: Ensemble, pictures: list[Image.Image]) -> None:
     features, texts = bundled.encode_images(pictures), bundled.encode_texts(SENTENCES)
-    assert features.shape == (13, 256 + 256 + 148)
+    assert features.shape == (13, 256 + 256 + 148 + 187)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
     pixels = np.stack([bundled.decode(picture) for picture in pictures])
-    (small, tiny), expert = bundled.networks, ColourExpert.load()
+    (small, tiny), (colours, attributes) = bundled.networks, bundled.experts
+    assert isinstance(colours, ColourExpert)
     halved = np.stack([tiny.decode(Image.fromarray(one.transpose(1, 2, 0))) for one in pixels])
     cosines = [
         small.encode_texts(SENTENCES) @ small.encode_pixels(pixels).T,
         tiny.encode_texts(SENTENCES) @ tiny.encode_pixels(halved).T,
-        expert.encode_texts(SENTENCES) @ expert.encode_pixels(pixels).T,
+        colours.encode_texts(SENTENCES) @ colours.encode_pixels(pixels).T,
+        # Its part of the features, each of which has the root of the share of its weight.
+        attributes.encode_texts(SENTENCES) @ features[:, -187:].T / (attributes.weight / 7) ** 0.5,
     ]
-    np.testing.assert_allclose(texts @ features.T, np.mean(cosines, axis=0), atol=1e-5)
+    np.testing.assert_allclose(
+        texts @ features.T, np.average(cosines, axis=0, weights=[1, 1, 1, attributes.weight]), atol=1e-5
+    )
     np.testing.assert_array_equal(bundled.encode_pixels(pixels), features)
     assert bundled.similarity(SENTENCES, pictures).shape == (3, 13)
-    assert bundled.encode_images([]).shape == (0, 660)
-    assert bundled.encode_texts([]).shape == (0, 660)
+    assert bundled.encode_images([]).shape == (0, 847)
+    assert bundled.encode_texts([]).shape == (0, 847)
 
 
 def test_the_expert_tells_who_wears_which_colour() -> None:
@@ -123,7 +130,7 @@ def test_presence_averages_the_log_odds(bundled: Ensemble, pictures: list[Image.
         parts.append(network.presence.log_odds(network.encode_pixels(given)))
     np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=1e-3)
     without = Model(small.encoder, small.tokenizer)
-    assert join_presence([without, tiny], None) is None
+    assert join_presence([without, tiny], ()) is None
 
 
 @pytest.mark.slow

@@ -29,8 +29,11 @@ class ColourExpert:
     """Encoder of pictures and sentences by colour names; D is bands × colour words.
 
     Attributes:
+        weight: of its cosine beside those of networks.
         fingerprint: of its constants, and of what is usual.
     """
+
+    weight = 1.0
 
     def __init__(self, mean: Floats, deviation: Floats) -> None:
         """Take what is usual: mean and standard deviation (D,) of `ColourNames` features of pictures."""

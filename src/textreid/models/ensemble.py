@@ -12,44 +12,61 @@ from PIL import Image
 
 from textreid.errors import ModelError, check_list
 from textreid.images import map_ahead, to_pixels
+from textreid.models.attribute_expert import FOLDER, HOST, NETWORK, AttributeExpert
+from textreid.models.attribute_network import load_network
 from textreid.models.colour_expert import ColourExpert
 from textreid.models.device import map_on_cores
 from textreid.models.dual_encoder import DualEncoder
 from textreid.models.folder import CHOSE_DEFAULT, DEFAULT
 from textreid.models.model import Array, Model, Picture
 from textreid.models.side_by_side import (
-    expert_of,
+    experts_of,
     join_features,
     join_fingerprints,
     join_presence,
     names_of,
     networks_of,
+    weights_of,
 )
 
 _DECODING_THREADS = 4  # while the networks compute
-_AT_ONCE = 16  # pictures that the expert describes in a piece of work
+_AT_ONCE = 16  # pictures whose colours are named in a piece of work
 
 
 class Ensemble(Model):
-    """Models side by side: the cosine of two features is the mean of the cosines of all.
+    """Models side by side: the cosine of two features is the mean of the cosines of all, each with its weight.
 
     A picture is decoded once, for the first network; the others get it reduced from there. What needs the one network
     of a model, as training and conversion do, is told to take a member.
 
     >>> import textreid
-    >>> model = textreid.load_model("small+tiny+colours")
+    >>> model = textreid.load_model("small+tiny+colours+attributes")
     >>> [network.config.image_height for network in model.networks]
     [192, 128]
 
     Attributes:
         networks: at least one.
-        expert: for colour names, or None.
+        experts: what stands beside them.
     """
 
-    def __init__(self, networks: Sequence[Model], expert: ColourExpert | None) -> None:
+    def __init__(
+        self,
+        networks: Sequence[Model],
+        experts: Sequence[ColourExpert | AttributeExpert] = (),
+        host: Model | None = None,
+    ) -> None:
+        """Put models side by side.
+
+        Args:
+            networks: at least one.
+            experts: what stands beside them.
+            host: the network whose trunk an `AttributeExpert` reads.
+        """
         # Not the one of Model, which puts one network to use: each of these is.
         first = networks[0]
-        self.networks, self.expert = tuple(networks), expert
+        self.networks, self.experts, self._host = tuple(networks), tuple(experts), host
+        self._shares = weights_of(networks, experts)
+        self._attributes = load_network(FOLDER / NETWORK).to(first.device) if host else None
         self.tokenizer, self.config, self.precision = first.tokenizer, first.config, first.precision
         self.report = None
         chosen = [network.selected_on for network in networks]
@@ -57,12 +74,15 @@ class Ensemble(Model):
         texts = [network.training_text for network in networks]
         known = [text for text in texts if text is not None]
         self.training_text = tuple(dict.fromkeys(sum(known, ()))) if len(known) == len(texts) else None
-        self.presence = join_presence(networks, expert)
+        self.presence = join_presence(networks, experts)
 
     @classmethod
     def of(cls, names: Sequence[str], load: Callable[[str], Model]) -> "Ensemble":
-        """Load the members by their names, of which one may be the expert's."""
-        found = cls([load(name) for name in networks_of(names)], expert_of(names))
+        """Load the members by their names."""
+        networks = {name: load(name) for name in networks_of(names)}
+        experts = experts_of(names)
+        reads = any(isinstance(expert, AttributeExpert) for expert in experts)
+        found = cls(list(networks.values()), experts, networks[HOST] if reads else None)
         if names == names_of(DEFAULT):
             found.selected_on = f"{found.selected_on}; {CHOSE_DEFAULT}"
         return found
@@ -84,7 +104,7 @@ class Ensemble(Model):
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the fingerprints of the members."""
-        return join_fingerprints(self.networks, self.expert)
+        return join_fingerprints(self.networks, self.experts)
 
     def encode_images(self, images: Sequence[Picture], batch_size: int = 64) -> Array:
         """Encode N pictures, as `Model.encode_images` does."""
@@ -95,16 +115,28 @@ class Ensemble(Model):
 
     def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> Array:
         """Encode pixels (N, 3, H, W) uint8, as `decode` gives them: (N, D) float32 features, each of length 1."""
-        parts = [network.encode_pixels(_resize(pixels, _size(network))) for network in self.networks]
-        if self.expert:
-            pieces = np.array_split(pixels, max(1, -(-len(pixels) // _AT_ONCE)))
-            parts.append(np.concatenate(map_on_cores(self.expert.encode_pixels, pieces)))
-        return join_features(parts)
+        parts, read = [], np.zeros((0, 0), np.float32)
+        for network in self.networks:
+            resized = _resize(pixels, _size(network))
+            if network is self._host and self._attributes and len(pixels):
+                features, read = network.encode_and_read(resized, self._attributes.probabilities)
+                parts.append(features)
+            else:
+                parts.append(network.encode_pixels(resized))
+        for expert in self.experts:
+            if not len(pixels):
+                parts.append(np.zeros((0, expert.dimension), np.float32))
+            elif isinstance(expert, AttributeExpert):
+                parts.append(expert.encode_probabilities(read))
+            else:
+                pieces = np.array_split(pixels, -(-len(pixels) // _AT_ONCE))
+                parts.append(np.concatenate(map_on_cores(expert.encode_pixels, pieces)))
+        return join_features(parts, self._shares)
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Array:
         """Encode N sentences, as `Model.encode_texts` does."""
         parts = [network.encode_texts(texts, batch_size) for network in self.networks]
-        return join_features([*parts, *([self.expert.encode_texts(texts)] if self.expert else [])])
+        return join_features([*parts, *(expert.encode_texts(texts) for expert in self.experts)], self._shares)
 
     def save(
         self, path: Path | str, card: str, dtype: Literal["float32", "float16"] = "float32", replace: bool = False

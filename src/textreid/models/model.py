@@ -10,7 +10,7 @@ from dataclasses import asdict
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,9 @@ from textreid.models.folder import CARD, CONFIG, FORMAT_VERSION, KIND, TOKENIZER
 from textreid.models.presence import PRESENCE, Presence
 from textreid.models.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from textreid.models.trunk import TrunkEmbedding
+
 Picture = str | PathLike[str] | Image.Image
 Array = npt.NDArray[np.float32]
 
@@ -43,7 +46,7 @@ class Model:
     >>> import textreid
     >>> model = textreid.load_model()
     >>> model.encode_texts(["a woman in a red jacket", "a man"]).shape  # each of length 1
-    (2, 660)
+    (2, 847)
 
     In float32, the default, machines agree up to rounding. In bfloat16, which some processors multiply twice as fast,
     features differ from those by about 0.0001 in cosine; what is saved, and the fingerprint, are the same.
@@ -153,6 +156,25 @@ class Model:
         """
         return self._to_numpy(self._encode_pixels(pixels))
 
+    def encode_and_read(
+        self, pixels: npt.NDArray[np.uint8], read: Callable[[torch.Tensor], torch.Tensor]
+    ) -> tuple[Array, Array]:
+        """Encode pixels as `encode_pixels` does, and read the maps of the trunk, which are computed once for both.
+
+        Args:
+            pixels: (N, 3, H, W) uint8, as `decode` gives them; at least one.
+            read: computes (n, K) of `TrunkEmbedding.maps` of n pictures; called from several threads on a CPU.
+
+        Returns:
+            The features (N, D), and what ``read`` gave, (N, K).
+
+        Raises:
+            ArgumentError: they are of another type or shape.
+        """
+        both = torch.cat(self._encode_pixels(pixels, read)).cpu().numpy()
+        features, found = np.split(both, [self.config.embedding_dim], axis=1)
+        return features, found
+
     def normalize(self, pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
         """Make of pixels uint8 what `encoder` takes, (N, 3, H, W) float32 on its device."""
         # A copy: torch warns of arrays that are read-only, as those of Pillow are, when it shares their memory.
@@ -182,7 +204,7 @@ class Model:
             lengths = tokens.lengths[rows]
             arrays = (torch.tensor(array) for array in (tokens.ids[rows, : lengths.max()], lengths))
             ids, on_device = (to_device(array, self.device) for array in arrays)
-            return self._network.encode_text(ids, on_device)
+            return _unit(self._network.encode_text(ids, on_device))
 
         features = np.zeros((len(texts), self.config.embedding_dim), np.float32)
         features[by_length] = self._to_numpy(self._each(encode, batches))
@@ -249,8 +271,13 @@ class Model:
             if self.presence and self.presence.fingerprint == mark:
                 self.presence.write(folder / PRESENCE)
 
-    def _encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> list[torch.Tensor]:
-        """Encode in parts, to features (n, D) of length 1 on the device; a GPU may still be computing them."""
+    def _encode_pixels(
+        self, pixels: npt.NDArray[np.uint8], read: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
+        """Encode in parts, to features (n, D) of length 1 on the device; a GPU may still be computing them.
+
+        What ``read`` makes of the trunk's maps follows the features.
+        """
         height, width = self.config.image_height, self.config.image_width
         array = np.asarray(pixels)
         if array.dtype != np.uint8 or array.shape[1:] != (3, height, width):
@@ -262,7 +289,11 @@ class Model:
 
         def encode(part: npt.NDArray[np.uint8]) -> torch.Tensor:
             normal = self.normalize(part).to(self._network.visual_projection.weight.dtype)
-            return self._network.encode_image(normal)
+            if read is None:
+                return _unit(self._network.encode_image(normal))
+            trunk = cast("TrunkEmbedding", self._network.vision_model.embeddings.patch_embedding)
+            maps = trunk.maps(normal)
+            return torch.cat([_unit(self._network.encode_image(maps)), read(maps.float())], dim=1)
 
         return self._each(encode, np.array_split(array, parts)) if parts else []
 
@@ -273,13 +304,12 @@ class Model:
         return max(1, min(most, _TOKENS // tokens, -(-count // torch.get_num_threads())))
 
     def _each(self, encode: Callable[[Any], torch.Tensor], batches: Sequence[Any]) -> list[torch.Tensor]:
-        """Compute unit features of each batch; the cores of a CPU take a batch each."""
+        """Compute features of each batch; the cores of a CPU take a batch each."""
 
         def compute(batch: Any) -> torch.Tensor:
             # Here, in the thread that computes: the mode is one of a thread, not of the process.
             with torch.inference_mode():
-                # In float32: rounded to bfloat16, lengths would differ from 1 by up to 0.3 %.
-                return torch.nn.functional.normalize(encode(batch).float(), dim=-1)
+                return encode(batch)
 
         if self.device.type == "cpu":
             return map_on_cores(compute, batches)
@@ -289,6 +319,11 @@ class Model:
         none = torch.zeros(0, self.config.embedding_dim, device=self.device)
         features: Array = torch.cat([none, *parts]).cpu().numpy()
         return features
+
+
+def _unit(features: torch.Tensor) -> torch.Tensor:
+    """Bring features to length 1, in float32: rounded to bfloat16, lengths would differ from 1 by up to 0.3 %."""
+    return torch.nn.functional.normalize(features.float(), dim=-1)
 
 
 def _fingerprint(state: dict[str, torch.Tensor], config: ModelConfig, tokenizer: Tokenizer) -> str:

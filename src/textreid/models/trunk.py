@@ -82,6 +82,16 @@ class TrunkEmbedding(nn.Module):
         return embedded
 
 
+def split_maps(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Split `TrunkEmbedding.maps` (B, `MAP_CHANNELS`, h, w) again.
+
+    Returns:
+        Colours (B, 3, 4 h, 4 w), and the trunk's maps (B, channels, ·, ·) at the strides 8, 16 and 32.
+    """
+    colours, fine, middle, coarse = torch.split(maps, _MAPS, dim=1)
+    return F.pixel_shuffle(colours, _MEANS), F.pixel_shuffle(fine, 2), middle, F.pixel_unshuffle(coarse, 2)
+
+
 class _EfficientNetLite0(nn.Module):
     def __init__(self) -> None:
         super().__init__()

