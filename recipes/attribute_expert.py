@@ -51,6 +51,7 @@ SEED = 7
 SIZE = (192, 96)
 VIEWS, MIRRORED = 2, 1
 STEPS, BATCH, RATE, DECAY = 2_000, 128, 2e-3, 0.05
+SAVED_EVERY = 100  # steps
 HELD_BACK = 600  # of the images, to watch the training by; nothing is chosen by them
 SMOOTHING = 0.05
 DIGITS = 5
@@ -61,14 +62,14 @@ Labels = dict[str, torch.Tensor]
 Maps = list[npt.NDArray[np.float16]]  # (views, N, C, h, w) of each block
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Do what is not done: render, map, train, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--share", type=float, default=1.0, help="of the people and of the steps, to try it")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     people = {domain: max(4, int(count * options.share)) for domain, count in PEOPLE.items()}
     bank = options.work / "bodies.npz"
     options.work.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ def main() -> None:
     maps = [block[0] for block in blocks]
     shown = torch.from_numpy(np.concatenate([block[1] for block in blocks])).long()
     labels = make_labels([row for block in blocks for row in block[2]], shown)
-    network = train(maps, shown, labels, max(10, int(STEPS * options.share)), options.work)
+    network = train(maps, shown, labels, max(20, int(STEPS * options.share)), options.work)
     facts = {"recipe": "recipes/attribute_expert.py", "seed": SEED, "people": people, "blocks": BLOCKS}
     write(network, maps, labels, options.out, facts)
     print(f"written: {options.out}")
@@ -169,6 +170,7 @@ def train(maps: Maps, parts: torch.Tensor, labels: Labels, steps: int, work: Pat
         begun = state["steps"]
     start = time.monotonic()
     for step in range(begun, steps):
+        torch.manual_seed(SEED + step)  # of what is dropped, so that a run that goes on drops the same
         loss, told = _loss(network, maps, parts, labels, _batch(step, known), weights, view=step % VIEWS)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -177,7 +179,7 @@ def train(maps: Maps, parts: torch.Tensor, labels: Labels, steps: int, work: Pat
         schedule.step()
         if not (step + 1) % 50:
             print(f"step {step + 1} of {steps}  {told}  {time.monotonic() - start:.0f} s", flush=True)
-        if not (step + 1) % 100 or step + 1 == steps:
+        if not (step + 1) % SAVED_EVERY or step + 1 == steps:
             states = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save({**states, "schedule": schedule.state_dict(), "steps": step + 1}, work / "partial.pt")
             (work / "partial.pt").replace(saved)

@@ -35,8 +35,9 @@ def full_name(name_or_path: str | Path) -> str | Path:
 
 KNOWN = (
     KnownModel(
-        "small+tiny+colours", "Apache-2.0", "what small and tiny did; colour names learn nothing", (),
-        "in the package, 18 MB", "measured here: docs/benchmarks.md",
+        "small+tiny+colours+attributes", "Apache-2.0",
+        "what small and tiny did; attributes of 32,000 pictures of people in 3-D; colour names learn nothing", (),
+        "in the package, 19 MB", "measured here: docs/benchmarks.md",
     ),
     KnownModel(
         "small", "Apache-2.0", "100,000 pictures of drawn and 3-D people, above a trunk that has seen ImageNet", (),
