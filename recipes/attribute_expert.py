@@ -284,10 +284,9 @@ def write(network: AttributeNetwork, maps: Maps, labels: Labels, out: Path, made
     state = {name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()}
     weights = save({name: value.contiguous() for name, value in state.items()})
     network.load_state_dict(state)  # what is usual, as the weights that are kept see it
-    found = [
-        network.probabilities(_read(maps, np.array(part)))
-        for part in np.array_split(np.arange(len(labels["gender"])), 64)
-    ]
+    images = np.arange(len(labels["gender"]))
+    pieces = np.array_split(images, -(-len(images) // BATCH))
+    found = [network.probabilities(_read(maps, piece)) for piece in pieces]
     means = torch.split(
         torch.cat(found).clamp(min=LEAST).log().mean(dim=0), [len(values) for values in ATTRIBUTES.values()]
     )

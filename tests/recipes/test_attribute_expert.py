@@ -1,4 +1,4 @@
-"""The recipe of the expert for attributes, on people of blocks: cells say what they show; an interrupted run goes on."""
+"""The recipe of the expert for attributes, on people of blocks: cells say what they show, and a run goes on."""
 
 import shutil
 from pathlib import Path
