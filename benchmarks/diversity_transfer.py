@@ -92,6 +92,9 @@ def main() -> None:
     print(f"\nSpearman's rank correlation with R1, {len(means)} corpora")
     for name in names:
         measured = np.array([corpus[name] for corpus in corpora])
+        if np.ptp(measured) == 0:
+            print(f"{name:<34}the same in all")
+            continue
         low, high = np.nanquantile([spearman(measured[i], means[i]) for i in drawn], [0.025, 0.975])
         print(f"{name:<34}{spearman(measured, means):+.2f} [{low:+.2f}, {high:+.2f}]")
 

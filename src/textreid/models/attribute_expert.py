@@ -25,6 +25,7 @@ ATTRIBUTE_EXPERT = "attributes"  # what it is called where models are named
 HOST = "small"  # whose trunk it reads
 FOLDER = Path(__file__).parent / "bundled" / "attributes"
 USUAL, NETWORK = "usual.json", "network.safetensors"
+_COUNTS = {"shoes": 0.5, "shoes_colour": 0.5}  # small parts are seen less surely; other attributes count 1
 LEAST = 0.003  # probability that anything has, whatever the network says
 _SCALE = 0.05  # of the sum of log probabilities: a picture's row is then hardly ever longer than 1
 
@@ -49,7 +50,7 @@ class AttributeExpert:
         """
         self._usual, self._shares = np.concatenate([usual[name] for name in ATTRIBUTES]), dict(shares)
         numbers = {name: [usual[name].tolist(), shares[name].tolist()] for name in ATTRIBUTES}
-        self.fingerprint = fingerprint([network, numbers, LEAST, _SCALE])
+        self.fingerprint = fingerprint([network, numbers, LEAST, _SCALE, _COUNTS])
 
     @classmethod
     @cache
@@ -103,6 +104,6 @@ class AttributeExpert:
             meant = told.fits * self._shares[told.attribute]
             weights[told.attribute] += meant / meant.sum()
         # What is told of twice, as the colours of black and white shoes, counts once.
-        rows = [row / max(1.0, row.sum()) for row in weights.values()]
+        rows = [_COUNTS.get(name, 1.0) * row / max(1.0, row.sum()) for name, row in weights.items()]
         encoded: Floats = np.concatenate([*rows, np.zeros(1, np.float32)]).astype(np.float32)
         return encoded

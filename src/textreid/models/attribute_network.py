@@ -50,7 +50,7 @@ class AttributeNetwork(nn.Module):
         self.attributes = nn.ModuleDict(
             {
                 name: nn.Sequential(
-                    nn.LayerNorm(known), nn.Linear(known, _HIDDEN), nn.ReLU(), nn.Dropout(0.2),
+                    nn.LayerNorm(known), nn.Linear(known, _HIDDEN), nn.GELU(), nn.Dropout(0.2),
                     nn.Linear(_HIDDEN, len(values)),
                 )
                 for name, values in ATTRIBUTES.items()
