@@ -158,7 +158,7 @@ def _dress(things: Sequence[_Thing]) -> Iterator[Told]:
     outer = next((thing for thing in uppers if thing.is_outer), uppers[0] if uppers else None)
     for thing in things:
         # The same noun again is the same garment.
-        under = outer is not None and thing in uppers and not np.array_equal(thing.fits, outer.fits)
+        under = outer is not None and thing in uppers and thing.fits is not outer.fits
         if thing.fits is not None and not under:
             yield Told(thing.attribute, thing.fits)
         for colour in thing.colours:

@@ -64,9 +64,9 @@ class Ensemble(Model):
         """
         # Not the one of Model, which puts one network to use: each of these is.
         first = networks[0]
-        self.networks, self.experts, self._host = tuple(networks), tuple(experts), host
+        self.networks, self.experts = tuple(networks), tuple(experts)
         self._shares = weights_of(networks, experts)
-        self._attributes = load_network(FOLDER / NETWORK).to(first.device) if host else None
+        self._reader = _AttributeReader(host) if host else None
         self.tokenizer, self.config, self.precision = first.tokenizer, first.config, first.precision
         self.report = None
         chosen = [network.selected_on for network in networks]
@@ -118,8 +118,8 @@ class Ensemble(Model):
         parts, read = [], np.zeros((0, 0), np.float32)
         for network in self.networks:
             resized = _resize(pixels, _size(network))
-            if network is self._host and self._attributes and len(pixels):
-                features, read = network.encode_and_read(resized, self._attributes.probabilities)
+            if self._reader and network is self._reader.host and len(pixels):
+                features, read = self._reader.encode(resized)
                 parts.append(features)
             else:
                 parts.append(network.encode_pixels(resized))
@@ -150,6 +150,22 @@ class Ensemble(Model):
 
     def _refuse(self) -> NoReturn:
         raise ModelError(f"{len(self.networks)} networks side by side: this takes one model, so name one of them alone")
+
+
+class _AttributeReader:
+    """Network for attributes beside the model whose trunk it reads, in the precision of that."""
+
+    def __init__(self, host: Model) -> None:
+        self.host = host
+        self._network = load_network(FOLDER / NETWORK).to(host.device)
+
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> tuple[Array, Array]:
+        """Encode pixels (N, 3, H, W) by the host: (N, D), and give the probabilities of all attributes, (N, values)."""
+        return self.host.encode_and_read(pixels, self._read)
+
+    def _read(self, maps: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(maps.device.type, torch.bfloat16, enabled=self.host.precision == "bf16"):
+            return self._network.probabilities(maps)
 
 
 def _size(model: Model) -> tuple[int, int]:
