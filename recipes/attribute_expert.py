@@ -34,7 +34,7 @@ from textreid.images import to_pixels
 from textreid.models import load_model
 from textreid.models.attribute_expert import FOLDER, HOST, LEAST, NETWORK, USUAL
 from textreid.models.attribute_network import PARTS, AttributeNetwork
-from textreid.models.attributes import ATTRIBUTES
+from textreid.models.attribute_reading import ATTRIBUTES
 from textreid.models.trunk import MAP_CHANNELS, TrunkEmbedding
 from textreid.presets import tiny
 from textreid.seeding import Chance, generator

@@ -11,8 +11,7 @@ from textreid.errors import ModelError
 from textreid.models import Ensemble, load_model
 from textreid.models.attribute_expert import FOLDER, NETWORK, AttributeExpert
 from textreid.models.attribute_network import PARTS, AttributeNetwork, load_network
-from textreid.models.attribute_reading import read_sentence
-from textreid.models.attributes import ATTRIBUTES
+from textreid.models.attribute_reading import ATTRIBUTES, read_sentence
 from textreid.models.trunk import MAP_CHANNELS
 from textreid.seeding import generator
 from textreid.synthetic import DOMAINS, render, sample_person

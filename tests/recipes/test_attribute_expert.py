@@ -11,7 +11,7 @@ import attribute_expert as recipe
 from bodies.rendering import render_parts, render_shot
 from textreid.models.attribute_expert import AttributeExpert
 from textreid.models.attribute_network import PARTS, load_network
-from textreid.models.attributes import ATTRIBUTES
+from textreid.models.attribute_reading import ATTRIBUTES
 from textreid.seeding import generator
 from textreid.synthetic.domains import DOMAINS
 from textreid.synthetic.sampling import sample_person

@@ -16,8 +16,7 @@ import numpy.typing as npt
 
 from textreid.artifacts import fingerprint, read_json
 from textreid.errors import ModelError
-from textreid.models.attribute_reading import read_sentence
-from textreid.models.attributes import ATTRIBUTES
+from textreid.models.attribute_reading import ATTRIBUTES, read_sentence
 
 Floats = npt.NDArray[np.float32]
 

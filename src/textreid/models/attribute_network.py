@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from textreid.errors import ModelError
-from textreid.models.attributes import ATTRIBUTES
+from textreid.models.attribute_reading import ATTRIBUTES
 from textreid.models.trunk import split_maps
 
 PARTS = ("background", "skin", "hair", "headwear", "upper", "lower", "shoes", "bag", "thing")

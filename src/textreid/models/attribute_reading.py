@@ -8,22 +8,42 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from textreid.models.attributes import ATTRIBUTES
+from textreid.synthetic import attributes as drawn
 from textreid.synthetic.vocabulary import all_words, reading
 
 Fits = npt.NDArray[np.float32]
 
+# By the names of `Person`. A garment that is not there has a value too, so that its absence can be seen.
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "gender": get_args(drawn.Gender),
+    "hair_length": get_args(drawn.HairLength),
+    "hair_colour": get_args(drawn.HairColour),
+    "headwear": get_args(drawn.Headwear),
+    "headwear_colour": drawn.COLOURS,
+    "glasses": ("no", "yes"),
+    "upper": get_args(drawn.UpperKind),
+    "upper_colour": drawn.COLOURS,
+    "upper_pattern": get_args(drawn.Pattern),
+    "upper_second_colour": drawn.COLOURS,
+    "sleeve": get_args(drawn.Sleeve),
+    "inner_colour": ("no", *drawn.COLOURS),
+    "lower": get_args(drawn.LowerKind),
+    "lower_colour": drawn.COLOURS,
+    "shoes": get_args(drawn.ShoesKind),
+    "shoes_colour": drawn.COLOURS,
+    "bag": get_args(drawn.BagKind),
+    "bag_colour": drawn.COLOURS,
+}
+
 _TOKEN = re.compile(r"[a-z]+(?:-[a-z]+)*|[.,;:!?]")
 _SENTENCE_ENDS = frozenset(".;!?")
 _GOES_ON = frozenset([","])  # a list of colours
-_PHRASE_ENDS = (
-    _SENTENCE_ENDS | _GOES_ON | {"a", "an", "the", "he", "she", "has", "with", "wearing", "wears", "carrying"}
-)
+_PHRASE_ENDS = _SENTENCE_ENDS | _GOES_ON | set(reading("phrase ends")["words"].split())
 _LONGEST = 4  # words of a phrase of the vocabulary
 _FLOOR = 0.02  # how well a word fits a value that nobody uses it for, beside the best
 _OUTER = frozenset({"jacket", "padded jacket", "blazer", "coat", "vest"})
