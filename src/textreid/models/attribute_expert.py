@@ -17,6 +17,7 @@ import numpy.typing as npt
 from textreid.artifacts import fingerprint, read_json
 from textreid.errors import ModelError
 from textreid.models.attribute_reading import ATTRIBUTES, read_sentence
+from textreid.models.colour_expert import unit
 
 Floats = npt.NDArray[np.float32]
 
@@ -93,9 +94,7 @@ class AttributeExpert:
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """Encode N sentences: (N, D), each of length 1, or 0 where a sentence tells of no attribute."""
         rows = [self._encode_text(text) for text in texts]
-        features = np.stack(rows) if rows else np.zeros((0, self.dimension), np.float32)
-        scaled: Floats = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.float32(1e-12))
-        return scaled
+        return unit(np.stack(rows) if rows else np.zeros((0, self.dimension), np.float32))
 
     def _encode_text(self, text: str) -> Floats:
         weights = {name: np.zeros(len(values), np.float32) for name, values in ATTRIBUTES.items()}

@@ -32,7 +32,7 @@ _MARKED = re.compile(rf"({WRONG}[^{RIGHT_AGAIN}]*{RIGHT_AGAIN})")
 _ADJECTIVE = re.compile(rf"(?:coloured|ish|dark|light|bright|pale){RIGHT_AGAIN}?$")  # no noun: not "in reddish"
 # A vowel on paper and a consonant in the mouth: "a uniform", "a one-piece dress".
 _YOU_SOUND = ("uni", "use", "one", "eu")
-_AMERICAN = (("grey", "gray"), ("Grey", "Gray"), ("colour", "color"), ("woollen", "woolen"), ("recognis", "recogniz"))
+AMERICAN = (("grey", "gray"), ("Grey", "Gray"), ("colour", "color"), ("woollen", "woolen"), ("recognis", "recogniz"))
 
 
 class Seen:
@@ -351,7 +351,7 @@ def finish(text: str, american: bool, capitals: bool = True) -> tuple[str, tuple
     """
     # Spelling first, for it changes lengths; articles need the words that follow; spans are counted at the end.
     if american:
-        for british, other in _AMERICAN:
+        for british, other in AMERICAN:
             text = text.replace(british, other)
     text = _ARTICLE.sub(_article, text)
     if capitals:

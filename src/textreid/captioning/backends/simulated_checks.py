@@ -7,9 +7,7 @@ from typing import NamedTuple
 
 from textreid.synthetic import vocabulary
 from textreid.synthetic.attributes import Person
-from textreid.synthetic.phrases import Phrases
-
-_BRITISH = (("gray", "grey"), ("color", "colour"), ("woolen", "woollen"))
+from textreid.synthetic.phrases import AMERICAN, Phrases
 
 
 class _Thing(NamedTuple):
@@ -58,7 +56,7 @@ def check_phrase(phrase: str, speaker: Phrases) -> str:
         speaker: knows what the MLLM takes the picture to show.
     """
     text = phrase.lower()
-    for american, british in _BRITISH:
+    for british, american in AMERICAN:
         text = text.replace(american, british)
     if re.search(r"\bhair\b|\bbun\b|ponytail", text):
         said = _found(text, vocabulary.vocabulary("hair_colours"))
