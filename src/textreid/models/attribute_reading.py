@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textreid.synthetic import attributes as drawn
+from textreid.synthetic.phrases import AMERICAN
 from textreid.synthetic.vocabulary import all_words, reading
 
 Fits = npt.NDArray[np.float32]
@@ -49,7 +50,6 @@ _FLOOR = 0.02  # how well a word fits a value that nobody uses it for, beside th
 _OUTER = frozenset({"jacket", "padded jacket", "blazer", "coat", "vest"})
 _ADJECTIVES_OF = {"hair": "hair_length", "sleeve": "sleeve"}
 _KINDS = ("upper", "lower", "shoes", "bag", "headwear")  # attributes that a noun tells
-_SPELLINGS = (("grey", "gray"), ("coloured", "colored"))
 
 
 class Told(NamedTuple):
@@ -266,7 +266,7 @@ def _of_readers(attribute: str, which: str) -> dict[str, Fits]:
 
 def _spellings(word: str) -> set[str]:
     american = word
-    for british, other in _SPELLINGS:
+    for british, other in AMERICAN:
         american = american.replace(british, other)
     return {word, american}
 
