@@ -27,12 +27,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import psycopg
 
 from textreid.datasets import read_benchmark
 from textreid.evaluation.chance_level import bootstrap_means, interval
@@ -337,7 +335,7 @@ def gallery(crops: Array, folder: Path, candidates: list[int]) -> Iterator[tuple
             size = store.counts().size
             shape = f"m {hnsw.NEIGHBOURS}, built with {hnsw.BUILD_CANDIDATES}"
             for count in candidates:
-                store.database.maintain(partial(psycopg.Connection.execute, query=f"SET hnsw.ef_search = {count}"))
+                hnsw.CANDIDATES = hnsw.MOST_CANDIDATES = count
                 name = f"gallery, HNSW ({shape}), {count} candidates"
                 yield Engine(name, indexed, built, size, server)
 

@@ -158,6 +158,17 @@ def test_a_crop_that_shows_nobody_loses_of_its_score(fill: Fill) -> None:
     assert np.isnan(store.scores(query, [10**9])).all()
 
 
+@pytest.mark.parametrize(("crops", "candidates"), [(300, 280), (400_000, 560), (5_000_000, 1000)])
+def test_more_is_kept_in_hand_of_a_larger_gallery(fill: Fill, crops: int, candidates: int) -> None:
+    store, _, _ = fill(300)
+    store.build_index(at_least=1)
+    store.database.maintain(
+        lambda c: c.execute("UPDATE pg_class SET reltuples = %s WHERE relname = %s", (crops, f"crop_{store.id}"))
+    )
+    assert not store.search(unit(np.random.default_rng(2))).exact
+    assert store.database.run(lambda c: c.execute("SHOW hnsw.ef_search").fetchone()) == (str(candidates),)
+
+
 def test_the_index_answers_a_search_without_filters(fill: Fill) -> None:
     store, crops, ids = fill(300)
     query = unit(np.random.default_rng(2))

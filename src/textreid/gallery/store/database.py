@@ -196,6 +196,7 @@ class Database:
 
     def _connect(self) -> "psycopg.Connection":
         import psycopg
+        from pgvector.psycopg import register_vector
 
         if self.embedded:
             conninfo = self.embedded.ensure_running() if self._connection is None else self.embedded.conninfo
@@ -208,7 +209,7 @@ class Database:
             )  # fmt: skip
             try:
                 migrate(connection, self.place)
-                _register(connection)
+                register_vector(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -246,15 +247,6 @@ def drop_gallery(connection: "psycopg.Connection", gallery: int) -> None:
     for table in (f"crop_{gallery}_next", f"image_{gallery}", f"crop_{gallery}"):
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(table)))
     connection.execute("DELETE FROM gallery WHERE id = %s", (gallery,))
-
-
-def _register(connection: "psycopg.Connection") -> None:
-    from pgvector.psycopg import register_vector
-
-    from textreid.gallery.store.hnsw import CANDIDATES
-
-    register_vector(connection)
-    connection.execute(f"SET hnsw.ef_search = {CANDIDATES}")
 
 
 def _without_password(url: str) -> str:

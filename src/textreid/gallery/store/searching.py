@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 import numpy as np
 from psycopg import sql
 
+from textreid.gallery.store import hnsw
 from textreid.gallery.store.rows import Array, Crop, Cursor, Filters, GalleryInfo, Hit
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def approximately_nearest(
     connection: "psycopg.Connection", gallery: GalleryInfo, query: Any, top: int
 ) -> tuple[list[Hit], int]:
     """Rank the crops of a gallery by its HNSW index; returns what `nearest` does."""
+    hnsw.set_candidates(connection, table(gallery.id))
     rows = connection.execute(_indexed_statement(gallery, top), {"query": query}, binary=True).fetchall()
     return _as_hits(rows)
 
