@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     maps = [block[0] for block in blocks]
     shown = torch.from_numpy(np.concatenate([block[1] for block in blocks])).long()
     labels = make_labels([row for block in blocks for row in block[2]], shown)
-    network = train(maps, shown, labels, max(20, int(STEPS * options.share)), options.work)
+    network = train(maps, shown, labels, max(1, int(STEPS * options.share)), options.work)
     facts = {"recipe": "recipes/attribute_expert.py", "seed": SEED, "people": people, "blocks": BLOCKS}
     write(network, maps, labels, options.out, facts)
     print(f"written: {options.out}")
