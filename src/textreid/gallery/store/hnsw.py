@@ -63,11 +63,12 @@ def build(
 
 def set_candidates(connection: "psycopg.Connection", table: sql.Identifier) -> None:
     """Set how many crops the searches of this connection keep in hand, by how many the table is known to have."""
-    wanted = sql.SQL("least({most}, ceil({least} * sqrt(greatest(reltuples / {of}, 1))))").format(
-        most=sql.Literal(MOST_CANDIDATES), least=sql.Literal(CANDIDATES), of=sql.Literal(_UP_TO)
+    # One text for all galleries, so that it is prepared once and not put together for each search.
+    connection.execute(
+        "SELECT set_config('hnsw.ef_search', least(%s, ceil(%s * sqrt(greatest(reltuples / %s, 1))))::text, false) "
+        "FROM pg_class WHERE oid = %s::regclass",
+        (MOST_CANDIDATES, CANDIDATES, _UP_TO, table.as_string(connection)),
     )
-    statement = "SELECT set_config('hnsw.ef_search', {}::text, false) FROM pg_class WHERE oid = {}::regclass"
-    connection.execute(sql.SQL(statement).format(wanted, sql.Literal(table.as_string(connection))))
 
 
 def _workers() -> int:
