@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textreid.synthetic import attributes as drawn
-from textreid.synthetic.phrases import AMERICAN
+from textreid.synthetic.phrases import to_american
 from textreid.synthetic.vocabulary import all_words, reading
 
 Fits = npt.NDArray[np.float32]
@@ -247,7 +247,7 @@ def _of_describers(attribute: str, section: str) -> dict[str, Fits]:
         words = all_words(section, value).words
         whole = sum(1 / rank for rank in range(1, len(words) + 1))
         for rank, word in enumerate(words, start=1):
-            for said in _spellings(word.text.lower()):
+            for said in {word.text.lower(), to_american(word.text.lower())}:
                 fits.setdefault(said, np.zeros(len(values), np.float32))[place] += 1 / (rank * whole)
     return {said: _scaled(found) for said, found in fits.items()}
 
@@ -262,13 +262,6 @@ def _of_readers(attribute: str, which: str) -> dict[str, Fits]:
             found[values.index(value)] = 0.5**rank
         fits.update({word: _scaled(found) for word in words.split()})
     return fits
-
-
-def _spellings(word: str) -> set[str]:
-    american = word
-    for british, other in AMERICAN:
-        american = american.replace(british, other)
-    return {word, american}
 
 
 def _scaled(fits: Fits) -> Fits:

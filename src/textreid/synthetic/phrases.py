@@ -32,7 +32,7 @@ _MARKED = re.compile(rf"({WRONG}[^{RIGHT_AGAIN}]*{RIGHT_AGAIN})")
 _ADJECTIVE = re.compile(rf"(?:coloured|ish|dark|light|bright|pale){RIGHT_AGAIN}?$")  # no noun: not "in reddish"
 # A vowel on paper and a consonant in the mouth: "a uniform", "a one-piece dress".
 _YOU_SOUND = ("uni", "use", "one", "eu")
-AMERICAN = (("grey", "gray"), ("Grey", "Gray"), ("colour", "color"), ("woollen", "woolen"), ("recognis", "recogniz"))
+_AMERICAN = (("grey", "gray"), ("Grey", "Gray"), ("colour", "color"), ("woollen", "woolen"), ("recognis", "recogniz"))
 
 
 class Seen:
@@ -338,6 +338,20 @@ def bare(phrase: str) -> str:
     return phrase
 
 
+def to_american(text: str) -> str:
+    """Spell a text the American way."""
+    for british, american in _AMERICAN:
+        text = text.replace(british, american)
+    return text
+
+
+def to_british(text: str) -> str:
+    """Spell a text the British way."""
+    for british, american in _AMERICAN:
+        text = text.replace(american, british)
+    return text
+
+
 def finish(text: str, american: bool, capitals: bool = True) -> tuple[str, tuple[Span, ...]]:
     """Spell, set articles and capitals, take out the marks.
 
@@ -351,8 +365,7 @@ def finish(text: str, american: bool, capitals: bool = True) -> tuple[str, tuple
     """
     # Spelling first, for it changes lengths; articles need the words that follow; spans are counted at the end.
     if american:
-        for british, other in AMERICAN:
-            text = text.replace(british, other)
+        text = to_american(text)
     text = _ARTICLE.sub(_article, text)
     if capitals:
         text = _SENTENCE.sub(lambda match: match[0][:-1] + match[0][-1].upper(), text)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from textreid.synthetic import vocabulary
 from textreid.synthetic.attributes import Person
-from textreid.synthetic.phrases import AMERICAN, Phrases
+from textreid.synthetic.phrases import Phrases, to_british
 
 
 class _Thing(NamedTuple):
@@ -55,9 +55,7 @@ def check_phrase(phrase: str, speaker: Phrases) -> str:
         phrase: as of a caption, such as "a red jacket".
         speaker: knows what the MLLM takes the picture to show.
     """
-    text = phrase.lower()
-    for british, american in AMERICAN:
-        text = text.replace(american, british)
+    text = to_british(phrase.lower())
     if re.search(r"\bhair\b|\bbun\b|ponytail", text):
         said = _found(text, vocabulary.vocabulary("hair_colours"))
         true = vocabulary.all_words("hair_colours", speaker.person.hair_colour).texts
