@@ -187,12 +187,13 @@ def answer_of_server(question: Question) -> str:
 
 def test_a_server_with_faults_gives_the_table_of_one_without(root: Path, table: Path, tmp_path: Path) -> None:
     tables = {}
-    faults = Behaviour(truncated=0.15, cut=0.15, html=0.1, error_500=0.1, too_many=0.1)
+    faults = Behaviour(truncated=0.08, cut=0.08, html=0.08, error_500=0.08, too_many=0.08)
     for name, behaviour in (("faults", faults), ("none", Behaviour())):
         with Server(behaviour=behaviour, seed=1, answer=answer_of_server) as server:
             counts = plan(root, table, tmp_path / name, f"qwen={server.url}#sim").job.run(show=False)
             assert counts.statuses == {"ok": 23}
             assert len(server.questions) >= 13
+            assert (server.outcomes.total() > server.outcomes["ok"] + 5) == (behaviour is faults)
             assert {asked_phrase(each.text) for each in server.questions if each.images} == {
                 "a red coat",
                 "black boots",
