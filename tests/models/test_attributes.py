@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 
 from textreid.errors import ModelError
 from textreid.models import Ensemble, load_model
-from textreid.models.attribute_expert import FOLDER, NETWORK, AttributeExpert
+from textreid.models.attribute_expert import FOLDER, NETWORK, SHARES, AttributeExpert
 from textreid.models.attribute_network import PARTS, AttributeNetwork, load_network
-from textreid.models.attribute_reading import ATTRIBUTES, read_sentence
+from textreid.models.attribute_reading import ATTRIBUTES, all_told, best_value, read_sentence
 from textreid.models.trunk import MAP_CHANNELS
 from textreid.seeding import generator
 from textreid.synthetic import DOMAINS, render, sample_person
@@ -20,7 +20,7 @@ from textreid.synthetic.describer import describe
 
 def likeliest(sentence: str) -> list[tuple[str, str]]:
     """Return what a sentence tells of, each with the value that fits best."""
-    return [(told.attribute, ATTRIBUTES[told.attribute][int(told.fits.argmax())]) for told in read_sentence(sentence)]
+    return [(told.attribute, best_value(*told)) for told in read_sentence(sentence)]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,8 @@ def likeliest(sentence: str) -> list[tuple[str, str]]:
             ("upper", "dress"), ("upper_colour", "yellow"), ("lower", "dress"), ("lower_colour", "yellow"),
         ]),
         ("wearing glasses", [("glasses", "yes")]),
+        ("a man beside a lady", []),
+        ("a man with his arm around a woman", [("gender", "man")]),
         ("somebody near a red car", []),
         ("", []),
         ("?!", []),
@@ -61,9 +63,24 @@ def test_a_sentence_is_read(sentence: str, told: list[tuple[str, str]]) -> None:
 
 def test_a_word_fits_what_describers_use_it_for() -> None:
     (told,) = (told for told in read_sentence("a jacket") if told.attribute == "upper")
-    fits = dict(zip(ATTRIBUTES["upper"], told.fits.tolist(), strict=True))
+    fits = dict(zip(ATTRIBUTES["upper"], told.fits, strict=True))
     assert fits["jacket"] == 1
     assert fits["jacket"] > fits["blazer"] > fits["t-shirt"] > 0
+
+
+def test_all_that_is_told_is_listed_once() -> None:
+    known = all_told()
+    assert len(set(known)) == len(known)
+    for told in known:
+        assert len(told.fits) == len(ATTRIBUTES[told.attribute])
+        assert max(told.fits) == 1
+        assert min(told.fits) > 0
+    place, said = DOMAINS["station"], set()
+    for number in range(200):
+        person = sample_person(place, generator("told", 0, number))
+        said |= set(read_sentence(describe(person, render(person, number, place, 0, 0).view, number)))
+    assert said <= set(known)
+    assert len(said) > 100
 
 
 def test_what_is_said_twice_counts_once() -> None:
@@ -95,15 +112,28 @@ def test_the_likelier_picture_scores_higher() -> None:
     even = {name: np.full(len(values), 1 / len(values)) for name, values in ATTRIBUTES.items()}
 
     def seen(**sure: str) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        found = {name: values.copy() for name, values in even.items()}
+        found = dict(even)
         for name, value in sure.items():
             found[name] = np.full(len(found[name]), 0.01)
             found[name][ATTRIBUTES[name].index(value)] = 0.9
         return np.concatenate(list(found.values())).astype(np.float32)
 
     pictures = np.stack([seen(), seen(upper="coat", upper_colour="red"), seen(upper="coat", upper_colour="green")])
-    scores = expert.encode_texts(["a red coat"]) @ expert.encode_probabilities(pictures).T
-    assert scores[0].argsort().tolist() == [2, 0, 1]
+    scores = expert.encode_texts(["a red coat", "a green coat"]) @ expert.encode_probabilities(pictures).T
+    assert scores.argmax(axis=1).tolist() == [1, 2]
+    assert scores[0, 1] - scores[0, 2] > 0.1
+
+
+def test_a_word_of_several_kinds_fits_a_picture_of_any() -> None:
+    expert = AttributeExpert.load()
+    found = {name: np.full((4, len(values)), 1 / len(values)) for name, values in ATTRIBUTES.items()}
+    for row, kind in enumerate(("shirt", "t-shirt", "polo shirt", "coat")):
+        found["upper"][row] = 0.001
+        found["upper"][row, ATTRIBUTES["upper"].index(kind)] = 0.99
+    pictures = expert.encode_probabilities(np.concatenate(list(found.values()), axis=1).astype(np.float32))
+    shirt, coat = expert.encode_texts(["a shirt", "a coat"]) @ pictures.T
+    assert shirt[:3].min() > shirt[3]
+    assert coat[3] > coat[:3].max()
 
 
 @pytest.mark.slow
@@ -143,10 +173,10 @@ def test_it_reads_the_maps_of_its_host(pictures: list[Image.Image]) -> None:
 
 def test_damaged_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("textreid.models.attribute_expert.FOLDER", tmp_path)
-    good = json.loads((FOLDER / "usual.json").read_text())
-    for content in ({}, {**good, "usual": {"gender": [1]}}, {**good, "shares": {**good["shares"], "gender": [1, 0]}}):
-        (tmp_path / "usual.json").write_text(json.dumps(content))
-        with pytest.raises(ModelError, match=r"usual\.json: damaged: .*expected"):
+    good = json.loads((FOLDER / SHARES).read_text())
+    for content in ({}, {**good, "shares": {"gender": [1]}}, {**good, "shares": {**good["shares"], "gender": [1, 0]}}):
+        (tmp_path / SHARES).write_text(json.dumps(content))
+        with pytest.raises(ModelError, match=rf"{SHARES}: damaged: .*expected"):
             AttributeExpert.load.__wrapped__(AttributeExpert)
     (tmp_path / "broken.safetensors").write_bytes(b"no")
     save_file({"parts.weight": torch.zeros(3)}, tmp_path / "other.safetensors")

@@ -47,7 +47,7 @@ def test_names_are_split_unless_they_are_a_path(tmp_path: Path, monkeypatch: pyt
 
 def test_a_cosine_is_the_mean_of_those_of_the_members(bundled: Ensemble, pictures: list[Image.Image]) -> None:
     features, texts = bundled.encode_images(pictures), bundled.encode_texts(SENTENCES)
-    assert features.shape == (13, 256 + 256 + 148 + 187)
+    assert features.shape == (13, 256 + 256 + 148 + 312)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
     pixels = np.stack([bundled.decode(picture) for picture in pictures])
     (small, tiny), (colours, attributes) = bundled.networks, bundled.experts
@@ -58,15 +58,15 @@ def test_a_cosine_is_the_mean_of_those_of_the_members(bundled: Ensemble, picture
         tiny.encode_texts(SENTENCES) @ tiny.encode_pixels(halved).T,
         colours.encode_texts(SENTENCES) @ colours.encode_pixels(pixels).T,
         # Its part of the features, each of which has the root of the share of its weight.
-        attributes.encode_texts(SENTENCES) @ features[:, -187:].T / (attributes.weight / 7) ** 0.5,
+        attributes.encode_texts(SENTENCES) @ features[:, -312:].T / (attributes.weight / 9) ** 0.5,
     ]
     np.testing.assert_allclose(
         texts @ features.T, np.average(cosines, axis=0, weights=[1, 1, 1, attributes.weight]), atol=1e-5
     )
     np.testing.assert_array_equal(bundled.encode_pixels(pixels), features)
     assert bundled.similarity(SENTENCES, pictures).shape == (3, 13)
-    assert bundled.encode_images([]).shape == (0, 847)
-    assert bundled.encode_texts([]).shape == (0, 847)
+    assert bundled.encode_images([]).shape == (0, 972)
+    assert bundled.encode_texts([]).shape == (0, 972)
 
 
 def test_the_expert_tells_who_wears_which_colour() -> None:

@@ -19,7 +19,7 @@ from textreid.models.side_by_side import QueryEncoders, names_of, networks_of
 # little can be said, because somebody stands behind something: it is taken off. Chosen on photographs
 # (docs/benchmarks.md), with the default model: the cosine from which it is taken off in part, and as a whole.
 _SAYS_NOTHING = ("a person", "a man", "a woman", "somebody", "a pedestrian", "a person is walking")
-_IN_PART, _AS_A_WHOLE = 0.4, 0.6
+_IN_PART, _AS_A_WHOLE = 0.35, 0.55
 
 if TYPE_CHECKING:
     from textreid.models.device import Precision

@@ -5,6 +5,7 @@ blazers, and of padded jackets too. No torch: a search reads its sentence with t
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,7 @@ from textreid.synthetic import attributes as drawn
 from textreid.synthetic.phrases import to_american
 from textreid.synthetic.vocabulary import all_words, reading
 
-Fits = npt.NDArray[np.float32]
+Fits = tuple[float, ...]  # of a word: one number for each value of an attribute, that of the best 1
 
 # By the names of `Person`. A garment that is not there has a value too, so that its absence can be seen.
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -49,11 +50,12 @@ _LONGEST = 4  # words of a phrase of the vocabulary
 _FLOOR = 0.02  # how well a word fits a value that nobody uses it for, beside the best
 _OUTER = frozenset({"jacket", "padded jacket", "blazer", "coat", "vest"})
 _ADJECTIVES_OF = {"hair": "hair_length", "sleeve": "sleeve"}
+_COLOURED = tuple(name for name in ATTRIBUTES if name.endswith("_colour") and name != "hair_colour")
 _KINDS = ("upper", "lower", "shoes", "bag", "headwear")  # attributes that a noun tells
 
 
 class Told(NamedTuple):
-    """Attribute that a sentence tells of, and how well each of its values fits: (values,), the best of them 1."""
+    """Attribute that a sentence tells of, and how well each of its values fits what is said."""
 
     attribute: str
     fits: Fits
@@ -70,7 +72,7 @@ class _Thing:
     @property
     def is_outer(self) -> bool:
         """Whether it is a garment that is worn over others."""
-        return self.fits is not None and ATTRIBUTES[self.attribute][int(self.fits.argmax())] in _OUTER
+        return self.fits is not None and best_value(self.attribute, self.fits) in _OUTER
 
 
 def read_sentence(sentence: str) -> list[Told]:
@@ -89,14 +91,31 @@ def read_sentence(sentence: str) -> list[Told]:
             told.append(found)
         else:
             things.append(found)
-    return list({(one.attribute, one.fits.tobytes()): one for one in [*told, *_dress(things)]}.values())
+    return list(dict.fromkeys([*told, *_dress(things)]))
 
 
-def _gender(tokens: Sequence[str]) -> Iterator[Told]:
-    said = [_lexicon().gender[token] for token in tokens if token in _lexicon().gender]
-    if said:
-        share = said.count("woman") / len(said)
-        yield Told("gender", _scaled(np.array([share, 1 - share], np.float32) + _FLOOR))
+@cache
+def all_told() -> tuple[Told, ...]:
+    """List everything that `read_sentence` can tell, each once: what the words of the vocabulary mean."""
+    lexicon = _lexicon()
+    kinds = [Told(name, fits) for meant in lexicon.things.values() for name, fits in meant if fits is not None]
+    adjectives = [Told(*one) for meant in lexicon.adjectives.values() for one in meant.items()]
+    hair = [Told("hair_colour", fits) for fits in lexicon.hair_colours.values()]
+    colours = [_of_colour(name, fits) for name in _COLOURED for fits in lexicon.colours.values()]
+    return tuple(
+        dict.fromkeys([*lexicon.gender.values(), *kinds, *lexicon.looks.values(), *adjectives, *hair, *colours])
+    )
+
+
+def best_value(attribute: str, fits: Fits) -> str:
+    """Return the value of an attribute that fits best."""
+    return ATTRIBUTES[attribute][fits.index(max(fits))]
+
+
+def _gender(tokens: Sequence[str]) -> list[Told]:
+    """Tell the gender that most words are of; nothing where as many are of the other."""
+    said = Counter(_lexicon().gender[token] for token in tokens if token in _lexicon().gender).most_common()
+    return [told for told, count in said[:1] if count > said[-1][1] or len(said) == 1]
 
 
 def _walk(tokens: Sequence[str]) -> Iterator[Told | _Thing]:
@@ -178,7 +197,7 @@ def _dress(things: Sequence[_Thing]) -> Iterator[Told]:
     outer = next((thing for thing in uppers if thing.is_outer), uppers[0] if uppers else None)
     for thing in things:
         # The same noun again is the same garment.
-        under = outer is not None and thing in uppers and thing.fits is not outer.fits
+        under = outer is not None and thing in uppers and thing.fits != outer.fits
         if thing.fits is not None and not under:
             yield Told(thing.attribute, thing.fits)
         for colour in thing.colours:
@@ -193,11 +212,16 @@ def _colour(attribute: str, word: str, under: bool, several: bool) -> Iterator[T
     elif word not in lexicon.colours:
         return
     elif under:
-        yield Told("inner_colour", np.concatenate([np.zeros(1, np.float32), lexicon.colours[word]]))
+        yield _of_colour("inner_colour", lexicon.colours[word])
     elif f"{attribute}_colour" in ATTRIBUTES:
         yield Told(f"{attribute}_colour", lexicon.colours[word])
         if attribute == "upper" and several:
             yield Told("upper_second_colour", lexicon.colours[word])
+
+
+def _of_colour(attribute: str, fits: Fits) -> Told:
+    """Tell of a colour, which is not there where nothing of the garment shows."""
+    return Told(attribute, (_FLOOR, *fits) if len(fits) < len(ATTRIBUTES[attribute]) else fits)
 
 
 class _Lexicon(NamedTuple):
@@ -208,7 +232,7 @@ class _Lexicon(NamedTuple):
     hair_colours: dict[str, Fits]
     looks: dict[str, Told]  # need no thing: "striped", "a ponytail"
     adjectives: dict[str, dict[str, Fits]]  # of hair, of sleeves
-    gender: dict[str, str]
+    gender: dict[str, Told]
 
 
 @cache
@@ -226,7 +250,7 @@ def _lexicon() -> _Lexicon:
     for attribute in ("hair_length", "sleeve"):
         for word, fits in _of_readers(attribute, "words before").items():
             adjectives.setdefault(word, {})[attribute] = fits
-    gender = {word: value for value, words in reading("words of gender").items() for word in words.split()}
+    gender = {word: Told("gender", fits) for word, fits in _of_readers("gender", "words of").items()}
     return _Lexicon(
         things,
         _of_describers("upper_colour", "tones")
@@ -242,7 +266,7 @@ def _lexicon() -> _Lexicon:
 def _of_describers(attribute: str, section: str) -> dict[str, Fits]:
     """Return how well each word of a section fits the values of an attribute: as often as it is drawn for them."""
     values = ATTRIBUTES[attribute]
-    fits: dict[str, Fits] = {}
+    fits: dict[str, npt.NDArray[np.float32]] = {}
     for place, value in enumerate(values):
         words = all_words(section, value).words
         whole = sum(1 / rank for rank in range(1, len(words) + 1))
@@ -260,11 +284,10 @@ def _of_readers(attribute: str, which: str) -> dict[str, Fits]:
         found = np.zeros(len(values), np.float32)
         for rank, value in enumerate(meant.split(", ")):
             found[values.index(value)] = 0.5**rank
-        fits.update({word: _scaled(found) for word in words.split()})
+        fits.update(dict.fromkeys(words.split(), _scaled(found)))
     return fits
 
 
-def _scaled(fits: Fits) -> Fits:
+def _scaled(fits: npt.NDArray[np.float32]) -> Fits:
     """Bring the best to 1, and none below what anybody may say by mistake."""
-    scaled: Fits = np.maximum(fits / fits.max(), _FLOOR).astype(np.float32)
-    return scaled
+    return tuple(np.maximum(fits / fits.max(), np.float32(_FLOOR)).tolist())

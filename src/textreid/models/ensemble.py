@@ -115,18 +115,19 @@ class Ensemble(Model):
 
     def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> Array:
         """Encode pixels (N, 3, H, W) uint8, as `decode` gives them: (N, D) float32 features, each of length 1."""
+        if not len(pixels):
+            networks = sum(network.config.embedding_dim for network in self.networks)
+            return np.zeros((0, networks + sum(expert.dimension for expert in self.experts)), np.float32)
         parts, read = [], np.zeros((0, 0), np.float32)
         for network in self.networks:
             resized = _resize(pixels, _size(network))
-            if self._reader and network is self._reader.host and len(pixels):
+            if self._reader and network is self._reader.host:
                 features, read = self._reader.encode(resized)
                 parts.append(features)
             else:
                 parts.append(network.encode_pixels(resized))
         for expert in self.experts:
-            if not len(pixels):
-                parts.append(np.zeros((0, expert.dimension), np.float32))
-            elif isinstance(expert, AttributeExpert):
+            if isinstance(expert, AttributeExpert):
                 parts.append(expert.encode_probabilities(read))
             else:
                 pieces = np.array_split(pixels, -(-len(pixels) // _AT_ONCE))
@@ -176,5 +177,4 @@ def _resize(pixels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray
     """Resize pictures (N, 3, H, W) that were decoded already."""
     if pixels.shape[2:] == size:
         return pixels
-    resized = [to_pixels(Image.fromarray(np.ascontiguousarray(one.transpose(1, 2, 0))), *size) for one in pixels]
-    return np.stack(resized) if resized else np.zeros((0, 3, *size), np.uint8)
+    return np.stack([to_pixels(Image.fromarray(np.ascontiguousarray(one.transpose(1, 2, 0))), *size) for one in pixels])

@@ -64,7 +64,7 @@ def load_model(
 
     >>> import textreid
     >>> textreid.load_model().encode_texts(["a woman in a red jacket"]).shape  # what is bundled: four side by side
-    (1, 847)
+    (1, 972)
     >>> model = textreid.load_model("small")  # one of them
     >>> model.config.image_height, model.config.image_width, model.config.embedding_dim
     (192, 96, 256)
