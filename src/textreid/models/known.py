@@ -36,7 +36,7 @@ def full_name(name_or_path: str | Path) -> str | Path:
 KNOWN = (
     KnownModel(
         "small+tiny+colours+attributes", "Apache-2.0",
-        "what small and tiny did; attributes of 48,000 pictures of people in 3-D and drawn; colour names learn nothing", (),
+        "what small and tiny did; attributes of 48,000 pictures, 3-D and drawn; colour names learn nothing", (),
         "in the package, 19 MB", "measured here: docs/benchmarks.md",
     ),
     KnownModel(
