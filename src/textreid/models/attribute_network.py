@@ -1,7 +1,7 @@
 """What each pixel of a crop shows, and what each part of the person looks like: a small network over a trunk's maps.
 
-It is taught by people in three dimensions, of whom every pixel is known (``recipes/attribute_expert.py``). What it
-finds is read by rules, in `attribute_expert`.
+It is taught by people in three dimensions, of whom every pixel is known, and by drawn ones
+(``recipes/attribute_expert.py``). What it finds is read by rules, in `attribute_expert`.
 """
 
 from pathlib import Path
