@@ -85,7 +85,7 @@ def read_sentence(sentence: str) -> list[Told]:
     for phrase, word in reading("attribute phrases").items():
         text = text.replace(phrase, word)
     tokens = _TOKEN.findall(text)
-    things, told = [], list(_gender(tokens))
+    things, told = [], _gender(tokens)
     for found in _walk(tokens):
         if isinstance(found, Told):
             told.append(found)
