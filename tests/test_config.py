@@ -46,7 +46,7 @@ def test_all_errors_are_reported_at_once() -> None:
     assert message.split("; ") == [
         "trainig: no such setting",
         "did you mean training?",
-        "model.stem: expected one of patch, convolutional, efficientnet-lite0, got 3",
+        "model.stem: expected one of patch, convolutional, efficientnet-lite0, efficientnet-lite1, got 3",
         "model.pixel_mean: expected a list of 3 numbers, got [0.5, 0.5]",
         "masking.method: expected one of nam, em, none, oracle, got 'all'",
         "masking.probability: expected from 0 to 1, got 1.5",

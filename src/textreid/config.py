@@ -42,8 +42,8 @@ class ModelConfig:
     image_height: int = _within(384, 8)
     image_width: int = _within(128, 8)
     patch_size: int = _within(16, 1)
-    stem: Literal["patch", "convolutional", "efficientnet-lite0"] = "patch"
-    trunk_weights: str | None = None  # of EfficientNet-Lite0 where training starts: its file, or a model with one
+    stem: Literal["patch", "convolutional", "efficientnet-lite0", "efficientnet-lite1"] = "patch"
+    trunk_weights: str | None = None  # of the EfficientNet where training starts: its file, or a model with one
     vision_width: int = _within(768, 8)
     vision_layers: int = _within(12, 1)
     vision_heads: int = _within(12, 1)
@@ -79,6 +79,11 @@ class ModelConfig:
         """Rows and columns of patches of an image."""
         return self.image_height // self.patch_size, self.image_width // self.patch_size
 
+    @property
+    def has_trunk(self) -> bool:
+        """Whether the stem is a network that may have been trained elsewhere, whose patches are 16 pixels a side."""
+        return self.stem.startswith("efficientnet")
+
     def contradictions(self) -> list[str]:
         """List what is each allowed but does not fit together, one sentence each."""
         found = []
@@ -95,12 +100,12 @@ class ModelConfig:
             found.append(f"model.pixel_std: {self.pixel_std} must be above 0, pixels are divided by it")
         if self.stem == "convolutional" and self.patch_size & (self.patch_size - 1):
             found.append(f"model.patch_size: {self.patch_size} is not a power of two, as a convolutional stem needs")
-        if self.stem == "efficientnet-lite0":
+        if self.has_trunk:
             # Maps at 1/32 of the pixels are part of it, and positions stand 16 pixels apart.
             if self.patch_size != _TRUNK_PATCH:
-                found.append(f"model.patch_size: {self.patch_size}, but the stem efficientnet-lite0 has {_TRUNK_PATCH}")
+                found.append(f"model.patch_size: {self.patch_size}, but the stem {self.stem} has {_TRUNK_PATCH}")
             found += [
-                f"model.{side}: {pixels} is not a multiple of {2 * _TRUNK_PATCH}, as the stem efficientnet-lite0 needs"
+                f"model.{side}: {pixels} is not a multiple of {2 * _TRUNK_PATCH}, as the stem {self.stem} needs"
                 for side, pixels in (("image_height", self.image_height), ("image_width", self.image_width))
                 if pixels % (2 * _TRUNK_PATCH)
             ]

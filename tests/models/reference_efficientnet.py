@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as it was published: batch norms apart, its parameters by the names of its PyTorch port."""
+"""EfficientNet-Lite as it was published: batch norms apart, its parameters by the names of its PyTorch port."""
 
 import math
 
@@ -15,18 +15,24 @@ ROWS = [
     (4, 5, 2, 6, 112, 192),
     (1, 3, 1, 6, 192, 320),
 ]
+DEPTHS = {"efficientnet-lite0": 1.0, "efficientnet-lite1": 1.1}  # times the repeats, but of the first and last row
+
+
+def repeats_of(stem: str) -> list[int]:
+    """Repeats of each row, rounded up."""
+    return [1, *(math.ceil(row[0] * DEPTHS[stem]) for row in ROWS[1:-1]), 1]
 
 
 class Reference(nn.Module):
     """The features of a classifier with random weights and random statistics of its norms."""
 
-    def __init__(self) -> None:
+    def __init__(self, stem: str = "efficientnet-lite0") -> None:
         super().__init__()
         self._conv_stem = nn.Conv2d(3, 32, 3, stride=2, bias=False)
         self._bn0 = nn.BatchNorm2d(32, eps=1e-3)
         self._blocks = nn.ModuleList(
             _MBConv(inner if first else outer, outer, kernel, stride if first else 1, expansion)
-            for repeats, kernel, stride, expansion, inner, outer in ROWS
+            for (_, kernel, stride, expansion, inner, outer), repeats in zip(ROWS, repeats_of(stem), strict=True)
             for first in [True] + [False] * (repeats - 1)
         )
         self._conv_head = nn.Conv2d(320, 1280, 1, bias=False)  # in the file, and not a part of the trunk

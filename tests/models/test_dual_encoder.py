@@ -320,7 +320,7 @@ def test_text_tokens_stop_at_the_layer(config: ModelConfig) -> None:
     assert ran == [1]
 
 
-@pytest.mark.parametrize("stem", ["patch", "convolutional", "efficientnet-lite0"])
+@pytest.mark.parametrize("stem", ["patch", "convolutional", "efficientnet-lite0", "efficientnet-lite1"])
 def test_every_parameter_gets_a_gradient(config: ModelConfig, stem: Any) -> None:
     encoder = initialize(replace(config, stem=stem), seed=1)
     ids, lengths = texts(config)

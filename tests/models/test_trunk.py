@@ -1,19 +1,18 @@
 """The pretrained trunk: what it computes, the reading of its published file, and models that have it."""
 
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.models.reference_efficientnet import Reference
+from tests.models.reference_efficientnet import Reference, repeats_of
 
 from textreid.config import ModelConfig
 from textreid.errors import ConfigError, ModelError
 from textreid.models import Model, Tokenizer, initialize, load_model
 from textreid.models.trunk import MAP_CHANNELS, TRUNK, TrunkEmbedding, read_trunk
-
-MAPS = (4, 10, 15)  # the last blocks at the strides 8, 16 and 32
 
 
 @pytest.fixture
@@ -22,20 +21,31 @@ def with_trunk(config: ModelConfig) -> ModelConfig:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("stem", ["efficientnet-lite0", "efficientnet-lite1"])
 @pytest.mark.parametrize(("height", "width"), [(64, 32), (192, 96)])
-def test_it_computes_what_the_published_network_computes(
-    reference_trunk: Reference, published_trunk: Path, height: int, width: int
-) -> None:
-    embedding = TrunkEmbedding(24)
+def test_it_computes_what_the_published_network_computes(stem: str, height: int, width: int, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    reference = Reference(stem).eval()
+    torch.save(reference.state_dict(), tmp_path / "published.pth")
+    embedding, published = TrunkEmbedding(24, stem), read_trunk(tmp_path / "published.pth", stem)
     embedding.load_state_dict(
-        embedding.state_dict()
-        | {f"trunk.{name.removeprefix(TRUNK)}": tensor for name, tensor in read_trunk(published_trunk).items()}
+        embedding.state_dict() | {f"trunk.{name.removeprefix(TRUNK)}": tensor for name, tensor in published.items()}
     )
     pixels = torch.randn(2, 3, height, width)
-    expected = reference_trunk.maps(pixels)
-    for found, block in zip(embedding.trunk(pixels), MAPS, strict=True):
-        torch.testing.assert_close(found, expected[block], rtol=1e-4, atol=1e-4)
+    expected, ends = reference.maps(pixels), list(accumulate(repeats_of(stem)))
+    for found, row in zip(embedding.trunk(pixels), (2, 4, 6), strict=True):  # the last at the strides 8, 16 and 32
+        torch.testing.assert_close(found, expected[ends[row] - 1], rtol=1e-4, atol=1e-4)
     assert embedding(pixels).shape == (2, 24, height // 16, width // 16)
+
+
+@pytest.mark.parametrize("stem", ["efficientnet-lite0", "efficientnet-lite1"])
+def test_the_weights_of_the_other_depth_are_refused(stem: str, with_trunk: ModelConfig, tmp_path: Path) -> None:
+    torch.save(Reference(stem).state_dict(), tmp_path / "published.pth")
+    other = {"efficientnet-lite0": "efficientnet-lite1", "efficientnet-lite1": "efficientnet-lite0"}[stem]
+    with pytest.raises(ModelError, match=rf"published.pth: not {other}, "):
+        read_trunk(tmp_path / "published.pth", other)
+    with pytest.raises(ModelError, match="small: the trunk of this model is efficientnet-lite0, not"):
+        initialize(replace(with_trunk, stem="efficientnet-lite1", trunk_weights="small"))
 
 
 def test_training_starts_from_the_published_trunk(with_trunk: ModelConfig, published_trunk: Path) -> None:

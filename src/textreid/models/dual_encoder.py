@@ -228,10 +228,10 @@ def _run_last(
 class _VisionEmbeddings(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width, patch = config.vision_width, config.patch_size
+        width = config.vision_width
         self.class_embedding = nn.Parameter(torch.empty(width))
         nn.init.normal_(self.class_embedding, std=width**-0.5)
-        self.patch_embedding = _STEMS[config.stem](width, patch)
+        self.patch_embedding = _stem(config)
         self.position_embedding = nn.Embedding(1 + math.prod(config.grid), width)
         nn.init.normal_(self.position_embedding.weight, std=width**-0.5)
 
@@ -283,12 +283,7 @@ def _convolutions(width: int, patch: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Conv2d(channels, width, kernel_size=1))
 
 
-def _trunk(width: int, _: int) -> nn.Module:
-    return TrunkEmbedding(width)
-
-
-_STEMS: dict[str, Callable[[int, int], nn.Module]] = {
-    "patch": _patches,
-    "convolutional": _convolutions,
-    "efficientnet-lite0": _trunk,
-}
+def _stem(config: ModelConfig) -> nn.Module:
+    if config.has_trunk:
+        return TrunkEmbedding(config.vision_width, config.stem)
+    return {"patch": _patches, "convolutional": _convolutions}[config.stem](config.vision_width, config.patch_size)

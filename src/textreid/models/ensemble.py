@@ -154,7 +154,7 @@ class Ensemble(Model):
 
 
 class _AttributeReader:
-    """Network for attributes beside the model whose trunk it reads, in the precision of that."""
+    """Network for attributes beside the model whose trunk it reads, in float32: it is too small to gain by rounding."""
 
     def __init__(self, host: Model) -> None:
         self.host = host
@@ -162,11 +162,7 @@ class _AttributeReader:
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> tuple[Array, Array]:
         """Encode pixels (N, 3, H, W) by the host: (N, D), and give the probabilities of all attributes, (N, values)."""
-        return self.host.encode_and_read(pixels, self._read)
-
-    def _read(self, maps: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(maps.device.type, torch.bfloat16, enabled=self.host.precision == "bf16"):
-            return self._network.probabilities(maps)
+        return self.host.encode_and_read(pixels, self._network.probabilities)
 
 
 def _size(model: Model) -> tuple[int, int]:

