@@ -369,7 +369,7 @@ def test_bfloat16_is_near_and_changes_nothing_that_is_saved(
 
 def test_auto_is_what_the_machine_multiplies(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     for fast, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("textreid.models.device._cpu_multiplies_bf16", lambda fast=fast: fast)
+        monkeypatch.setattr("textreid.models.device._cpu_multiplies_bf16", lambda _, fast=fast: fast)
         assert Model(model.encoder, model.tokenizer, precision="auto").precision == expected
 
 

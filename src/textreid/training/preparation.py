@@ -192,7 +192,7 @@ def prepare(
     if training.cache_images == "maps":
         _check_maps(config)
     loader = Loader.from_data(data, config, processes)
-    compute = choose_device(training.precision, own_gpu())
+    compute = choose_device(training.precision, own_gpu(), training=True)
     if training.compile:
         refuse_to_compile(compute.device)
     checkpoints = Checkpoints(out, config, loader, compute, validation_set)
