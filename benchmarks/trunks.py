@@ -23,6 +23,7 @@ from textreid.datasets.records import Record
 from textreid.evaluation.chance_level import bootstrap_means, interval
 from textreid.evaluation.metrics import QueryMetrics, retrieval_metrics
 from textreid.images import map_ahead, read_pixels
+from textreid.models.colour_expert import unit
 from textreid.models.device import map_on_cores
 from textreid.models.trunk import TRUNK, TrunkEmbedding, read_trunk, split_maps
 
@@ -59,16 +60,11 @@ class Words:
                 if word in self.places:
                     row[self.places[word]] += 1
         bags = np.log1p(bags) * self._weights
-        return _unit(bags)
+        return unit(bags)
 
 
 def _words(text: str) -> list[str]:
     return re.findall(r"[a-z]+", text.lower())
-
-
-def _unit(rows: Floats) -> Floats:
-    unit: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
-    return unit
 
 
 def stripes_of(trunk: TrunkEmbedding, files: list[Path]) -> Floats:
@@ -154,7 +150,7 @@ def rank(words: Words, records: list[Record], features: Floats) -> QueryMetrics:
     sentences = [caption for record in records for caption in record.captions]
     asked = np.array([record.identity for record in records for _ in record.captions])
     shown = np.array([record.identity for record in records])
-    found = retrieval_metrics(_unit(words.encode(sentences)), _unit(features.astype(np.float32)), asked, shown)
+    found = retrieval_metrics(unit(words.encode(sentences)), unit(features.astype(np.float32)), asked, shown)
     return found.per_query
 
 

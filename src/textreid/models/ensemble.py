@@ -66,7 +66,9 @@ class Ensemble(Model):
         first = networks[0]
         self.networks, self.experts = tuple(networks), tuple(experts)
         self._shares = weights_of(networks, experts)
-        self._reader = _AttributeReader(host) if host else None
+        self._host = host
+        # In float32: it is too small to gain by rounding.
+        self._attributes = load_network(FOLDER / NETWORK).to(host.device) if host else None
         self.tokenizer, self.config, self.precision = first.tokenizer, first.config, first.precision
         self.report = None
         chosen = [network.selected_on for network in networks]
@@ -121,8 +123,8 @@ class Ensemble(Model):
         parts, read = [], np.zeros((0, 0), np.float32)
         for network in self.networks:
             resized = _resize(pixels, _size(network))
-            if self._reader and network is self._reader.host:
-                features, read = self._reader.encode(resized)
+            if self._attributes and network is self._host:
+                features, read = network.encode_and_read(resized, self._attributes.probabilities)
                 parts.append(features)
             else:
                 parts.append(network.encode_pixels(resized))
@@ -151,18 +153,6 @@ class Ensemble(Model):
 
     def _refuse(self) -> NoReturn:
         raise ModelError(f"{len(self.networks)} networks side by side: this takes one model, so name one of them alone")
-
-
-class _AttributeReader:
-    """Network for attributes beside the model whose trunk it reads, in float32: it is too small to gain by rounding."""
-
-    def __init__(self, host: Model) -> None:
-        self.host = host
-        self._network = load_network(FOLDER / NETWORK).to(host.device)
-
-    def encode(self, pixels: npt.NDArray[np.uint8]) -> tuple[Array, Array]:
-        """Encode pixels (N, 3, H, W) by the host: (N, D), and give the probabilities of all attributes, (N, values)."""
-        return self.host.encode_and_read(pixels, self._network.probabilities)
 
 
 def _size(model: Model) -> tuple[int, int]:
