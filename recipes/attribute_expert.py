@@ -35,6 +35,7 @@ from textreid.models import load_model
 from textreid.models.attribute_expert import FOLDER, HOST, NETWORK, SHARES
 from textreid.models.attribute_network import PARTS, AttributeNetwork
 from textreid.models.attribute_reading import ATTRIBUTES
+from textreid.models.device import map_on_cores
 from textreid.models.trunk import MAP_CHANNELS, TrunkEmbedding
 from textreid.presets import tiny
 from textreid.seeding import Chance, generator
@@ -53,6 +54,7 @@ FIRST, IMAGES_PER_IDENTITY = 500_000, 2  # people that no other recipe draws
 SEED = 7
 SIZE, CELLS = (192, 96), (48, 24)
 VIEWS, MIRRORED = 2, 1
+MAPPED_AT_ONCE, TOLD_EVERY = 16, 1600  # images
 STEPS, BATCH, RATE, DECAY = 2_500, 128, 2e-3, 0.05
 SAVED_EVERY = 100  # steps
 HELD_BACK = 100  # one person of so many, to watch the training by; nothing is chosen by them
@@ -137,7 +139,6 @@ def _render(renderer: Renderer, job: tuple[str, str]) -> list[tuple[npt.NDArray[
     return made
 
 
-@torch.no_grad()
 def compute_maps(path: Path, pixels: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.float16]:
     """Compute the trunk's maps of each picture as it is, and of its mirror image by another camera: (2, N, C, h, w)."""
     if path.exists():
@@ -148,17 +149,21 @@ def compute_maps(path: Path, pixels: npt.NDArray[np.uint8], seed: int) -> npt.ND
     views = (plain, replace(tiny().augmentation, flip=1.0, pad=0, scale=0.0, erase=0.0))
     height, width = (side // 16 for side in SIZE)
     maps = np.empty((len(views), len(pixels), MAP_CHANNELS, height, width), np.float16)
-    random = torch.Generator().manual_seed(seed)
-    start = time.monotonic()
-    for first in range(0, len(pixels), 64):
-        part = torch.from_numpy(np.array(pixels[first : first + 64]))
+
+    @torch.no_grad()
+    def compute(first: int) -> None:
+        part = torch.from_numpy(np.array(pixels[first : first + MAPPED_AT_ONCE]))
+        random = torch.Generator().manual_seed(seed * 1_000_003 + first)
         for view, changes in enumerate(views):
             drawn = draw_changes(len(part), changes, random)
             images = augment(part, changes, drawn, model.config.pixel_mean, model.config.pixel_std)
             found = embedding.maps(images.contiguous(memory_format=torch.channels_last))
             maps[view, first : first + len(part)] = found.half().numpy()
-        if not first % 1280:
-            print(f"maps of {first} of {len(pixels)} images, {time.monotonic() - start:.0f} s", flush=True)
+
+    start = time.monotonic()
+    for first in range(0, len(pixels), TOLD_EVERY):
+        map_on_cores(compute, range(first, min(first + TOLD_EVERY, len(pixels)), MAPPED_AT_ONCE))
+        print(f"maps of {first} of {len(pixels)} images, {time.monotonic() - start:.0f} s", flush=True)
     np.save(path, maps)
     return maps
 
@@ -196,7 +201,7 @@ def train(maps: Maps, parts: torch.Tensor, labels: Labels, steps: int, work: Pat
             torch.save({**states, "schedule": schedule.state_dict(), "steps": step + 1}, work / "partial.pt")
             (work / "partial.pt").replace(saved)
     network.eval()
-    drawn = (parts[:, 0, 0] == UNKNOWN).numpy()
+    drawn = are_drawn(parts).numpy()
     figures = {
         kind: measure(network, maps, parts, labels, np.flatnonzero(held_back & of_kind))
         for kind, of_kind in (("bodies", ~drawn), ("drawings", drawn))
@@ -220,11 +225,10 @@ def _loss(
     weights: torch.Tensor, view: int,
 ) -> tuple[torch.Tensor, str]:  # fmt: skip
     shown = parts[chosen].flip(2) if view == MIRRORED else parts[chosen]
-    with torch.autocast("cpu", torch.bfloat16):
-        logits, found = network(_read(maps, chosen, view))
-    of_parts = F.cross_entropy(logits.float(), shown, weights, ignore_index=UNKNOWN)
+    logits, found = network(_read(maps, chosen, view))
+    of_parts = F.cross_entropy(logits, shown, weights, ignore_index=UNKNOWN)
     asked = [
-        F.cross_entropy(found[name].float(), right[chosen], ignore_index=-1, label_smoothing=SMOOTHING)
+        F.cross_entropy(found[name], right[chosen], ignore_index=-1, label_smoothing=SMOOTHING)
         for name, right in labels.items()
         if (right[chosen] >= 0).any()
     ]
@@ -248,9 +252,14 @@ def make_labels(rows: Sequence[dict[str, Any]], parts: torch.Tensor) -> Labels:
     labels = {name: torch.tensor([_label(name, values, *one) for one in people]) for name, values in ATTRIBUTES.items()}
     for part, cells in SEEN.items():
         covered = (parts == PARTS.index(part)).flatten(1).sum(dim=1)
-        unseen = (covered < cells) & (parts[:, 0, 0] != UNKNOWN)
+        unseen = (covered < cells) & ~are_drawn(parts)
         labels[f"{part}_colour"][unseen] = -1
     return labels
+
+
+def are_drawn(parts: torch.Tensor) -> torch.Tensor:
+    """Tell of which images it is not known what part a cell shows: the drawn ones, (N,) bool of parts (N, 48, 24)."""
+    return (parts == UNKNOWN).flatten(1).all(dim=1)
 
 
 def _label(name: str, values: tuple[str, ...], person: Person, view: View) -> int:
@@ -285,7 +294,7 @@ def measure(
     logits, found = network(_read(maps, chosen))
     told, shown = logits.argmax(dim=1), parts[chosen]
     figures = {}
-    for place, part in enumerate(PARTS if (shown != UNKNOWN).any() else ()):
+    for place, part in enumerate(PARTS if not are_drawn(shown).all() else ()):
         both, either = (told == place) & (shown == place), (told == place) | (shown == place)
         figures[f"part {part}"] = round(both.sum().item() / max(1, either.sum().item()), 3)
     for name, right in labels.items():
