@@ -74,7 +74,7 @@ def stripes_of(trunk: TrunkEmbedding, files: list[Path]) -> Floats:
     def compute(first: int) -> Floats:
         with torch.inference_mode():
             normal = (torch.from_numpy(np.stack(pixels[first : first + AT_ONCE])).float() / 255 - MEAN) / STD
-            maps = split_maps(trunk.maps(normal.contiguous(memory_format=torch.channels_last)))
+            maps = split_maps(trunk.maps(normal))
             means = [F.adaptive_avg_pool2d(each, (STRIPES, 1)).flatten(1) for each in maps]
             found: Floats = torch.cat(means, dim=1).numpy()
             return found

@@ -157,7 +157,7 @@ def compute_maps(path: Path, pixels: npt.NDArray[np.uint8], seed: int) -> npt.ND
         for view, changes in enumerate(views):
             drawn = draw_changes(len(part), changes, random)
             images = augment(part, changes, drawn, model.config.pixel_mean, model.config.pixel_std)
-            found = embedding.maps(images.contiguous(memory_format=torch.channels_last))
+            found = embedding.maps(images)
             maps[view, first : first + len(part)] = found.half().numpy()
 
     start = time.monotonic()

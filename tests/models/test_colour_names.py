@@ -34,7 +34,7 @@ def test_every_colour_word_stands_for_known_colours() -> None:
 
 
 def test_lab_of_known_colours() -> None:
-    rgb = np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 0, 255], [119, 119, 119]], dtype=np.float32)
+    rgb = np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 0, 255], [119, 119, 119]], dtype=np.uint8)
     expected = np.array([[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [32.30, 79.19, -107.86], [50.03, 0, 0]])
     np.testing.assert_allclose(_to_lab(rgb), expected, atol=0.02)
 

@@ -67,9 +67,7 @@ class ColourExpert:
 
     def encode_pixels(self, pixels: npt.NDArray[np.uint8]) -> Floats:
         """Encode pictures (N, 3, H, W) of any size: (N, D), each of length 1."""
-        rows = [self._names.describe(one) for one in pixels]
-        described = np.stack(rows) if rows else np.zeros((0, len(self._mean)), np.float32)
-        return unit((described - self._mean) / self._deviation)
+        return unit((self._names.describe(pixels) - self._mean) / self._deviation)
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """Encode N sentences: (N, D), each of length 1, or 0 where no garment has a colour."""

@@ -7,6 +7,7 @@ hair and garments (`mentions`). The score of a pair is the weighted sum, over wh
 sentence says, of the log of that colour's share in that band.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -58,6 +59,9 @@ _SPREAD = 10.0  # standard deviation of a colour name in CIELAB units
 _FLOOR = 0.02  # share of a colour that noise alone may show
 _SIDE = 0.15  # share of the width, at either side, taken as background
 _BIN = 16.0  # width of a cell of the background histogram, in CIELAB units
+_CELLS = (8, 16, 16)  # of L, a and b: of sRGB L lies between 0 and 100, a and b between -108 and 99
+_SHARE = np.arange(256, dtype=np.float32) / 255
+_LINEAR = np.where(_SHARE <= 0.04045, _SHARE / 12.92, ((_SHARE + 0.055) / 1.055) ** 2.4)  # light of each value in sRGB
 
 
 class ColourNames:
@@ -74,7 +78,7 @@ class ColourNames:
         self._size = (height, width)
         self._index = {key: i for i, key in enumerate((band, word) for band in BANDS for word in COLOUR_WORDS)}
         names = list(_BASIC)
-        self._prototypes = _to_lab(np.array(list(_BASIC.values()), dtype=np.float32))
+        self._prototypes = _to_lab(np.array(list(_BASIC.values()), dtype=np.uint8))
         self._members = np.zeros((len(names), len(COLOUR_WORDS)), dtype=np.float32)
         for column, basics in enumerate(COLOUR_WORDS.values()):
             self._members[[names.index(basic) for basic in basics], column] = 1.0
@@ -97,8 +101,8 @@ class ColourNames:
         Raises:
             ImageError: a picture cannot be read.
         """
-        rows = [self.describe(to_pixels(read_image(image), *self._size)) for image in images]
-        return np.stack(rows) if rows else np.zeros((0, len(self._index)), dtype=np.float32)
+        rows = [self.describe(to_pixels(read_image(image), *self._size)[None]) for image in images]
+        return np.concatenate([np.zeros((0, self.dimension), np.float32), *rows])
 
     def encode_texts(self, texts: Sequence[str], /) -> Floats:
         """Weigh each (band, colour word) that a sentence mentions: (N, bands × words)."""
@@ -109,10 +113,14 @@ class ColourNames:
         return features
 
     def describe(self, pixels: npt.NDArray[np.uint8]) -> Floats:
-        """Compute the same of a picture that was decoded, (3, H, W): (bands × words,)."""
-        if pixels.shape[1:] != self._size:
-            pixels = to_pixels(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), *self._size)
-        lab = _to_lab(pixels.transpose(1, 2, 0).astype(np.float32))
+        """Compute the same of N pictures that were decoded, (N, 3, H, W) of any size: (N, bands × words).
+
+        It takes some 250 KB for each of them while it computes.
+        """
+        if len(pixels) and pixels.shape[2:] != self._size:
+            pictures = (Image.fromarray(np.ascontiguousarray(one)) for one in np.moveaxis(pixels, 1, -1))
+            pixels = np.stack([to_pixels(picture, *self._size) for picture in pictures])
+        lab = _to_lab(np.moveaxis(pixels, 1, -1))
         weights = _person(lab)
         scale = np.array([_LIGHTNESS, 1, 1], dtype=np.float32)
         scaled, prototypes = lab * scale, self._prototypes * scale
@@ -123,43 +131,47 @@ class ColourNames:
         names = likelihood * (weights[..., None] / likelihood.sum(axis=-1, keepdims=True))
         ends = [round(end * self._size[0]) for end in _BAND_ENDS]
         shares = [
-            names[start:end].sum(axis=(0, 1)) @ self._members / weights[start:end].sum()
+            names[:, start:end].sum(axis=(1, 2)) @ self._members / weights[:, start:end].sum(axis=(1, 2))[:, None]
             for start, end in zip([0, *ends[:-1]], ends, strict=True)
         ]
-        row: Floats = np.log(np.concatenate(shares) + _FLOOR).astype(np.float32)
-        return row
+        rows: Floats = np.log(np.concatenate(shares, axis=1) + _FLOOR).astype(np.float32)
+        return rows
 
 
 def _person(lab: Floats) -> Floats:
-    """Estimate how likely each pixel (H, W, 3) shows the person: (H, W), above 0.
+    """Estimate how likely each pixel (N, H, W, 3) shows the person: (N, H, W), above 0.
 
     The prior is a column in the middle; the evidence compares how often a colour occurs there and at the sides.
     """
-    height, width, _ = lab.shape
+    count, height, width, _ = lab.shape
     across = (np.arange(width) + 0.5) / width - 0.5
-    prior = np.tile(np.exp(-0.5 * (across / 0.2) ** 2), (height, 1))
+    prior = np.exp(-0.5 * (across / 0.2) ** 2)
     sides = np.abs(across) > 0.5 - _SIDE
-    # Of sRGB, a and b lie between -108 and 99: 16 cells below 0 make them indices.
-    cells = np.floor(lab / _BIN).astype(np.int64) + np.array([0, 16, 16])
-    codes = np.ravel_multi_index(tuple(np.moveaxis(cells, -1, 0)), (16, 32, 32))
-    middle = np.bincount(codes.ravel(), (prior * ~sides).ravel(), 16 * 32 * 32)
-    beside = np.bincount(codes[:, sides].ravel(), minlength=16 * 32 * 32)
-    inside, outside = middle / middle.sum(), beside / beside.sum()
+    cells = np.floor(lab / _BIN).astype(np.int64) + np.array([0, _CELLS[1] // 2, _CELLS[2] // 2])
+    codes = np.ravel_multi_index((np.arange(count)[:, None, None], *np.moveaxis(cells, -1, 0)), (count, *_CELLS))
+    middle = _shares(codes, prior * ~sides, count)
+    beside = _shares(codes[..., sides], np.ones(1), count)
     # About one pixel more on either side: a colour that is on one alone would else weigh 0 or 1.
-    smooth = 1.0 / codes.size
-    weights: Floats = (prior * ((inside + smooth) / (inside + outside + 2 * smooth))[codes]).astype(np.float32)
+    smooth = 1.0 / (height * width)
+    weights: Floats = (prior * ((middle + smooth) / (middle + beside + 2 * smooth))[codes]).astype(np.float32)
     return weights
 
 
-def _to_lab(rgb: Floats) -> Floats:
-    """Convert sRGB in 0..255 to CIELAB under D65; the last axis holds the channels."""
-    share = rgb / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+def _shares(codes: npt.NDArray[np.int64], weights: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
+    """Sum weights by the cells of ``count`` pictures, each to 1 in all: (count × cells,)."""
+    sums = np.bincount(codes.ravel(), np.broadcast_to(weights, codes.shape).ravel(), count * math.prod(_CELLS))
+    each = sums.reshape(count, math.prod(_CELLS))
+    shares: npt.NDArray[np.float64] = each / each.sum(axis=1, keepdims=True)
+    return shares.ravel()
+
+
+def _to_lab(rgb: npt.NDArray[np.uint8]) -> Floats:
+    """Convert sRGB to CIELAB under D65; the last axis holds the channels."""
     # IEC 61966-2-1, to XYZ of white 1; below, the function of CIE 1976 with its linear part near black.
     matrix = np.array(
         [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
     )
-    xyz = linear @ matrix.T / np.array([0.95047, 1.0, 1.08883])
+    xyz = _LINEAR[rgb] @ matrix.T / np.array([0.95047, 1.0, 1.08883])
     root = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     x, y, z = np.moveaxis(root, -1, 0)
     lab: Floats = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1).astype(np.float32)

@@ -263,7 +263,7 @@ def cache_images(run: Run, log: RunLog) -> None:
         drawn = draw_changes(len(pixels), changes, _generator(run.compute.device, training.seed, view, first, _VIEWS))
         images = augment(to_device(pixels, run.compute.device), changes, drawn, model.pixel_mean, model.pixel_std)
         with run.network.autocast():
-            return embedding.maps(images.contiguous(memory_format=torch.channels_last))
+            return embedding.maps(images)
 
     with log.progress("compute maps", len(run.loader.images.names), unit="images"):
         run.loader.images.map_cache(maps, training.map_views, log.advance)
