@@ -30,7 +30,7 @@ from textreid.datasets.benchmarks import read_benchmark
 from textreid.evaluation.encoding import encode_split
 from textreid.evaluation.protocol import measure
 from textreid.models import Model
-from textreid.presets import tiny
+from textreid.presets import small
 from textreid.runlog import RunLog
 from textreid.training.dataset import TrainingSet, captioned_images
 from textreid.training.recipe import train
@@ -42,13 +42,9 @@ AS_THEY_ARE = tuple(f"augmentation.{name}=0" for name in ("flip", "pad", "erase"
 
 def configuration(epochs: int, seed: int) -> Config:
     """The bundled model's shape and trunk, without masking, on pictures as they are."""
-    return tiny().override(
+    return small().override(
         [
-            *("model.image_height=192", "model.image_width=96", "model.stem=efficientnet-lite0"),
-            *("model.vision_layers=2", "optimizer.trunk_lr_multiplier=0", "training.cache_images=maps"),
-            *("model.pixel_mean=[0.485, 0.456, 0.406]", "model.pixel_std=[0.229, 0.224, 0.225]"),
-            "model.trunk_weights=small",
-            *("masking.method=em", "training.captions_per_image=1", *AS_THEY_ARE),
+            *("training.map_views=1", "masking.method=em", "training.captions_per_image=1", *AS_THEY_ARE),
             *(f"training.epochs={epochs}", f"training.seed={seed}"),
         ]
     )

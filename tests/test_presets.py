@@ -8,11 +8,12 @@ import pytest
 
 from textreid.config import Config
 from textreid.errors import ConfigError, ResumeError
+from textreid.models import load_model
 from textreid.presets import PRESETS, preset, settings_of_run
 
 
 def test_there_are_presets() -> None:
-    assert {"tiny", "paper", "fast", "finetune"} <= set(PRESETS)
+    assert {"tiny", "small", "paper", "fast", "finetune"} <= set(PRESETS)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -32,6 +33,13 @@ def test_the_paper_preset_is_the_paper() -> None:
     assert (config.losses.sdm, config.losses.itc, config.losses.temperature) == (1.0, 0.0, 0.02)
     assert (config.training.epochs, config.training.batch_size, config.training.epoch_unit) == (30, 512, "pair")
     assert (config.optimizer.learning_rate, config.optimizer.warmup_epochs) == (1e-5, 5)
+
+
+@pytest.mark.parametrize("name", ["small", "tiny"])
+def test_the_bundled_models_have_the_shapes_of_their_presets(name: str) -> None:
+    bundled = load_model(name).config
+    shape = replace(preset(name).model, trunk_weights=None, vocabulary_size=bundled.vocabulary_size)
+    assert bundled == shape
 
 
 def test_the_fast_preset_is_the_paper_with_four_captions_an_image() -> None:
@@ -57,7 +65,7 @@ def test_the_finetune_preset_is_the_recipe_of_irra() -> None:
 def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"no preset 'tinny'; did you mean tiny\?"):
         preset("tinny")
-    with pytest.raises(ConfigError, match="known: tiny, clip-vit-b16, paper, fast, finetune"):
+    with pytest.raises(ConfigError, match="known: tiny, small, clip-vit-b16, paper, fast, finetune"):
         preset("zzz")
 
 

@@ -18,7 +18,8 @@ def pretrain(
     out: Path = typer.Option(..., help="Run folder: checkpoints, metrics.jsonl, plots, and the model in OUT/model."),
     preset: str | None = typer.Option(
         None,
-        help="tiny (if nothing is given); paper, from CLIP ViT-B/16; or fast, as paper in a third of the work.",
+        help="tiny (if nothing is given); small, above the bundled trunk; paper, from CLIP ViT-B/16; or fast, as paper "
+        "in a third of the work.",
         show_default=False,
     ),
     config: Path | None = typer.Option(None, help="Settings in JSON or TOML, on top of the preset."),
