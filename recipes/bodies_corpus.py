@@ -17,7 +17,7 @@ from bodies.bank import make_bank
 from bodies.rendering import render_shot
 from textreid.synthetic import write_corpus
 
-# Shares of 30, as the recipe of the bundled model has them; ``station`` is measured on and never drawn here.
+# Shares of 30; ``station`` is measured on and never drawn here.
 SHARES = {"street": 6, "campus": 4, "mall": 6, "night": 2, "plaza": 6, "lobby": 6}
 IMAGES_PER_IDENTITY = 2
 SEED = 20240601
