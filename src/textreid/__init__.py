@@ -3,7 +3,7 @@
 >>> import textreid
 >>> model = textreid.load_model()  # what is bundled; no download
 >>> model.encode_texts(["a woman in a red jacket"]).shape  # (N, D), each of length 1
-(1, 972)
+(1, 716)
 
 Names are listed in ``__init__.pyi``; a module is imported when one of them is used.
 """

@@ -152,7 +152,7 @@ class Ensemble(Model):
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        raise ModelError(f"{len(self.networks)} networks side by side: this takes one model, so name one of them alone")
+        raise ModelError("several models side by side: this takes one network, so name one of them alone")
 
 
 def _size(model: Model) -> tuple[int, int]:

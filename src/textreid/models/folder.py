@@ -15,7 +15,7 @@ KIND, FORMAT_VERSION = "model", 1
 REPOSITORY_KIND, REPOSITORY_VERSION = "hugging face repository", 1  # in transformers' format, read as such
 CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "card.md"
 BUNDLED = {name: Path(__file__).parent / "bundled" / name for name in ("small", "tiny")}
-DEFAULT = "small+tiny+colours+attributes"  # where no model is named: what is bundled, side by side
+DEFAULT = "small+colours+attributes"  # where no model is named: what is bundled, side by side
 CHOSE_DEFAULT = "photographs of CUHK-PEDES' validation split, which chose what stands together"
 
 _NAMED_AT_MOST = 3  # tensors in an error message

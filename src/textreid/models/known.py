@@ -35,16 +35,16 @@ def full_name(name_or_path: str | Path) -> str | Path:
 
 KNOWN = (
     KnownModel(
-        "small+tiny+colours+attributes", "Apache-2.0",
-        "what small and tiny did; attributes of 48,000 pictures, 3-D and drawn; colour names learn nothing", (),
-        "in the package, 19 MB", "measured here: docs/benchmarks.md",
+        "small+colours+attributes", "Apache-2.0",
+        "what small did; attributes of 48,000 pictures, 3-D and drawn; colour names learn nothing", (),
+        "in the package, 12 MB", "measured here: docs/benchmarks.md",
     ),
     KnownModel(
         "small", "Apache-2.0", "40,000 pictures of drawn and 3-D people, above a trunk that has seen ImageNet", (),
         "in the package, 11 MB", "measured here: docs/benchmarks.md",
     ),
     KnownModel(
-        "tiny", "Apache-2.0", "the same 40,000 pictures; no photograph", (),
+        "tiny", "Apache-2.0", "94,000 pictures of drawn and 3-D people, no photograph; bundled before small", (),
         "in the package, 7 MB", "measured here: docs/benchmarks.md",
     ),
     KnownModel(

@@ -46,7 +46,7 @@ class Model:
     >>> import textreid
     >>> model = textreid.load_model()
     >>> model.encode_texts(["a woman in a red jacket", "a man"]).shape  # each of length 1
-    (2, 972)
+    (2, 716)
 
     In float32, the default, machines agree up to rounding. In bfloat16, which some processors multiply twice as fast,
     features differ from those by about 0.0001 in cosine; what is saved, and the fingerprint, are the same.
