@@ -64,7 +64,7 @@ def main() -> None:
     """Draw vectors, build every engine, search, print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crops", type=int, nargs="+", default=[5_000, 10_000, 20_000, 100_000])
-    parser.add_argument("--dim", type=int, default=256, help="numbers of a vector; those of the bundled model have 660")
+    parser.add_argument("--dim", type=int, default=256, help="numbers of a vector; those of the default have 716")
     parser.add_argument("--like", metavar="NAME=FOLDER", help="a benchmark: vectors as its photographs', its sentences")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--candidates", type=int, nargs="+", default=[hnsw.CANDIDATES], help="of the HNSW index")

@@ -1,4 +1,4 @@
-"""Compare models query by query: the difference of R1 and mAP, with 95 % intervals over people.
+"""Compare models query by query: the differences of R1, R5, R10 and mAP, with 95 % intervals over people.
 
     python benchmarks/paired_rows.py A B C --benchmark campus --benchmark station
     python benchmarks/paired_rows.py seed-{seed}/A seed-{seed}/B --benchmark seed-{seed}/campus --seeds 0 1
@@ -23,10 +23,11 @@ from textreid.evaluation.metrics import retrieval_metrics
 from textreid.models import load_model
 
 Values = npt.NDArray[np.float64]
+FIGURES = ("R1", "R5", "R10", "mAP")
 
 
 def measure(model: str, benchmarks: list[str], seeds: list[int]) -> tuple[Values, npt.NDArray[Any]]:
-    """R1 and average precision of every query of all benchmarks and seeds, (Q, 2); and whom it describes, (Q,)."""
+    """The `FIGURES` of every query of all benchmarks and seeds, (Q, 4); and whom it describes, (Q,)."""
     values, people = [], []
     for number, (seed, folder) in enumerate((seed, folder) for seed in seeds for folder in benchmarks):
         loaded = load_model(model.replace("{seed}", str(seed)), precision="auto")
@@ -36,7 +37,7 @@ def measure(model: str, benchmarks: list[str], seeds: list[int]) -> tuple[Values
             encoded.text_features, encoded.image_features, encoded.caption_ids, encoded.image_ids
         ).per_query
         scores = found.scores()
-        values.append(np.stack([scores["R1"], scores["mAP"]], axis=1))
+        values.append(np.stack([scores[name] for name in FIGURES], axis=1))
         # Benchmarks may count their people from the same number.
         people.append(np.stack([np.full(len(found.query), number), encoded.caption_ids[found.query]], axis=1))
     return np.concatenate(values), np.unique(np.concatenate(people), axis=0, return_inverse=True)[1]
@@ -53,11 +54,11 @@ def main() -> None:
     for model in options.models:
         values, people = measure(model, options.benchmark, options.seeds)
         line: dict[str, object] = {"model": model}
-        line |= dict(zip(("R1", "mAP"), (100 * values.mean(axis=0)).round(2).tolist(), strict=True))
+        line |= dict(zip(FIGURES, (100 * values.mean(axis=0)).round(2).tolist(), strict=True))
         if reference is not None:
             difference = values - reference
             ends = interval(bootstrap_means(difference, people))
-            for column, name in enumerate(("R1", "mAP")):
+            for column, name in enumerate(FIGURES):
                 figures = [difference[:, column].mean(), *ends[column]]
                 line[f"{name} difference, low, high"] = [round(100 * float(figure), 2) for figure in figures]
         reference = values if reference is None else reference
