@@ -42,7 +42,7 @@ BUNDLED = Path(__file__).parent.parent / "src" / "textreid" / "models" / "bundle
 
 
 def configure() -> Config:
-    """The preset ``small``, with its trunk from where it was published.
+    """Set up the preset ``small``, with its trunk from where it was published.
 
     In float32, which processors of one kind round alike whether or not they multiply bfloat16.
     """
@@ -74,7 +74,7 @@ def render_people(people: Path, bank: Path, workers: int) -> None:
 
 
 def captions_of(people: Path, captions: Path) -> TrainingSet:
-    """The pictures below ``people`` with captions by the simulated MLLMs, which are written once."""
+    """Caption the pictures below ``people`` by the simulated MLLMs, unless that is done, and read both."""
     if not (captions / "manifest.json").exists():
         caption(people, captions, [f"{name}=simulated:{ERROR_RATE}" for name in ("qwen", "shikra")], seed=SEED)
     return captioned_images(people, captions)
