@@ -20,11 +20,11 @@ from textreid.models.folder import DEFAULT
 from textreid.synthetic import write_corpus
 
 FIRST = "a woman in a red jacket and blue jeans"  # the picture at the top of the README
-FOUR = ("a woman in a skirt and boots", "a woman with a handbag", "a man with a backpack", "a person with glasses")
+FOUR = ("a woman with a handbag", "a man with a backpack", "a man in a suit", "a person with a scarf")
 TWENTY = (
-    FIRST, *FOUR, "a woman with a backpack", "a man in a suit", "a person in a checked shirt", "a man in shorts",
+    FIRST, *FOUR, "a woman with a backpack", "a woman in a skirt and boots", "a person with glasses", "a man in shorts",
     "a person with a suitcase", "a woman with long blonde hair", "a woman in a headscarf", "a woman in a white dress",
-    "a man in a hoodie", "a person with a scarf", "a woman in a yellow dress", "a man with a black hat",
+    "a man in a hoodie", "a person in a checked shirt", "a woman in a yellow dress", "a man with a black hat",
     "a bald man in a dark coat", "a woman in a striped shirt", "a man in white shoes and black trousers",
 )  # fmt: skip
 SEED, PEOPLE, IMAGES = 20240601, 250, 4
