@@ -132,6 +132,8 @@ def test_presence_averages_the_log_odds(bundled: Ensemble, pictures: list[Image.
         assert network.presence is not None
         parts.append(network.presence.log_odds(network.encode_pixels(given)))
     np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=1e-3)
+    penalties = [network.presence.penalty for network in (small, tiny) if network.presence]
+    assert bundled.presence.penalty == pytest.approx(np.mean(penalties))
     without = Model(small.encoder, small.tokenizer)
     assert join_presence([without, tiny], ()) is None
 

@@ -237,7 +237,7 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path) -> None
             pass
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.3 * peaks[0]
+    assert peaks[1] < 2 * peaks[0]  # of four times the frames; how far it reads ahead hangs on what else runs
 
 
 def test_a_camera_on_the_network(tmp_path: Path) -> None:

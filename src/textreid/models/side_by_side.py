@@ -104,7 +104,7 @@ def join_fingerprints(networks: Sequence[Named], experts: Sequence[Expert]) -> s
 
 
 def join_presence(networks: Sequence[Named], experts: Sequence[Expert]) -> Presence | None:
-    """Make one measure of those of the members that have one: their log odds are averaged, as their scores are."""
+    """Make one measure of those of the networks, if each has one: the means of their log odds and penalties."""
     known = [each.presence for each in networks]
     having = [each for each in known if each]
     if len(having) < len(known) or not having:
@@ -120,8 +120,8 @@ def join_presence(networks: Sequence[Named], experts: Sequence[Expert]) -> Prese
         np.concatenate(weights),
         bias=even * sum(each.bias for each in having),
         threshold=even * sum(each.threshold for each in having),
-        # A score is the mean over all parts, those of experts too, which know nothing of empty places.
-        penalty=float(sum(each.penalty * share for each, share in zip(having, shares, strict=False))),
+        # Not by their shares: experts know nothing of empty places, and score them as if somebody stood there.
+        penalty=even * sum(each.penalty for each in having),
     )
 
 
