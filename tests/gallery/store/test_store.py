@@ -158,7 +158,7 @@ def test_a_crop_that_shows_nobody_loses_of_its_score(fill: Fill) -> None:
     assert np.isnan(store.scores(query, [10**9])).all()
 
 
-@pytest.mark.parametrize(("crops", "candidates"), [(300, 400), (400_000, 800), (5_000_000, 1000)])
+@pytest.mark.parametrize(("crops", "candidates"), [(300, 480), (400_000, 960), (5_000_000, 1000)])
 def test_more_is_kept_in_hand_of_a_larger_gallery(fill: Fill, crops: int, candidates: int) -> None:
     store, _, _ = fill(300)
     store.build_index(at_least=1)

@@ -18,7 +18,7 @@ INDEXED_FROM = 10_000  # crops: below, comparing all is nearly as fast, and exac
 NEIGHBOURS, BUILD_CANDIDATES = 16, 200
 # Crops that a search keeps in hand: the first of up to 100,000, then growing as the square root of their number up to
 # the second, pgvector's most. Of a million, 280 find 0.96 of the nearest and 800 find 0.99.
-CANDIDATES, MOST_CANDIDATES = 400, 1000
+CANDIDATES, MOST_CANDIDATES = 480, 1000
 _UP_TO = 100_000
 
 _USUAL_MEMORY = 256 << 20  # what our server gives without being asked: enough for 190,000 crops
