@@ -67,7 +67,7 @@ class TrunkEmbedding(nn.Module):
 
     def maps(self, pixels: torch.Tensor) -> torch.Tensor:
         """Compute all that is projected of pixels (B, 3, H, W), as (B, `MAP_CHANNELS`, H / 16, W / 16)."""
-        # Convolutions of a CPU are two thirds faster with the channels of a pixel side by side.
+        # A CPU convolves up to two thirds faster with the channels of a pixel side by side.
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         fine, middle, coarse = self.trunk(pixels)
         colours = F.pixel_unshuffle(F.avg_pool2d(pixels, _PATCH // _MEANS), _MEANS)
