@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from textreid.gallery.encoder import GalleryEncoder
+from textreid.models import load_model
 
 LONG = (
     "A woman with long black hair wears a red jacket over a white shirt, blue jeans and brown boots; "
@@ -39,3 +40,10 @@ def test_what_is_asked_with_it_plays_no_part(default: GalleryEncoder) -> None:
 def test_another_model_is_asked_as_it_is(default: GalleryEncoder) -> None:
     tiny = GalleryEncoder("tiny")
     assert np.array_equal(tiny.encode_query(SHORT)[0], tiny.encode_sentences([SHORT])[0])
+
+
+def test_the_default_is_asked_alike_when_it_is_given_loaded(default: GalleryEncoder) -> None:
+    given = GalleryEncoder(load_model(precision="fp32"))
+    assert given.name == default.name
+    np.testing.assert_allclose(given.encode_query(SHORT)[0], default.encode_query(SHORT)[0], atol=1e-4)
+    assert GalleryEncoder(load_model("tiny")).name == "the given model"

@@ -1,7 +1,7 @@
 """A model as a search needs it: its text side at once, its image side only when a new picture must be embedded."""
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from textreid.models.device import Precision
     from textreid.models.model import Model
     from textreid.models.tokenizer import Tokenizer
+
+
+@cache
+def _fingerprint_of_default() -> str:
+    return QueryEncoders.of(names_of(DEFAULT)).fingerprint
 
 
 class GalleryEncoder:
@@ -66,7 +71,8 @@ class GalleryEncoder:
             else:
                 self._queries = self.load()
         elif hasattr(model, "encode_pixels"):
-            self.name, self._precision = "the given model", model.precision
+            self.name = DEFAULT if model.fingerprint == _fingerprint_of_default() else "the given model"
+            self._precision = model.precision
             self._queries = self._model = model
         else:
             raise ArgumentError(f"model: expected a name, a folder or a model, not {model!r}")
