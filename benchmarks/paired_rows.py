@@ -27,7 +27,7 @@ FIGURES = ("R1", "R5", "R10", "mAP")
 
 
 def measure(model: str, benchmarks: list[str], seeds: list[int]) -> tuple[Values, npt.NDArray[Any]]:
-    """The `FIGURES` of every query of all benchmarks and seeds, (Q, 4); and whom it describes, (Q,)."""
+    """Measure the `FIGURES` of every query of all benchmarks and seeds, (Q, 4); and whom it describes, (Q,)."""
     values, people = [], []
     for number, (seed, folder) in enumerate((seed, folder) for seed in seeds for folder in benchmarks):
         loaded = load_model(model.replace("{seed}", str(seed)), precision="auto")

@@ -1,8 +1,10 @@
 """Draw searches of the bundled model as pictures: two for the documentation, or a sheet of each of twenty to look at.
 
-python benchmarks/search_pictures.py docs/images                # search.png and queries.jpg: 1,000 drawn pictures
-python benchmarks/search_pictures.py sheets --every             # all twenty, five pictures each
-python benchmarks/search_pictures.py sheets --every --images FOLDER
+    python benchmarks/search_pictures.py docs/images            # search.png and queries.jpg: 1,000 drawn pictures
+    python benchmarks/search_pictures.py sheets --every         # all twenty, five pictures each
+    python benchmarks/search_pictures.py sheets --every --images FOLDER
+
+They show drawn people, of cameras that the model never saw, unless a folder is named.
 """
 
 import argparse

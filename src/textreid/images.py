@@ -156,6 +156,14 @@ def to_pixels(
     return np.ascontiguousarray(np.asarray(image, dtype=np.uint8).transpose(2, 0, 1))
 
 
+def resize_pixels(pixels: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Resize pictures that were decoded already, (N, 3, H, W), as `to_pixels` does each: (N, 3, height, width)."""
+    if pixels.shape[2:] == (height, width) or not len(pixels):
+        return pixels
+    pictures = (Image.fromarray(np.ascontiguousarray(one)) for one in np.moveaxis(pixels, 1, -1))
+    return np.stack([to_pixels(picture, height, width) for picture in pictures])
+
+
 def as_data_uri(content: bytes, kind: str = "image/jpeg") -> str:
     """Return the address that holds a picture itself: the bytes of a file of such a MIME type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

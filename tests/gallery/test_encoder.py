@@ -27,7 +27,7 @@ def test_a_short_one_is_no_longer_like_one_that_says_nothing(default: GalleryEnc
     plain, nothing = default.encode_sentences([SHORT, "a man"])
     found, _ = default.encode_query(SHORT)
     assert plain @ nothing > 0.6
-    assert found @ nothing < plain @ nothing - 0.05
+    assert found @ nothing < plain @ nothing - 0.09
     assert found @ plain > 0.2
     assert np.linalg.norm(found) == pytest.approx(np.linalg.norm(plain), rel=1e-5)
 

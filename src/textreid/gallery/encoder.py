@@ -1,7 +1,7 @@
 """A model as a search needs it: its text side at once, its image side only when a new picture must be embedded."""
 
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from textreid.models.device import Precision
     from textreid.models.model import Model
     from textreid.models.tokenizer import Tokenizer
-
-
-@cache
-def _fingerprint_of_default() -> str:
-    return QueryEncoders.of(names_of(DEFAULT)).fingerprint
 
 
 class GalleryEncoder:
@@ -71,7 +66,7 @@ class GalleryEncoder:
             else:
                 self._queries = self.load()
         elif hasattr(model, "encode_pixels"):
-            self.name = DEFAULT if model.fingerprint == _fingerprint_of_default() else "the given model"
+            self.name = DEFAULT if getattr(model, "names", ()) == names_of(DEFAULT) else "the given model"
             self._precision = model.precision
             self._queries = self._model = model
         else:

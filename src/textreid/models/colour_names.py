@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from textreid.artifacts import fingerprint
-from textreid.images import read_image, to_pixels
+from textreid.images import read_image, resize_pixels, to_pixels
 from textreid.synthetic.vocabulary import reading, same_words
 
 Floats = npt.NDArray[np.float32]
@@ -117,10 +117,7 @@ class ColourNames:
 
         It takes some 250 KB for each of them while it computes.
         """
-        if len(pixels) and pixels.shape[2:] != self._size:
-            pictures = (Image.fromarray(np.ascontiguousarray(one)) for one in np.moveaxis(pixels, 1, -1))
-            pixels = np.stack([to_pixels(picture, *self._size) for picture in pictures])
-        lab = _to_lab(np.moveaxis(pixels, 1, -1))
+        lab = _to_lab(np.moveaxis(resize_pixels(pixels, *self._size), 1, -1))
         weights = _person(lab)
         scale = np.array([_LIGHTNESS, 1, 1], dtype=np.float32)
         scaled, prototypes = lab * scale, self._prototypes * scale

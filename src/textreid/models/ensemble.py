@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from textreid.errors import ModelError, check_list
-from textreid.images import map_ahead, to_pixels
+from textreid.images import map_ahead, resize_pixels
 from textreid.models.attribute_expert import FOLDER, HOST, NETWORK, AttributeExpert
 from textreid.models.attribute_network import load_network
 from textreid.models.colour_expert import ColourExpert
@@ -47,7 +47,10 @@ class Ensemble(Model):
     Attributes:
         networks: at least one.
         experts: what stands beside them.
+        names: of all, where they were loaded by their names; else ().
     """
+
+    names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -85,7 +88,8 @@ class Ensemble(Model):
         experts = experts_of(names)
         reads = any(isinstance(expert, AttributeExpert) for expert in experts)
         found = cls(list(networks.values()), experts, networks[HOST] if reads else None)
-        if names == names_of(DEFAULT):
+        found.names = tuple(names)
+        if found.names == names_of(DEFAULT):
             found.selected_on = f"{found.selected_on}; {CHOSE_DEFAULT}"
         return found
 
@@ -122,7 +126,7 @@ class Ensemble(Model):
             return np.zeros((0, networks + sum(expert.dimension for expert in self.experts)), np.float32)
         parts, read = [], np.zeros((0, 0), np.float32)
         for network in self.networks:
-            resized = _resize(pixels, _size(network))
+            resized = resize_pixels(pixels, *_size(network))
             if self._attributes and network is self._host:
                 features, read = network.encode_and_read(resized, self._attributes.probabilities)
                 parts.append(features)
@@ -157,10 +161,3 @@ class Ensemble(Model):
 
 def _size(model: Model) -> tuple[int, int]:
     return model.config.image_height, model.config.image_width
-
-
-def _resize(pixels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Resize pictures (N, 3, H, W) that were decoded already."""
-    if pixels.shape[2:] == size:
-        return pixels
-    return np.stack([to_pixels(Image.fromarray(np.ascontiguousarray(one.transpose(1, 2, 0))), *size) for one in pixels])

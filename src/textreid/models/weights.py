@@ -63,7 +63,7 @@ def load_model(
     """Load a model; its ``report`` tells what became of each tensor.
 
     >>> import textreid
-    >>> textreid.load_model().encode_texts(["a woman in a red jacket"]).shape  # what is bundled: four side by side
+    >>> textreid.load_model().encode_texts(["a woman in a red jacket"]).shape  # the default: three side by side
     (1, 716)
     >>> model = textreid.load_model("small")  # one of them
     >>> model.config.image_height, model.config.image_width, model.config.embedding_dim
@@ -71,7 +71,7 @@ def load_model(
 
     Args:
         name_or_path: None for the default, ``"small+colours+attributes"``; ``"small"`` or ``"tiny"`` for one
-            network of it; any models with + between them, for their mean cosine (`Ensemble`); ``"clip"`` for
+            bundled network; any models with + between them, for their mean cosine (`Ensemble`); ``"clip"`` for
             OpenAI's ViT-B/16 on the Hugging Face hub; a model folder; a file or folder with a CLIP, as OpenAI,
             open_clip, Hugging Face or the IRRA family store it (docs/checkpoints.md); or else the name of one on the
             hub, such as ``"openai/clip-vit-base-patch16"``.
